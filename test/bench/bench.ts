@@ -10,7 +10,6 @@ import { CHECKOUT, createWorkspace } from '../support/interop-process.ts';
 import { CASES, openCase, type Case, type CaseName, type Entry } from './cases.ts';
 import { BenchLab } from './lab.ts';
 import { measure, median, type Measured } from './measure.ts';
-import { parseShape } from './shape.ts';
 import type { Security } from './tools.ts';
 
 const { values } = parseArgs({
@@ -85,7 +84,7 @@ const lines = [
 ];
 for (const name of only) {
   for (const security of values.security.split(',') as readonly Security[]) {
-    const options = { gib: Number(values.gib), shape: parseShape(values.shape) };
+    const options = { gib: Number(values.gib), shape: values.shape };
     await using cases = await openCase(lab, name, security, options);
     for (const one of cases.list) {
       const table = tableOf(one, await measured(one));

@@ -4,7 +4,6 @@ import { stockImage } from '../support/stocked-registry.ts';
 import { layersOf } from './images.ts';
 import { pushMade, type BenchLab } from './lab.ts';
 import type { Command } from './measure.ts';
-import { shaped, type Shape } from './shape.ts';
 import { installedTools, transshipCommand, type Security, type Tool } from './tools.ts';
 
 /** Something that several tools do, each its own way. */
@@ -32,7 +31,8 @@ export type CaseName = (typeof CASES)[number];
 
 interface CaseOptions {
   readonly gib: number;
-  readonly shape: Shape;
+  /** What each connection is held to: `20MB/s,10ms`. */
+  readonly shape: string;
 }
 
 /** Cases that share what they read, until it is disposed. */
@@ -132,16 +132,16 @@ async function unchanged(
 async function shapedCases(
   lab: BenchLab,
   tools: readonly Tool[],
-  shape: Shape,
+  shape: string,
   use: <T extends AsyncDisposable>(what: T) => T,
 ): Promise<readonly Case[]> {
   const registry = use(await lab.registry('plain'));
   const whole = await lab.pushLarge(registry, 'plain', [256 * 1024 * 1024]);
-  const source = use(await shaped(registry.host, shape));
+  const source = use(await lab.shaped(registry.host, shape));
   const from = whole.replace(registry.host, source.host);
   const s3 = use(await lab.s3());
   const { host } = new URL(s3.env['AWS_ENDPOINT_URL_S3'] ?? s3.env['AWS_ENDPOINT_URL'] ?? '');
-  const front = use(await shaped(host, shape));
+  const front = use(await lab.shaped(host, shape));
   const env = Object.fromEntries(
     Object.entries({ ...lab.env, ...s3.env }).map(([name, value]) => [name, value.replace(host, front.host)]),
   );
@@ -150,6 +150,11 @@ async function shapedCases(
   return [
     { name: `${name}, to a file`, aim: { wall: 0.3 }, entries: await archives(lab, tools, from) },
     { name: `${name}, to S3 (others to a file)`, aim: { wall: 0.3 }, entries: [toS3(env, from), ...theirs] },
+    {
+      name: `${name}, restored from S3`,
+      aim: {},
+      entries: [await restoredFromS3(lab, { from: whole, env: { ...lab.env, ...s3.env }, slow: env })],
+    },
     { name: `${name}, mirror`, aim: { wall: 1 }, entries: mirrors(lab, 'plain', tools, from, shape) },
   ];
 }
@@ -159,11 +164,11 @@ function mirrors(
   security: Security,
   tools: readonly Tool[],
   from: string,
-  shape?: Shape,
+  shape?: string,
 ): readonly Entry[] {
   return tools.flatMap((tool) => {
     const { mirror } = tool;
-    return mirror === undefined ? [] : [toRegistry(lab, security, tool, (to) => mirror(from, to), shape)];
+    return mirror === undefined ? [] : [toRegistry(lab, security, tool, (to) => mirror(from, to), { shape })];
   });
 }
 
@@ -198,13 +203,24 @@ function toS3(env: Command['env'], from: string): Entry {
   };
 }
 
+/** From slow connections into a registry that is not slowed down. */
+async function restoredFromS3(
+  lab: BenchLab,
+  { from, env, slow }: { readonly from: string; readonly env: Command['env']; readonly slow: Command['env'] },
+): Promise<Entry> {
+  const archive = 's3://transship-backups/restore.tar';
+  await lab.run(transshipCommand('backup', from, archive), env);
+  const tool = { name: 'transship', isRival: false };
+  return toRegistry(lab, 'plain', tool, (to) => transshipCommand('restore', archive, `docker://${to}`), { env: slow });
+}
+
 /** Each run has a registry without a blob. */
 function toRegistry(
   lab: BenchLab,
   security: Security,
   { name, isRival }: Tool,
   make: (to: string) => Omit<Command, 'env'>,
-  shape?: Shape,
+  { shape, env = lab.env }: { readonly shape?: string | undefined; readonly env?: Command['env'] } = {},
 ): Entry {
   return {
     tool: name,
@@ -212,10 +228,10 @@ function toRegistry(
     prepare: async () => {
       await using opened = new AsyncDisposableStack();
       const target = opened.use(await lab.registry(security));
-      const front = shape === undefined ? target : opened.use(await shaped(target.host, shape));
+      const front = shape === undefined ? target : opened.use(await lab.shaped(target.host, shape));
       const running = opened.move();
       return {
-        command: { ...make(`${front.host}/app:bench`), env: lab.env },
+        command: { ...make(`${front.host}/app:bench`), env },
         [Symbol.asyncDispose]: async () => running.disposeAsync(),
       };
     },

@@ -70,26 +70,38 @@ export class BenchLab {
 
   /** The embedded stack, and what a program needs in its environment to use its S3. */
   async s3(): Promise<AsyncDisposable & { readonly env: Environment }> {
-    const folder = await this.folder('stack');
-    const local = spawn(process.execPath, ['local/cli.ts', 'local', '--json', '--dir', folder], {
+    const local = await this.#serve('local/cli.ts', 'local', '--json', '--dir', await this.folder('stack'));
+    return { ...local, env: local.ready as Environment };
+  }
+
+  /** A front of a server, `host:port`, each of whose connections is slow by itself: `20MB/s,10ms`, each way. */
+  async shaped(host: string, shape: string): Promise<AsyncDisposable & { readonly host: string }> {
+    const proxy = await this.#serve('test/bench/shape.ts', '--shape', shape, host);
+    const [front = ''] = proxy.ready as readonly string[];
+    return { ...proxy, host: front };
+  }
+
+  /** Runs what has to be there before something is measured. */
+  async run({ command, args }: Omit<Command, 'env'>, env = this.env): Promise<void> {
+    await run(command, args, { env });
+  }
+
+  /** A program of this checkout that prints a line of JSON when it is ready, and runs until it is disposed. */
+  async #serve(...args: readonly string[]): Promise<AsyncDisposable & { readonly ready: unknown }> {
+    const child = spawn(process.execPath, args, {
       env: { ...this.env },
       cwd: CHECKOUT,
       stdio: ['ignore', 'pipe', 'ignore'],
     });
-    const gone = once(local, 'exit');
-    const [environment] = (await once(createInterface(local.stdout), 'line')) as [string];
+    const gone = once(child, 'exit');
+    const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
     return {
-      env: JSON.parse(environment) as Environment,
+      ready: JSON.parse(line) as unknown,
       [Symbol.asyncDispose]: async () => {
-        local.kill();
+        child.kill();
         await gone;
       },
     };
-  }
-
-  /** Runs what has to be there before something is measured. */
-  async run({ command, args }: Omit<Command, 'env'>): Promise<void> {
-    await run(command, args, { env: this.env });
   }
 }
 

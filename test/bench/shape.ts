@@ -1,66 +1,78 @@
+// A TCP proxy that makes each connection slow: so many bytes a second and so much delay, each way. Several at once are as many times as fast, as
+// connections to S3 are.
+//   node test/bench/shape.ts --shape 20MB/s,10ms HOST:PORT …     prints the address of each proxy as a JSON array
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
+import { Transform } from 'node:stream';
+import { parseArgs } from 'node:util';
 
-/** What each connection is held to, in either direction. */
-export interface Shape {
+interface Shape {
   readonly bytesPerSecond: number;
-  /** Milliseconds that every byte is under way. */
   readonly delayMs: number;
 }
 
-/** `20MB/s,10ms`. */
-export function parseShape(text: string): Shape {
-  const [, megabytes, ms] = /^(\d+(?:\.\d+)?)MB\/s,(\d+)ms$/.exec(text) ?? [];
-  if (megabytes === undefined || ms === undefined) throw new Error(`${text} is no shape: 20MB/s,10ms`);
-  return { bytesPerSecond: Number(megabytes) * 1_000_000, delayMs: Number(ms) };
+/** What a connection may hold between its ends. More would hide its slowness from who writes. */
+const HELD_BYTES = 256 * 1024;
+const CHUNK_BYTES = 16 * 1024;
+/** How late a timer may be. */
+const LATE_MS = 50;
+
+/** `20MB/s,10ms` */
+function parseShape(text: string): Shape {
+  const [, rate, ms] = /^(\d+)MB\/s,(\d+)ms$/.exec(text) ?? [];
+  if (rate === undefined || ms === undefined) throw new Error(`--shape is like 20MB/s,10ms, not ${text}`);
+  return { bytesPerSecond: Number(rate) * 1e6, delayMs: Number(ms) };
 }
 
-/** A front of `host` (address:port) on loopback, each of whose connections is slow by itself. */
-export async function shaped(host: string, shape: Shape): Promise<AsyncDisposable & { readonly host: string }> {
-  const [address = '', port = ''] = host.split(':');
-  const open = new Set<Socket>();
-  const server = createServer((client) => {
-    const upstream = connect({ host: address, port: Number(port), noDelay: true });
-    for (const socket of [client, upstream]) {
-      open.add(socket);
-      socket.setNoDelay(true);
-      socket.on('error', () => undefined);
-      socket.on('close', () => {
-        open.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
-    void pass(client, upstream, shape);
-    void pass(upstream, client, shape);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const bound = server.address();
-  return {
-    host: `127.0.0.1:${typeof bound === 'object' && bound !== null ? bound.port : 0}`,
-    [Symbol.asyncDispose]: async () => {
-      for (const socket of open) socket.destroy();
-      server.close();
-    },
-  };
-}
-
-/** Each chunk goes on no sooner than the rate allows, and `delayMs` after it came. */
-async function pass(from: Socket, to: Socket, { bytesPerSecond, delayMs }: Shape): Promise<void> {
+/** Hands on what it is given at the rate of the shape, each byte after its delay. */
+function shaped({ bytesPerSecond, delayMs }: Shape): Transform {
   let freeAtMs = 0;
-  try {
-    for await (const chunk of from as AsyncIterable<Buffer>) {
+  // timers may fire in another order than they were set in
+  const onTheirWay: Buffer[] = [];
+  let atEnd: (() => void) | undefined;
+  return new Transform({
+    writableHighWaterMark: HELD_BYTES,
+    readableHighWaterMark: HELD_BYTES,
+    transform(chunk: Buffer, _, done) {
       const nowMs = performance.now();
-      freeAtMs = Math.max(freeAtMs, nowMs) + (chunk.byteLength / bytesPerSecond) * 1000;
-      const at = freeAtMs + delayMs;
-      setTimeout(() => to.write(chunk), at - nowMs);
-      // what is under way is bounded by what the rate lets pass in the time of the delay
-      if (freeAtMs - nowMs > 5) await delay(freeAtMs - nowMs);
-    }
-    setTimeout(() => to.end(), delayMs + Math.max(0, freeAtMs - performance.now()));
-  } catch {
-    to.destroy();
-  }
+      // what timers are late by is made up for
+      freeAtMs = Math.max(freeAtMs, nowMs - LATE_MS) + (chunk.byteLength / bytesPerSecond) * 1000;
+      const leavesInMs = Math.max(0, freeAtMs - nowMs);
+      onTheirWay.push(chunk);
+      setTimeout(() => {
+        this.push(onTheirWay.shift());
+        if (onTheirWay.length === 0) atEnd?.();
+      }, leavesInMs + delayMs);
+      // the next byte may leave when this one has left, which is before it arrives
+      setTimeout(done, leavesInMs);
+    },
+    flush(done) {
+      atEnd = done;
+      if (onTheirWay.length === 0) done();
+    },
+  });
 }
+
+function join(client: Socket, to: { readonly host: string; readonly port: number }, shape: Shape): void {
+  const server = connect({ ...to, noDelay: true, allowHalfOpen: true });
+  client.setNoDelay(true);
+  client.on('error', () => server.destroy()).on('close', () => server.destroy());
+  // what it sent before it closed is still on its way
+  server.on('error', () => client.destroy());
+  client.pipe(shaped(shape)).pipe(server);
+  server.pipe(shaped(shape)).pipe(client);
+}
+
+async function startProxy(target: string, shape: Shape): Promise<string> {
+  const { hostname: host, port } = new URL(`http://${target}`);
+  const server = createServer({ highWaterMark: CHUNK_BYTES, allowHalfOpen: true }, (client) =>
+    join(client, { host, port: Number(port) }, shape),
+  );
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const { values, positionals } = parseArgs({ options: { shape: { type: 'string' } }, allowPositionals: true });
+const shape = parseShape(values.shape ?? '20MB/s,10ms');
+const proxies = await Promise.all(positionals.map(async (target) => startProxy(target, shape)));
+process.stdout.write(`${JSON.stringify(proxies)}\n`);

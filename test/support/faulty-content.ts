@@ -3,6 +3,7 @@ import type { Bytes, Source, Target } from '../../worker/content/content.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
 import { Failure, type Code } from '../../worker/util/failure.ts';
+import type { Clock } from '../../worker/util/clock.ts';
 import { collect, lent, rechunk } from './chunks.ts';
 
 type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
@@ -85,6 +86,26 @@ export function rechunked<T extends Source>(source: T, size: number): T {
 /** Every chunk of every body is lent: its memory holds other bytes once the next one is asked for. */
 export function lending<T extends Source>(source: T): T {
   return withBodies(source, (body) => lent(body));
+}
+
+/** Every body brings a chunk of `chunkBytes` in `msPerChunk` of the clock's time, as over a connection of its own. Chunks are lent. */
+export function slow<T extends Source>(
+  source: T,
+  clock: Clock,
+  { chunkBytes, msPerChunk }: { readonly chunkBytes: number; readonly msPerChunk: number },
+): T {
+  return withMethods(source, {
+    open: async (descriptor, options) => {
+      const body = rechunk(await source.open(descriptor, options), chunkBytes);
+      const paced = async function* (): Bytes {
+        for await (const chunk of body) {
+          await clock.sleep(msPerChunk, { signal: options?.signal });
+          yield chunk;
+        }
+      };
+      return lent(paced());
+    },
+  });
 }
 
 /** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is not heeded. */

@@ -1,5 +1,7 @@
 import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
+import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
+import { PartsInFlight } from '../objects/parts-in-flight.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
@@ -18,6 +20,8 @@ export interface CreateArchiveOptions extends Abortable, ArchiveNotes {
   readonly partSize?: number | undefined;
   /** Blobs that the store has in other archives: parts within one are copied there instead of being sent. Default: none. */
   readonly known?: KnownBlobs | undefined;
+  /** The memory for parts. Default: what all writes of this process to the store share. */
+  readonly memory?: PartMemory | undefined;
   readonly clock?: Clock | undefined;
 }
 
@@ -29,8 +33,11 @@ export interface ResumedParts {
   readonly bytes: number;
 }
 
-/** An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. */
-export interface ArchiveTarget extends Target {
+/**
+ * An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. Disposing it gives back
+ * its memory when nothing is being written any more, and leaves what is stored as it is.
+ */
+export interface ArchiveTarget extends Target, Disposable {
   readonly inOrder: true;
   /** The parts of an interrupted upload that were there and were right, so far; undefined where there were none. */
   readonly resumed: ResumedParts | undefined;
@@ -46,21 +53,24 @@ export interface ArchiveTarget extends Target {
  * Begins the planned archive at `key`, or goes on with one that was begun with the same layout, in this process or another. It is a Target
  * of the blobs planned: what the plan knows (the JSON documents, manifests, headers, padding) it writes itself.
  *
- * The archive is stored in parts of equal size, whatever the borders of files in it. A part that lies inside one blob and does not hold its
- * last byte is sent as soon as it is full. Every other part, those with the beginning or the end of a blob, is held back until all blobs
- * with bytes in it are complete: verified to their end, their other parts stored. So when an upload is taken up again,
+ * The archive is stored in parts of equal size, whatever the borders of files in it. There are two kinds. The own part of a blob lies inside the
+ * blob and does not hold its last byte. It is sent as soon as it is full, while the next ones are filled and sent. All others, those with the
+ * beginning or the end of a blob, are held back until every blob with bytes in them is complete: verified to its end, and each of its own parts
+ * stored. So when an upload is taken up again,
  *
- * - a stored part of the second kind is right, because it was sent after everything in it was verified;
- * - a blob whose parts are all stored is right, because its last part is of the second kind, and it is not read again;
- * - a stored part of the first kind may hold unverified bytes, since the process may have crashed before the blob's end. The blob is
- *   read again from its start, as its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
+ * - a stored held part is right, because it was sent after everything in it was verified;
+ * - a blob whose parts are all stored is right, and it is not read again. Its last part is a held one, sent after all the others were stored: in
+ *   whatever order several own parts at once are stored, a crash between them leaves a blob without its last part;
+ * - a stored own part may hold unverified bytes, since the process may have crashed before the blob's end. The blob is read again from its start, as
+ *   its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
  *
- * Each blob in flight has at most one part under way, of either kind. When the process crashes, a part is stored or on its way, or was never
- * sent; so what is sent twice is at most one part for each blob in flight, be it one large blob that is left alone.
+ * When the process crashes, a part is stored or on its way, or was never sent. So what is sent twice is at most the parts that were on their way, and
+ * they are in memory: one large blob or many small ones, it is at most the memory for parts.
  *
- * Memory, for each blob in flight: of the first kind the part under way and the next, which is being filled meanwhile, and of the second kind
- * two, which no blob waits for (two blobs could wait for each other); and one more in all, as long as blobs are started in the order of the
- * layout.
+ * That memory is a budget for all parts that are filled, held back or sent. A blob has one own part whatever the others have, and held parts never
+ * wait, since two blobs could wait for each other. So a blob waits for nothing but its source and its own parts, and the budget is exceeded only
+ * where the blobs in flight have that many: one own part each, and of held parts one more than there are blobs, as long as they are started in the
+ * order of the layout.
  */
 export async function createArchive(
   store: ObjectStore,
@@ -77,9 +87,15 @@ export async function createArchive(
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
   });
-  const archive = new Archive(layout, upload, store.describe(key), options.known);
-  await archive.begin(options);
-  return archive;
+  const memory = options.memory ?? partMemoryOf(store, upload.partSize);
+  const archive = new Archive(layout, upload, store.describe(key), { ...options, memory });
+  try {
+    await archive.begin(options);
+    return archive;
+  } catch (error) {
+    archive[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Where a blob is in the archive, from its header to its padding, and its parts. */
@@ -108,7 +124,7 @@ class BlobSlot {
 interface HeldPart {
   incomplete: number;
   /** Absent until the first byte of a blob arrives. */
-  buffer: Buffer | undefined;
+  buffer: PartBuffer | undefined;
 }
 
 class Archive implements ArchiveTarget {
@@ -119,8 +135,9 @@ class Archive implements ArchiveTarget {
   readonly #paths: ReadonlySet<string>;
   readonly #slots: ReadonlyMap<Digest, BlobSlot>;
   readonly #held = new Map<number, HeldPart>();
-  /** Buffers of a whole part that are free. */
-  readonly #idle: Buffer[] = [];
+  readonly #memory: PartMemory;
+  /** Bytes of the buffer for a part: those of a whole one, or of the archive where that is smaller. */
+  readonly #bufferBytes: number;
   readonly #stop = new AbortController();
   /** The parts that were stored before and have not been sent again. */
   readonly #reused: Set<number>;
@@ -128,8 +145,15 @@ class Archive implements ArchiveTarget {
   copiedBytes = 0;
   #failed: Failure | undefined;
 
-  constructor(layout: ArchiveLayout, upload: Upload, name: string, known: KnownBlobs | undefined) {
+  constructor(
+    layout: ArchiveLayout,
+    upload: Upload,
+    name: string,
+    { known, memory }: { readonly known?: KnownBlobs | undefined; readonly memory: PartMemory },
+  ) {
     this.#known = known;
+    this.#memory = memory;
+    this.#bufferBytes = Math.min(upload.partSize, layout.size);
     this.#layout = layout;
     this.#upload = upload;
     this.#name = name;
@@ -231,19 +255,21 @@ class Archive implements ArchiveTarget {
     await this.#upload.abort();
   }
 
-  /** Header, content and padding into the parts of the slot. A part that it has for itself is sent while the next is being filled. */
+  [Symbol.dispose](): void {
+    this.#failed ??= new Failure('BUG', `write ${this.#name}: it was given up before`);
+    for (const held of this.#held.values()) held.buffer?.giveBack();
+    this.#held.clear();
+  }
+
+  /** Header, content and padding into the parts of the slot. Its own parts are sent while the next ones are filled. */
   async #fill(slot: BlobSlot, open: () => Bytes, options: Abortable): Promise<void> {
     const { entry } = slot;
     const signal = anyOf(options.signal, this.#stop.signal);
     const { partSize } = this.#upload;
     const contentEnd = entry.offset + entry.header.byteLength + entry.size;
+    const own = new PartsInFlight(this.#memory);
     let position = entry.offset;
-    let filling: Buffer | undefined;
-    let sending: Promise<Failure | undefined> | undefined;
-    const sent = async (): Promise<void> => {
-      const failed = await sending;
-      if (failed !== undefined) throw failed;
-    };
+    let filling: PartBuffer | undefined;
     const write = async (bytes: Uint8Array): Promise<void> => {
       this.#check({ signal });
       for (let from = 0; from < bytes.byteLength;) {
@@ -251,14 +277,14 @@ class Archive implements ArchiveTarget {
         const offset = position % partSize;
         const piece = bytes.subarray(from, from + partSize - offset);
         if (slot.heldParts.includes(number)) {
-          this.#bufferOf(number)?.set(piece, offset);
+          this.#bufferOf(number)?.bytes.set(piece, offset);
         } else {
-          filling ??= this.#takeBuffer();
-          filling.set(piece, offset);
+          filling ??= await own.buffer(this.#bufferBytes);
+          filling.bytes.set(piece, offset);
           if (offset + piece.byteLength === partSize) {
-            await sent();
-            sending = this.#sendOwn(number, filling, entry, signal);
+            const full = filling;
             filling = undefined;
+            own.launch(full, async () => this.#sendOwn(number, full.bytes, entry, signal));
           }
         }
         from += piece.byteLength;
@@ -274,10 +300,10 @@ class Archive implements ArchiveTarget {
       if (position !== contentEnd) throw wrongSize(entry, 'fewer');
       await write(new Uint8Array(endOf(entry) - contentEnd));
     } finally {
-      if (filling !== undefined) this.#idle.push(filling);
-      await sending;
+      filling?.giveBack();
+      await own.ended();
     }
-    await sent();
+    await own.stored();
     slot.complete = true;
     await this.#releaseHeld(slot, { signal });
   }
@@ -292,17 +318,13 @@ class Archive implements ArchiveTarget {
     for (const number of ready) await this.#sendHeld(number, options);
   }
 
-  /** Resolves to a failure instead of rejecting, since it is not awaited while the blob goes on. */
-  async #sendOwn(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<Failure | undefined> {
+  async #sendOwn(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<void> {
     try {
-      if (!this.#upload.holds(number, bytes)) {
-        this.#reused.delete(number);
-        if (!(await this.#copyKnown(number, bytes, entry, signal))) await this.#upload.part(number, bytes, { signal });
-      }
-      this.#idle.push(bytes);
-      return undefined;
+      if (this.#upload.holds(number, bytes)) return;
+      this.#reused.delete(number);
+      if (!(await this.#copyKnown(number, bytes, entry, signal))) await this.#upload.part(number, bytes, { signal });
     } catch (error) {
-      return this.#fail(error, signal);
+      throw this.#fail(error, signal);
     }
   }
 
@@ -326,7 +348,7 @@ class Archive implements ArchiveTarget {
     const buffer = this.#bufferOf(number);
     if (buffer === undefined) return;
     const start = (number - 1) * this.#upload.partSize;
-    const bytes = buffer.subarray(0, Math.min(buffer.byteLength, this.#layout.size - start));
+    const bytes = buffer.bytes.subarray(0, Math.min(this.#bufferBytes, this.#layout.size - start));
     this.#writePlanned(start, bytes);
     try {
       await this.#upload.part(number, bytes, options);
@@ -334,7 +356,7 @@ class Archive implements ArchiveTarget {
       throw this.#fail(error, options.signal);
     }
     this.#held.delete(number);
-    this.#idle.push(buffer);
+    buffer.giveBack();
   }
 
   /** Puts what the plan knows into the part that starts at `start`: documents, manifests, and the blocks that end the tar. */
@@ -354,15 +376,11 @@ class Archive implements ArchiveTarget {
   }
 
   /** The buffer of a part that is held back; undefined when the part is stored. */
-  #bufferOf(number: number): Buffer | undefined {
+  #bufferOf(number: number): PartBuffer | undefined {
     const held = this.#held.get(number);
     if (held === undefined) return undefined;
-    held.buffer ??= this.#takeBuffer();
+    held.buffer ??= this.#memory.takeNow(this.#bufferBytes);
     return held.buffer;
-  }
-
-  #takeBuffer(): Buffer {
-    return this.#idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(this.#upload.partSize, this.#layout.size));
   }
 
   #checkPlanned(descriptor: Descriptor): void {

@@ -116,7 +116,7 @@ async function writePlanned(
   }
   const known = knownBlobsOf(store);
   if (before?.image?.layout !== undefined) known.add(before.info, before.image.layout);
-  const archive = await onSide('target', createArchive(store, key, layout, { ...writeOptions, known }));
+  using archive = await onSide('target', createArchive(store, key, layout, { ...writeOptions, known }));
   if (archive.resumed !== undefined) {
     const { parts, total } = archive.resumed;
     options.report?.({ type: 'resumed', location: store.describe(key), parts, total });

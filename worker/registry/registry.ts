@@ -61,8 +61,6 @@ const DOCKER_HUB = 'docker.io';
 const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
 const ECR_PUTS_PER_SECOND = 10;
-/** What storage behind a registry serves well, by one connection 80 to 100 MB/s. On this machine or next to it one stream is best. */
-const REMOTE_RANGES = 4;
 
 /** The registry at `host`, as references name it. Nothing is asked of it yet. */
 export function openRegistry(host: string, options: RegistryOptions): RegistryClient {
@@ -161,9 +159,7 @@ export class RegistryClient implements AsyncDisposable {
           : parseRepositorySettings(options.create);
     const isTarget = this.#options.side === 'target';
     const context = this.#context(name, isTarget ? 'pull,push' : 'pull', isTarget ? create : undefined);
-    const kind = addressKind(this.#baseUrl.hostname);
-    const isLocal = kind === 'loopback' || kind === 'private';
-    const opened = new RegistryRepository(context, isLocal ? {} : { rangesAtOnce: REMOTE_RANGES });
+    const opened = new RegistryRepository(context);
     this.#repositories.set(key, opened);
     return opened;
   }

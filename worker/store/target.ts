@@ -1,11 +1,13 @@
 import { collect } from '../content/bytes.ts';
 import type { Bytes, Target } from '../content/content.ts';
 import type { Condition, Upload, WriteOptions } from '../objects/objects.ts';
+import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
+import { PartsInFlight } from '../objects/parts-in-flight.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, isManifestType, parseManifest, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
-import { Failure, ifFound, isFailure, toFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { blobKey, type StorePlace } from './place.ts';
 
 /** What is not larger is held in memory and sent in one request; everything else is an upload in parts, which can be taken up again. */
@@ -125,64 +127,51 @@ export class StoreTarget implements Target {
   async #upload({ digest, size }: Descriptor, body: Bytes, options: WriteOptions): Promise<void> {
     const { store } = this.#place;
     const upload = await store.upload(blobKey(this.#place, digest), size, { ...options, fingerprint: digest });
-    await sendParts(upload, body, size, options);
+    const memory = partMemoryOf(store, upload.partSize);
+    await sendParts(upload, body, size, { signal: options.signal, memory });
     await upload.commit({ signal: options.signal });
   }
 }
 
 /**
- * Stores a verified body as the parts of an upload. Parts of an interrupted upload that hold the same bytes are not sent again. One part is under
- * way while the next is being filled, so memory is two parts.
+ * Stores a verified body as the parts of an upload. Parts of an interrupted upload that hold the same bytes are not sent again. While one part is
+ * filled, those before it are sent, as many as there is memory for.
  */
-async function sendParts(upload: Upload, body: Bytes, size: number, options: Abortable): Promise<void> {
+async function sendParts(
+  upload: Upload,
+  body: Bytes,
+  size: number,
+  options: Abortable & { readonly memory: PartMemory },
+): Promise<void> {
   const { partSize } = upload;
-  const idle: Buffer[] = [];
-  let filling: Buffer | undefined;
-  let sending: Promise<Failure | undefined> | undefined;
+  const { signal } = options;
+  const parts = new PartsInFlight(options.memory);
+  let filling: PartBuffer | undefined;
   let position = 0;
-  const sent = async (): Promise<void> => {
-    const failed = await sending;
-    sending = undefined;
-    if (failed !== undefined) throw failed;
-  };
   try {
     for await (const chunk of body) {
       checkAborted(options);
       for (let from = 0; from < chunk.byteLength;) {
         if (position === size) throw new Failure('BUG', `a verified body has more than ${size} bytes`);
-        filling ??= idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(partSize, size));
+        filling ??= await parts.buffer(Math.min(partSize, size));
         const offset = position % partSize;
         const piece = chunk.subarray(from, from + partSize - offset);
-        filling.set(piece, offset);
+        filling.bytes.set(piece, offset);
         from += piece.byteLength;
         position += piece.byteLength;
         if (position % partSize !== 0 && position !== size) continue;
-        await sent();
         const number = Math.ceil(position / partSize);
-        const bytes = filling.subarray(0, position - (number - 1) * partSize);
-        const buffer = filling;
-        sending = sendPart(upload, number, bytes, options).finally(() => idle.push(buffer));
+        const bytes = filling.bytes.subarray(0, position - (number - 1) * partSize);
+        parts.launch(filling, async () => {
+          if (!upload.holds(number, bytes)) await upload.part(number, bytes, { signal });
+        });
         filling = undefined;
       }
     }
     checkAborted(options);
   } finally {
-    await sending;
+    filling?.giveBack();
+    await parts.ended();
   }
-  await sent();
-}
-
-/** Resolves to a failure instead of rejecting, since it is not awaited while the body goes on. */
-async function sendPart(
-  upload: Upload,
-  number: number,
-  bytes: Uint8Array,
-  options: Abortable,
-): Promise<Failure | undefined> {
-  try {
-    if (!upload.holds(number, bytes)) await upload.part(number, bytes, { signal: options.signal });
-    return undefined;
-  } catch (error) {
-    return toFailure(error);
-  }
+  await parts.stored();
 }

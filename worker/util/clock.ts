@@ -8,11 +8,14 @@ export interface Clock {
   sleep(ms: number, options?: Abortable): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
+  /** Milliseconds in which this thread had nothing to do, since it began. Absent: not known. */
+  idleMs?(): number;
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
   random: () => Math.random(),
+  idleMs: () => performance.eventLoopUtilization().idle,
   sleep: async (ms, options) => {
     checkAborted(options);
     const signal = options?.signal;

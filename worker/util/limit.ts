@@ -47,6 +47,11 @@ export class Limit {
     return this.#waiting.length === 0 && this.#free >= wanted ? this.#granted(wanted) : undefined;
   }
 
+  /** As `take`, but at once, be it more than is free: those that wait go on waiting until as much was given back. For what must never wait. */
+  takeNow(amount = 1): () => void {
+    return this.#granted(this.#wanted(amount));
+  }
+
   /** Runs `work` while holding `1`. */
   async run<T>(work: () => Promise<T>, options?: Abortable): Promise<T> {
     const giveBack = await this.take(1, options);

@@ -1,4 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createArchive } from '../../../worker/archive/writer.ts';
 import { openImage } from '../../../worker/archive/reader.ts';
@@ -8,10 +9,12 @@ import { blobsOf, walk, type Graph, type Root } from '../../../worker/content/gr
 import { read } from '../../../worker/content/read.ts';
 import { copy } from '../../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../../worker/objects/objects.ts';
+import { PartMemory } from '../../../worker/objects/part-memory.ts';
 import type { Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure, isFailure } from '../../../worker/util/failure.ts';
+import { forEachOf } from '../../../worker/util/limit.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
-import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
+import { CHUNK_SIZES, chunked, collect, lent } from '../../support/chunks.ts';
 import { corrupting, counting, rechunked, type Counts } from '../../support/faulty-content.ts';
 import { crashing } from '../../support/faulty-objects.ts';
 import { makeImage, type MadeImage } from '../../support/images.ts';
@@ -218,36 +221,46 @@ describe('an archive that is being filled', () => {
     },
   );
 
-  test('holds no more parts in memory than its bound, however many there are', async () => {
+  test('holds no more parts in memory than its budget, however many there are', async () => {
     const layers = Array.from({ length: 20 }, (_, i) => 10_000 + i);
     const image = await makeImage({ platforms: ['linux/amd64'], layers });
-    const disk = new MemoryObjects({ partSize: 1000 });
-    // buffers are used again: there are as many as were ever held at once
-    const buffers = new Set<ArrayBufferLike>();
-    const store: ObjectStore = Object.assign(Object.create(disk) as ObjectStore, {
-      upload: async (...args: Parameters<ObjectStore['upload']>) => {
-        const upload = await disk.upload(...args);
-        const part: typeof upload.part = async (n, bytes, o) => {
-          buffers.add(bytes.buffer);
-          await turn();
-          await upload.part(n, bytes, o);
-        };
-        return { ...upload, part };
-      },
-    });
-    const graph = await walk(image.content, [image.root]);
-    const layout = planArchive(graph, { tag: 'v1', repository: REPOSITORY });
-    const archive = await createArchive(store, KEY, layout);
     const concurrency = 2;
-    await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency });
-    await archive.commit();
-    expect(disk.stored.length).toBeGreaterThan(200);
-    expect(buffers.size).toBeLessThanOrEqual(concurrency * (2 + 2) + 1);
+    // what the blobs in flight must have: an own part each, and the parts that they share with their neighbours
+    const least = concurrency + (concurrency + 1);
+    for (const budget of [1, 8]) {
+      const disk = new MemoryObjects({ partSize: 1000 });
+      // buffers are used again: there are as many as were ever held at once
+      const buffers = new Set<ArrayBufferLike>();
+      const store: ObjectStore = Object.assign(Object.create(disk) as ObjectStore, {
+        upload: async (...args: Parameters<ObjectStore['upload']>) => {
+          const upload = await disk.upload(...args);
+          const part: typeof upload.part = async (n, bytes, o) => {
+            buffers.add(bytes.buffer);
+            await turn();
+            await upload.part(n, bytes, o);
+          };
+          return { ...upload, part };
+        },
+      });
+      const graph = await walk(image.content, [image.root]);
+      const layout = planArchive(graph, { tag: 'v1', repository: REPOSITORY });
+      const archive = await createArchive(store, KEY, layout, { memory: new PartMemory(budget * 1000) });
+      await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency });
+      await archive.commit();
+      expect(disk.stored.length).toBeGreaterThan(200);
+      // a blob that begins has its parts at once, and waits for none of the others to give theirs back
+      expect(buffers.size).toBeLessThanOrEqual(Math.max(least, budget + 2 * (concurrency - 1)));
+      expect(buffers.size).toBeGreaterThanOrEqual(Math.min(least, budget));
+    }
   });
 
-  test('sends one part of each blob at a time, however large it is, while the next is being filled', async () => {
+  test('sends as many parts of a blob at once as there is memory for, while the next is being filled', async () => {
     const partSize = 4096;
-    for (const blobs of [1, 3]) {
+    for (const [blobs, budget, atOnce] of [
+      [1, 1, 1],
+      [1, 6, 5], // one is shared with what is before the blob
+      [3, 1, 3],
+    ] as const) {
       const layers = Array.from({ length: blobs }, () => 200_000);
       const image = await makeImage({ platforms: ['linux/amd64'], layers, sharedLayerBytes: 0 });
       const layout = await planOf(image.content, image.root);
@@ -263,13 +276,103 @@ describe('an archive that is being filled', () => {
           sending--;
         },
       });
-      const archive = await createArchive(store, KEY, layout);
+      const archive = await createArchive(store, KEY, layout, { memory: new PartMemory(budget * partSize) });
       const large = blobEntries(layout).filter((entry) => entry.size > 100_000);
       expect(large).toHaveLength(blobs);
       await Promise.all(large.map(async ({ descriptor }) => archive.put(descriptor, () => read(end, descriptor))));
-      expect(most).toBe(blobs);
-      expect(readMeanwhile).toBeGreaterThan(partSize / 2);
+      expect(most).toBe(atOnce);
+      if (budget > 1) expect(readMeanwhile).toBeGreaterThan(partSize / 2);
     }
+  });
+
+  test('gives its memory back, however it ends', async () => {
+    const image = await makeImage({ layers: [50_000] });
+    const layout = await planOf(image.content, image.root);
+    for (const crashAt of [3, 20, Infinity]) {
+      const { store } = crashing(new MemoryObjects({ partSize: 1000 }), crashAt);
+      const memory = new PartMemory(8000);
+      const writing = async (): Promise<void> => {
+        using archive = await createArchive(store, KEY, layout, { memory });
+        await copy(image.content, archive, [image.root]);
+        await archive.commit();
+      };
+      await writing().catch(() => undefined);
+      expect(memory.tryTake(8000)).toBeDefined();
+    }
+  });
+
+  test('goes on with every blob while the source of another stands still', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [50_000, 50_000, 50_000] });
+    const { layout, tar } = await expected(image);
+    const store = new MemoryObjects({ partSize: 1000 });
+    const archive = await createArchive(store, KEY, layout, { memory: new PartMemory(1) });
+    const [still, ...others] = blobEntries(layout).filter((entry) => entry.size > 50_000);
+    if (still === undefined) throw new Error('the image has layers');
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const waiting = archive.put(still.descriptor, async function* () {
+      for await (const chunk of read(rechunked(image.content, 3000), still.descriptor)) {
+        yield chunk;
+        await released;
+      }
+    });
+    for (const { descriptor } of others) await archive.put(descriptor, () => read(image.content, descriptor));
+    release();
+    await waiting;
+    for (const { descriptor } of blobEntries(layout))
+      await archive.put(descriptor, () => read(image.content, descriptor));
+    await archive.commit();
+    expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
+  });
+
+  test('ends in the bytes of the plan, or fails, whatever the chunks, orders and failures', async () => {
+    const image = await makeImage({ signed: true, layers: [0, 900, 30_000] });
+    const { layout, tar } = await expected(image);
+    const blobs = blobsOf(await walk(image.content, [image.root]));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.shuffledSubarray([...blobs], { minLength: blobs.length }),
+        fc.constantFrom(1, 7, 511, 16_384, 262_144),
+        fc.integer({ min: 512, max: 9000 }),
+        fc.integer({ min: 1, max: 10 }),
+        fc.integer({ min: 1, max: 5 }),
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 60 }), fc.constantFrom('part', 'body')), { maxLength: 2 }),
+        async (order, chunkBytes, partSize, budget, width, faults) => {
+          let parts = 0;
+          const disk = new MemoryObjects({
+            partSize,
+            onPart: async () => {
+              const n = ++parts;
+              for (let i = 0; i < (n * 7) % 4; i++) await turn();
+              if (faults.some(([at, what]) => what === 'part' && at === n)) throw new Failure('UNAVAILABLE', 'part');
+            },
+          });
+          let opened = 0;
+          const bodyOf = (d: Descriptor): Bytes => {
+            const breaks = faults.some(([at, what]) => what === 'body' && at === opened);
+            opened++;
+            const source = rechunked(
+              breaks ? corrupting(image.content, d.digest, d.size - 1) : image.content,
+              chunkBytes,
+            );
+            return lent(read(source, d));
+          };
+          for (let life = 0; ; life++) {
+            try {
+              const archive = await createArchive(disk, KEY, layout, { memory: new PartMemory(budget * partSize) });
+              await forEachOf(order, width, async (d, o) => archive.put(d, () => bodyOf(d), o));
+              await archive.commit();
+              break;
+            } catch (error) {
+              if (!isFailure(error, 'UNAVAILABLE', 'CORRUPT')) throw error;
+              if (life > faults.length) throw error;
+              await expect(disk.stat(KEY)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+            }
+          }
+          expect(Buffer.compare(disk.bytesOf(KEY), tar)).toBe(0);
+        },
+      ),
+      { numRuns: 25 },
+    );
   });
 
   test('stops when told to, with nothing left running, and goes on later', async () => {
@@ -301,26 +404,30 @@ describe('an archive that is being filled', () => {
 });
 
 describe('an archive that is taken up again', () => {
-  test('ends in the identical bytes wherever the process before was killed', async () => {
-    const image = await makeImage({ signed: true, layers: [900, 20_000] });
-    const partSize = 2048;
-    const concurrency = 2;
-    const { tar, layout } = await expected(image);
-    const whole = crashing(new MemoryObjects({ partSize }), Infinity);
-    await fill(image, whole.store, concurrency);
-    expect(whole.writes()).toBeGreaterThan(50);
-    for (let point = 1; point <= whole.writes(); point++) {
-      const disk = new MemoryObjects({ partSize });
-      const first = crashing(disk, point);
-      await expect(fill(image, first.store, concurrency)).rejects.toThrow('crashed');
-      const second = crashing(disk, Infinity);
-      await fill(image, second.store, concurrency);
-      expect(Buffer.compare(disk.bytesOf(KEY), tar)).toBe(0);
-      // what was handed to the store and lost, or sent before it could be known to be wrong
-      const twice = first.bytesSent() + second.bytesSent() - layout.size;
-      expect(twice).toBeLessThanOrEqual(concurrency * partSize);
-    }
-  });
+  test.each([1, 4, 12])(
+    'ends in the identical bytes wherever the process before was killed (%i parts)',
+    async (budget) => {
+      const image = await makeImage({ signed: true, layers: [900, 20_000] });
+      const partSize = 2048;
+      const concurrency = 2;
+      const memory = budget * partSize;
+      const { tar, layout } = await expected(image);
+      const whole = crashing(new MemoryObjects({ partSize }), Infinity);
+      await fill(image, whole.store, concurrency, memory);
+      expect(whole.writes()).toBeGreaterThan(50);
+      for (let point = 1; point <= whole.writes(); point++) {
+        const disk = new MemoryObjects({ partSize });
+        const first = crashing(disk, point);
+        await expect(fill(image, first.store, concurrency, memory)).rejects.toThrow('crashed');
+        const second = crashing(disk, Infinity);
+        await fill(image, second.store, concurrency, memory);
+        expect(Buffer.compare(disk.bytesOf(KEY), tar)).toBe(0);
+        // what was handed to the store and lost, or sent before it could be known to be wrong
+        const twice = first.bytesSent() + second.bytesSent() - layout.size;
+        expect(twice).toBeLessThanOrEqual(Math.max(memory, concurrency * partSize));
+      }
+    },
+  );
 
   test('ends in the identical bytes when every process is killed at its third write', async () => {
     const image = await makeImage({ signed: true, layers: [900, 20_000] });
@@ -428,11 +535,17 @@ function bytesRead(counts: Counts): number {
 }
 
 /** What a backup does, with so many blobs at once. */
-async function fill({ content, root }: MadeImage, store: ObjectStore, concurrency: number): Promise<void> {
+async function fill(
+  { content, root }: MadeImage,
+  store: ObjectStore,
+  concurrency: number,
+  memory?: number,
+): Promise<void> {
   const graph = await walk(content, [root]);
   const layout = planArchive(graph, { tag: 'v1', repository: REPOSITORY });
   if ((await layoutAt(store)) === layout.digest) return;
-  const archive = await createArchive(store, KEY, layout);
+  const options = memory === undefined ? {} : { memory: new PartMemory(memory) };
+  const archive = await createArchive(store, KEY, layout, options);
   await copy(content, archive, [root], { graph, strict: true, concurrency });
   await archive.commit();
 }

@@ -47,6 +47,18 @@ describe('a limit', () => {
     expect(limit.tryTake(1)).toBeUndefined();
   });
 
+  test('is exceeded at once by what must not wait, which the others wait for', async () => {
+    const limit = new Limit(2);
+    const giveBack = [limit.takeNow(2), limit.takeNow(1)];
+    let passed = false;
+    const waiting = limit.take().then(() => (passed = true));
+    giveBack[1]?.();
+    await turn();
+    expect(passed).toBe(false);
+    giveBack[0]?.();
+    await waiting;
+  });
+
   test('counts more than it has as all it has', async () => {
     const limit = new Limit(3);
     const giveBack = await limit.take(1000);

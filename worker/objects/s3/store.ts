@@ -31,7 +31,7 @@ export interface S3StoreOptions extends BucketOptions {
 }
 
 /** One S3 connection gives 80 to 100 MB/s: https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html */
-const RANGES_AT_ONCE = 4;
+const RANGES_AT_ONCE = 8;
 
 /**
  * The objects of an S3 bucket. Bytes are sent with their CRC-32, or with their MD5 where the server refuses that, which S3 checks.

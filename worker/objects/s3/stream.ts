@@ -3,14 +3,16 @@ import type { Bytes } from '../../content/content.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
+import { PartMemory, type PartBuffer } from '../part-memory.ts';
+import { PartsInFlight } from '../parts-in-flight.ts';
 import { isRefusal, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { DEFAULT_PART_BYTES, MAX_PART_BYTES, MAX_PARTS, MIB } from './part-size.ts';
 
-/** Parts of a body of unknown length that are sent at once, while another is filled. */
-const STREAMED_AT_ONCE = 3;
+/** Bytes of parts in memory. What is compressed comes slower than a bucket takes four parts at once. */
+const MEMORY_BYTES = 4 * DEFAULT_PART_BYTES;
 
-/** Stores a body of unknown length in parts of growing size. A short one is handed to `write`. */
+/** Stores a body of unknown length in parts of growing size, several of which are sent at once. A short one is handed to `write`. */
 export async function streamToS3(
   calls: MultipartCalls,
   key: string,
@@ -18,15 +20,18 @@ export async function streamToS3(
   options: WriteOptions,
   write: (bytes: Uint8Array) => Promise<ObjectInfo>,
 ): Promise<ObjectInfo> {
-  const pieces = piecesOf(body, options);
+  const parts = new PartsInFlight(new PartMemory(MEMORY_BYTES));
+  const pieces = piecesOf(body, parts, options);
   try {
     const first = await pieces.next();
     if (first.done === true) return await write(new Uint8Array());
-    if (first.value.byteLength < DEFAULT_PART_BYTES) return await write(first.value);
+    if (first.value.length < DEFAULT_PART_BYTES) return await write(first.value.bytes.subarray(0, first.value.length));
     if (options.condition !== undefined) await calls.tryConditions(key, options);
     const multipart = await calls.begin(key, options);
     try {
-      const stored = await sendPieces(calls, multipart, first.value, pieces, options);
+      const sending = new StreamedParts(calls, multipart, parts, options);
+      sending.launch(first.value);
+      const stored = await sending.sendAll(pieces);
       return await calls.complete(multipart, stored, wholeOf(stored, options.condition), options);
     } catch (error) {
       await dropQuietly(calls, multipart);
@@ -37,72 +42,100 @@ export async function streamToS3(
   }
 }
 
-/**
- * The body in pieces of at least 8 MiB, or a thousandth of what came before: 8 GB in small parts, 19 TB in 10,000. Only the last piece may be
- * smaller. Each is memory of its own.
- */
-async function* piecesOf(body: Bytes, options: Abortable): AsyncGenerator<Uint8Array, void, undefined> {
-  let sent = 0;
-  let piece = Buffer.allocUnsafe(DEFAULT_PART_BYTES);
-  let filled = 0;
-  for await (const chunk of body) {
-    checkAborted(options);
-    for (let rest = chunk; rest.byteLength > 0;) {
-      const taken = rest.subarray(0, piece.byteLength - filled);
-      piece.set(taken, filled);
-      filled += taken.byteLength;
-      rest = rest.subarray(taken.byteLength);
-      if (filled < piece.byteLength) continue;
-      yield piece;
-      sent += filled;
-      const next = Math.max(DEFAULT_PART_BYTES, Math.ceil(sent / 1000 / MIB) * MIB);
-      piece = Buffer.allocUnsafe(Math.min(next, MAX_PART_BYTES));
-      filled = 0;
-    }
-  }
-  if (filled > 0) yield piece.subarray(0, filled);
+/** Memory with `length` bytes of the body in it, which whoever takes it gives back. */
+interface Piece extends PartBuffer {
+  readonly length: number;
 }
 
-async function sendPieces(
-  calls: MultipartCalls,
-  multipart: Multipart,
-  first: Uint8Array,
-  others: AsyncIterable<Uint8Array>,
-  options: WriteOptions,
-): Promise<readonly StoredPart[]> {
-  const { onSent } = options;
-  const stop = new AbortController();
-  const signal = anyOf(options.signal, stop.signal);
-  const stored: StoredPart[] = [];
-  const flying = new Set<Promise<void>>();
-  const failed: unknown[] = [];
-  let count = 0;
-  const send = async (number: number, bytes: Uint8Array): Promise<void> => {
-    try {
-      stored.push(await calls.send(multipart, number, bytes, crc32(bytes), { signal, onSent }));
-    } catch (error) {
-      failed.push(error);
-      stop.abort(error);
-    }
-  };
-  const launch = (bytes: Uint8Array): void => {
-    const sending = send(++count, bytes).finally(() => flying.delete(sending));
-    flying.add(sending);
-  };
+/**
+ * The body in pieces of at least 8 MiB, or a thousandth of what came before: 8 GB in small parts, 19 TB in 10,000. Only the last piece may be
+ * smaller.
+ */
+async function* piecesOf(
+  body: Bytes,
+  parts: PartsInFlight,
+  options: Abortable,
+): AsyncGenerator<Piece, void, undefined> {
+  let sent = 0;
+  let filling: PartBuffer | undefined;
+  let filled = 0;
   try {
-    launch(first);
-    for await (const piece of others) {
-      if (count === MAX_PARTS)
-        throw new Failure('INVALID', `upload ${calls.describe(multipart.key)}: the body is too long for an object`);
-      while (flying.size >= STREAMED_AT_ONCE) await Promise.race(flying);
-      if (failed.length > 0) break;
-      launch(piece);
+    for await (const chunk of body) {
+      checkAborted(options);
+      for (let from = 0; from < chunk.byteLength;) {
+        const wanted = Math.max(DEFAULT_PART_BYTES, Math.ceil(sent / 1000 / MIB) * MIB);
+        filling ??= await parts.buffer(Math.min(wanted, MAX_PART_BYTES));
+        const { bytes } = filling;
+        const taken = chunk.subarray(from, from + bytes.byteLength - filled);
+        bytes.set(taken, filled);
+        filled += taken.byteLength;
+        from += taken.byteLength;
+        if (filled < bytes.byteLength) continue;
+        const full = filling;
+        filling = undefined;
+        sent += filled;
+        filled = 0;
+        yield { ...full, length: bytes.byteLength };
+      }
     }
-  } catch (error) {
-    failed.unshift(error);
-    stop.abort(error);
+    if (filling === undefined) return;
+    const last = filling;
+    filling = undefined;
+    yield { ...last, length: filled };
+  } finally {
+    filling?.giveBack();
   }
-  await Promise.all(flying);
-  if (failed.length > 0) throw failed[0];
-  return stored.sort((a, b) => a.number - b.number);
+}
+
+/** Sends pieces as the parts of one upload. */
+class StreamedParts {
+  readonly #calls: MultipartCalls;
+  readonly #multipart: Multipart;
+  readonly #parts: PartsInFlight;
+  readonly #onSent: WriteOptions['onSent'];
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #stored: StoredPart[] = [];
+  #count = 0;
+
+  constructor(calls: MultipartCalls, multipart: Multipart, parts: PartsInFlight, options: WriteOptions) {
+    this.#calls = calls;
+    this.#multipart = multipart;
+    this.#parts = parts;
+    this.#onSent = options.onSent;
+    this.#signal = anyOf(options.signal, this.#stop.signal);
+  }
+
+  /** Sends `pieces`, and waits for all that are launched. The first failure stops the others, and is thrown when none is being sent any more. */
+  async sendAll(pieces: AsyncIterable<Piece>): Promise<readonly StoredPart[]> {
+    try {
+      for await (const piece of pieces) this.launch(piece);
+      await this.#parts.stored();
+    } catch (error) {
+      this.#stop.abort(error);
+      await this.#parts.ended();
+      throw error;
+    }
+    return this.#stored.sort((a, b) => a.number - b.number);
+  }
+
+  /** Sends a piece, without waiting. */
+  launch(piece: Piece): void {
+    const number = ++this.#count;
+    this.#parts.launch(piece, async () => {
+      try {
+        if (number > MAX_PARTS)
+          throw new Failure(
+            'INVALID',
+            `upload ${this.#calls.describe(this.#multipart.key)}: the body is too long for an object`,
+          );
+        const bytes = piece.bytes.subarray(0, piece.length);
+        const sending = { signal: this.#signal, onSent: this.#onSent };
+        this.#stored.push(await this.#calls.send(this.#multipart, number, bytes, crc32(bytes), sending));
+      } catch (error) {
+        this.#stop.abort(error);
+        throw error;
+      }
+    });
+  }
 }

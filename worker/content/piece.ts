@@ -1,0 +1,106 @@
+import { checkAborted } from '../util/abort.ts';
+import { toFailure, type Failure } from '../util/failure.ts';
+import type { Bytes } from './content.ts';
+
+/** What hashes and writes pieces takes so much of one at a time, which stays in the processor's cache. */
+const CHUNK_BYTES = 256 * 1024;
+
+interface PieceOptions {
+  /** How many bytes the range has. */
+  readonly length: number;
+  /** Whether a byte is handed out that the source gives after the range: at the end of a blob, which then is too long. Else it is cut off. */
+  readonly showsExcess: boolean;
+  readonly signal: AbortSignal;
+  /** Called with the size of what arrived. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** The bytes of a range on their way into memory, from which they are handed out in order when its turn comes. */
+export class Piece {
+  /** How many bytes the range has. */
+  readonly length: number;
+  readonly #buffer: Buffer;
+  readonly #opened = Promise.withResolvers<boolean>();
+  /** Resolves, never rejects, when nothing writes to the buffer any more. */
+  readonly #ended: Promise<void>;
+  readonly #onBytes: (bytes: number) => void;
+  #filled = 0;
+  #given = 0;
+  readonly #showsExcess: boolean;
+  /** The first byte after the range, where that is to be shown and the source gives more. */
+  #excess: Uint8Array | undefined;
+  #isOver = false;
+  #failed: Failure | undefined;
+  #wake: (() => void) | undefined;
+
+  /** Begins to fetch at once. `buffer` is the piece's until `ended` resolves. */
+  constructor(open: () => Promise<Bytes>, buffer: Buffer, options: PieceOptions) {
+    this.length = options.length;
+    this.#buffer = buffer;
+    this.#onBytes = options.onBytes;
+    this.#showsExcess = options.showsExcess;
+    this.#ended = this.#fetch(open, options.signal);
+  }
+
+  /** Whether any byte has come. */
+  get hasBytes(): boolean {
+    return this.#filled > 0;
+  }
+
+  /** Whether the source gives this range: resolves with the first byte, or when it failed or ended before. */
+  async opens(): Promise<boolean> {
+    return this.#opened.promise;
+  }
+
+  /** The next bytes. Undefined after the last. Throws where the source failed, after the bytes that it gave before. */
+  async next(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      if (this.#given < this.#filled) {
+        const from = this.#given;
+        this.#given = Math.min(this.#filled, from + CHUNK_BYTES);
+        return this.#buffer.subarray(from, this.#given);
+      }
+      if (this.#isOver) {
+        const excess = this.#excess;
+        this.#excess = undefined;
+        if (excess === undefined && this.#failed !== undefined) throw this.#failed;
+        return excess;
+      }
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  /** Whether all bytes came that the range has. */
+  get isComplete(): boolean {
+    return this.#filled === this.length;
+  }
+
+  /** Resolves when it has ended, which its signal hastens. */
+  async ended(): Promise<void> {
+    await this.#ended;
+  }
+
+  async #fetch(open: () => Promise<Bytes>, signal: AbortSignal): Promise<void> {
+    try {
+      for await (const chunk of await open()) {
+        checkAborted({ signal });
+        if (chunk.byteLength === 0) continue;
+        const taken = Math.min(chunk.byteLength, this.length - this.#filled);
+        this.#buffer.set(taken === chunk.byteLength ? chunk : chunk.subarray(0, taken), this.#filled);
+        this.#filled += taken;
+        this.#onBytes(taken);
+        this.#opened.resolve(true);
+        this.#wake?.();
+        if (taken === chunk.byteLength) continue;
+        if (this.#showsExcess) this.#excess = Uint8Array.from(chunk.subarray(taken, taken + 1));
+        break;
+      }
+    } catch (error) {
+      // after its last byte nothing is missing
+      if (!this.isComplete) this.#failed = toFailure(error);
+    }
+    this.#isOver = true;
+    this.#opened.resolve(false);
+    this.#wake?.();
+  }
+}
