@@ -25,7 +25,7 @@ export async function collect(body: Bytes, limit: number, tooLarge: () => Failur
   for await (const chunk of body) {
     size += chunk.byteLength;
     if (size > limit) throw tooLarge();
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
   }
   return Buffer.concat(chunks);
 }

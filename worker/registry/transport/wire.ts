@@ -1,10 +1,14 @@
 import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Bytes } from '../../content/content.ts';
 import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
+import { ciphersOf } from '../../util/http/ciphers.ts';
+import { GetClient } from '../../util/http/client.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { decoded } from './content-encoding.ts';
-import { Exchange, isPlainAnswer } from './exchange.ts';
+import { connectionFailure, isPlainAnswer } from './connection-failure.ts';
+import { Exchange } from './exchange.ts';
 import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.ts';
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
@@ -54,6 +58,8 @@ export class Wire implements Layer<WireRequest> {
   readonly #options: WireOptions;
   /** By the proxy, and by whether the registry itself answers. */
   readonly #dispatchers = new Map<string, Dispatcher>();
+  /** By whether the registry itself answers. */
+  readonly #readers = new Map<boolean, GetClient>();
   #tls: Promise<TlsSettings> | undefined;
   /** Decides between https and plain HTTP, once. */
   readonly #deciding = new SharedPromise<void>();
@@ -99,8 +105,11 @@ export class Wire implements Layer<WireRequest> {
     const tls = await (this.#tls ??= this.#options.tls?.() ?? Promise.resolve({}));
     checkAborted(options);
     if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
+    const isOwn = this.#origin.isOwn(url);
+    if ((method === 'GET' || method === 'HEAD') && body === undefined && proxy === undefined)
+      return this.#read({ what, method, url, headers, answerTimeoutMs: headersTimeoutMs, isOwn }, tls, options);
     const exchange = new Exchange(
-      this.#dispatcher({ proxy, isOwn: this.#origin.isOwn(url) }, tls),
+      this.#dispatcher({ proxy, isOwn }, tls),
       { what, method, url, headers, body, headersTimeoutMs, proxy: proxy && describeProxy(proxy) },
       options,
     );
@@ -111,21 +120,51 @@ export class Wire implements Layer<WireRequest> {
       if (options.signal?.aborted !== true) await exchange.ended;
       throw error;
     }
-    return answerOf(what, exchange);
+    const { status, ended } = exchange;
+    const header = (name: string): string | undefined => exchange.header(name);
+    return answerOf(what, { status, header, url, body: exchange, discard: () => exchange.discard(), ended });
+  }
+
+  /** Reads by connections of our own, which lend the bytes of the body instead of allocating for them. */
+  async #read(request: DirectRead, tls: TlsSettings, options: Abortable): Promise<Answer> {
+    const { what, method, url, headers, answerTimeoutMs, isOwn } = request;
+    const answer = await this.#reader(isOwn, tls).get(
+      {
+        ...{ method, origin: url, path: `${url.pathname}${url.search}`, headers, answerTimeoutMs },
+        stallTimeoutMs: STALL_TIMEOUT_MS,
+        explain: (error) => connectionFailure(what, { host: url.host, proxy: undefined }, error),
+      },
+      options,
+    );
+    return answerOf(what, { ...answer, header: (name) => answer.headers.get(name), url });
   }
 
   /** Breaks off what is under way and closes every connection. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    for (const reader of this.#readers.values()) reader.close();
     await Promise.all([...this.#dispatchers.values()].map(async (dispatcher) => dispatcher.destroy()));
+  }
+
+  #reader(isOwn: boolean, tls: TlsSettings): GetClient {
+    const known = this.#readers.get(isOwn);
+    if (known !== undefined) return known;
+    const opened = new GetClient({
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      idleTimeoutMs: IDLE_TIMEOUT_MS,
+      maxIdle: this.#options.connections,
+      lookup: this.#origin.lookup,
+      tls: isOwn ? tls : withoutClient(tls),
+    });
+    this.#readers.set(isOwn, opened);
+    return opened;
   }
 
   #dispatcher(way: Way, tls: TlsSettings): Dispatcher {
     const key = `${way.isOwn} ${way.proxy?.href ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const { cert: _cert, key: _key, ...withoutClient } = tls;
-    const connect = { timeout: CONNECT_TIMEOUT_MS, ...(way.isOwn ? tls : withoutClient) };
+    const connect = { timeout: CONNECT_TIMEOUT_MS, ciphers: ciphersOf(), ...(way.isOwn ? tls : withoutClient(tls)) };
     const limits = limitsOf(this.#options);
     const opened =
       way.proxy === undefined
@@ -134,6 +173,15 @@ export class Wire implements Layer<WireRequest> {
     this.#dispatchers.set(key, opened);
     return opened;
   }
+}
+
+/** A request that only reads, and goes to no proxy. */
+interface DirectRead extends Pick<WireRequest, 'what'> {
+  readonly method: 'GET' | 'HEAD';
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly answerTimeoutMs: number;
+  readonly isOwn: boolean;
 }
 
 /** How a host is reached. */
@@ -164,22 +212,29 @@ function answerTimeoutMs(body: WireRequest['body']): number {
   return isStreamed(body) ? UPLOAD_TIMEOUT_MS + body.size / UPLOAD_BYTES_PER_MS : ANSWER_TIMEOUT_MS;
 }
 
-function answerOf(what: string, exchange: Exchange): Answer {
-  const header = (name: string): string | undefined => exchange.header(name);
+function withoutClient({ cert: _cert, key: _key, ...settings }: TlsSettings): TlsSettings {
+  return settings;
+}
+
+function answerOf(what: string, answer: Omit<Answer, 'text'>): Answer {
   const readText = async (): Promise<string> => {
-    const bytes = await exchange.bytes(MAX_REFUSAL_BYTES);
+    const bytes = await beginningOf(answer.body, MAX_REFUSAL_BYTES);
     // what is cut off or too long says nothing, and is no reason to ask again
-    const document = await decoded(what, { header }, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
+    const document = await decoded(what, answer, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
     return document?.toString() ?? '';
   };
   let text: Promise<string> | undefined;
-  return {
-    status: exchange.status,
-    header,
-    url: exchange.url,
-    body: exchange,
-    discard: () => exchange.discard(),
-    text: async () => (text ??= readText()),
-    ended: exchange.ended,
-  };
+  return { ...answer, text: async () => (text ??= readText()) };
+}
+
+/** The first `limit` bytes of a body: what is after them is not read. */
+async function beginningOf(body: Bytes, limit: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    chunks.push(Buffer.from(chunk));
+    size += chunk.byteLength;
+    if (size > limit) break;
+  }
+  return Buffer.concat(chunks).subarray(0, limit);
 }
