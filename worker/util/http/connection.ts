@@ -35,6 +35,8 @@ export class ConnectionError extends Error {
   constructor(code: ConnectionError['code'], message: string) {
     super(message);
     this.code = code;
+    // what the AWS SDK and ours look at
+    if (code === 'CONNECT_TIMEOUT' || code === 'ANSWER_TIMEOUT' || code === 'STALLED') this.name = 'TimeoutError';
   }
 }
 

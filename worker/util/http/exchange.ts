@@ -13,6 +13,9 @@ export interface ExchangeOptions {
   readonly explain: (error: Error) => Error;
 }
 
+/** What an exchange needs of its connection. */
+export type ExchangeConnection = Pick<Connection, 'send' | 'limit' | 'resume' | 'destroy'>;
+
 /** A rest up to this is read and thrown away, so that the connection can be used again. */
 const DISCARD_BYTES = 256 * 1024;
 /** Heads before that of the answer (https://www.rfc-editor.org/rfc/rfc9110#section-15.2): more are an attack. */
@@ -25,7 +28,7 @@ export class GetExchange implements Receiver {
   /** Resolves when nothing of the exchange runs any more, with how long the connection may be idle before the next; 0: it ended. */
   readonly ended: Promise<number>;
   readonly body: LentBody;
-  readonly #connection: Connection;
+  readonly #connection: ExchangeConnection;
   readonly #options: ExchangeOptions;
   readonly #answer = Promise.withResolvers<AnswerHead>();
   readonly #over = Promise.withResolvers<number>();
@@ -39,7 +42,7 @@ export class GetExchange implements Receiver {
   /** How much more is read only to be thrown away; undefined while the body has a reader. */
   #discardBytes: number | undefined;
 
-  constructor(connection: Connection, request: Buffer, options: ExchangeOptions) {
+  constructor(connection: ExchangeConnection, request: Buffer, options: ExchangeOptions) {
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined); // the sender awaits it, or has given up
     this.ended = this.#over.promise;
