@@ -35,7 +35,7 @@ export function chunked(bytes: Uint8Array, size: number): Bytes {
 /** All of a body in one piece. */
 export async function collect(body: Bytes): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of body) chunks.push(chunk);
+  for await (const chunk of body) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
 }
 

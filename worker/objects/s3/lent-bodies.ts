@@ -55,7 +55,8 @@ export function lendBodies(client: S3Client, options: LentBodiesOptions): S3Clie
     const origin = originOf(request);
     if (!readsObject(request) || proxyOf(proxies, origin) !== undefined) return sendBySdk(request, handlerOptions);
     // every signal that we give the SDK is one of Node's
-    const answer = await read(request, origin, handlerOptions?.abortSignal as AbortSignal | undefined);
+    const { abortSignal } = (handlerOptions ?? {}) as { readonly abortSignal?: AbortSignal };
+    const answer = await read(request, origin, abortSignal);
     const { status: statusCode, headers } = answer;
     return { response: { statusCode, headers: Object.fromEntries(headers), body: streamOf(answer) } };
   };
