@@ -19,6 +19,7 @@ export function connectionFailure(
   // nothing that a further try would change
   if (code === 'DESTROYED' || code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
     return new Failure('ABORTED', `${what}: the registry was closed meanwhile`, { cause: error });
+  if (code === 'UNSENDABLE') return new Failure('UNSUPPORTED', `${what}: ${error.message}`, { cause: error });
   if (code === ADDRESS_REFUSED) {
     return new Failure('UNSUPPORTED', `${what}: the registry sent us to ${cause.message}; refused`, { cause: error });
   }

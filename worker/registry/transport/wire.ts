@@ -1,8 +1,7 @@
-import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import { ciphersOf } from '../../util/http/ciphers.ts';
 import { GetClient } from '../../util/http/client.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
@@ -37,8 +36,6 @@ export interface WireOptions {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A proxy answers only when it has connected to the host or has given up. */
-const TUNNEL_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 60_000;
 /** A body that brings no bytes for this long is broken off; `read` resumes it where it broke. */
 const STALL_TIMEOUT_MS = 30_000;
@@ -103,13 +100,14 @@ export class Wire implements Layer<WireRequest> {
     const headersTimeoutMs = request.answerTimeoutMs ?? answerTimeoutMs(body);
     const proxy = proxyOf(this.#options.proxies, url);
     const tls = await (this.#tls ??= this.#options.tls?.() ?? Promise.resolve({}));
-    checkAborted(options);
-    if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
+    this.#checkOpen(what, options);
     const isOwn = this.#origin.isOwn(url);
     if ((method === 'GET' || method === 'HEAD') && body === undefined && proxy === undefined)
-      return this.#read({ what, method, url, headers, answerTimeoutMs: headersTimeoutMs, isOwn }, tls, options);
+      return this.#read({ what, method, url, headers, timeoutMs: headersTimeoutMs, isOwn }, tls, options);
+    const dispatcher = await this.#dispatcher({ proxy, isOwn }, tls);
+    this.#checkOpen(what, options);
     const exchange = new Exchange(
-      this.#dispatcher({ proxy, isOwn }, tls),
+      dispatcher,
       { what, method, url, headers, body, headersTimeoutMs, proxy: proxy && describeProxy(proxy) },
       options,
     );
@@ -127,10 +125,14 @@ export class Wire implements Layer<WireRequest> {
 
   /** Reads by connections of our own, which lend the bytes of the body instead of allocating for them. */
   async #read(request: DirectRead, tls: TlsSettings, options: Abortable): Promise<Answer> {
-    const { what, method, url, headers, answerTimeoutMs, isOwn } = request;
+    const { what, method, url, headers, isOwn } = request;
     const answer = await this.#reader(isOwn, tls).get(
       {
-        ...{ method, origin: url, path: `${url.pathname}${url.search}`, headers, answerTimeoutMs },
+        method,
+        origin: url,
+        path: `${url.pathname}${url.search}`,
+        headers,
+        answerTimeoutMs: request.timeoutMs,
         stallTimeoutMs: STALL_TIMEOUT_MS,
         explain: (error) => connectionFailure(what, { host: url.host, proxy: undefined }, error),
       },
@@ -144,6 +146,11 @@ export class Wire implements Layer<WireRequest> {
     this.#isClosed = true;
     for (const reader of this.#readers.values()) reader.close();
     await Promise.all([...this.#dispatchers.values()].map(async (dispatcher) => dispatcher.destroy()));
+  }
+
+  #checkOpen(what: string, options: Abortable): void {
+    checkAborted(options);
+    if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
   }
 
   #reader(isOwn: boolean, tls: TlsSettings): GetClient {
@@ -160,16 +167,21 @@ export class Wire implements Layer<WireRequest> {
     return opened;
   }
 
-  #dispatcher(way: Way, tls: TlsSettings): Dispatcher {
+  /** Undici is loaded when something is sent, or a proxy is used. */
+  async #dispatcher(way: Way, tls: TlsSettings): Promise<Dispatcher> {
+    const { openDispatcher } = await import('./dispatcher.ts');
     const key = `${way.isOwn} ${way.proxy?.href ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const connect = { timeout: CONNECT_TIMEOUT_MS, ciphers: ciphersOf(), ...(way.isOwn ? tls : withoutClient(tls)) };
-    const limits = limitsOf(this.#options);
-    const opened =
-      way.proxy === undefined
-        ? new Agent({ ...limits, connect: { ...connect, lookup: this.#origin.lookup } })
-        : proxyAgent(way.proxy, limits, connect);
+    const opened = openDispatcher({
+      proxy: way.proxy,
+      tls: way.isOwn ? tls : withoutClient(tls),
+      lookup: this.#origin.lookup,
+      connections: this.#options.connections,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      stallTimeoutMs: STALL_TIMEOUT_MS,
+      idleTimeoutMs: IDLE_TIMEOUT_MS,
+    });
     this.#dispatchers.set(key, opened);
     return opened;
   }
@@ -180,7 +192,8 @@ interface DirectRead extends Pick<WireRequest, 'what'> {
   readonly method: 'GET' | 'HEAD';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly answerTimeoutMs: number;
+  /** How long the answer may take to begin. */
+  readonly timeoutMs: number;
   readonly isOwn: boolean;
 }
 
@@ -189,23 +202,6 @@ interface Way {
   readonly proxy: URL | undefined;
   /** Whether the registry itself answers, and not a host that it redirects to. */
   readonly isOwn: boolean;
-}
-
-function proxyAgent(proxy: URL, limits: Pool.Options, connect: TlsSettings & { readonly timeout: number }): ProxyAgent {
-  return new ProxyAgent({
-    ...limits,
-    uri: proxy.href,
-    // plain requests are sent whole, because many proxies allow CONNECT to port 443 only
-    proxyTunnel: false,
-    requestTls: connect,
-    proxyTls: { timeout: CONNECT_TIMEOUT_MS },
-    factory: (to: string | URL, options: object) => new Pool(to, { ...limits, ...options }),
-    clientFactory: (to, options) => new Pool(to, { ...options, headersTimeout: TUNNEL_TIMEOUT_MS }),
-  });
-}
-
-function limitsOf({ connections }: WireOptions): Pool.Options {
-  return { allowH2: false, connections, bodyTimeout: STALL_TIMEOUT_MS, keepAliveTimeout: IDLE_TIMEOUT_MS };
 }
 
 function answerTimeoutMs(body: WireRequest['body']): number {

@@ -70,11 +70,9 @@ function framingOf(status: number, headers: ReadonlyMap<string, string>): Framin
 }
 
 function isPersistent(isDefault: boolean, headers: ReadonlyMap<string, string>): boolean {
-  const options = (headers.get('connection') ?? '')
-    .toLowerCase()
-    .split(',')
-    .map((option) => option.trim());
-  return isDefault ? !options.includes('close') : options.includes('keep-alive');
+  const options = headers.get('connection') ?? '';
+  const has = (option: RegExp): boolean => options.split(',').some((one) => option.test(one.trim()));
+  return isDefault ? !has(/^close$/i) : has(/^keep-alive$/i);
 }
 
 /** What `Keep-Alive: timeout=5` allows; without it, no limit of the server is known. */

@@ -1,7 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { aborted, checkAborted, orAborted, type Abortable } from '../abort.ts';
-import { Failure } from '../failure.ts';
 import type { AnswerHead } from './answer-head.ts';
 import { Connection, ConnectionError } from './connection.ts';
 import { GetExchange, type ExchangeOptions } from './exchange.ts';
@@ -57,11 +56,12 @@ export class GetClient {
     this.#options = options;
   }
 
-  /** Rejects with the error of the connection, or ABORTED. */
+  /** Rejects with what `explain` makes of an error of the connection, or with ABORTED. */
   async get(request: GetRequest, options: Abortable): Promise<GetAnswer> {
     checkAborted(options);
     if (this.#isClosed) throw request.explain(closed());
     const bytes = bytesOf(request);
+    if (bytes instanceof Error) throw request.explain(bytes);
     const connection = await this.#connection(request, options);
     const exchange = new GetExchange(connection, bytes, request);
     this.#running.add(exchange);
@@ -70,16 +70,18 @@ export class GetClient {
       if (signal !== undefined) exchange.abort(aborted(signal));
     };
     signal?.addEventListener('abort', onAbort, { once: true });
-    const ended = exchange.ended.then((idleMs) => {
+    const end = async (): Promise<void> => {
+      const idleMs = await exchange.ended;
       signal?.removeEventListener('abort', onAbort);
       this.#running.delete(exchange);
       this.#keep(request.origin, connection, idleMs);
-    });
+    };
+    const ended = end();
     const { status, headers } = await exchange.answered;
     return { status, headers, body: exchange.body, discard: () => exchange.body.leave(), ended };
   }
 
-  /** Breaks off what is under way with ABORTED, and closes every connection. */
+  /** Breaks off what is under way, and closes every connection. */
   close(): void {
     this.#isClosed = true;
     for (const exchange of this.#running) exchange.abort(closed());
@@ -103,7 +105,10 @@ export class GetClient {
     const { lookup, tls, connectTimeoutMs } = this.#options;
     const key = origin.origin;
     const connection: Connection = new Connection({
-      ...{ origin, lookup, tls, connectTimeoutMs },
+      origin,
+      lookup,
+      tls,
+      connectTimeoutMs,
       session: this.#sessions.get(key),
       onSession: (session) => {
         if (this.#sessions.size >= MAX_SESSIONS) this.#sessions.clear();
@@ -130,15 +135,20 @@ export class GetClient {
   }
 }
 
-function bytesOf({ method, origin, path, headers }: GetRequest): Buffer {
+function bytesOf({ method, origin, path, headers }: GetRequest): Buffer | ConnectionError {
   const lines = [`${method} ${path} HTTP/1.1`];
   const all = { host: origin.host, connection: 'keep-alive', ...headers };
   for (const [name, value] of Object.entries(all)) {
-    if (!TOKEN.test(name) || !VALUE.test(value)) throw new Failure('BUG', `the header ${name} cannot be sent`);
+    if (!TOKEN.test(name) || !VALUE.test(value)) return unsendable(`the header ${name}`);
     lines.push(`${name}: ${value}`);
   }
-  if (!PATH.test(path)) throw new Failure('BUG', 'the path of a request cannot be sent');
+  if (!PATH.test(path)) return unsendable('the path');
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+}
+
+/** What a header has may come from a server: a token with a line break in it would be another request. */
+function unsendable(what: string): ConnectionError {
+  return new ConnectionError('UNSENDABLE', `${what} has characters that no request may have`);
 }
 
 function closed(): ConnectionError {

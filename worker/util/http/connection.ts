@@ -30,7 +30,8 @@ export interface ConnectionOptionsOf {
 
 /** An error of a connection, with a code. */
 export class ConnectionError extends Error {
-  readonly code: 'CONNECT_TIMEOUT' | 'ANSWER_TIMEOUT' | 'STALLED' | 'CLOSED' | 'BROKEN_OFF' | 'DESTROYED';
+  readonly code:
+    'CONNECT_TIMEOUT' | 'ANSWER_TIMEOUT' | 'STALLED' | 'CLOSED' | 'BROKEN_OFF' | 'DESTROYED' | 'UNSENDABLE';
 
   constructor(code: ConnectionError['code'], message: string) {
     super(message);

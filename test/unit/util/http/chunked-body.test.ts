@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { assert, constantFrom, integer, property, uint8Array } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ChunkedBody } from '../../../../worker/util/http/chunked-body.ts';
 import { inHttpChunks } from '../../../support/raw-http.ts';
@@ -22,12 +22,12 @@ function decode(
 
 describe('a body in chunks', () => {
   test('is the same however it is sent and cut', () => {
-    fc.assert(
-      fc.property(
-        fc.uint8Array({ minLength: 0, maxLength: 300 }),
-        fc.integer({ min: 1, max: 40 }),
-        fc.integer({ min: 1, max: 60 }),
-        fc.constantFrom('', 'X-Trailer: 1\r\n', 'A: 1\r\nB: 2\r\n'),
+    assert(
+      property(
+        uint8Array({ minLength: 0, maxLength: 300 }),
+        integer({ min: 1, max: 40 }),
+        integer({ min: 1, max: 60 }),
+        constantFrom('', 'X-Trailer: 1\r\n', 'A: 1\r\nB: 2\r\n'),
         (bytes, chunkSize, size, trailer) => {
           const wire = inHttpChunks(bytes, chunkSize, trailer);
           expect(decode(wire, size)).toEqual({ body: Buffer.from(bytes), isEnded: true, after: 0 });

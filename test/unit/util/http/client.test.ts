@@ -369,7 +369,7 @@ describe('what goes wrong', () => {
     { path: 'a' },
   ])('a request that would be another one is not sent: %j', async (more) => {
     const server = await rawHttpServer(() => undefined);
-    await expect(get(clientTo(), server, more)).rejects.toMatchObject({ code: 'BUG' });
+    await expect(get(clientTo(), server, more)).rejects.toMatchObject({ code: 'UNSENDABLE' });
     expect(server.sockets).toEqual([]);
   });
 });

@@ -20,7 +20,9 @@ function fakeConnection(): { readonly connection: ExchangeConnection; readonly a
 
 function exchangeOver(connection: ExchangeConnection): GetExchange {
   return new GetExchange(connection, Buffer.from('request'), {
-    ...{ method: 'GET', answerTimeoutMs: ANSWER_MS, stallTimeoutMs: STALL_MS },
+    method: 'GET',
+    answerTimeoutMs: ANSWER_MS,
+    stallTimeoutMs: STALL_MS,
     explain: (error) => error,
   });
 }
