@@ -5,7 +5,7 @@ import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { read } from '../../worker/content/read.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
-import { collect } from '../support/chunks.ts';
+import { collect, collectLate } from '../support/chunks.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -75,6 +75,13 @@ export function sourceSuite(
     test('gives every manifest and blob of an image, signed, as it is', async () => {
       const image = await makeImage({ signed: true });
       await expectSameImage(image.content, await filled(image), image.root, { referrers });
+    });
+
+    test('gives chunks that stay as they are until the next one is asked for', async () => {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [1, 70_000, 1_500_000] });
+      const source = await filled(image);
+      for (const descriptor of await blobsBySize(image))
+        expect(digestOf(await collectLate(await source.open(descriptor)))).toBe(descriptor.digest);
     });
 
     test('gives an image of one platform with docker media types as it is', async () => {

@@ -1,3 +1,4 @@
+import * as fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bytes, Source, Target } from '../../worker/content/content.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
@@ -5,7 +6,7 @@ import { MemoryContent } from '../../worker/content/memory.ts';
 import { read } from '../../worker/content/read.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
-import { chunked, collect } from '../support/chunks.ts';
+import { chunked, collect, lent, LENT_SIZES, rechunk } from '../support/chunks.ts';
 import { addJson, makeImage, seededBytes, type MadeImage } from '../support/images.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -99,6 +100,34 @@ export function targetSuite(
       await made.target.tag('v1', image.root.descriptor, opener(image, image.root.descriptor));
       await made.commit?.();
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test.each(LENT_SIZES)('keeps no chunk of %i bytes that it was lent', async (size) => {
+      const image = await makeImage({ layers: size < 100 ? [1, 6, 3000] : [1, 511, 3000, 300_000, 1_100_000] });
+      const made = await fresh(image);
+      const open = (descriptor: Descriptor) => (): Bytes => lent(rechunk(read(image.content, descriptor), size));
+      await Promise.all((await blobsIn(image)).map(async (d) => made.target.put(d, open(d))));
+      await fill(made.target, image, false, open);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('keeps no chunk that it was lent, whatever sizes they have', async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength: 1, maxLength: 6 }),
+          async (sizes) => {
+            const image = await makeImage({ layers: [1, 3000, 400_000] });
+            const made = await fresh(image);
+            const open = (descriptor: Descriptor) => (): Bytes =>
+              lent(rechunk(read(image.content, descriptor), ...sizes));
+            await fill(made.target, image, false, open);
+            await made.commit?.();
+            await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+          },
+        ),
+        { numRuns: 5 },
+      );
     });
 
     test('takes different blobs at once', async () => {
@@ -281,16 +310,21 @@ async function visible(made: MadeTarget, descriptor: Descriptor): Promise<boolea
 }
 
 function opener(image: MadeImage, descriptor: Descriptor): () => Bytes {
-  return () => read(image.content, descriptor);
+  return () => lent(read(image.content, descriptor));
 }
 
-/** Puts all of the image in an order that every target takes, and tags it. */
-async function fill(target: Target, image: MadeImage, referrers: boolean): Promise<void> {
+/** Puts all of the image in an order that every target takes, and tags it. Chunks are lent. */
+async function fill(
+  target: Target,
+  image: MadeImage,
+  referrers: boolean,
+  open = (descriptor: Descriptor): (() => Bytes) => opener(image, descriptor),
+): Promise<void> {
   const graph = await walk(image.content, [image.root], { referrers });
   const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
-  for (const descriptor of [...blobsOf(graph), ...manifests]) await target.put(descriptor, opener(image, descriptor));
+  for (const descriptor of [...blobsOf(graph), ...manifests]) await target.put(descriptor, open(descriptor));
   for (const { descriptor, tags } of [...graph.referrers, ...graph.roots])
-    for (const tag of tags) await target.tag(tag, descriptor, opener(image, descriptor));
+    for (const tag of tags) await target.tag(tag, descriptor, open(descriptor));
 }
 
 async function blobsIn(image: MadeImage): Promise<readonly Descriptor[]> {

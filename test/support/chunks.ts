@@ -1,22 +1,28 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Bytes } from '../../worker/content/content.ts';
 
 /** Sizes at which parsers break: one byte, a prime, both sides of a tar block, and a socket's read. */
 export const CHUNK_SIZES: readonly number[] = [1, 7, 511, 512, 513, 65_536];
 
-/** The same bytes in chunks of exactly `size`, the last one what is left. */
-export async function* rechunk(body: Bytes, size: number): Bytes {
+/** Sizes at which a target that keeps a chunk is found out: small ones are gathered, large ones are written as they are. */
+export const LENT_SIZES: readonly number[] = [1, 7, 511, 16_384, 262_144];
+
+/** The same bytes in chunks of exactly `sizes`, one after the other and again, the last one what is left. Keeps no chunk without copying it. */
+export async function* rechunk(body: Bytes, ...sizes: readonly number[]): Bytes {
   let held: Uint8Array[] = [];
-  let missing = size;
+  let given = 0;
+  const next = (): number => sizes[given++ % sizes.length] ?? 1;
+  let missing = next();
   for await (const chunk of body) {
     let rest = chunk;
     while (rest.byteLength >= missing) {
       yield held.length === 0 ? rest.subarray(0, missing) : Buffer.concat([...held, rest.subarray(0, missing)]);
       rest = rest.subarray(missing);
       held = [];
-      missing = size;
+      missing = next();
     }
     if (rest.byteLength === 0) continue;
-    held.push(rest);
+    held.push(Uint8Array.from(rest));
     missing -= rest.byteLength;
   }
   if (held.length > 0) yield Buffer.concat(held);
@@ -32,10 +38,10 @@ export function chunked(bytes: Uint8Array, size: number): Bytes {
   );
 }
 
-/** All of a body in one piece. */
+/** All of a body in one piece, in memory of its own. */
 export async function collect(body: Bytes): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of body) chunks.push(Buffer.from(chunk));
+  for await (const chunk of body) chunks.push(Uint8Array.from(chunk));
   return Buffer.concat(chunks);
 }
 
@@ -55,4 +61,17 @@ export async function* lent(body: Bytes): AsyncGenerator<Uint8Array, void, undef
   } finally {
     buffer.fill(0xdb);
   }
+}
+
+/** All of a body, each chunk looked at again after other work had its turn: a chunk must not change before the next one is asked for. */
+export async function collectLate(body: Bytes): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) {
+    const early = Buffer.from(chunk);
+    await turn();
+    await turn();
+    if (!early.equals(chunk)) throw new Error('a chunk was written to before the next one was asked for');
+    chunks.push(early);
+  }
+  return Buffer.concat(chunks);
 }

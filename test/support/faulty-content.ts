@@ -3,7 +3,7 @@ import type { Bytes, Source, Target } from '../../worker/content/content.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
 import { Failure, type Code } from '../../worker/util/failure.ts';
-import { collect, rechunk } from './chunks.ts';
+import { collect, lent, rechunk } from './chunks.ts';
 
 type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
 type Fallible = 'resolve' | 'open' | 'tags' | 'has' | 'put' | 'tag';
@@ -80,6 +80,11 @@ export function corrupting<T extends Source>(source: T, digest: Digest, offset =
 /** All bodies come in chunks of `size` bytes. */
 export function rechunked<T extends Source>(source: T, size: number): T {
   return withBodies(source, (body) => rechunk(body, size));
+}
+
+/** Every chunk of every body is lent: its memory holds other bytes once the next one is asked for. */
+export function lending<T extends Source>(source: T): T {
+  return withBodies(source, (body) => lent(body));
 }
 
 /** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is not heeded. */

@@ -12,7 +12,7 @@ import type {
 } from '../../worker/objects/objects.ts';
 import { checkAborted, type Abortable } from '../../worker/util/abort.ts';
 import { Failure, type Code } from '../../worker/util/failure.ts';
-import { chunked, collect } from './chunks.ts';
+import { chunked, collect, lent } from './chunks.ts';
 
 export interface MemoryObjectsOptions {
   /** Of uploads that do not say. Default 1 MiB. */
@@ -73,7 +73,8 @@ export class MemoryObjects implements ObjectStore {
     if (options.ifMatch !== undefined && options.ifMatch !== info.etag) throw conflict(this.describe(key));
     if (offset > bytes.byteLength) throw failure('INVALID', this.describe(key), `ends before byte ${offset}`);
     this.reads.push(`${offset}+${length}`);
-    return stopping(chunked(bytes.subarray(offset, offset + length), this.#options.chunkBytes ?? 65_536), options);
+    const body = chunked(bytes.subarray(offset, offset + length), this.#options.chunkBytes ?? 65_536);
+    return stopping(lent(body), options);
   }
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {

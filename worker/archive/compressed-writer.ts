@@ -1,16 +1,19 @@
-import { once } from 'node:events';
-import { Readable, type Transform } from 'node:stream';
+import type { Transform } from 'node:stream';
 import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
+import { bodyAt } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
+import { progressOf } from '../content/paced.ts';
 import { read } from '../content/read.ts';
+import { watched } from '../content/watch.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
+import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import type { Clock } from '../util/clock.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { metadataOf, type ArchiveNotes } from './metadata.ts';
-import type { ArchiveLayout, LayoutEntry } from './plan.ts';
+import type { ArchiveLayout } from './plan.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
 export type Compression = 'gzip' | 'zstd';
@@ -50,7 +53,7 @@ export async function streamArchive(
   const compression = compressionFor(key);
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
   const body = through(archiveBytes(layout, source, options), compressor);
-  return store.stream(key, compression === 'gzip' ? fromNowhere(body) : inOneFrame(body), {
+  return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
     signal: options.signal,
     contentType: `application/${compression}`,
     metadata: metadataOf(layout, options),
@@ -70,7 +73,8 @@ export function compressionFor(key: string): Compression {
  */
 export async function* unpacked(body: Bytes, compression: Compression, onNextFrame?: OnNextFrame): Bytes {
   try {
-    yield* compression === 'zstd' ? unzstd(body, onNextFrame) : through(body, createGunzip());
+    const plain = compression === 'zstd' ? unzstd(body, onNextFrame) : through(body, createGunzip());
+    for await (const chunk of plain) yield chunk;
   } catch (error) {
     if (isFailure(error)) throw error;
     throw new Failure('CORRUPT', `its ${compression} data is damaged or cut off`, { cause: error });
@@ -79,103 +83,94 @@ export async function* unpacked(body: Bytes, compression: Compression, onNextFra
 
 /** The planned archive, from its first byte to its last. Fails unless every blob is verified. */
 export async function* archiveBytes(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
+  const { report } = options;
   const blobs = layout.entries.filter((entry) => entry.bytes === undefined);
   const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
-  options.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });
+  report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });
   for (const entry of layout.entries) {
     yield entry.header;
-    yield* contentOf(entry, source, options);
+    if (entry.bytes !== undefined) yield entry.bytes;
+    else {
+      const { digest, size } = entry.descriptor;
+      report?.({ type: 'blob-started', digest, bytes: size });
+      for await (const chunk of contentOf(entry.descriptor, source, options)) yield chunk;
+      report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
+    }
     yield new Uint8Array(paddingOf(entry.size));
   }
   yield new Uint8Array(END_BYTES);
 }
 
-async function* contentOf(entry: LayoutEntry, source: Source, options: StreamArchiveOptions): Bytes {
-  if (entry.bytes !== undefined) {
-    yield entry.bytes;
-    return;
-  }
-  const { digest, size } = entry.descriptor;
-  options.report?.({ type: 'blob-started', digest, bytes: size });
-  try {
-    for await (const chunk of read(source, entry.descriptor, options)) {
-      options.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
-      yield chunk;
-    }
-  } catch (error) {
-    throw atSide('source', error);
-  }
-  options.report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
+function contentOf(blob: Descriptor, source: Source, options: StreamArchiveOptions): Bytes {
+  const body = bodyAt('source', read(source, blob, options));
+  return watched(body, progressOf(blob, options.report, options.clock ?? systemClock));
 }
 
 /** What comes out of `transform` when `body` goes in. Fails as either of them does; leaving it closes both. */
 async function* through(body: Bytes, transform: Transform): Bytes {
-  const input = Readable.from(body, { objectMode: false });
-  input.on('error', (error) => transform.destroy(error));
-  input.pipe(transform);
+  const feeding = feed(body, transform);
   try {
     for await (const chunk of transform) yield chunk as Uint8Array;
   } finally {
     transform.destroy();
-    const closed = once(input, 'close');
-    // what it failed with, it has failed the transform with
-    input.destroy();
-    if (!input.closed) await closed.catch(() => undefined);
+    await feeding;
+  }
+}
+
+/** Gives all of `body` to `transform`, and the next chunk when it has used the one before. A failure of the body destroys the transform. Never rejects. */
+async function feed(body: Bytes, transform: Transform): Promise<void> {
+  let used = (): void => undefined;
+  // one that is destroyed may never say that it has used a chunk
+  transform.once('close', () => used());
+  try {
+    for await (const chunk of body) {
+      if (transform.destroyed) return;
+      if (chunk.byteLength === 0) continue;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      used = resolve;
+      transform.write(chunk, () => resolve());
+      await promise;
+      if (transform.destroyed) return;
+    }
+    transform.end();
+  } catch (error) {
+    transform.destroy(error instanceof Error ? error : new Error(String(error)));
   }
 }
 
 /** Node's decompressor ends with the first frame and says nothing of what comes after it; pzstd and cat make files of many. */
 async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
-  let offset = 0;
   const chunks = body[Symbol.asyncIterator]();
-  // given to a decompressor, and not known to be used by it
-  let pending: Uint8Array[] = [];
-  const feed = async function* (again: readonly Uint8Array[]): Bytes {
-    yield* again;
-    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
-      pending.push(next.value);
-      yield next.value;
-    }
+  const pull = async (): Promise<Uint8Array | undefined> => {
+    const next = await chunks.next();
+    return next.done === true ? undefined : next.value;
   };
+  let offset = 0;
   try {
+    let current = await pull();
     do {
       const frame = createZstdDecompress();
-      let used = 0;
-      for await (const chunk of through(feed(pending.slice()), frame)) {
-        for (
-          let [first] = pending;
-          first !== undefined && used + first.byteLength <= frame.bytesWritten;
-          [first] = pending
-        ) {
-          used += first.byteLength;
-          pending.shift();
+      // where the current chunk begins in what the frame was given
+      let start = 0;
+      const rest = async function* (): Bytes {
+        while (current !== undefined) {
+          yield current;
+          // it has used the chunk, or has ended within it
+          if (frame.bytesWritten < start + current.byteLength) return;
+          start += current.byteLength;
+          current = await pull();
         }
-        yield chunk;
-      }
-      pending = [Buffer.concat(pending).subarray(frame.bytesWritten - used)];
-      // a frame may end where a chunk does: only the next chunk tells whether there is another
-      if (pending[0]?.byteLength === 0) {
-        const next = await chunks.next();
-        pending = next.done === true ? [] : [next.value];
-      }
+      };
+      for await (const chunk of through(rest(), frame)) yield chunk;
       offset += frame.bytesWritten;
-      if (pending.length > 0) onNextFrame?.(offset);
-    } while (pending.length > 0);
+      // a frame may end where a chunk does: only the next chunk tells whether there is another
+      if (current !== undefined) current = current.subarray(frame.bytesWritten - start);
+      if (current?.byteLength === 0) current = await pull();
+      if (current !== undefined) onNextFrame?.(offset);
+    } while (current !== undefined);
   } finally {
     await chunks.return?.();
   }
-}
-
-/** Without the empty frame after the data, so that the same archive is the same file every time. */
-async function* inOneFrame(zstd: Bytes): Bytes {
-  let end = Buffer.alloc(0);
-  for await (const chunk of zstd) {
-    const bytes = Buffer.concat([end, chunk]);
-    const given = Math.max(bytes.byteLength - EMPTY_FRAME.byteLength, 0);
-    if (given > 0) yield bytes.subarray(0, given);
-    end = bytes.subarray(given);
-  }
-  if (Buffer.compare(end, EMPTY_FRAME) !== 0) yield end;
 }
 
 /** Without the byte that tells which system the file was made on, so that the same archive is the same file everywhere. */

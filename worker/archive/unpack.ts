@@ -55,6 +55,8 @@ export async function* lookedAt(tar: Bytes, limit: UnpackLimit): Bytes {
   let passed = 0;
   let ended = false;
   const pull = async (): Promise<boolean> => {
+    // asking for the next chunk gives this one back
+    if (held.byteLength > 0) held = Uint8Array.from(held);
     const next = await chunks.next();
     ended = next.done === true;
     if (next.done === true) return false;

@@ -1,5 +1,7 @@
 import { atSide, type Failure, type Side } from '../util/failure.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Bytes } from './content.ts';
+import { watched } from './watch.ts';
 
 /** A body of one chunk, or without a chunk where `bytes` is empty. */
 export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
@@ -10,22 +12,29 @@ export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void,
 export async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
 
 /** The same body. Its failures are marked with the side, as by `atSide`. */
-export async function* bodyAt(side: Side, body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    yield* body;
-  } catch (error) {
-    throw atSide(side, error);
-  }
+export function bodyAt(side: Side, body: Bytes): Bytes {
+  return watched(body, { failed: (error) => atSide(side, error) });
 }
 
-/** The whole body in one piece. Throws what `tooLarge` returns, and closes the body, as soon as it has more than `limit` bytes. */
-export async function collect(body: Bytes, limit: number, tooLarge: () => Failure): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
+/**
+ * The whole body in one piece, in memory of its own. Throws what `tooLarge` returns, and closes the body, as soon as it has more than `limit`
+ * bytes.
+ */
+export async function collect(
+  body: Bytes,
+  limit: number,
+  tooLarge: () => Failure,
+  options?: Abortable,
+): Promise<Buffer> {
+  const copies: Buffer[] = [];
   let size = 0;
   for await (const chunk of body) {
+    checkAborted(options);
     size += chunk.byteLength;
     if (size > limit) throw tooLarge();
-    chunks.push(Buffer.from(chunk));
+    copies.push(Buffer.from(chunk));
   }
-  return Buffer.concat(chunks);
+  checkAborted(options);
+  const [only] = copies;
+  return copies.length === 1 && only !== undefined ? only : Buffer.concat(copies, size);
 }

@@ -9,6 +9,7 @@ import {
 } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
+import { collect } from './bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from './content.ts';
 
 const CHUNK_BYTES = 64 * 1024;
@@ -73,12 +74,8 @@ export class MemoryContent implements Source, Target {
   async put(descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void> {
     checkAborted(options);
     if (this.#has(descriptor)) return;
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of open()) {
-      checkAborted(options);
-      chunks.push(chunk);
-    }
-    const bytes = Buffer.concat(chunks);
+    const tooLarge = (): Failure => new Failure('BUG', `a verified body has more than ${descriptor.size} bytes`);
+    const bytes = await collect(open(), descriptor.size, tooLarge, options);
     if (isManifestType(descriptor.mediaType)) {
       const children = childrenOf(parseManifest(bytes, descriptor.mediaType));
       const missing = children.find((child) => !isForeign(child) && !this.#has(child));

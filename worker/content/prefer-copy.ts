@@ -1,7 +1,8 @@
 import { checkAborted } from '../util/abort.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isFailure } from '../util/failure.ts';
-import type { Bytes, Source } from './content.ts';
+import type { Source } from './content.ts';
+import { watched } from './watch.ts';
 
 /**
  * `source`, but its content is read from `copy`, another place that has it. What a name stands for, and what refers to it, only `source` says.
@@ -17,27 +18,19 @@ export function preferCopy(copy: Source, source: Source): Source {
     tags: (options) => source.tags(options),
     open: async (descriptor, options) => {
       if (givenUp.has(descriptor.digest)) return source.open(descriptor, options);
-      const giveUp = (error: unknown): void => {
+      // before it is thrown, so that the read that resumes asks elsewhere
+      const failed = (error: unknown): unknown => {
+        if (isFailure(error) && options?.signal?.aborted !== true) givenUp.add(descriptor.digest);
+        return error;
+      };
+      try {
+        return watched(await copy.open(descriptor, options), { failed });
+      } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
         givenUp.add(descriptor.digest);
-      };
-      try {
-        return watched(await copy.open(descriptor, options), giveUp);
-      } catch (error) {
-        giveUp(error);
         return source.open(descriptor, options);
       }
     },
   };
-}
-
-/** The same body. `broken` is called with its failure before that is thrown, so that the read that resumes asks elsewhere. */
-async function* watched(body: Bytes, broken: (error: unknown) => void): Bytes {
-  try {
-    yield* body;
-  } catch (error) {
-    broken(error);
-    throw error;
-  }
 }

@@ -1,5 +1,5 @@
 import { once } from '../content/bytes.ts';
-import type { Source, Target } from '../content/content.ts';
+import type { Bytes, Source, Target } from '../content/content.ts';
 import {
   blobsOf,
   digestsOf,
@@ -10,11 +10,13 @@ import {
   type ManifestNode,
   type Root,
 } from '../content/graph.ts';
+import { progressOf } from '../content/paced.ts';
 import { read } from '../content/read.ts';
+import { watched } from '../content/watch.ts';
 import type { Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
-import type { Clock } from '../util/clock.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
 import { atSide, describeFailure, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
 import { highest } from '../util/lists.ts';
@@ -184,22 +186,15 @@ class CopySession {
   }
 
   async #putBlob(descriptor: Descriptor, options: Abortable): Promise<void> {
-    const { report, clock } = this.#options;
-    const source = this.#source;
-    const ahead = this.#ahead;
+    const { report, clock = systemClock } = this.#options;
+    const { digest, size } = descriptor;
     let broken: Failure | undefined;
-    const open = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+    const open = (): Bytes => {
       broken = undefined;
-      report?.({ type: 'blob-started', digest: descriptor.digest, bytes: descriptor.size });
-      try {
-        for await (const chunk of read(source, descriptor, { ...options, report, ahead, clock })) {
-          report?.({ type: 'blob-progress', digest: descriptor.digest, bytes: chunk.byteLength });
-          yield chunk;
-        }
-      } catch (error) {
-        broken = atSide('source', error);
-        throw broken;
-      }
+      report?.({ type: 'blob-started', digest, bytes: size });
+      const body = read(this.#source, descriptor, { ...options, report, ahead: this.#ahead, clock });
+      const failed = (error: unknown): Failure => (broken = atSide('source', error));
+      return watched(watched(body, { failed }), progressOf(descriptor, report, clock));
     };
     try {
       await this.#target.put(descriptor, open, options);

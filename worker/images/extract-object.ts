@@ -3,12 +3,14 @@ import { createHash } from 'node:crypto';
 import type { Extracted } from '../artifacts/extracted.ts';
 import { bodyAt, collect, nothing } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
+import { progressOf } from '../content/paced.ts';
 import { read } from '../content/read.ts';
+import { watched } from '../content/watch.ts';
 import type { Condition, ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { hashFor, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import type { Report } from '../util/events.ts';
+import { systemClock } from '../util/clock.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
@@ -78,10 +80,14 @@ export class ObjectExtractor {
 
   async #write(key: string, object: Extracted, condition: Condition, options: Abortable): Promise<void> {
     const { store } = this.#options;
-    const { contentType, metadata, size } = object;
+    const { contentType, digest, metadata, size } = object;
     const how = { ...options, condition, contentType, metadata };
-    if (size > SMALL_BYTES) await onSide('target', store.stream(key, this.#bodyOf(object, options), how));
-    else {
+    if (size > SMALL_BYTES) {
+      const { report } = this.#options.options;
+      report?.({ type: 'blob-started', digest, bytes: size });
+      await onSide('target', store.stream(key, this.#bodyOf(object, options), how));
+      report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
+    } else {
       const bytes = await this.#bytesOf(object, options);
       await onSide('target', store.write(key, bytes, how));
     }
@@ -101,10 +107,10 @@ export class ObjectExtractor {
   #bodyOf({ digest, size }: Extracted, options: Abortable): Bytes {
     if (size === 0) return nothing();
     const { source, options: common } = this.#options;
-    const { clock, report } = common;
+    const { clock = systemClock, report } = common;
     const blob: Descriptor = { mediaType: 'application/octet-stream', digest, size };
     const body = bodyAt('source', read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
-    return size > SMALL_BYTES ? progressOf(body, blob, report) : body;
+    return size > SMALL_BYTES ? watched(body, progressOf(blob, report, clock)) : body;
   }
 
   /** Whether the object that is there has the same bytes, and in S3 the same content type and metadata. */
@@ -173,14 +179,4 @@ function occupied(store: ObjectStore, key: string): Failure {
   return new Failure('CONFLICT', `write ${store.describe(key)}: something else is there: pass --force to replace it`, {
     context: { side: 'target' },
   });
-}
-
-/** The same body, reported as it is taken. */
-async function* progressOf(body: Bytes, { digest, size }: Descriptor, report: Report | undefined): Bytes {
-  report?.({ type: 'blob-started', digest, bytes: size });
-  for await (const chunk of body) {
-    report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
-    yield chunk;
-  }
-  report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
 }

@@ -5,11 +5,14 @@ import { contentOf, objectArtifact, type ObjectArtifact, type ObjectContent } fr
 import type { SnapshotEntry } from '../artifacts/snapshot.ts';
 import { bodyAt, once } from '../content/bytes.ts';
 import type { Bytes, Readable, Source, Target } from '../content/content.ts';
+import { progressOf } from '../content/paced.ts';
 import { read, readUnnamed } from '../content/read.ts';
+import { watched } from '../content/watch.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { hexOf } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
+import { systemClock } from '../util/clock.ts';
 import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
@@ -180,11 +183,11 @@ export class ObjectPublisher {
   }
 
   async #put(blob: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
-    const { target, report } = this.#options;
+    const { target, report, clock = systemClock } = this.#options;
     const { digest, size: bytes } = blob;
     const started = (): Bytes => {
       report?.({ type: 'blob-started', digest, bytes });
-      return progress(open(), (chunk) => report?.({ type: 'blob-progress', digest, bytes: chunk }));
+      return watched(open(), progressOf(blob, report, clock));
     };
     await onSide('target', target.put(blob, started, options));
     report?.({ type: 'blob-done', digest, bytes, outcome: 'copied' });
@@ -212,13 +215,6 @@ function contentIn(store: ObjectStore, { key, size, etag }: ObjectInfo): Readabl
         ...(from === 0 && to === size ? {} : { offset: from, length: to - from }),
       }),
   };
-}
-
-async function* progress(body: Bytes, report: (bytes: number) => void): Bytes {
-  for await (const chunk of body) {
-    report(chunk.byteLength);
-    yield chunk;
-  }
 }
 
 function stillChanging(name: string, cause: Failure): Failure {

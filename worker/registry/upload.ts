@@ -1,4 +1,5 @@
 import type { Bytes } from '../content/content.ts';
+import { watched } from '../content/watch.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -6,6 +7,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import { repositoryScope } from './scope.ts';
+import { sendable } from './sendable.ts';
 import type { HttpAnswer, HttpRequest, StreamedBody } from './transport/layer.ts';
 
 /** How long giving up a session may hold up what comes next. */
@@ -67,7 +69,13 @@ export class Uploads {
     let broken: { readonly error: unknown } | undefined;
     const body: StreamedBody = {
       size: descriptor.size,
-      open: () => noting(open(), (error) => (broken = { error })),
+      open: () => {
+        const failed = (error: unknown): unknown => {
+          broken = { error };
+          return error;
+        };
+        return sendable(watched(open(), { failed }), descriptor.size);
+      },
     };
     const attempt = async (): Promise<void> => {
       for (let renewed = false; ;) {
@@ -198,14 +206,4 @@ function closing(session: URL, digest: Digest): URL {
   // as text: what a registry signed must not be written in another way
   url.search = `${url.search}${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
   return url;
-}
-
-/** The same bytes; `failed` is told what they ended with when that is an error. */
-async function* noting(body: Bytes, failed: (error: unknown) => void): Bytes {
-  try {
-    yield* body;
-  } catch (error) {
-    failed(error);
-    throw error;
-  }
 }

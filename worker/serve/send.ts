@@ -40,7 +40,7 @@ export async function sendAnswer(response: ServerResponse, answer: Answer, optio
     while (next.done !== true) {
       options.signal.throwIfAborted();
       options.onSent(next.value.byteLength);
-      if (!response.write(next.value)) await drained(response, options);
+      await written(response, next.value, options);
       next = await chunks.next();
     }
     await ended(response, options, undefined);
@@ -52,14 +52,12 @@ export async function sendAnswer(response: ServerResponse, answer: Answer, optio
   }
 }
 
-async function drained(response: ServerResponse, options: SendOptions): Promise<void> {
+/** Resolves when the connection has taken the chunk: it is lent, and given back when the next one is asked for. */
+async function written(response: ServerResponse, chunk: Uint8Array, options: SendOptions): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  response.once('drain', resolve);
-  try {
-    await inTime(promise, options);
-  } finally {
-    response.off('drain', resolve);
-  }
+  // with an error the connection is gone, which the signal reports
+  response.write(chunk, () => resolve());
+  await inTime(promise, options);
 }
 
 async function ended(response: ServerResponse, options: SendOptions, last: Uint8Array | undefined): Promise<void> {

@@ -73,7 +73,7 @@ export class StoreTarget implements Target {
       return this.#store(descriptor, async (writing) => this.#upload(descriptor, open(), writing), options);
     const tooLarge = (): Failure =>
       new Failure('CORRUPT', `${descriptor.digest} has more than the ${descriptor.size} bytes its descriptor says`);
-    const bytes = await collect(stopping(open(), options), descriptor.size, tooLarge);
+    const bytes = await collect(open(), descriptor.size, tooLarge, options);
     if (isManifest) this.#checkChildren(descriptor, bytes);
     const key = blobKey(this.#place, descriptor.digest);
     return this.#store(descriptor, async (writing) => this.#place.store.write(key, bytes, writing), options);
@@ -146,7 +146,8 @@ async function sendParts(upload: Upload, body: Bytes, size: number, options: Abo
     if (failed !== undefined) throw failed;
   };
   try {
-    for await (const chunk of stopping(body, options)) {
+    for await (const chunk of body) {
+      checkAborted(options);
       for (let from = 0; from < chunk.byteLength;) {
         if (position === size) throw new Failure('BUG', `a verified body has more than ${size} bytes`);
         filling ??= idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(partSize, size));
@@ -164,6 +165,7 @@ async function sendParts(upload: Upload, body: Bytes, size: number, options: Abo
         filling = undefined;
       }
     }
+    checkAborted(options);
   } finally {
     await sending;
   }
@@ -182,14 +184,5 @@ async function sendPart(
     return undefined;
   } catch (error) {
     return toFailure(error);
-  }
-}
-
-/** The same body; ends with ABORTED as soon as the signal has fired. */
-async function* stopping(body: Bytes, options: Abortable): Bytes {
-  for await (const chunk of body) {
-    checkAborted(options);
-    yield chunk;
-    checkAborted(options);
   }
 }

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { streamArchive, unpacked } from '../../../worker/archive/compressed-writer.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
-import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
-import { corrupting } from '../../support/faulty-content.ts';
+import { CHUNK_SIZES, chunked, collect, lent, LENT_SIZES } from '../../support/chunks.ts';
+import { corrupting, lending, rechunked } from '../../support/faulty-content.ts';
 import { makeImage } from '../../support/images.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 
@@ -30,6 +30,15 @@ describe.each([
     expect(Buffer.compare(store.bytesOf(key), first)).toBe(0);
     // no time, no name, no system
     if (compression === 'gzip') expect(Buffer.from(first.subarray(0, 10)).toString('hex')).toBe('1f8b08000000000000ff');
+  });
+
+  test.each(LENT_SIZES)('is the same file from chunks of %i bytes that are lent', async (size) => {
+    const { content, root } = await makeImage({ layers: size < 100 ? [3000] : [3000, 600_000] });
+    const layout = await planOf(content, root);
+    const store = new MemoryObjects();
+    await streamArchive(store, 'a.' + key, layout, content);
+    await streamArchive(store, 'b.' + key, layout, lending(rechunked(content, size)));
+    expect(Buffer.compare(store.bytesOf('b.' + key), store.bytesOf('a.' + key))).toBe(0);
   });
 
   test('does not become visible when a blob fails verification', async () => {
@@ -85,7 +94,7 @@ describe.each([
     // twice: a second member or frame begins anywhere in a chunk
     const twice = Buffer.concat([store.bytesOf(key), store.bytesOf(key)]);
     const plain = decompress(store.bytesOf(key));
-    const got = await collect(unpacked(chunked(twice, size), compression));
+    const got = await collect(unpacked(lent(chunked(twice, size)), compression));
     expect(Buffer.compare(got, Buffer.concat([plain, plain]))).toBe(0);
   });
 

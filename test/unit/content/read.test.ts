@@ -1,22 +1,23 @@
 import { getEventListeners } from 'node:events';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Bytes, Source } from '../../../worker/content/content.ts';
+import type { Bytes, Readable, Source } from '../../../worker/content/content.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
-import { read, readAll } from '../../../worker/content/read.ts';
+import { read, readAll, readPart, readUnnamed } from '../../../worker/content/read.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import type { Descriptor } from '../../../worker/oci/manifest.ts';
 import type { Clock } from '../../../worker/util/clock.ts';
 import { Failure, type Code } from '../../../worker/util/failure.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
-import { CHUNK_SIZES, collect } from '../../support/chunks.ts';
+import { CHUNK_SIZES, collect, collectLate, LENT_SIZES } from '../../support/chunks.ts';
 import { fakeClock } from '../../support/clock.ts';
 import {
   broken,
   corrupting,
   counting,
   failing,
+  lending,
   rangeless,
   rechunked,
   truncated,
@@ -50,6 +51,70 @@ describe('read', () => {
       const { content, d } = blob(BYTES.subarray(0, length));
       expect(await collect(read(rechunked(content, size), d))).toEqual(BYTES.subarray(0, length));
     }
+  });
+
+  test.each(LENT_SIZES)('gives the bytes as they are when chunks of %d are lent', async (size) => {
+    for (const length of [0, 1, 512, size, size + 1, 2 * size - 1]) {
+      const bytes = Buffer.alloc(length, BYTES);
+      const { content, d } = blob(bytes);
+      const source = lending(rechunked(content, size));
+      expect((await collectLate(read(source, d))).equals(bytes)).toBe(true);
+      expect(bytes.equals(await readAll(source, d, length))).toBe(true);
+      const unnamed: Readable = { open: async (_, o) => source.open(d, o) };
+      const named = await readUnnamed(unnamed, { name: 'it', size: length, keep: length }, {});
+      expect(named.digest).toBe(d.digest);
+      expect(bytes.equals(named.bytes ?? Buffer.alloc(0))).toBe(true);
+    }
+  });
+
+  test('of a part gives its last chunk before the source takes it back', async () => {
+    const { content, d } = blob();
+    for (const size of [1000, 65_536]) {
+      const source = lending(rechunked(content, size));
+      for (const [from, to] of [
+        [0, 1000],
+        [5, 70_000],
+        [100_000, 200_000],
+      ] as const)
+        expect((await collectLate(readPart(source, d, { from, to }))).equals(BYTES.subarray(from, to))).toBe(true);
+    }
+  });
+
+  test('hands on the memory of the source, but for the last chunk', async () => {
+    const { content, d } = blob();
+    const given: Uint8Array[] = [];
+    const source: Source = {
+      ...asSource(content),
+      open: async (_, o) => {
+        const body = await content.open(d, o);
+        return (async function* () {
+          for await (const chunk of body) {
+            given.push(chunk);
+            yield chunk;
+          }
+        })();
+      },
+    };
+    const same: boolean[] = [];
+    for await (const chunk of read(source, d)) same.push(chunk === given[same.length]);
+    expect(same).toEqual([true, true, true, false]);
+  });
+
+  test('reports a break after the last byte as no failure', async () => {
+    const { content, d } = blob();
+    const clock = fakeClock();
+    const source: Source = {
+      ...asSource(content),
+      open: async (_, o) => {
+        const body = await content.open(d, o);
+        return (async function* () {
+          yield* body;
+          throw new Failure('UNAVAILABLE', 'closed late');
+        })();
+      },
+    };
+    expect(await collect(read(source, d, { clock }))).toEqual(BYTES);
+    expect(clock.sleeps).toEqual([]);
   });
 
   test('hashes with the algorithm of the digest', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Source, Target } from '../../../worker/content/content.ts';
+import type { Bytes, Source, Target } from '../../../worker/content/content.ts';
 import { read } from '../../../worker/content/read.ts';
 import { digestOf, isDigest } from '../../../worker/oci/digest.ts';
 import {
@@ -160,7 +160,7 @@ describe('a blob that is there', () => {
     const objects = new MemoryObjects();
     await using backup = await (await open(objects)).begin();
     let opened = 0;
-    const body = (): AsyncGenerator<Uint8Array> => {
+    const body = (): Bytes => {
       opened++;
       return read(content, blob);
     };

@@ -82,7 +82,7 @@ class FileStore implements ObjectStore, DeletableStore {
   }
 
   async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.#create(key, options, async (handle) => handle.writeFile(gathered(body, options)));
+    return this.#create(key, options, async (handle) => writeBody(handle, body, options));
   }
 
   async *list(prefix: string, options: Abortable = {}): AsyncIterable<ObjectInfo> {
@@ -212,13 +212,14 @@ class FileStore implements ObjectStore, DeletableStore {
   }
 }
 
+/** Chunks are lent: all are read into the same memory. */
 async function* bytesOf(handle: FileHandle, path: string, from: number, to: number, options: Abortable): Bytes {
   try {
+    const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, to - from));
     for (let index = from; index < to;) {
       checkAborted(options);
-      const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, to - index));
       const { bytesRead } = await withFailures('read', path, async () =>
-        handle.read(buffer, 0, buffer.byteLength, index),
+        handle.read(buffer, 0, Math.min(buffer.byteLength, to - index), index),
       );
       if (bytesRead === 0) throw readFailure(path, 'UNAVAILABLE', `it was cut to ${index} bytes while being read`);
       index += bytesRead;
@@ -229,21 +230,26 @@ async function* bytesOf(handle: FileHandle, path: string, from: number, to: numb
   }
 }
 
-/** The same bytes in chunks that are worth a call each. */
-async function* gathered(body: Bytes, options: WriteOptions): AsyncIterable<Uint8Array> {
-  let chunks: Uint8Array[] = [];
+/** Writes a body in calls that are worth it: small chunks are gathered, in memory that is used again. */
+async function writeBody(handle: FileHandle, body: Bytes, options: WriteOptions): Promise<void> {
+  let gathered: Buffer | undefined;
   let held = 0;
+  const flush = async (): Promise<void> => {
+    if (gathered !== undefined && held > 0) await handle.writeFile(gathered.subarray(0, held));
+    held = 0;
+  };
   for await (const chunk of body) {
     checkAborted(options);
     options.onSent?.(chunk.byteLength);
-    chunks.push(chunk);
-    held += chunk.byteLength;
-    if (held < BUFFER_BYTES) continue;
-    yield chunks.length === 1 ? chunk : Buffer.concat(chunks);
-    chunks = [];
-    held = 0;
+    if (held + chunk.byteLength > BUFFER_BYTES) await flush();
+    if (chunk.byteLength >= BUFFER_BYTES) await handle.writeFile(chunk);
+    else {
+      gathered ??= Buffer.allocUnsafe(BUFFER_BYTES);
+      gathered.set(chunk, held);
+      held += chunk.byteLength;
+    }
   }
-  if (held > 0) yield Buffer.concat(chunks);
+  await flush();
 }
 
 /** Whether one real path is not below another. */

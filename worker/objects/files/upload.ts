@@ -140,7 +140,9 @@ class FileUpload implements Upload {
   }
 
   holds(number: number, bytes: Uint8Array): boolean {
-    return this.#options.parts.done.get(number) === crc32(bytes);
+    const stored = this.#options.parts.done.get(number);
+    // the bytes of a part that is not there need no look
+    return stored !== undefined && stored === crc32(bytes);
   }
 
   async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
