@@ -209,8 +209,6 @@ function newClient(proxies: Proxies | undefined): S3Client {
   const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
   const client = new S3Client({
     maxAttempts: 1,
-    // the caller hashes what is read
-    responseChecksumValidation: 'WHEN_REQUIRED',
     // the SDK opens a connection of its own for each request that waits for 100 Continue
     expectContinueHeader: false,
     requestHandler: {
