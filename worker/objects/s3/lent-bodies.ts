@@ -1,6 +1,6 @@
 import type { S3Client } from '@aws-sdk/client-s3';
 import { Readable } from 'node:stream';
-import { GetClient, type GetAnswer } from '../../util/http/client.ts';
+import { HttpReader, type GetAnswer } from '../../util/http/http-reader.ts';
 import { Limit } from '../../util/limit.ts';
 import { proxyOf, type Proxies } from '../../util/proxies.ts';
 
@@ -30,7 +30,7 @@ const lent = new WeakMap<Readable, AsyncIterable<Uint8Array>>();
  */
 export function lendBodies(client: S3Client, options: LentBodiesOptions): S3Client {
   const { proxies, concurrency, connectTimeoutMs, stallTimeoutMs } = options;
-  const reader = new GetClient({ connectTimeoutMs, idleTimeoutMs: IDLE_TIMEOUT_MS, maxIdle: concurrency });
+  const reader = new HttpReader({ connectTimeoutMs, idleTimeoutMs: IDLE_TIMEOUT_MS, maxIdle: concurrency });
   const limit = new Limit(concurrency);
   const handler = client.config.requestHandler;
   const [sendBySdk, destroySdk] = [handler.handle.bind(handler), handler.destroy?.bind(handler)];

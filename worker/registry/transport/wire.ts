@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import { GetClient } from '../../util/http/client.ts';
+import { HttpReader } from '../../util/http/http-reader.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { decoded } from './content-encoding.ts';
@@ -56,7 +56,7 @@ export class Wire implements Layer<WireRequest> {
   /** By the proxy, and by whether the registry itself answers. */
   readonly #dispatchers = new Map<string, Dispatcher>();
   /** By whether the registry itself answers. */
-  readonly #readers = new Map<boolean, GetClient>();
+  readonly #readers = new Map<boolean, HttpReader>();
   #tls: Promise<TlsSettings> | undefined;
   /** Decides between https and plain HTTP, once. */
   readonly #deciding = new SharedPromise<void>();
@@ -153,10 +153,10 @@ export class Wire implements Layer<WireRequest> {
     if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
   }
 
-  #reader(isOwn: boolean, tls: TlsSettings): GetClient {
+  #reader(isOwn: boolean, tls: TlsSettings): HttpReader {
     const known = this.#readers.get(isOwn);
     if (known !== undefined) return known;
-    const opened = new GetClient({
+    const opened = new HttpReader({
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       idleTimeoutMs: IDLE_TIMEOUT_MS,
       maxIdle: this.#options.connections,

@@ -1,5 +1,5 @@
 /** Where the body of an answer ends: after so many bytes, as its chunks say, or with the connection. */
-export type Framing = { readonly bytes: number } | 'chunked' | 'connection';
+type Framing = { readonly bytes: number } | 'chunked' | 'connection';
 
 /** The status line and the headers of an answer in HTTP/1.1, and what follows from them. */
 export interface AnswerHead {

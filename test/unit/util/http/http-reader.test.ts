@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
-  GetClient,
+  HttpReader,
   type GetAnswer,
-  type GetClientOptions,
+  type HttpReaderOptions,
   type GetRequest,
-} from '../../../../worker/util/http/client.ts';
+} from '../../../../worker/util/http/http-reader.ts';
 import { collect } from '../../../support/chunks.ts';
 import { seededBytes } from '../../../support/images.ts';
 import { inHttpChunks, rawHttpServer, writeInPieces, type RawHttpServer } from '../../../support/raw-http.ts';
@@ -14,8 +14,8 @@ import { inHttpChunks, rawHttpServer, writeInPieces, type RawHttpServer } from '
 const SIZES = [1, 7, 511, 16_384, 262_144];
 const EXPLAINED = 'explained';
 
-function clientTo(options: Partial<GetClientOptions> = {}): GetClient {
-  const client = new GetClient({ connectTimeoutMs: 10_000, idleTimeoutMs: 1_000_000, maxIdle: 4, ...options });
+function clientTo(options: Partial<HttpReaderOptions> = {}): HttpReader {
+  const client = new HttpReader({ connectTimeoutMs: 10_000, idleTimeoutMs: 1_000_000, maxIdle: 4, ...options });
   onTestFinished(() => client.close());
   return client;
 }
@@ -33,7 +33,7 @@ function request(server: RawHttpServer, more: Partial<GetRequest> = {}): GetRequ
   };
 }
 
-function get(client: GetClient, server: RawHttpServer, more?: Partial<GetRequest>): Promise<GetAnswer> {
+function get(client: HttpReader, server: RawHttpServer, more?: Partial<GetRequest>): Promise<GetAnswer> {
   return client.get(request(server, more), {});
 }
 
@@ -298,7 +298,7 @@ describe('TLS', () => {
 
   test('a name of several addresses is tried at each', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(bytes)), { key: pem, cert: pem });
-    const lookup: NonNullable<GetClientOptions['lookup']> = (_, __, callback) =>
+    const lookup: NonNullable<HttpReaderOptions['lookup']> = (_, __, callback) =>
       callback(null, [
         { address: '::1', family: 6 },
         { address: '127.0.0.1', family: 4 },

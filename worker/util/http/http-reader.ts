@@ -24,7 +24,7 @@ export interface GetAnswer extends Pick<AnswerHead, 'status' | 'headers'> {
   readonly ended: Promise<void>;
 }
 
-export interface GetClientOptions {
+export interface HttpReaderOptions {
   readonly connectTimeoutMs: number;
   /** How long a connection is kept for the next request. */
   readonly idleTimeoutMs: number;
@@ -43,8 +43,8 @@ const PATH = /^\/[\x21-\x7e]*$/;
  * Sends requests that only read by HTTP/1.1 over connections that are used again, and lends the bodies of the answers. Every status is an answer. Reads a body
  * for a half to a fifth of what undici and Node's client cost (docs/decisions/0021-a-body-reader-of-our-own.md).
  */
-export class GetClient {
-  readonly #options: GetClientOptions;
+export class HttpReader {
+  readonly #options: HttpReaderOptions;
   readonly #idle = new Map<string, Connection[]>();
   readonly #open = new Set<Connection>();
   readonly #running = new Set<GetExchange>();
@@ -52,7 +52,7 @@ export class GetClient {
   readonly #sessions = new Map<string, Buffer>();
   #isClosed = false;
 
-  constructor(options: GetClientOptions) {
+  constructor(options: HttpReaderOptions) {
     this.#options = options;
   }
 
@@ -152,5 +152,5 @@ function unsendable(what: string): ConnectionError {
 }
 
 function closed(): ConnectionError {
-  return new ConnectionError('DESTROYED', 'the client was closed meanwhile');
+  return new ConnectionError('DESTROYED', 'the connections were closed meanwhile');
 }
