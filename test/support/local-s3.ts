@@ -6,6 +6,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startS3, type LocalS3, type S3Options } from '../../local/s3/s3.ts';
+import { lendBodies } from '../../worker/objects/s3/lent-bodies.ts';
 import { seededBytes } from './images.ts';
 
 export const BUCKET = 'bucket';
@@ -31,7 +32,7 @@ export async function openS3(options: Partial<S3Options> & { client?: S3ClientCo
 }
 
 export function clientOf(s3: LocalS3, config: S3ClientConfig = {}): S3Client {
-  return new S3Client({
+  const client = new S3Client({
     endpoint: s3.endpoint,
     region: s3.region,
     credentials: s3.credentials,
@@ -39,6 +40,7 @@ export function clientOf(s3: LocalS3, config: S3ClientConfig = {}): S3Client {
     maxAttempts: 1,
     ...config,
   });
+  return lendBodies(client, { concurrency: 64, connectTimeoutMs: 10_000, stallTimeoutMs: 60_000 });
 }
 
 /** How S3 refused, as `status Code`; throws when it did not. */

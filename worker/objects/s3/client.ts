@@ -3,6 +3,7 @@ import { aborted, type Abortable } from '../../util/abort.ts';
 import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
+import { ciphersOf } from '../../util/http/ciphers.ts';
 import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { retry, retryDelayMs } from '../../util/retry.ts';
@@ -10,6 +11,7 @@ import { quote } from '../../util/text.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
 import { Dialect, type Feature } from './dialect.ts';
 import { isS3Error, s3Failure } from './failure.ts';
+import { lendBodies } from './lent-bodies.ts';
 
 /** How buckets are reached, and how objects are stored in them. */
 export interface BucketSettings {
@@ -205,19 +207,19 @@ export class Bucket implements AsyncDisposable {
 
 function newClient(proxies: Proxies | undefined): S3Client {
   const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
-  return new S3Client({
+  const client = new S3Client({
     maxAttempts: 1,
-    // the caller hashes what is read
-    responseChecksumValidation: 'WHEN_REQUIRED',
     // the SDK opens a connection of its own for each request that waits for 100 Continue
     expectContinueHeader: false,
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: STALL_TIMEOUT_MS,
       httpAgent: agent,
-      httpsAgent: agent,
+      httpsAgent: { ...agent, ciphers: ciphersOf() },
     },
   });
+  const [connectTimeoutMs, stallTimeoutMs] = [CONNECT_TIMEOUT_MS, STALL_TIMEOUT_MS];
+  return lendBodies(client, { proxies, concurrency: MAX_SOCKETS, connectTimeoutMs, stallTimeoutMs });
 }
 
 function hostOf(url: string | undefined): string | undefined {

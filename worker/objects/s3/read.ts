@@ -8,6 +8,7 @@ import { Failure, isFailure, type Code } from '../../util/failure.ts';
 import type { Condition, ObjectInfo, ReadOptions, VersionOptions } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
+import { lentBodyOf } from './lent-bodies.ts';
 import { crcOf, holds } from './values.ts';
 
 const WRITTEN = 'another process wrote it in the meantime';
@@ -168,7 +169,7 @@ function isRange(sent: string, offset: number, bytes: number, length: number | u
 async function* bytesOf(body: Readable, bytes: number, location: string, options: Abortable): Bytes {
   let received = 0;
   try {
-    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of lentBodyOf(body) ?? (body as AsyncIterable<Uint8Array>)) {
       received += chunk.byteLength;
       yield chunk;
     }

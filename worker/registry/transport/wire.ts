@@ -1,10 +1,13 @@
-import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
+import type { Bytes } from '../../content/content.ts';
 import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
+import { HttpReader } from '../../util/http/http-reader.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { decoded } from './content-encoding.ts';
-import { Exchange, isPlainAnswer } from './exchange.ts';
+import { connectionFailure, isPlainAnswer } from './connection-failure.ts';
+import { Exchange } from './exchange.ts';
 import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.ts';
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
@@ -33,8 +36,6 @@ export interface WireOptions {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A proxy answers only when it has connected to the host or has given up. */
-const TUNNEL_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 60_000;
 /** A body that brings no bytes for this long is broken off; `read` resumes it where it broke. */
 const STALL_TIMEOUT_MS = 30_000;
@@ -54,6 +55,8 @@ export class Wire implements Layer<WireRequest> {
   readonly #options: WireOptions;
   /** By the proxy, and by whether the registry itself answers. */
   readonly #dispatchers = new Map<string, Dispatcher>();
+  /** By whether the registry itself answers. */
+  readonly #readers = new Map<boolean, HttpReader>();
   #tls: Promise<TlsSettings> | undefined;
   /** Decides between https and plain HTTP, once. */
   readonly #deciding = new SharedPromise<void>();
@@ -97,10 +100,14 @@ export class Wire implements Layer<WireRequest> {
     const headersTimeoutMs = request.answerTimeoutMs ?? answerTimeoutMs(body);
     const proxy = proxyOf(this.#options.proxies, url);
     const tls = await (this.#tls ??= this.#options.tls?.() ?? Promise.resolve({}));
-    checkAborted(options);
-    if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
+    this.#checkOpen(what, options);
+    const isOwn = this.#origin.isOwn(url);
+    if ((method === 'GET' || method === 'HEAD') && body === undefined && proxy === undefined)
+      return this.#read({ what, method, url, headers, timeoutMs: headersTimeoutMs, isOwn }, tls, options);
+    const dispatcher = await this.#dispatcher({ proxy, isOwn }, tls);
+    this.#checkOpen(what, options);
     const exchange = new Exchange(
-      this.#dispatcher({ proxy, isOwn: this.#origin.isOwn(url) }, tls),
+      dispatcher,
       { what, method, url, headers, body, headersTimeoutMs, proxy: proxy && describeProxy(proxy) },
       options,
     );
@@ -111,29 +118,83 @@ export class Wire implements Layer<WireRequest> {
       if (options.signal?.aborted !== true) await exchange.ended;
       throw error;
     }
-    return answerOf(what, exchange);
+    const { status, ended } = exchange;
+    const header = (name: string): string | undefined => exchange.header(name);
+    return answerOf(what, { status, header, url, body: exchange, discard: () => exchange.discard(), ended });
+  }
+
+  /** Reads by connections of our own, which lend the bytes of the body instead of allocating for them. */
+  async #read(request: DirectRead, tls: TlsSettings, options: Abortable): Promise<Answer> {
+    const { what, method, url, headers, isOwn } = request;
+    const answer = await this.#reader(isOwn, tls).get(
+      {
+        method,
+        origin: url,
+        path: `${url.pathname}${url.search}`,
+        headers,
+        answerTimeoutMs: request.timeoutMs,
+        stallTimeoutMs: STALL_TIMEOUT_MS,
+        explain: (error) => connectionFailure(what, { host: url.host, proxy: undefined }, error),
+      },
+      options,
+    );
+    return answerOf(what, { ...answer, header: (name) => answer.headers.get(name), url });
   }
 
   /** Breaks off what is under way and closes every connection. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    for (const reader of this.#readers.values()) reader.close();
     await Promise.all([...this.#dispatchers.values()].map(async (dispatcher) => dispatcher.destroy()));
   }
 
-  #dispatcher(way: Way, tls: TlsSettings): Dispatcher {
+  #checkOpen(what: string, options: Abortable): void {
+    checkAborted(options);
+    if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
+  }
+
+  #reader(isOwn: boolean, tls: TlsSettings): HttpReader {
+    const known = this.#readers.get(isOwn);
+    if (known !== undefined) return known;
+    const opened = new HttpReader({
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      idleTimeoutMs: IDLE_TIMEOUT_MS,
+      maxIdle: this.#options.connections,
+      lookup: this.#origin.lookup,
+      tls: isOwn ? tls : withoutClient(tls),
+    });
+    this.#readers.set(isOwn, opened);
+    return opened;
+  }
+
+  /** Undici is loaded when something is sent, or a proxy is used. */
+  async #dispatcher(way: Way, tls: TlsSettings): Promise<Dispatcher> {
+    const { openDispatcher } = await import('./dispatcher.ts');
     const key = `${way.isOwn} ${way.proxy?.href ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const { cert: _cert, key: _key, ...withoutClient } = tls;
-    const connect = { timeout: CONNECT_TIMEOUT_MS, ...(way.isOwn ? tls : withoutClient) };
-    const limits = limitsOf(this.#options);
-    const opened =
-      way.proxy === undefined
-        ? new Agent({ ...limits, connect: { ...connect, lookup: this.#origin.lookup } })
-        : proxyAgent(way.proxy, limits, connect);
+    const opened = openDispatcher({
+      proxy: way.proxy,
+      tls: way.isOwn ? tls : withoutClient(tls),
+      lookup: this.#origin.lookup,
+      connections: this.#options.connections,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      stallTimeoutMs: STALL_TIMEOUT_MS,
+      idleTimeoutMs: IDLE_TIMEOUT_MS,
+    });
     this.#dispatchers.set(key, opened);
     return opened;
   }
+}
+
+/** A request that only reads, and goes to no proxy. */
+interface DirectRead extends Pick<WireRequest, 'what'> {
+  readonly method: 'GET' | 'HEAD';
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** How long the answer may take to begin. */
+  readonly timeoutMs: number;
+  readonly isOwn: boolean;
 }
 
 /** How a host is reached. */
@@ -143,43 +204,33 @@ interface Way {
   readonly isOwn: boolean;
 }
 
-function proxyAgent(proxy: URL, limits: Pool.Options, connect: TlsSettings & { readonly timeout: number }): ProxyAgent {
-  return new ProxyAgent({
-    ...limits,
-    uri: proxy.href,
-    // plain requests are sent whole, because many proxies allow CONNECT to port 443 only
-    proxyTunnel: false,
-    requestTls: connect,
-    proxyTls: { timeout: CONNECT_TIMEOUT_MS },
-    factory: (to: string | URL, options: object) => new Pool(to, { ...limits, ...options }),
-    clientFactory: (to, options) => new Pool(to, { ...options, headersTimeout: TUNNEL_TIMEOUT_MS }),
-  });
-}
-
-function limitsOf({ connections }: WireOptions): Pool.Options {
-  return { allowH2: false, connections, bodyTimeout: STALL_TIMEOUT_MS, keepAliveTimeout: IDLE_TIMEOUT_MS };
-}
-
 function answerTimeoutMs(body: WireRequest['body']): number {
   return isStreamed(body) ? UPLOAD_TIMEOUT_MS + body.size / UPLOAD_BYTES_PER_MS : ANSWER_TIMEOUT_MS;
 }
 
-function answerOf(what: string, exchange: Exchange): Answer {
-  const header = (name: string): string | undefined => exchange.header(name);
+function withoutClient({ cert: _cert, key: _key, ...settings }: TlsSettings): TlsSettings {
+  return settings;
+}
+
+function answerOf(what: string, answer: Omit<Answer, 'text'>): Answer {
   const readText = async (): Promise<string> => {
-    const bytes = await exchange.bytes(MAX_REFUSAL_BYTES);
+    const bytes = await beginningOf(answer.body, MAX_REFUSAL_BYTES);
     // what is cut off or too long says nothing, and is no reason to ask again
-    const document = await decoded(what, { header }, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
+    const document = await decoded(what, answer, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
     return document?.toString() ?? '';
   };
   let text: Promise<string> | undefined;
-  return {
-    status: exchange.status,
-    header,
-    url: exchange.url,
-    body: exchange,
-    discard: () => exchange.discard(),
-    text: async () => (text ??= readText()),
-    ended: exchange.ended,
-  };
+  return { ...answer, text: async () => (text ??= readText()) };
+}
+
+/** The first `limit` bytes of a body: what is after them is not read. */
+async function beginningOf(body: Bytes, limit: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    chunks.push(Buffer.from(chunk));
+    size += chunk.byteLength;
+    if (size > limit) break;
+  }
+  return Buffer.concat(chunks).subarray(0, limit);
 }
