@@ -5,7 +5,7 @@ import { childrenOf, isManifestType, parseManifest, type Descriptor } from '../.
 import { Failure, type Code } from '../../worker/util/failure.ts';
 import { collect, rechunk } from './chunks.ts';
 
-type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
+type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder' | 'listedTags'>;
 type Fallible = 'resolve' | 'open' | 'tags' | 'has' | 'put' | 'tag';
 
 /** The n-th call of a method (from 1, counted over all descriptors) fails with the code before it does anything. */

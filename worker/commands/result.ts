@@ -27,6 +27,14 @@ export function keepExistingOption(): Option {
   return new Option('--keep-existing', 'replace no archive, not even one of the same tag').conflicts('force');
 }
 
+/** A registry that shows an image is trusted to have all of it, unless this is given. */
+export function verifyTargetOption(): Option {
+  return new Option(
+    '--verify-target',
+    'ask the target registry for every manifest and blob, also below an image that it has already, and send what it lost',
+  );
+}
+
 export function withConcurrency(command: Command): Command {
   return command.option('--concurrency <n>', 'blobs at once (default: 4)', (value) => {
     const number = Number(value);

@@ -3,6 +3,7 @@ import { shortDigest, type Digest } from '../oci/digest.ts';
 import {
   childrenOf,
   isForeign,
+  isIndexType,
   isManifestType,
   MAX_MANIFEST_BYTES,
   mediaTypeByBytes,
@@ -47,6 +48,11 @@ export interface Graph {
   readonly unlisted?: string | undefined;
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /**
+   * Manifests of platforms that an index names and that were not read, by `outline`: their blobs and foreign layers are unknown. Absent: every
+   * manifest below the roots was read.
+   */
+  readonly unread?: ReadonlyMap<Digest, Descriptor> | undefined;
   /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
   readonly foreignAtSource?: ReadonlySet<Digest> | undefined;
 }
@@ -54,6 +60,16 @@ export interface Graph {
 export interface WalkOptions extends Abortable {
   /** Whether to look for referrers and cosign tags. Default true. */
   readonly referrers?: boolean | undefined;
+  /**
+   * Whether a list of the source's tags may tell that a tag of cosign or a fallback tag is absent, instead of one question for each. Default false:
+   * each is asked for, and a refusal to answer for one of them is in `unlisted`, whatever is listed.
+   */
+  readonly byTagList?: boolean | undefined;
+  /**
+   * Whether the manifests of platforms may stay unread, where only their digests matter: what refers to them is looked for all the same. Those of
+   * Windows are read, as they may have foreign layers. Default false.
+   */
+  readonly outline?: boolean | undefined;
   /** Requests at once. Default 8. */
   readonly concurrency?: number | undefined;
   readonly report?: Report | undefined;
@@ -80,8 +96,16 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const entered: Root[] = [];
   for (const root of roots) entered.push(await walker.enter(root));
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  const { unreadable, manifests, truncated, unlisted } = walker;
-  const graph: Graph = { roots: entered, referrers, unreadable, manifests, truncated, unlisted };
+  const { unreadable, manifests, unread, truncated, unlisted } = walker;
+  const graph: Graph = {
+    roots: entered,
+    referrers,
+    unreadable,
+    manifests,
+    truncated,
+    unlisted,
+    ...(unread.size === 0 ? {} : { unread }),
+  };
   const foreign = foreignOf(graph);
   return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
@@ -120,7 +144,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
   const layers = new Map<Digest, Descriptor>();
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) {
-      if (graph.manifests.has(child.digest)) continue;
+      if (graph.manifests.has(child.digest) || graph.unread?.has(child.digest) === true) continue;
       if (isForeign(child) && graph.foreignAtSource?.has(child.digest) !== true) continue;
       if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
       else if (!layers.has(child.digest)) layers.set(child.digest, child);
@@ -149,7 +173,8 @@ export function foreignOf(graph: Graph): readonly Descriptor[] {
  */
 export function digestsOf(graph: Graph): readonly Digest[] {
   const broken = graph.unreadable.filter(({ failure }) => failure.code !== 'NOT_FOUND');
-  return [...new Set([...graph.manifests.keys(), ...broken.map(({ root }) => root.descriptor.digest)])];
+  const unread = graph.unread?.keys() ?? [];
+  return [...new Set([...graph.manifests.keys(), ...unread, ...broken.map(({ root }) => root.descriptor.digest)])];
 }
 
 /** Why more may refer to the images than the graph has, a sentence each. Empty where all that refers to them was looked for. */
@@ -177,6 +202,7 @@ export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNod
 
 class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
+  readonly unread = new Map<Digest, Descriptor>();
   readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
   truncated = false;
   unlisted: string | undefined;
@@ -189,12 +215,18 @@ class Walker {
   readonly #atOnce: number;
   /** The first that was entered, for messages. */
   #image: Digest | undefined;
+  /** The tags of the images. */
+  readonly #named = new Set<string>();
+  /** Every tag of the source. Undefined where each is asked for. */
+  #tags: ReadonlySet<string> | undefined;
+  #outline: boolean;
   #bytes = 0;
 
   constructor(source: Source, options: WalkOptions) {
     this.#source = source;
     this.#options = options;
     this.#atOnce = options.concurrency ?? 8;
+    this.#outline = options.outline === true;
   }
 
   /** Reads what is at and below `root`. Returns it with the media type of its bytes, because the source may have stated a wrong one. */
@@ -202,6 +234,7 @@ class Walker {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
     const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
     this.#image ??= descriptor.digest;
+    for (const tag of root.tags) this.#named.add(tag);
     await this.#descend(descriptor, []);
     return { ...root, descriptor };
   }
@@ -216,7 +249,9 @@ class Walker {
       );
     if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
     const node = await this.#fetch(descriptor);
-    const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
+    const children = childrenOf(node.manifest).filter(
+      (child) => isManifestType(child.mediaType) && !this.#staysUnread(child),
+    );
     const missing = new Map(
       children.filter((child) => !this.#read.has(child.digest)).map((child) => [child.digest, child]),
     );
@@ -231,6 +266,16 @@ class Walker {
     const path = [...above, descriptor.digest];
     for (const child of children) await this.#descend(child, path);
     this.manifests.set(descriptor.digest, node);
+    this.unread.delete(descriptor.digest);
+  }
+
+  /** Whether a child is not read; it is noted then. */
+  #staysUnread(child: Descriptor): boolean {
+    if (!this.#outline || isIndexType(child.mediaType) || this.#read.has(child.digest)) return false;
+    const { os = 'unknown' } = child.platform ?? {};
+    if (os === 'unknown' || os === 'windows') return false;
+    this.unread.set(child.digest, child);
+    return true;
   }
 
   /**
@@ -238,10 +283,13 @@ class Walker {
    * where there are more.
    */
   async findReferrers(): Promise<readonly Root[]> {
+    // a referrer may have to be copied, whole
+    this.#outline = false;
+    this.#tags = await this.#listedTags();
     const found = new Map<Digest, Root>();
-    const seen = new Set(this.manifests.keys());
+    const seen = new Set([...this.manifests.keys(), ...this.unread.keys()]);
     const most = seen.size + MAX_REFERRERS;
-    let subjects = [...this.manifests.values()].map((node) => node.descriptor);
+    let subjects = [...Array.from(this.manifests.values(), (node) => node.descriptor), ...this.unread.values()];
     for (let depth = 1; subjects.length > 0; depth++) {
       const next: Descriptor[] = [];
       // so many at a time, so that no more lists are held than are asked for at once
@@ -273,6 +321,13 @@ class Walker {
       subjects = next;
     }
     return [...found.values()];
+  }
+
+  /** Every tag of the source, by a list that shows the tags of the images too: one that does not is late, and proves nothing. */
+  async #listedTags(): Promise<ReadonlySet<string> | undefined> {
+    if (this.#options.byTagList !== true) return undefined;
+    const listed = await this.#source.listedTags?.(this.#options);
+    return [...this.#named].every((tag) => listed?.has(tag) === true) ? listed : undefined;
   }
 
   /** What refers to each of `subjects`, in the order of the subjects, not of the answers: the same image gives the same graph. */
@@ -336,12 +391,13 @@ class Walker {
     const onRefused = (reason: string): void => {
       this.unlisted ??= reason;
     };
-    for await (const descriptor of this.#source.referrers(subject, { signal, onRefused })) {
+    for await (const descriptor of this.#source.referrers(subject, { signal, onRefused, listedTags: this.#tags })) {
       found.push({ descriptor, tags: [] });
       if (found.length > MAX_REFERRERS) break;
     }
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
     for (const tag of cosignTags(subject.digest)) {
+      if (this.#tags?.has(tag) === false) continue;
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {

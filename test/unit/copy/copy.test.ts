@@ -13,7 +13,7 @@ import type { Event } from '../../../worker/util/events.ts';
 import { addJson, makeImage } from '../../support/images.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 
-/** A target that tells what was written, in order: `blob`, `manifest` and `tag` with a digest or name. */
+/** A target that tells what was written, in order: `blob` and `manifest` with a digest, `tag` with a name and a digest. */
 function recorded(
   target: Target,
   before?: (what: string, d: Descriptor) => void,
@@ -32,7 +32,7 @@ function recorded(
       tag: async (name, d, open, o) => {
         before?.('tag', d);
         await target.tag(name, d, open, o);
-        writes.push(`tag ${name}`);
+        writes.push(`tag ${name} ${d.digest}`);
       },
     },
   };
@@ -62,7 +62,7 @@ describe('copy', () => {
           assert.ok(at(child.digest) < at(node.descriptor.digest), `${child.digest} before ${node.descriptor.digest}`);
         }
       }
-      assert.equal(writes.at(-1), 'tag v1');
+      assert.equal(writes.at(-1), `tag v1 ${root.descriptor.digest}`);
     });
   }
 
@@ -132,7 +132,7 @@ describe('copy', () => {
       tag: (name, d, open) => whole.tag(name, d, open),
     });
     await copy(content, target, [root]);
-    assert.deepEqual(writes, [`blob ${gone.digest}`, 'tag v1']);
+    assert.deepEqual(writes, [`blob ${gone.digest}`, `tag v1 ${root.descriptor.digest}`]);
   });
 
   test('a target that says it has a blob and then misses it gets it, once', async () => {
