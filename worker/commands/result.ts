@@ -12,6 +12,7 @@ import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
+  readonly images?: number;
 }
 
 /** May be given more than once; one value each, so that it can stand before the arguments. */
@@ -44,6 +45,16 @@ export function withConcurrency(command: Command): Command {
   });
 }
 
+/** For commands on many images. */
+export function withImages(command: Command): Command {
+  return command.option('--images <n>', 'images at once, with one budget of blobs and memory (default: 4)', (value) => {
+    const number = Number(value);
+    if (!Number.isInteger(number) || number < 1 || number > 64)
+      throw new InvalidArgumentError('expected a whole number from 1 to 64.');
+    return number;
+  });
+}
+
 /** The flag, else the environment. */
 export function concurrencyOf(context: CommandContext, flags: ConcurrencyFlag): number | undefined {
   return flags.concurrency ?? context.concurrency;
@@ -55,6 +66,7 @@ export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, repor
     clock: context.clock,
     report,
     concurrency: concurrencyOf(context, flags),
+    imagesAtOnce: flags.images,
   };
 }
 

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { readConfig } from './apply.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { runImages, verifyTargetOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { runImages, verifyTargetOption, withConcurrency, withImages, type ConcurrencyFlag } from './result.ts';
 import { printable } from './text.ts';
 import { connectFlags, withS3Flags, type S3Flags } from './sides.ts';
 
@@ -29,24 +29,26 @@ export function addSync(program: Command, context: CommandContext): void {
     .addOption(verifyTargetOption())
     .option('--dry-run', 'compare, and print what would be copied and deleted')
     .option('--prune', 'let rules that prune delete');
-  withS3Flags(withConcurrency(withCommonFlags(command)), { writes: true }).action(async (flags: SyncFlags) => {
-    const { sync } = await import('../service/admin/sync.ts');
-    const { warnings } = await import('../rules/prune-conflicts.ts');
-    const config = await readConfig(flags.file, context.clock.now());
-    for (const message of warnings(config.rules, context.clock.now()))
-      context.stderr.write(`warning: ${printable(message)}\n`);
-    const access = { access: config.registries };
-    await runImages(
-      context,
-      flags,
-      async (backends, options) => {
-        const { rule: rules, dryRun, verifyTarget } = flags;
-        const request = { config, rules, dryRun, verifyTarget };
-        if (flags.prune !== true) return sync(request, backends, options);
-        await using deleting = context.connectDeleting({ ...connectFlags(flags), ...access, report: options.report });
-        return await sync({ ...request, deletions: deleting.deletions }, backends, options);
-      },
-      access,
-    );
-  });
+  withS3Flags(withImages(withConcurrency(withCommonFlags(command))), { writes: true }).action(
+    async (flags: SyncFlags) => {
+      const { sync } = await import('../service/admin/sync.ts');
+      const { warnings } = await import('../rules/prune-conflicts.ts');
+      const config = await readConfig(flags.file, context.clock.now());
+      for (const message of warnings(config.rules, context.clock.now()))
+        context.stderr.write(`warning: ${printable(message)}\n`);
+      const access = { access: config.registries };
+      await runImages(
+        context,
+        flags,
+        async (backends, options) => {
+          const { rule: rules, dryRun, verifyTarget } = flags;
+          const request = { config, rules, dryRun, verifyTarget };
+          if (flags.prune !== true) return sync(request, backends, options);
+          await using deleting = context.connectDeleting({ ...connectFlags(flags), ...access, report: options.report });
+          return await sync({ ...request, deletions: deleting.deletions }, backends, options);
+        },
+        access,
+      );
+    },
+  );
 }

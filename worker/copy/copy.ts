@@ -18,6 +18,7 @@ import type { Clock } from '../util/clock.ts';
 import { atSide, describeFailure, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import type { Outcome, Report } from '../util/events.ts';
+import { CopyBudget } from './budget.ts';
 import type { Shown } from './shown.ts';
 
 export interface CopyOptions extends Abortable {
@@ -34,6 +35,10 @@ export interface CopyOptions extends Abortable {
    * that it does not show is sent without asking for each of its manifests and small blobs. Absent: everything is asked for.
    */
   readonly shown?: Shown | undefined;
+  /** Names the target among those of copies with the same budget. Absent: no other copy writes there. */
+  readonly place?: string | undefined;
+  /** What copies at once share. Default: this one has its own, of `concurrency`. */
+  readonly budget?: CopyBudget | undefined;
   /** The graph of the roots, where it was read before. With `shown` it may be an outline of what the target shows. */
   readonly graph?: Graph | undefined;
   readonly report?: Report | undefined;
@@ -64,9 +69,6 @@ export interface CopyResult {
   readonly absent: readonly Digest[];
 }
 
-const DEFAULT_CONCURRENCY = 4;
-/** Bytes that may be read ahead of what the target takes, in all. */
-const AHEAD_BYTES = 32 * 1024 * 1024;
 /** Blobs of at most this many bytes take one more request to ask for than to send. */
 const SMALL_BYTES = 16 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
@@ -120,8 +122,7 @@ class CopySession {
   readonly #target: Target;
   readonly #graph: Graph;
   readonly #options: CopyOptions;
-  readonly #ahead = new Limit(AHEAD_BYTES);
-  readonly #blobsAtOnce: Limit;
+  readonly #budget: CopyBudget;
   readonly #manifestsAtOnce = new Limit(MANIFESTS_AT_ONCE);
   /** What is being done about each blob and manifest: one digest, one copy. */
   readonly #tasks = new Map<Digest, Promise<void>>();
@@ -135,7 +136,7 @@ class CopySession {
     this.#target = target;
     this.#graph = graph;
     this.#options = options;
-    this.#blobsAtOnce = new Limit(options.concurrency ?? DEFAULT_CONCURRENCY);
+    this.#budget = options.budget ?? new CopyBudget(options.concurrency);
   }
 
   /**
@@ -221,16 +222,17 @@ class CopySession {
   }
 
   async #blobOnce(descriptor: Descriptor): Promise<void> {
-    const { signal } = this.#options;
-    await this.#once(descriptor.digest, async () =>
-      this.#blobsAtOnce.run(async () => this.#blob(descriptor, { signal }), { signal }),
-    );
+    const { signal, place } = this.#options;
+    const { digest } = descriptor;
+    const send = async (isLater: boolean): Promise<void> => this.#blob(descriptor, isLater, { signal });
+    await this.#once(digest, async () => this.#budget.inTurn(place, digest, send, { signal }));
   }
 
-  async #blob(descriptor: Descriptor, options: Abortable): Promise<void> {
-    // asking for a small one costs as much as sending it
-    const isAsked = !this.#isNew || descriptor.size > SMALL_BYTES || descriptor.mediaType === MEDIA_TYPE.ociEmpty;
-    if (isAsked && (await onSide('target', this.#target.has(descriptor, options))))
+  /** `isLater`: another copy may have sent it meanwhile. */
+  async #blob(descriptor: Descriptor, isLater: boolean, options: Abortable): Promise<void> {
+    // asking for a small one costs as much as sending it, and the empty config is mostly there
+    const isAbsent = this.#isNew && descriptor.size <= SMALL_BYTES && descriptor.mediaType !== MEDIA_TYPE.ociEmpty;
+    if ((isLater || !isAbsent) && (await onSide('target', this.#target.has(descriptor, options))))
       return this.#done(descriptor, 'exists');
     const { mountFrom = [] } = this.#options;
     for (const repository of typeof mountFrom === 'function' ? mountFrom(descriptor) : mountFrom) {
@@ -262,7 +264,7 @@ class CopySession {
   async #putBlob(descriptor: Descriptor, options: Abortable): Promise<void> {
     const { report, clock } = this.#options;
     const source = this.#source;
-    const ahead = this.#ahead;
+    const { ahead } = this.#budget;
     let broken: Failure | undefined;
     const open = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
       broken = undefined;

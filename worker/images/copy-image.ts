@@ -5,6 +5,7 @@ import { blobsOf, unseenOf, walk, type Graph, type Root } from '../content/graph
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
+import { formatRepository } from '../oci/reference.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
@@ -245,7 +246,8 @@ async function openTarget(
       const { registry, repository } = to.reference;
       const target = backends.registry(registry, 'target').repository(repository, { create });
       const mountFrom = mountable([image.from, ...alsoAt], to);
-      return openRepositoryTarget({ target, root, mountFrom, dryRun, trusted: trustTarget }, options);
+      const place = formatRepository(to.reference);
+      return openRepositoryTarget({ target, root, mountFrom, place, dryRun, trusted: trustTarget }, options);
     }
     case 'store': {
       const referrers = image.referrers !== false;

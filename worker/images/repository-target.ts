@@ -17,6 +17,8 @@ export interface RepositoryTargetRequest {
   readonly mountFrom: readonly string[];
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Names the target among those of copies at once. Absent: no other copy writes there. */
+  readonly place?: string | undefined;
   /** Whether a manifest that the target shows stands for all that is below it. Default false: everything is asked for. */
   readonly trusted?: boolean | undefined;
   /** Called with the image when all of it is written. */
@@ -47,6 +49,7 @@ export async function openRepositoryTarget(
         report,
         graph,
         mountFrom,
+        place: request.place,
         shown: trusted ? shown : undefined,
       });
       const { manifests, tallies, foreign } = copied;

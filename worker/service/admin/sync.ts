@@ -29,7 +29,13 @@ import { planScheduled } from '../planner/plan-scheduled.ts';
 import type { Deletions } from '../../images/deletions.ts';
 import { pruneHere, type PrunedRule } from './sync-prune.ts';
 import { syncSettings } from './sync-settings.ts';
-import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
+import {
+  IMAGES_AT_ONCE,
+  copyImages,
+  sharingBudget,
+  type ItemResult,
+  type BatchResult,
+} from '../../images/copy-images.ts';
 
 export interface SyncRequest {
   readonly config: Config;
@@ -264,11 +270,12 @@ async function copyJobs(
   options: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const items = new Map<CopyJob, readonly ItemResult[]>();
+  const shared = sharingBudget(options);
   await forEachOf(
     jobs,
-    IMAGES_AT_ONCE,
+    options.imagesAtOnce ?? IMAGES_AT_ONCE,
     async (job, taskOptions) => {
-      items.set(job, await copyJob(job, choices, backends, { ...options, ...taskOptions }));
+      items.set(job, await copyJob(job, choices, backends, { ...shared, ...taskOptions }));
     },
     options,
   );
