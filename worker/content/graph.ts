@@ -1,23 +1,13 @@
 import { cosignTags } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
-import {
-  childrenOf,
-  isForeign,
-  isIndexType,
-  isManifestType,
-  MAX_MANIFEST_BYTES,
-  mediaTypeByBytes,
-  parseManifest,
-  type Descriptor,
-  type Manifest,
-} from '../oci/manifest.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { childrenOf, isForeign, isIndexType, isManifestType, type Descriptor, type Manifest } from '../oci/manifest.ts';
+import { type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import type { Source } from './content.ts';
-import { readAll } from './read.ts';
+import { ManifestReader } from './manifest-reader.ts';
 
 /** A manifest and the names it has, or is to get. */
 export interface Root {
@@ -84,8 +74,6 @@ export const MAX_REFERRERS = 1000;
 const MAX_REFERRER_DEPTH = 3;
 /** The codes of a referrer that is listed and does not exist, or is broken. */
 const UNREADABLE = ['NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT'] as const;
-/** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
-const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
 
 /**
  * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
@@ -208,10 +196,7 @@ class Walker {
   unlisted: string | undefined;
   readonly #source: Source;
   readonly #options: WalkOptions;
-  /** What was read, also of what is still being descended into: no manifest is read twice. */
-  readonly #read = new Map<Digest, ManifestNode>();
-  /** Referrers that were tried and cannot be read. */
-  readonly #failed = new Map<Digest, Failure>();
+  readonly #reader: ManifestReader;
   readonly #atOnce: number;
   /** The first that was entered, for messages. */
   #image: Digest | undefined;
@@ -220,19 +205,19 @@ class Walker {
   /** Every tag of the source. Undefined where each is asked for. */
   #tags: ReadonlySet<string> | undefined;
   #outline: boolean;
-  #bytes = 0;
 
   constructor(source: Source, options: WalkOptions) {
     this.#source = source;
     this.#options = options;
     this.#atOnce = options.concurrency ?? 8;
+    this.#reader = new ManifestReader(source, options);
     this.#outline = options.outline === true;
   }
 
   /** Reads what is at and below `root`. Returns it with the media type of its bytes, because the source may have stated a wrong one. */
   async enter(root: Root): Promise<Root> {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
-    const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
+    const { descriptor } = await this.#reader.read(root.descriptor, { isRoot: true });
     this.#image ??= descriptor.digest;
     for (const tag of root.tags) this.#named.add(tag);
     await this.#descend(descriptor, []);
@@ -248,18 +233,18 @@ class Walker {
         `${descriptor.digest} is an index within ${above.length} others; ${MAX_DEPTH} are allowed`,
       );
     if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
-    const node = await this.#fetch(descriptor);
+    const node = await this.#reader.read(descriptor);
     const children = childrenOf(node.manifest).filter(
       (child) => isManifestType(child.mediaType) && !this.#staysUnread(child),
     );
     const missing = new Map(
-      children.filter((child) => !this.#read.has(child.digest)).map((child) => [child.digest, child]),
+      children.filter((child) => !this.#reader.has(child.digest)).map((child) => [child.digest, child]),
     );
     await forEachOf(
       missing.values(),
       this.#atOnce,
       async (child, { signal }) => {
-        await this.#fetch(child, { signal });
+        await this.#reader.read(child, { signal });
       },
       this.#options,
     );
@@ -271,7 +256,7 @@ class Walker {
 
   /** Whether a child is not read; it is noted then. */
   #staysUnread(child: Descriptor): boolean {
-    if (!this.#outline || isIndexType(child.mediaType) || this.#read.has(child.digest)) return false;
+    if (!this.#outline || isIndexType(child.mediaType) || this.#reader.has(child.digest)) return false;
     const { os = 'unknown' } = child.platform ?? {};
     if (os === 'unknown' || os === 'windows') return false;
     this.unread.set(child.digest, child);
@@ -310,7 +295,8 @@ class Walker {
             if (entered === undefined) continue;
             found.set(digest, entered);
             next.push(entered.descriptor);
-          } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
+          } else if (root.tags.length > 0 && this.unread.has(digest)) found.set(digest, await this.enter(root));
+          else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
         }
         if (unseen.size > room) {
           this.truncated = true;
@@ -351,10 +337,10 @@ class Walker {
       this.#atOnce,
       async ({ descriptor }, { signal }) => {
         try {
-          await this.#fetch(descriptor, { signal, isRoot: true });
+          await this.#reader.read(descriptor, { signal, isRoot: true });
         } catch (error) {
           if (!isFailure(error, ...UNREADABLE)) throw error;
-          this.#failed.set(descriptor.digest, error);
+          this.#reader.fails(descriptor.digest, error);
         }
       },
       this.#options,
@@ -407,36 +393,6 @@ class Walker {
       }
     }
     return found;
-  }
-
-  /** `isRoot`: the media type is the server's word, so the bytes decide. The media type of a child is part of its parent and must be right. */
-  async #fetch(
-    descriptor: Descriptor,
-    { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},
-  ): Promise<ManifestNode> {
-    checkAborted({ signal });
-    const before = this.#read.get(descriptor.digest);
-    if (before !== undefined) return before;
-    const failed = this.#failed.get(descriptor.digest);
-    if (failed !== undefined) throw failed;
-    const bytes = await readAll(this.#source, descriptor, MAX_MANIFEST_BYTES, {
-      signal,
-      report: this.#options.report,
-      clock: this.#options.clock,
-    });
-    this.#bytes += bytes.byteLength;
-    if (this.#bytes > MAX_GRAPH_BYTES) {
-      throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
-    }
-    try {
-      const mediaType = isRoot ? mediaTypeByBytes(bytes, descriptor.mediaType) : descriptor.mediaType;
-      const node = { descriptor: { ...descriptor, mediaType }, bytes, manifest: parseManifest(bytes, mediaType) };
-      this.#read.set(descriptor.digest, node);
-      return node;
-    } catch (error) {
-      if (!isFailure(error)) throw error;
-      throw new Failure(error.code, `manifest ${shortDigest(descriptor.digest)}: ${error.message}`, { cause: error });
-    }
   }
 }
 
