@@ -23,6 +23,8 @@ export interface ReferrersOptions extends Abortable {
   readonly onRefused?: ((reason: string) => void) | undefined;
   /** Every tag of the repository, the fallback tags of referrers too, where they were listed: a tag that is not among them is not asked for. */
   readonly listedTags?: { has(tag: string): boolean } | undefined;
+  /** Whether to give what an API lists without asking whether each is there, and how large it is: the caller reads them. Default false. */
+  readonly asListed?: boolean | undefined;
 }
 
 export interface TagOptions extends Abortable {

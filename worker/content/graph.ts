@@ -51,10 +51,10 @@ export interface WalkOptions extends Abortable {
   /** Whether to look for referrers and cosign tags. Default true. */
   readonly referrers?: boolean | undefined;
   /**
-   * Whether a list of the source's tags may tell that a tag of cosign or a fallback tag is absent, instead of one question for each. Default false:
-   * each is asked for, and a refusal to answer for one of them is in `unlisted`, whatever is listed.
+   * Whether lists of the source are believed: that of its tags, which tells that a tag of cosign or a fallback tag is absent, and those of
+   * referrers, which tell how large each is. Default false: each is asked for, and a refusal to answer for a tag is in `unlisted`, whatever is listed.
    */
-  readonly byTagList?: boolean | undefined;
+  readonly byLists?: boolean | undefined;
   /**
    * Whether the manifests of platforms may stay unread, where only their digests matter: what refers to them is looked for all the same. Those of
    * Windows are read, as they may have foreign layers. Default false.
@@ -311,7 +311,7 @@ class Walker {
 
   /** Every tag of the source, by a list that shows the tags of the images too: one that does not is late, and proves nothing. */
   async #listedTags(): Promise<ReadonlySet<string> | undefined> {
-    if (this.#options.byTagList !== true) return undefined;
+    if (this.#options.byLists !== true) return undefined;
     const listed = await this.#source.listedTags?.(this.#options);
     return [...this.#named].every((tag) => listed?.has(tag) === true) ? listed : undefined;
   }
@@ -340,11 +340,29 @@ class Walker {
           await this.#reader.read(descriptor, { signal, isRoot: true });
         } catch (error) {
           if (!isFailure(error, ...UNREADABLE)) throw error;
-          this.#reader.fails(descriptor.digest, error);
+          await this.#readAsItIs(descriptor, error, signal);
         }
       },
       this.#options,
     );
+  }
+
+  /** Reads a referrer again with the size that it really has, where a list that was believed said another. */
+  async #readAsItIs(listed: Descriptor, failure: Failure, signal: AbortSignal): Promise<void> {
+    let why = failure;
+    if (this.#options.byLists === true && failure.code === 'CORRUPT') {
+      try {
+        const { size } = await this.#source.resolve(listed.digest, { signal });
+        if (size !== listed.size) {
+          await this.#reader.read({ ...listed, size }, { signal, isRoot: true });
+          return;
+        }
+      } catch (error) {
+        if (!isFailure(error, ...UNREADABLE)) throw error;
+        why = error;
+      }
+    }
+    this.#reader.fails(listed.digest, why);
   }
 
   #warnOfMore(depth: number): void {
@@ -377,7 +395,9 @@ class Walker {
     const onRefused = (reason: string): void => {
       this.unlisted ??= reason;
     };
-    for await (const descriptor of this.#source.referrers(subject, { signal, onRefused, listedTags: this.#tags })) {
+    const asListed = this.#options.byLists;
+    const listing = this.#source.referrers(subject, { signal, onRefused, asListed, listedTags: this.#tags });
+    for await (const descriptor of listing) {
       found.push({ descriptor, tags: [] });
       if (found.length > MAX_REFERRERS) break;
     }

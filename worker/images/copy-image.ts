@@ -274,7 +274,7 @@ async function graphOf(
   { signal, report, clock }: OperationOptions,
 ): Promise<Graph> {
   const from = current === undefined ? source : manifestsFrom(source, current, onShown);
-  const walkOptions = { referrers, byTagList: true, signal, report, clock };
+  const walkOptions = { referrers, byLists: true, signal, report, clock };
   if (!isTrusted || graph.current !== undefined)
     return graph.get(async () => onSide('source', walk(from, [root], walkOptions)));
   return outline.get(async () => onSide('source', walk(from, [root], { ...walkOptions, outline: true })));

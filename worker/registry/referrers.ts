@@ -53,7 +53,8 @@ export class Referrers {
   }
 
   /**
-   * Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. At most
+   * Each once, as they really are, or with `asListed` as an API lists them: lists were seen with sizes that are wrong, and with manifests that
+   * are not there or refer to something else. At most
    * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over. `onRefused` is called where
    * the API or the tag refuses to say.
    */
@@ -63,6 +64,10 @@ export class Referrers {
     const passedOver: string[] = [];
     const candidates = [...this.#distinct(listed.slice(0, MAX_REFERRERS + 1), passedOver).values()];
     try {
+      if (options.asListed === true && this.#hasApi === true) {
+        yield* candidates;
+        return;
+      }
       // as they are asked for: a reader that has enough leaves the rest unchecked
       for (let at = 0; at < candidates.length; at += CHECKED_AT_ONCE) {
         const some = candidates.slice(at, at + CHECKED_AT_ONCE);
