@@ -1,13 +1,13 @@
 import { cosignTags } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
-import { childrenOf, isForeign, isIndexType, isManifestType, type Descriptor, type Manifest } from '../oci/manifest.ts';
+import { childrenOf, isForeign, isIndexType, isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import type { Source } from './content.ts';
-import { ManifestReader } from './manifest-reader.ts';
+import { ManifestReader, type ReadManifest } from './manifest-reader.ts';
 
 /** A manifest and the names it has, or is to get. */
 export interface Root {
@@ -15,12 +15,7 @@ export interface Root {
   readonly tags: readonly string[];
 }
 
-export interface ManifestNode {
-  readonly descriptor: Descriptor;
-  /** Exactly as the registry has them; verified. */
-  readonly bytes: Uint8Array;
-  readonly manifest: Manifest;
-}
+export type ManifestNode = ReadManifest;
 
 /** Everything that belongs to some images, by digest; nothing of it but manifests has been read. */
 export interface Graph {

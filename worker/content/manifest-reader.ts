@@ -1,15 +1,28 @@
 import { shortDigest, type Digest } from '../oci/digest.ts';
-import { MAX_MANIFEST_BYTES, mediaTypeByBytes, parseManifest, type Descriptor } from '../oci/manifest.ts';
+import {
+  MAX_MANIFEST_BYTES,
+  mediaTypeByBytes,
+  parseManifest,
+  type Descriptor,
+  type Manifest,
+} from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { Source } from './content.ts';
-import type { ManifestNode } from './graph.ts';
 import { readAll } from './read.ts';
 
 /** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
+
+/** A manifest that was read. */
+export interface ReadManifest {
+  readonly descriptor: Descriptor;
+  /** Exactly as the registry has them; verified. */
+  readonly bytes: Uint8Array;
+  readonly manifest: Manifest;
+}
 
 interface ReaderOptions extends Abortable {
   readonly report?: Report | undefined;
@@ -21,7 +34,7 @@ export class ManifestReader {
   readonly #source: Source;
   readonly #options: ReaderOptions;
   /** What was read, also of what is still being descended into. */
-  readonly #read = new Map<Digest, ManifestNode>();
+  readonly #read = new Map<Digest, ReadManifest>();
   /** Referrers that were tried and cannot be read. */
   readonly #failed = new Map<Digest, Failure>();
   #bytes = 0;
@@ -43,7 +56,7 @@ export class ManifestReader {
   async read(
     descriptor: Descriptor,
     { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},
-  ): Promise<ManifestNode> {
+  ): Promise<ReadManifest> {
     checkAborted({ signal });
     const before = this.#read.get(descriptor.digest);
     if (before !== undefined) return before;

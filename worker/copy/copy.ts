@@ -156,7 +156,12 @@ class CopySession {
     // whichever fails first: a referrer fails only where that fails the copy
     const [results] = await Promise.all([found, images]);
     for (const root of roots) await this.#tags(root);
-    return [...unreadable.map(({ root, failure }) => ({ ...root, refused: atSide('source', failure) })), ...results];
+    const unread = unreadable.map(({ root: { descriptor, tags }, failure }) => ({
+      descriptor,
+      tags,
+      refused: atSide('source', failure),
+    }));
+    return [...unread, ...results];
   }
 
   /** Resolves once nothing is under way any more. */
