@@ -3,10 +3,12 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
+import { copyImages } from '../../worker/images/copy-images.ts';
 import { verify } from '../../worker/images/verify.ts';
+import { parseLocation } from '../../worker/oci/location.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { alteringFront, type Alter } from '../support/altering-front.ts';
-import { addJson, makeImage, type MadeImage } from '../support/images.ts';
+import { addJson, makeImage, seededBytes, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -219,6 +221,38 @@ describe('a registry that shows an image', () => {
         foreign: [{ digest: base.digest }],
       });
   });
+});
+
+test('images that are copied at once send a layer that they share once, and no more blobs at once than one image', async () => {
+  const { source, target } = await twoRegistries(true);
+  const content = new MemoryContent();
+  const shared = content.add(MEDIA_TYPE.ociLayer, seededBytes('a base layer', 100_000));
+  const tags = ['a', 'b', 'c', 'd', 'e', 'f'];
+  for (const tag of tags) {
+    const config = addJson(content, MEDIA_TYPE.ociConfig, { os: 'linux', architecture: 'amd64', tag });
+    const own = content.add(MEDIA_TYPE.ociLayer, seededBytes(tag, 30_000));
+    const image = addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers: [shared, own] });
+    const root = { descriptor: image, tags: [tag] };
+    await content.tag(tag, image, () => expect.unreachable('it is there'));
+    await lab.push({ content, root }, source, 'app');
+  }
+  let [atOnce, most] = [0, 0];
+  const { backends, options } = lab.session();
+  const report: typeof options.report = (event) => {
+    if (event.type === 'blob-started') most = Math.max(most, ++atOnce);
+    if (event.type === 'blob-done' && event.outcome === 'copied') atOnce--;
+  };
+  const before = target.requests.length;
+  const requests = tags.map((tag) => ({
+    from: parseLocation(`docker://${source.registryHost}/app:${tag}`),
+    to: parseLocation(`docker://${target.registryHost}/app:${tag}`),
+    trustTarget: true,
+  }));
+  const items = await copyImages(requests, backends, { ...options, report, concurrency: 2, imagesAtOnce: 6 });
+  expect(items.map(({ outcome }) => outcome)).toEqual(tags.map(() => 'copied'));
+  const puts = target.requests.slice(before).filter(({ kind, status }) => kind === 'upload-put' && status === 201);
+  expect(puts).toHaveLength(1 + 2 * tags.length);
+  expect(most).toBe(2);
 });
 
 describe('a list of referrers', () => {
