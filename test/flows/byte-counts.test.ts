@@ -203,8 +203,12 @@ describe('a copy between registries', () => {
     const before = ecr.requests.length;
     const first = await copied(from, at(ecr, 'counted/app:v1'));
     expect(first).toMatchObject({ bytesSent: pushedSince(ecr, before), bytesReused: 0, bytesSkipped: 0 });
-    const again = await copied(from, at(ecr, 'counted/app:v1'));
+    const again = await copied(from, at(ecr, 'counted/app:v1'), '--verify-target');
     expect(again).toMatchObject({ outcome: 'unchanged', bytesSent: 0, bytesReused: 0, bytesSkipped: first.bytesSent });
+    // what was not asked for is not counted
+    const trusted = await copied(from, at(ecr, 'counted/app:v1'));
+    expect(trusted).toMatchObject({ outcome: 'unchanged', bytesSent: 0, bytesReused: 0 });
+    expect(trusted.bytesSkipped).toBeLessThan(10_000);
     const sister = await copied(from, at(registry, 'counted/sister:v1'));
     expect(sister.bytesReused).toBeGreaterThan(100_000);
     expect(sister.bytesSent + sister.bytesReused).toBe(first.bytesSent);

@@ -11,7 +11,7 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry } = lab.stack;
 
 describe.each([
-  ['a signed image to the plain registry', registry, { signed: true, platforms: ['linux/amd64'] }, 40],
+  ['a signed image to the plain registry', registry, { signed: true, platforms: ['linux/amd64'] }, 35],
   ['an image of two platforms to ECR', ecr, {}, 20],
 ] as const)('a mirror of %s', (_, where, recipe, least) => {
   test('killed at every write shows nothing before its parts, and another run completes it', async () => {

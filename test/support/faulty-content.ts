@@ -6,7 +6,7 @@ import { Failure, type Code } from '../../worker/util/failure.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { collect, lent, rechunk } from './chunks.ts';
 
-type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
+type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder' | 'listedTags'>;
 type Fallible = 'resolve' | 'open' | 'tags' | 'has' | 'put' | 'tag';
 
 /** The n-th call of a method (from 1, counted over all descriptors) fails with the code before it does anything. */

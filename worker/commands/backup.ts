@@ -17,6 +17,7 @@ import {
   runImages,
   platformOption,
   withConcurrency,
+  withImages,
   type ConcurrencyFlag,
 } from './result.ts';
 import { connectFlags, withSideFlags, withSignFlag, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
@@ -63,7 +64,7 @@ export function addBackup(program: Command, context: CommandContext): void {
     .option('--no-snapshot', 'archives alone, without a snapshot that lists them below snapshots/')
     .option('--dry-run', 'compare, and print what would be written');
   withSignFlag(command);
-  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
+  withS3Flags(withSideFlags(withImages(withConcurrency(withCommonFlags(command))), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { platform: platforms, referrers, dryRun, untagged, includeArchived } = flags;
       const { force, keepExisting, snapshot = true } = flags;

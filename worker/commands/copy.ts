@@ -9,6 +9,7 @@ import {
   optionsOf,
   keepExistingOption,
   platformOption,
+  verifyTargetOption,
   withConcurrency,
   type ConcurrencyFlag,
 } from './result.ts';
@@ -20,6 +21,7 @@ interface CopyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly force?: boolean;
   readonly keepExisting?: boolean;
   readonly dryRun?: boolean;
+  readonly verifyTarget?: boolean;
 }
 
 export function addCopy(program: Command, context: CommandContext): void {
@@ -41,6 +43,7 @@ export function addCopy(program: Command, context: CommandContext): void {
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'also replace a file or object that is not an image, or the archive of another repository')
     .addOption(keepExistingOption())
+    .addOption(verifyTargetOption())
     .option('--dry-run', 'look at both sides, and print what would be copied');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))), { writes: true }).action(
     async (src: string, dst: string, flags: CopyFlags) => {
@@ -63,9 +66,10 @@ export function addCopy(program: Command, context: CommandContext): void {
           concurrency: concurrencyOf(context, flags),
           report,
         });
-        const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
+        const { referrers, force, keepExisting, dryRun, platform: platforms, verifyTarget = false } = flags;
+        const choices = { platforms, referrers, force, keepExisting, dryRun, trustTarget: !verifyTarget };
         return await copyImage(
-          { from, to, platforms, referrers, force, keepExisting, dryRun, tool: `transship ${context.version}` },
+          { from, to, ...choices, tool: `transship ${context.version}` },
           backends,
           optionsOf(context, flags, report),
         );

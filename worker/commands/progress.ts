@@ -321,7 +321,7 @@ function copyLine(event: CopyEvent, { style, verbose }: ProgressOptions): string
       return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
     case 'blob-done':
     case 'manifest-done': {
-      if (!isShown || (event.outcome === 'exists' && !verbose)) return undefined;
+      if (!isShown || ((event.outcome === 'exists' || event.outcome === 'trusted') && !verbose)) return undefined;
       const what = event.type === 'blob-done' ? 'blob' : 'manifest';
       return `${event.outcome} ${what} ${event.digest} bytes=${event.bytes}`;
     }

@@ -12,6 +12,7 @@ import {
   platformOption,
   runImages,
   withConcurrency,
+  withImages,
   type ConcurrencyFlag,
 } from './result.ts';
 import { connectFlags, withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
@@ -79,7 +80,7 @@ export function addRestore(program: Command, context: CommandContext): void {
       'also restore the settings of the registry itself: replication, scanning, templates, cache rules, signing, its policy',
     )
     .option('--allow-lockout', 'also restore a policy of the registry that may deny you what changing it back needs');
-  withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
+  withS3Flags(withSideFlags(withCreateFlags(withImages(withConcurrency(withCommonFlags(command)))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: RestoreFlags) => runRestore(src, dst, flags, context));
 }

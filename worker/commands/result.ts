@@ -12,6 +12,7 @@ import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
+  readonly images?: number;
 }
 
 /** May be given more than once; one value each, so that it can stand before the arguments. */
@@ -27,8 +28,26 @@ export function keepExistingOption(): Option {
   return new Option('--keep-existing', 'replace no archive, not even one of the same tag').conflicts('force');
 }
 
+/** A registry that shows an image is trusted to have all of it, unless this is given. */
+export function verifyTargetOption(): Option {
+  return new Option(
+    '--verify-target',
+    'ask the target registry for every manifest and blob, also below an image that it has already, and send what it lost',
+  );
+}
+
 export function withConcurrency(command: Command): Command {
   return command.option('--concurrency <n>', 'blobs at once (default: 4)', (value) => {
+    const number = Number(value);
+    if (!Number.isInteger(number) || number < 1 || number > 64)
+      throw new InvalidArgumentError('expected a whole number from 1 to 64.');
+    return number;
+  });
+}
+
+/** For commands on many images. */
+export function withImages(command: Command): Command {
+  return command.option('--images <n>', 'images at once, with one budget of blobs and memory (default: 4)', (value) => {
     const number = Number(value);
     if (!Number.isInteger(number) || number < 1 || number > 64)
       throw new InvalidArgumentError('expected a whole number from 1 to 64.');
@@ -47,6 +66,7 @@ export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, repor
     clock: context.clock,
     report,
     concurrency: concurrencyOf(context, flags),
+    imagesAtOnce: flags.images,
   };
 }
 

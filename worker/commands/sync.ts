@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { readConfig } from './apply.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { runImages, verifyTargetOption, withConcurrency, withImages, type ConcurrencyFlag } from './result.ts';
 import { printable } from './text.ts';
 import { connectFlags, withS3Flags, type S3Flags } from './sides.ts';
 
@@ -10,6 +10,7 @@ interface SyncFlags extends CommonFlags, S3Flags, ConcurrencyFlag {
   readonly rule?: readonly string[];
   readonly dryRun?: boolean;
   readonly prune?: boolean;
+  readonly verifyTarget?: boolean;
 }
 
 export function addSync(program: Command, context: CommandContext): void {
@@ -25,25 +26,29 @@ export function addSync(program: Command, context: CommandContext): void {
         (value, before: readonly string[] | undefined) => [...(before ?? []), value],
       ),
     )
+    .addOption(verifyTargetOption())
     .option('--dry-run', 'compare, and print what would be copied and deleted')
     .option('--prune', 'let rules that prune delete');
-  withS3Flags(withConcurrency(withCommonFlags(command)), { writes: true }).action(async (flags: SyncFlags) => {
-    const { sync } = await import('../service/admin/sync.ts');
-    const { warnings } = await import('../rules/prune-conflicts.ts');
-    const config = await readConfig(flags.file, context.clock.now());
-    for (const message of warnings(config.rules, context.clock.now()))
-      context.stderr.write(`warning: ${printable(message)}\n`);
-    const access = { access: config.registries };
-    await runImages(
-      context,
-      flags,
-      async (backends, options) => {
-        const request = { config, rules: flags.rule, dryRun: flags.dryRun };
-        if (flags.prune !== true) return sync(request, backends, options);
-        await using deleting = context.connectDeleting({ ...connectFlags(flags), ...access, report: options.report });
-        return await sync({ ...request, deletions: deleting.deletions }, backends, options);
-      },
-      access,
-    );
-  });
+  withS3Flags(withImages(withConcurrency(withCommonFlags(command))), { writes: true }).action(
+    async (flags: SyncFlags) => {
+      const { sync } = await import('../service/admin/sync.ts');
+      const { warnings } = await import('../rules/prune-conflicts.ts');
+      const config = await readConfig(flags.file, context.clock.now());
+      for (const message of warnings(config.rules, context.clock.now()))
+        context.stderr.write(`warning: ${printable(message)}\n`);
+      const access = { access: config.registries };
+      await runImages(
+        context,
+        flags,
+        async (backends, options) => {
+          const { rule: rules, dryRun, verifyTarget } = flags;
+          const request = { config, rules, dryRun, verifyTarget };
+          if (flags.prune !== true) return sync(request, backends, options);
+          await using deleting = context.connectDeleting({ ...connectFlags(flags), ...access, report: options.report });
+          return await sync({ ...request, deletions: deleting.deletions }, backends, options);
+        },
+        access,
+      );
+    },
+  );
 }

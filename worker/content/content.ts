@@ -13,11 +13,23 @@ export interface ByteRange {
   readonly to?: number;
 }
 
+export interface OpenOptions extends Abortable, ByteRange {
+  /** Called when the backend itself gave the bytes, and not what was kept of an earlier answer. */
+  readonly onAnswered?: (() => void) | undefined;
+}
+
 export interface ReferrersOptions extends Abortable {
   /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
   readonly onRefused?: ((reason: string) => void) | undefined;
   /** Every tag of the repository, the fallback tags of referrers too, where they were listed: a tag that is not among them is not asked for. */
   readonly listedTags?: { has(tag: string): boolean } | undefined;
+  /** Whether to give what an API lists without asking whether each is there, and how large it is: the caller reads them. Default false. */
+  readonly asListed?: boolean | undefined;
+}
+
+export interface TagOptions extends Abortable {
+  /** Whether to write without looking first, because the name hardly stands for the manifest already. Default false. */
+  readonly skipLook?: boolean | undefined;
 }
 
 /** Where images are read from. Never writes; may be used by many at once. */
@@ -38,7 +50,7 @@ export interface Source {
    * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls
    * it. NOT_FOUND when the content is not there. A range that begins at the end is empty. UNSUPPORTED when a range with `from` > 0 is asked for and only the whole can be had.
    */
-  open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes>;
+  open(descriptor: Descriptor, options?: OpenOptions): Promise<Bytes>;
 
   /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
   referrers(descriptor: Descriptor, options?: ReferrersOptions): AsyncIterable<Descriptor>;
@@ -48,6 +60,12 @@ export interface Source {
    * they are there, and a list that may not be whole is UNSUPPORTED.
    */
   tags(options?: Abortable & { readonly all?: boolean }): AsyncIterable<string>;
+
+  /**
+   * Every tag that there was after the call, also those that `tags` leaves out, where a few requests tell. Undefined where they do not: there are
+   * too many, or the registry does not list them. Absent: asking for one tag after the other costs as little.
+   */
+  listedTags?(options?: Abortable): Promise<ReadonlySet<string> | undefined>;
 }
 
 /** The part of a source that content is read from. */
@@ -72,7 +90,7 @@ export interface Target {
    * Makes `name` stand for the manifest `descriptor`, storing the manifest too when it is not there. Success when it stands for `descriptor` already.
    * CONFLICT where the tag is immutable and stands for something else.
    */
-  tag(name: string, descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void>;
+  tag(name: string, descriptor: Descriptor, open: () => Bytes, options?: TagOptions): Promise<void>;
 
   /**
    * Takes a blob over from another repository at the same place without moving bytes. False: not possible, put it. Never fails for reasons

@@ -1,22 +1,13 @@
 import { cosignTags } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
-import {
-  childrenOf,
-  isForeign,
-  isManifestType,
-  MAX_MANIFEST_BYTES,
-  mediaTypeByBytes,
-  parseManifest,
-  type Descriptor,
-  type Manifest,
-} from '../oci/manifest.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { childrenOf, isForeign, isIndexType, isManifestType, type Descriptor } from '../oci/manifest.ts';
+import { type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import type { Source } from './content.ts';
-import { readAll } from './read.ts';
+import { ManifestReader, type ReadManifest } from './manifest-reader.ts';
 
 /** A manifest and the names it has, or is to get. */
 export interface Root {
@@ -24,12 +15,7 @@ export interface Root {
   readonly tags: readonly string[];
 }
 
-export interface ManifestNode {
-  readonly descriptor: Descriptor;
-  /** Exactly as the registry has them; verified. */
-  readonly bytes: Uint8Array;
-  readonly manifest: Manifest;
-}
+export type ManifestNode = ReadManifest;
 
 /** Everything that belongs to some images, by digest; nothing of it but manifests has been read. */
 export interface Graph {
@@ -47,6 +33,11 @@ export interface Graph {
   readonly unlisted?: string | undefined;
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /**
+   * Manifests of platforms that an index names and that were not read, by `outline`: their blobs and foreign layers are unknown. Absent: every
+   * manifest below the roots was read.
+   */
+  readonly unread?: ReadonlyMap<Digest, Descriptor> | undefined;
   /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
   readonly foreignAtSource?: ReadonlySet<Digest> | undefined;
 }
@@ -54,6 +45,16 @@ export interface Graph {
 export interface WalkOptions extends Abortable {
   /** Whether to look for referrers and cosign tags. Default true. */
   readonly referrers?: boolean | undefined;
+  /**
+   * Whether lists of the source are believed: that of its tags, which tells that a tag of cosign or a fallback tag is absent, and those of
+   * referrers, which tell how large each is. Default false: each is asked for, and a refusal to answer for a tag is in `unlisted`, whatever is listed.
+   */
+  readonly byLists?: boolean | undefined;
+  /**
+   * Whether the manifests of platforms may stay unread, where only their digests matter: what refers to them is looked for all the same. Those of
+   * Windows are read, as they may have foreign layers. Default false.
+   */
+  readonly outline?: boolean | undefined;
   /** Requests at once. Default 8. */
   readonly concurrency?: number | undefined;
   readonly report?: Report | undefined;
@@ -68,8 +69,6 @@ export const MAX_REFERRERS = 1000;
 const MAX_REFERRER_DEPTH = 3;
 /** The codes of a referrer that is listed and does not exist, or is broken. */
 const UNREADABLE = ['NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT'] as const;
-/** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
-const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
 
 /**
  * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
@@ -80,8 +79,16 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const entered: Root[] = [];
   for (const root of roots) entered.push(await walker.enter(root));
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  const { unreadable, manifests, truncated, unlisted } = walker;
-  const graph: Graph = { roots: entered, referrers, unreadable, manifests, truncated, unlisted };
+  const { unreadable, manifests, unread, truncated, unlisted } = walker;
+  const graph: Graph = {
+    roots: entered,
+    referrers,
+    unreadable,
+    manifests,
+    truncated,
+    unlisted,
+    ...(unread.size === 0 ? {} : { unread }),
+  };
   const foreign = foreignOf(graph);
   return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
@@ -120,7 +127,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
   const layers = new Map<Digest, Descriptor>();
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) {
-      if (graph.manifests.has(child.digest)) continue;
+      if (graph.manifests.has(child.digest) || graph.unread?.has(child.digest) === true) continue;
       if (isForeign(child) && graph.foreignAtSource?.has(child.digest) !== true) continue;
       if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
       else if (!layers.has(child.digest)) layers.set(child.digest, child);
@@ -149,7 +156,8 @@ export function foreignOf(graph: Graph): readonly Descriptor[] {
  */
 export function digestsOf(graph: Graph): readonly Digest[] {
   const broken = graph.unreadable.filter(({ failure }) => failure.code !== 'NOT_FOUND');
-  return [...new Set([...graph.manifests.keys(), ...broken.map(({ root }) => root.descriptor.digest)])];
+  const unread = graph.unread?.keys() ?? [];
+  return [...new Set([...graph.manifests.keys(), ...unread, ...broken.map(({ root }) => root.descriptor.digest)])];
 }
 
 /** Why more may refer to the images than the graph has, a sentence each. Empty where all that refers to them was looked for. */
@@ -177,31 +185,36 @@ export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNod
 
 class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
+  readonly unread = new Map<Digest, Descriptor>();
   readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
   truncated = false;
   unlisted: string | undefined;
   readonly #source: Source;
   readonly #options: WalkOptions;
-  /** What was read, also of what is still being descended into: no manifest is read twice. */
-  readonly #read = new Map<Digest, ManifestNode>();
-  /** Referrers that were tried and cannot be read. */
-  readonly #failed = new Map<Digest, Failure>();
+  readonly #reader: ManifestReader;
   readonly #atOnce: number;
   /** The first that was entered, for messages. */
   #image: Digest | undefined;
-  #bytes = 0;
+  /** The tags of the images. */
+  readonly #named = new Set<string>();
+  /** Every tag of the source. Undefined where each is asked for. */
+  #tags: ReadonlySet<string> | undefined;
+  #outline: boolean;
 
   constructor(source: Source, options: WalkOptions) {
     this.#source = source;
     this.#options = options;
     this.#atOnce = options.concurrency ?? 8;
+    this.#reader = new ManifestReader(source, options);
+    this.#outline = options.outline === true;
   }
 
   /** Reads what is at and below `root`. Returns it with the media type of its bytes, because the source may have stated a wrong one. */
   async enter(root: Root): Promise<Root> {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
-    const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
+    const { descriptor } = await this.#reader.read(root.descriptor, { isRoot: true });
     this.#image ??= descriptor.digest;
+    for (const tag of root.tags) this.#named.add(tag);
     await this.#descend(descriptor, []);
     return { ...root, descriptor };
   }
@@ -215,22 +228,34 @@ class Walker {
         `${descriptor.digest} is an index within ${above.length} others; ${MAX_DEPTH} are allowed`,
       );
     if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
-    const node = await this.#fetch(descriptor);
-    const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
+    const node = await this.#reader.read(descriptor);
+    const children = childrenOf(node.manifest).filter(
+      (child) => isManifestType(child.mediaType) && !this.#staysUnread(child),
+    );
     const missing = new Map(
-      children.filter((child) => !this.#read.has(child.digest)).map((child) => [child.digest, child]),
+      children.filter((child) => !this.#reader.has(child.digest)).map((child) => [child.digest, child]),
     );
     await forEachOf(
       missing.values(),
       this.#atOnce,
       async (child, { signal }) => {
-        await this.#fetch(child, { signal });
+        await this.#reader.read(child, { signal });
       },
       this.#options,
     );
     const path = [...above, descriptor.digest];
     for (const child of children) await this.#descend(child, path);
     this.manifests.set(descriptor.digest, node);
+    this.unread.delete(descriptor.digest);
+  }
+
+  /** Whether a child is not read; it is noted then. */
+  #staysUnread(child: Descriptor): boolean {
+    if (!this.#outline || isIndexType(child.mediaType) || this.#reader.has(child.digest)) return false;
+    const { os = 'unknown' } = child.platform ?? {};
+    if (os === 'unknown' || os === 'windows') return false;
+    this.unread.set(child.digest, child);
+    return true;
   }
 
   /**
@@ -238,10 +263,13 @@ class Walker {
    * where there are more.
    */
   async findReferrers(): Promise<readonly Root[]> {
+    // a referrer may have to be copied, whole
+    this.#outline = false;
+    this.#tags = await this.#listedTags();
     const found = new Map<Digest, Root>();
-    const seen = new Set(this.manifests.keys());
+    const seen = new Set([...this.manifests.keys(), ...this.unread.keys()]);
     const most = seen.size + MAX_REFERRERS;
-    let subjects = [...this.manifests.values()].map((node) => node.descriptor);
+    let subjects = [...Array.from(this.manifests.values(), (node) => node.descriptor), ...this.unread.values()];
     for (let depth = 1; subjects.length > 0; depth++) {
       const next: Descriptor[] = [];
       // so many at a time, so that no more lists are held than are asked for at once
@@ -262,7 +290,8 @@ class Walker {
             if (entered === undefined) continue;
             found.set(digest, entered);
             next.push(entered.descriptor);
-          } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
+          } else if (root.tags.length > 0 && this.unread.has(digest)) found.set(digest, await this.enter(root));
+          else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
         }
         if (unseen.size > room) {
           this.truncated = true;
@@ -273,6 +302,13 @@ class Walker {
       subjects = next;
     }
     return [...found.values()];
+  }
+
+  /** Every tag of the source, by a list that shows the tags of the images too: one that does not is late, and proves nothing. */
+  async #listedTags(): Promise<ReadonlySet<string> | undefined> {
+    if (this.#options.byLists !== true) return undefined;
+    const listed = await this.#source.listedTags?.(this.#options);
+    return [...this.#named].every((tag) => listed?.has(tag) === true) ? listed : undefined;
   }
 
   /** What refers to each of `subjects`, in the order of the subjects, not of the answers: the same image gives the same graph. */
@@ -296,14 +332,32 @@ class Walker {
       this.#atOnce,
       async ({ descriptor }, { signal }) => {
         try {
-          await this.#fetch(descriptor, { signal, isRoot: true });
+          await this.#reader.read(descriptor, { signal, isRoot: true });
         } catch (error) {
           if (!isFailure(error, ...UNREADABLE)) throw error;
-          this.#failed.set(descriptor.digest, error);
+          await this.#readAsItIs(descriptor, error, signal);
         }
       },
       this.#options,
     );
+  }
+
+  /** Reads a referrer again with the size that it really has, where a list that was believed said another. */
+  async #readAsItIs(listed: Descriptor, failure: Failure, signal: AbortSignal): Promise<void> {
+    let why = failure;
+    if (this.#options.byLists === true && failure.code === 'CORRUPT') {
+      try {
+        const { size } = await this.#source.resolve(listed.digest, { signal });
+        if (size !== listed.size) {
+          await this.#reader.read({ ...listed, size }, { signal, isRoot: true });
+          return;
+        }
+      } catch (error) {
+        if (!isFailure(error, ...UNREADABLE)) throw error;
+        why = error;
+      }
+    }
+    this.#reader.fails(listed.digest, why);
   }
 
   #warnOfMore(depth: number): void {
@@ -336,12 +390,15 @@ class Walker {
     const onRefused = (reason: string): void => {
       this.unlisted ??= reason;
     };
-    for await (const descriptor of this.#source.referrers(subject, { signal, onRefused })) {
+    const asListed = this.#options.byLists;
+    const listing = this.#source.referrers(subject, { signal, onRefused, asListed, listedTags: this.#tags });
+    for await (const descriptor of listing) {
       found.push({ descriptor, tags: [] });
       if (found.length > MAX_REFERRERS) break;
     }
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
     for (const tag of cosignTags(subject.digest)) {
+      if (this.#tags?.has(tag) === false) continue;
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {
@@ -351,36 +408,6 @@ class Walker {
       }
     }
     return found;
-  }
-
-  /** `isRoot`: the media type is the server's word, so the bytes decide. The media type of a child is part of its parent and must be right. */
-  async #fetch(
-    descriptor: Descriptor,
-    { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},
-  ): Promise<ManifestNode> {
-    checkAborted({ signal });
-    const before = this.#read.get(descriptor.digest);
-    if (before !== undefined) return before;
-    const failed = this.#failed.get(descriptor.digest);
-    if (failed !== undefined) throw failed;
-    const bytes = await readAll(this.#source, descriptor, MAX_MANIFEST_BYTES, {
-      signal,
-      report: this.#options.report,
-      clock: this.#options.clock,
-    });
-    this.#bytes += bytes.byteLength;
-    if (this.#bytes > MAX_GRAPH_BYTES) {
-      throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
-    }
-    try {
-      const mediaType = isRoot ? mediaTypeByBytes(bytes, descriptor.mediaType) : descriptor.mediaType;
-      const node = { descriptor: { ...descriptor, mediaType }, bytes, manifest: parseManifest(bytes, mediaType) };
-      this.#read.set(descriptor.digest, node);
-      return node;
-    } catch (error) {
-      if (!isFailure(error)) throw error;
-      throw new Failure(error.code, `manifest ${shortDigest(descriptor.digest)}: ${error.message}`, { cause: error });
-    }
   }
 }
 

@@ -1,3 +1,4 @@
+import { abilitiesOf } from './abilities.ts';
 import type { Source } from './content.ts';
 import { MemoryContent } from './memory.ts';
 import { readAll } from './read.ts';
@@ -56,7 +57,7 @@ export function onlyPlatforms(source: Source, platforms: readonly Platform[]): S
   };
 
   return {
-    ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
+    ...abilitiesOf(source),
     resolve: async (reference, options) => {
       const made = isDigest(reference) ? originals.get(reference) : undefined;
       if (made !== undefined) return rewritten.resolve(reference, options);

@@ -1,3 +1,4 @@
+import { abilitiesOf } from './abilities.ts';
 import { checkAborted } from '../util/abort.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isFailure } from '../util/failure.ts';
@@ -11,8 +12,10 @@ import { watched } from './watch.ts';
  */
 export function preferCopy(copy: Source, source: Source): Source {
   const givenUp = new Set<Digest>();
+  const { listedTags } = abilitiesOf(source);
   return {
     ...(copy.rangesAtOnce === undefined ? {} : { rangesAtOnce: copy.rangesAtOnce }),
+    ...(listedTags === undefined ? {} : { listedTags }),
     resolve: (reference, options) => source.resolve(reference, options),
     referrers: (descriptor, options) => source.referrers(descriptor, options),
     tags: (options) => source.tags(options),

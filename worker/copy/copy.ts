@@ -14,13 +14,14 @@ import { progressOf } from '../content/paced.ts';
 import { read } from '../content/read.ts';
 import { watched } from '../content/watch.ts';
 import type { Digest } from '../oci/digest.ts';
-import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { childrenOf, isForeign, MEDIA_TYPE, type Descriptor } from '../oci/manifest.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { atSide, describeFailure, isFailure, onSide, type Failure } from '../util/failure.ts';
-import { forEachOf, Limit } from '../util/limit.ts';
-import { highest } from '../util/lists.ts';
+import { Limit } from '../util/limit.ts';
 import type { Outcome, Report } from '../util/events.ts';
+import { CopyBudget } from './budget.ts';
+import type { Shown } from './shown.ts';
 
 export interface CopyOptions extends Abortable {
   /** Blobs at once. Default 4. */
@@ -31,7 +32,16 @@ export interface CopyOptions extends Abortable {
   readonly strict?: boolean | undefined;
   /** Repositories at the target's registry whose blobs may be taken over, or what finds those that have a blob. Default none. */
   readonly mountFrom?: readonly string[] | ((blob: Descriptor) => readonly string[]) | undefined;
-  /** The graph of the roots, where it was read before. */
+  /**
+   * What the target shows, where it is trusted: a manifest that it shows stands for all that is below, which is not asked for then, and an image
+   * that it does not show is sent without asking for each of its manifests and small blobs. Absent: everything is asked for.
+   */
+  readonly shown?: Shown | undefined;
+  /** Names the target among those of copies with the same budget. Absent: no other copy writes there. */
+  readonly place?: string | undefined;
+  /** What copies at once share. Default: this one has its own, of `concurrency`. */
+  readonly budget?: CopyBudget | undefined;
+  /** The graph of the roots, where it was read before. With `shown` it may be an outline of what the target shows. */
   readonly graph?: Graph | undefined;
   readonly report?: Report | undefined;
   readonly clock?: Clock | undefined;
@@ -61,9 +71,8 @@ export interface CopyResult {
   readonly absent: readonly Digest[];
 }
 
-const DEFAULT_CONCURRENCY = 4;
-/** Bytes that may be read ahead of what the target takes, in all. */
-const AHEAD_BYTES = 32 * 1024 * 1024;
+/** Blobs of at most this many bytes take one more request to ask for than to send. */
+const SMALL_BYTES = 16 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
 const MANIFESTS_AT_ONCE = 8;
 
@@ -71,7 +80,7 @@ const MANIFESTS_AT_ONCE = 8;
  * Makes the images of `roots` be at the target, whole: every platform, every layer, and what refers to them. Children before parents, tags
  * last, so that nothing is visible before all of it is there; a copy that is stopped anywhere can be run again and sends only what is
  * missing. Every blob is asked for, also below manifests that are there already, so that a copy heals what an earlier one or the target's
- * own garbage collection left incomplete. Idempotent. Failures carry the side they happened on.
+ * own garbage collection left incomplete; not so at a target that is trusted (`shown`). Idempotent. Failures carry the side they happened on.
  */
 export async function copy(
   source: Source,
@@ -81,25 +90,21 @@ export async function copy(
 ): Promise<CopyResult> {
   const graph =
     options.graph ?? (await onSide('source', walk(source, roots, { ...options, concurrency: MANIFESTS_AT_ONCE })));
-  const run = new CopySession(source, target, graph, options);
-  const images = part(graph, graph.roots);
-  const blobs = options.strict === true ? blobsOf(graph) : blobsOf(images);
+  const blobs = blobsOf(options.strict === true ? graph : part(graph, graph.roots));
   const bytes = blobs.reduce((sum, descriptor) => sum + descriptor.size, 0);
   options.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
-  for (const descriptor of foreignOf(graph)) run.done(descriptor, 'foreign');
-
-  await run.blobs(blobs);
-  for (const root of graph.roots) {
-    // the top manifest of an image that nothing refers to is stored by its tag
-    const tagged = root.tags.length > 0 && graph.referrers.length === 0;
-    await run.manifests(manifestsBelow(graph, root.descriptor.digest).slice(0, tagged ? -1 : undefined));
+  const stop = new AbortController();
+  const run = new CopySession(source, target, graph, { ...options, signal: anyOf(options.signal, stop.signal) });
+  let referrers: readonly ReferrerResult[];
+  try {
+    referrers = await run.all(blobs);
+  } catch (error) {
+    stop.abort(error);
+    throw error;
+  } finally {
+    await run.ended();
   }
-  const referrers: ReferrerResult[] = graph.unreadable.map(({ root, failure }) => ({
-    ...root,
-    refused: atSide('source', failure),
-  }));
-  for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
-  for (const root of graph.roots) await run.tags(root);
+  checkAborted(options);
   const refused = new Map(referrers.map((referrer) => [referrer.descriptor.digest, referrer.refused]));
   const manifests = digestsOf(graph).filter((digest) => refused.get(digest)?.retryable !== true);
   const absent = manifests.filter((digest) => refused.get(digest) !== undefined || !run.isDone(digest));
@@ -111,6 +116,7 @@ class CopySession {
     copied: { count: 0, bytes: 0 },
     mounted: { count: 0, bytes: 0 },
     exists: { count: 0, bytes: 0 },
+    trusted: { count: 0, bytes: 0 },
     foreign: { count: 0, bytes: 0 },
   };
   readonly foreign: Descriptor[] = [];
@@ -118,9 +124,13 @@ class CopySession {
   readonly #target: Target;
   readonly #graph: Graph;
   readonly #options: CopyOptions;
-  readonly #ahead = new Limit(AHEAD_BYTES);
-  /** One digest, one copy. */
+  readonly #budget: CopyBudget;
+  readonly #manifestsAtOnce = new Limit(MANIFESTS_AT_ONCE);
+  /** What is being done about each blob and manifest: one digest, one copy. */
+  readonly #tasks = new Map<Digest, Promise<void>>();
   readonly #finished = new Set<Digest>();
+  /** Whether the target, which is trusted, does not show the images: what they have of their own is not there either. */
+  #isNew = false;
   readonly #sentAgain = new Map<Digest, Promise<boolean>>();
 
   constructor(source: Source, target: Target, graph: Graph, options: CopyOptions) {
@@ -128,10 +138,73 @@ class CopySession {
     this.#target = target;
     this.#graph = graph;
     this.#options = options;
+    this.#budget = options.budget ?? new CopyBudget(options.concurrency);
   }
 
-  done(descriptor: Descriptor, outcome: Outcome): void {
-    const type = this.#graph.manifests.has(descriptor.digest) ? 'manifest-done' : 'blob-done';
+  /**
+   * Copies the images, what refers to them, and the tags. `blobs`: the first to be sent, in their order where the target wants one. A manifest is
+   * sent as soon as all that it names is there; what refers to an image, after the images.
+   */
+  async all(blobs: readonly Descriptor[]): Promise<readonly ReferrerResult[]> {
+    const { roots, referrers, unreadable } = this.#graph;
+    for (const descriptor of foreignOf(this.#graph)) this.#done(descriptor, 'foreign');
+    const whole = await this.#findWhole();
+    this.#isNew = this.#options.shown !== undefined && whole.size < roots.length;
+    // the largest first, so that none is left to run alone at the end
+    const ordered = this.#target.inOrder === true ? blobs : blobs.toSorted((a, b) => b.size - a.size);
+    const sent = ordered.map(async (descriptor) => this.#blobOnce(descriptor));
+    const images = Promise.all([...sent, ...roots.map(async (root) => this.#image(root))]);
+    const found = Promise.all(referrers.map(async (referrer) => this.#referrer(referrer, images)));
+    // whichever fails first: a referrer fails only where that fails the copy
+    const [results] = await Promise.all([found, images]);
+    for (const root of roots) await this.#tags(root);
+    const unread = unreadable.map(({ root: { descriptor, tags }, failure }) => ({
+      descriptor,
+      tags,
+      refused: atSide('source', failure),
+    }));
+    return [...unread, ...results];
+  }
+
+  /** Resolves once nothing is under way any more. */
+  async ended(): Promise<void> {
+    await Promise.allSettled(this.#tasks.values());
+  }
+
+  /** The images that a trusted target shows, by their tags or their digest. All that is below them counts as there. */
+  async #findWhole(): Promise<ReadonlySet<Root>> {
+    const whole = new Set<Root>();
+    for (const root of this.#graph.roots) if (await this.#isShown(root)) whole.add(root);
+    for (const root of whole) this.#trust(root);
+    return whole;
+  }
+
+  async #isShown({ descriptor: { digest }, tags }: Root): Promise<boolean> {
+    const { shown, signal } = this.#options;
+    if (shown === undefined) return false;
+    return (await shown.areAll(tags, digest, { signal })) || shown.areAll([digest], digest, { signal });
+  }
+
+  /** Counts what is below a manifest of the target as there. Foreign layers, which it may have refused, are asked for. */
+  #trust(root: Root): void {
+    const all = part(this.#graph, [root]);
+    const below = Array.from(all.manifests.values(), (node) => node.descriptor);
+    for (const descriptor of [...below, ...unreadBelow(this.#graph, all), ...blobsOf(all)]) {
+      if (isForeign(descriptor) || this.#finished.has(descriptor.digest)) continue;
+      this.#done(descriptor, descriptor.digest === root.descriptor.digest ? 'exists' : 'trusted');
+    }
+  }
+
+  /** Stores the manifests of an image. The top one of an image that nothing refers to is stored by its tag. */
+  async #image({ descriptor, tags }: Root): Promise<void> {
+    const tagged = tags.length > 0 && this.#graph.referrers.length === 0;
+    await (tagged ? this.#childrenOf(descriptor) : this.#manifestOnce(descriptor));
+  }
+
+  #done(descriptor: Descriptor, outcome: Outcome): void {
+    const { manifests, unread } = this.#graph;
+    const isManifest = manifests.has(descriptor.digest) || unread?.has(descriptor.digest) === true;
+    const type = isManifest ? 'manifest-done' : 'blob-done';
     this.#finished.add(descriptor.digest);
     this.tallies[outcome].count++;
     this.tallies[outcome].bytes += descriptor.size;
@@ -144,26 +217,36 @@ class CopySession {
     return this.#finished.has(digest);
   }
 
-  async blobs(all: readonly Descriptor[]): Promise<void> {
-    const missing = all.filter((descriptor) => !this.#finished.has(descriptor.digest));
-    // the largest first, so that none is left to run alone at the end
-    const ordered = this.#target.inOrder === true ? missing : missing.toSorted((a, b) => b.size - a.size);
-    await forEachOf(
-      ordered,
-      this.#options.concurrency ?? DEFAULT_CONCURRENCY,
-      (descriptor, options) => this.#blob(descriptor, options),
-      this.#options,
-    );
+  /** Runs `work` for a digest, unless it is done or under way. */
+  async #once(digest: Digest, work: () => Promise<void>): Promise<void> {
+    if (this.#finished.has(digest)) return;
+    let task = this.#tasks.get(digest);
+    if (task === undefined) {
+      task = work();
+      this.#tasks.set(digest, task);
+    }
+    await task;
   }
 
-  async #blob(descriptor: Descriptor, options: Abortable): Promise<void> {
-    if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
+  async #blobOnce(descriptor: Descriptor): Promise<void> {
+    const { signal, place } = this.#options;
+    const { digest } = descriptor;
+    const send = async (isLater: boolean): Promise<void> => this.#blob(descriptor, isLater, { signal });
+    await this.#once(digest, async () => this.#budget.inTurn(place, digest, send, { signal }));
+  }
+
+  /** `isLater`: another copy may have sent it meanwhile. */
+  async #blob(descriptor: Descriptor, isLater: boolean, options: Abortable): Promise<void> {
+    // asking for a small one costs as much as sending it, and the empty config is mostly there
+    const isAbsent = this.#isNew && descriptor.size <= SMALL_BYTES && descriptor.mediaType !== MEDIA_TYPE.ociEmpty;
+    if ((isLater || !isAbsent) && (await onSide('target', this.#target.has(descriptor, options))))
+      return this.#done(descriptor, 'exists');
     const { mountFrom = [] } = this.#options;
     for (const repository of typeof mountFrom === 'function' ? mountFrom(descriptor) : mountFrom) {
       if ((await this.#target.mount?.(descriptor, repository, options)) === true)
-        return this.done(descriptor, 'mounted');
+        return this.#done(descriptor, 'mounted');
     }
-    return this.done(descriptor, (await this.#sendBlob(descriptor, options)) ? 'copied' : 'foreign');
+    return this.#done(descriptor, (await this.#sendBlob(descriptor, options)) ? 'copied' : 'foreign');
   }
 
   /**
@@ -188,11 +271,12 @@ class CopySession {
   async #putBlob(descriptor: Descriptor, options: Abortable): Promise<void> {
     const { report, clock = systemClock } = this.#options;
     const { digest, size } = descriptor;
+    const { ahead } = this.#budget;
     let broken: Failure | undefined;
     const open = (): Bytes => {
       broken = undefined;
       report?.({ type: 'blob-started', digest, bytes: size });
-      const body = read(this.#source, descriptor, { ...options, report, ahead: this.#ahead, clock });
+      const body = read(this.#source, descriptor, { ...options, report, ahead, clock });
       const failed = (error: unknown): Failure => (broken = atSide('source', error));
       return watched(watched(body, { failed }), progressOf(descriptor, report, clock));
     };
@@ -205,26 +289,35 @@ class CopySession {
     }
   }
 
-  /** `nodes` with children before parents; those that do not name each other at once. */
-  async manifests(nodes: readonly ManifestNode[]): Promise<void> {
-    const heights = new Map<Digest, number>();
-    for (const node of nodes) {
-      const below = childrenOf(node.manifest).map((child) => heights.get(child.digest) ?? -1);
-      heights.set(node.descriptor.digest, highest(below, -1) + 1);
-    }
-    const top = highest(heights.values(), -1);
-    for (let height = 0; height <= top; height++) {
-      const level = nodes.filter((node) => heights.get(node.descriptor.digest) === height);
-      await forEachOf(level, MANIFESTS_AT_ONCE, (node, options) => this.#manifest(node, options), this.#options);
-    }
+  /** Makes all that a manifest names be there. */
+  async #childrenOf(descriptor: Descriptor): Promise<void> {
+    const node = this.#graph.manifests.get(descriptor.digest);
+    if (node === undefined || this.#finished.has(descriptor.digest)) return;
+    await Promise.all(
+      childrenOf(node.manifest).map(async (child) => {
+        if (this.#graph.manifests.has(child.digest)) await this.#manifestOnce(child);
+        else if (!isForeign(child) || this.#graph.foreignAtSource?.has(child.digest) === true)
+          await this.#blobOnce(child);
+      }),
+    );
+  }
+
+  async #manifestOnce(descriptor: Descriptor): Promise<void> {
+    const node = this.#graph.manifests.get(descriptor.digest);
+    if (node === undefined) return;
+    const { signal } = this.#options;
+    await this.#once(descriptor.digest, async () => {
+      await this.#childrenOf(descriptor);
+      await this.#manifestsAtOnce.run(async () => this.#manifest(node, { signal }), { signal });
+    });
   }
 
   async #manifest(node: ManifestNode, options: Abortable): Promise<void> {
     const descriptor = node.descriptor;
-    if (this.#finished.has(descriptor.digest)) return;
-    if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
+    if (!this.#isNew && (await onSide('target', this.#target.has(descriptor, options))))
+      return this.#done(descriptor, 'exists');
     await this.#healing(node, options, () => this.#target.put(descriptor, () => once(node.bytes), options));
-    this.done(descriptor, 'copied');
+    this.#done(descriptor, 'copied');
   }
 
   /**
@@ -254,13 +347,21 @@ class CopySession {
     }
   }
 
-  async referrer(root: Root): Promise<ReferrerResult> {
+  /** Copies what refers to an image, after the images themselves and after the referrer that it refers to. */
+  async #referrer(root: Root, images: Promise<unknown>): Promise<ReferrerResult> {
     const { descriptor, tags } = root;
+    const node = this.#graph.manifests.get(descriptor.digest);
     try {
-      const nodes = manifestsBelow(this.#graph, descriptor.digest);
-      await this.blobs(blobsOf(part(this.#graph, [root])));
-      await this.manifests(nodes);
-      await this.tags(root);
+      if (!this.#isNew && (await this.#isReferrerShown(root))) {
+        this.#trust(root);
+        return { descriptor, tags };
+      }
+      const blobs = blobsOf(part(this.#graph, [root])).map(async (blob) => this.#blobOnce(blob));
+      await Promise.all([...blobs, images.catch(() => checkAborted(this.#options))]);
+      const subject = node?.manifest.subject?.digest;
+      if (subject !== undefined) await this.#tasks.get(subject)?.catch(() => undefined);
+      await (tags.length > 0 ? this.#childrenOf(descriptor) : this.#manifestOnce(descriptor));
+      await this.#tags(root);
       return { descriptor, tags };
     } catch (error) {
       checkAborted(this.#options);
@@ -271,20 +372,39 @@ class CopySession {
     }
   }
 
-  async tags(root: Root): Promise<void> {
+  async #isReferrerShown({ descriptor: { digest }, tags }: Root): Promise<boolean> {
+    const { shown, signal } = this.#options;
+    return (await shown?.areAll(tags.length > 0 ? tags : [digest], digest, { signal })) === true;
+  }
+
+  async #tags(root: Root): Promise<void> {
     const { descriptor } = root;
+    const { shown, signal, report } = this.#options;
     const node = this.#graph.manifests.get(descriptor.digest);
     if (node === undefined || root.tags.length === 0) return;
     const isThere =
-      this.#finished.has(descriptor.digest) || (await onSide('target', this.#target.has(descriptor, this.#options)));
+      this.#finished.has(descriptor.digest) ||
+      (!this.#isNew && (await onSide('target', this.#target.has(descriptor, { signal }))));
     for (const name of root.tags) {
-      await this.#healing(node, this.#options, () =>
-        this.#target.tag(name, descriptor, () => once(node.bytes), this.#options),
-      );
-      if (!this.#finished.has(descriptor.digest)) this.done(descriptor, isThere ? 'exists' : 'copied');
-      this.#options.report?.({ type: 'tagged', name, digest: descriptor.digest });
+      const isShown = !this.#isNew && (await shown?.find(name, { signal })) === descriptor.digest;
+      if (!isShown) {
+        // a trusted target was asked just now
+        const options = { signal, skipLook: shown !== undefined };
+        await this.#healing(node, { signal }, () =>
+          this.#target.tag(name, descriptor, () => once(node.bytes), options),
+        );
+      }
+      if (!this.#finished.has(descriptor.digest)) this.#done(descriptor, isThere ? 'exists' : 'copied');
+      report?.({ type: 'tagged', name, digest: descriptor.digest });
     }
   }
+}
+
+/** The manifests of `graph` that were not read and that `below`, a part of it, names. */
+function unreadBelow({ unread }: Graph, below: Graph): readonly Descriptor[] {
+  if (unread === undefined) return [];
+  const named = Array.from(below.manifests.values(), ({ manifest }) => childrenOf(manifest)).flat();
+  return named.filter(({ digest }) => unread.has(digest));
 }
 
 /** The graph of some of its roots alone. */
@@ -295,6 +415,7 @@ function part(graph: Graph, roots: readonly Root[]): Graph {
     referrers: [],
     unreadable: [],
     manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])),
+    unread: graph.unread,
     foreignAtSource: graph.foreignAtSource,
   };
 }

@@ -1,5 +1,6 @@
 import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { Bytes, Source, Target } from '../content/content.ts';
+import type { CopyBudget } from '../copy/budget.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { SnapshotKeys } from '../store/signature.ts';
@@ -162,4 +163,8 @@ export interface OperationOptions extends Abortable {
   readonly clock: Clock;
   /** Blobs at once. Default 4. */
   readonly concurrency?: number | undefined;
+  /** Images at once, of operations on many. Default 4. */
+  readonly imagesAtOnce?: number | undefined;
+  /** What the copies of one command share. Default: each has its own. */
+  readonly budget?: CopyBudget | undefined;
 }

@@ -14,7 +14,6 @@ import { forEachOf, Limit } from '../util/limit.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { ArchivedImages } from './archived-images.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
-import { IMAGES_AT_ONCE } from './copy-images.ts';
 import { NOTHING_KNOWN, readKnownImages, type KnownImages } from './known-images.ts';
 import { parseRegistryImages, repositoriesOf } from './list-repositories.ts';
 import { openStore, storeAndPrefix } from './open-place.ts';
@@ -79,6 +78,8 @@ export interface StoreBackupResult {
 
 const REPOSITORIES_AT_ONCE = 4;
 /** Blobs at once for each image, and images at once. */
+/** Writes at once for each image that is stored: while one waits for its source, another is sent. */
+const WRITES_PER_IMAGE = 2;
 const CONCURRENCY = 4;
 
 /**
@@ -207,11 +208,11 @@ class StoreBackupRun {
       ...scope,
       registry,
       host,
-      target: limited(target, new Limit(concurrency * IMAGES_AT_ONCE)),
+      target: limited(target, new Limit(concurrency * WRITES_PER_IMAGE)),
       present,
       known: await this.#known(),
       snapshot,
-      atOnce: new Limit(concurrency),
+      atOnce: new Limit(this.#options.imagesAtOnce ?? concurrency),
       tags: tag,
       select: request.select,
       counts: this.#counts,

@@ -5,6 +5,7 @@ import { blobsOf, unseenOf, walk, type Graph, type Root } from '../content/graph
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
+import { formatRepository } from '../oci/reference.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
@@ -33,6 +34,11 @@ interface WriteChoices extends RepositoryOptions {
   readonly keepExisting?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /**
+   * Whether a registry that shows an image is trusted to have all of it: then nothing below is asked for. Default false: every manifest and every
+   * blob is, so that what the registry lost is sent again.
+   */
+  readonly trustTarget?: boolean | undefined;
   /** The program, as the snapshot of a store names it. Default `transship`. */
   readonly tool?: string | undefined;
 }
@@ -73,7 +79,7 @@ export interface ImageCopyResult extends WrittenImage {
   readonly digest: Digest;
   /** The digest at the source, where a choice of platforms made another. */
   readonly originalDigest?: Digest;
-  /** Bytes of the image and of what refers to it. */
+  /** Bytes of the image and of what refers to it, without blobs that a trusted target was not asked for. */
   readonly bytes: number;
   /** Why more may refer to the image at the source than was copied, a sentence each. Empty where all of it was listed. */
   readonly unchecked: readonly string[];
@@ -105,6 +111,8 @@ export interface SelectedImage extends AsyncDisposable {
   readonly referrers: boolean | undefined;
   /** Everything that belongs to it, read with the first target and shared by all. */
   readonly graph: SharedPromise<Graph>;
+  /** As `graph`, but the manifests of platforms may be unread: for targets that are trusted to have them. */
+  readonly outline: SharedPromise<Graph>;
 }
 
 /** Finds the image at `from`, and selects of it what was chosen. */
@@ -127,6 +135,7 @@ export async function selectImage(
       repository: image.repository,
       referrers,
       graph: new SharedPromise(),
+      outline: new SharedPromise(),
       [Symbol.asyncDispose]: async () => image[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -154,7 +163,7 @@ export async function writeImage(
   try {
     const { root, location } = namedAt(request.to, image.root);
     await using target = await openTarget(root, request, backends, counted);
-    const read = await graphOf(image, target.current, options);
+    const read = await graphOf(image, target, options);
     const { descriptor } = read.roots[0] ?? root;
     const graph = { ...read, roots: [{ ...root, descriptor }] };
     const written = await target.write({ source: image.source, graph, repository: image.repository });
@@ -206,7 +215,7 @@ function checkDigest(to: Location, digest: Digest | undefined, root: Root): void
 /** Opens `to` for the image `root`. */
 async function openTarget(
   root: Root,
-  { image, to, alsoAt = [], create, force, keepExisting, dryRun, tool, settingsDigest }: WriteRequest,
+  { image, to, alsoAt = [], create, force, keepExisting, dryRun, trustTarget, tool, settingsDigest }: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageTarget> {
@@ -236,7 +245,9 @@ async function openTarget(
     case 'docker': {
       const { registry, repository } = to.reference;
       const target = backends.registry(registry, 'target').repository(repository, { create });
-      return openRepositoryTarget({ target, root, mountFrom: mountable([image.from, ...alsoAt], to), dryRun }, options);
+      const mountFrom = mountable([image.from, ...alsoAt], to);
+      const place = formatRepository(to.reference);
+      return openRepositoryTarget({ target, root, mountFrom, place, dryRun, trusted: trustTarget }, options);
     }
     case 'store': {
       const referrers = image.referrers !== false;
@@ -256,19 +267,25 @@ function mountable(locations: readonly Location[], to: Extract<Location, { trans
   return [...new Set(repositories)].filter((name) => name !== repository);
 }
 
-/** Everything that belongs to the image: manifests are read from `current` where that has them. Failures carry `source`. */
+/** Everything that belongs to the image: manifests are read from the target where that has them. Failures carry `source`. */
 async function graphOf(
-  { source, root, referrers, graph }: SelectedImage,
-  current: Source | undefined,
+  { source, root, referrers, graph, outline }: SelectedImage,
+  { current, onShown, isTrusted = false }: ImageTarget,
   { signal, report, clock }: OperationOptions,
 ): Promise<Graph> {
-  const from = current === undefined ? source : manifestsFrom(source, current);
-  return graph.get(async () => onSide('source', walk(from, [root], { referrers, signal, report, clock })));
+  const from = current === undefined ? source : manifestsFrom(source, current, onShown);
+  const walkOptions = { referrers, byLists: true, signal, report, clock };
+  if (!isTrusted || graph.current !== undefined)
+    return graph.get(async () => onSide('source', walk(from, [root], walkOptions)));
+  return outline.get(async () => onSide('source', walk(from, [root], { ...walkOptions, outline: true })));
 }
 
-/** Bytes of the image and of what refers to it. */
+/** Bytes of the image and of what refers to it, without the blobs of manifests that were not read. */
 function bytesOf(graph: Graph): number {
-  const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
+  const manifests = [
+    ...Array.from(graph.manifests.values(), (node) => node.descriptor),
+    ...(graph.unread?.values() ?? []),
+  ];
   return [...manifests, ...blobsOf(graph)].reduce((sum, descriptor) => sum + descriptor.size, 0);
 }
 

@@ -1,4 +1,4 @@
-import { formatRepository } from '../oci/reference.ts';
+import { CopyBudget } from '../copy/budget.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -26,8 +26,13 @@ export interface BatchResult {
   readonly faults: readonly string[];
 }
 
-/** Images at once: more than one, because small ones spend their time waiting; few, because each holds memory for its large blobs. */
-export const IMAGES_AT_ONCE = 2;
+/** Images at once: more than one, because small ones spend their time waiting. What moves bytes has one budget for all. */
+export const IMAGES_AT_ONCE = 4;
+
+/** The options of copies that run at once: they share a budget. */
+export function sharingBudget(options: OperationOptions): OperationOptions {
+  return options.budget === undefined ? { ...options, budget: new CopyBudget(options.concurrency) } : options;
+}
 
 /** Copies each image. One that fails is reported, and the others go on. Throws only ABORTED. */
 export async function copyImages(
@@ -36,11 +41,12 @@ export async function copyImages(
   options: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const items = new Map<ImageCopyRequest, ItemResult>();
+  const shared = sharingBudget(options);
   const one = async (request: ImageCopyRequest, taskOptions: Abortable): Promise<void> => {
     const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
     const sent = countSent(options.report);
     try {
-      const result = await copyImage(request, backends, { ...options, ...taskOptions, report: sent.report });
+      const result = await copyImage(request, backends, { ...shared, ...taskOptions, report: sent.report });
       const { outcome, digest } = result;
       items.set(request, { from, to: result.to, outcome, digest, bytesSent: sent.bytes, result });
     } catch (error) {
@@ -51,8 +57,8 @@ export async function copyImages(
     }
   };
   await forEachOf(
-    byRepository(requests),
-    IMAGES_AT_ONCE,
+    byDestination(requests),
+    options.imagesAtOnce ?? IMAGES_AT_ONCE,
     async (group, taskOptions) => {
       for (const request of group) await one(request, taskOptions);
     },
@@ -61,11 +67,7 @@ export async function copyImages(
   return requests.flatMap((request) => items.get(request) ?? []);
 }
 
-/** Images of one repository share layers: one after the other, each is sent once. Those to archives are of no repository. */
-function byRepository(requests: readonly ImageCopyRequest[]): readonly (readonly ImageCopyRequest[])[] {
-  return [
-    ...Map.groupBy(requests, ({ to }) =>
-      to.transport === 'docker' ? formatRepository(to.reference) : formatLocation(to),
-    ).values(),
-  ];
+/** Requests for one destination come one after the other. */
+function byDestination(requests: readonly ImageCopyRequest[]): readonly (readonly ImageCopyRequest[])[] {
+  return [...Map.groupBy(requests, ({ to }) => formatLocation(to)).values()];
 }

@@ -46,7 +46,7 @@ export async function* fanOut<T extends FanOutTarget>(
   backends: Backends,
   options: OperationOptions,
 ): AsyncGenerator<FanOutItem<T>, void, undefined> {
-  const { create, force, settingsDigest } = request;
+  const { create, force, trustTarget, settingsDigest } = request;
   await using image = await selectImage(request.from, request, backends, options);
   await using opened = new AsyncDisposableStack();
   const filled: Location[] = [];
@@ -58,7 +58,7 @@ export async function* fanOut<T extends FanOutTarget>(
     const taskOptions = { ...options, report: sent.report, signal: anyOf(options.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
-      const write = { image, to: location, create, force, settingsDigest, alsoAt: filled };
+      const write = { image, to: location, create, force, trustTarget, settingsDigest, alsoAt: filled };
       const result = await writeFromCopy(copy, write, backends, taskOptions);
       filled.push(location);
       if (index < request.to.length - 1) copy ??= await openFilled(location, opened, backends, request, taskOptions);

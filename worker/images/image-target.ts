@@ -19,6 +19,10 @@ export interface WholeImage {
 export interface ImageTarget extends AsyncDisposable {
   /** What is there now, where reading manifests from it may spare the source. */
   readonly current: Source | undefined;
+  /** Called with each manifest that `current` gave. Absent: it is of no use to the target. */
+  readonly onShown?: ((digest: Digest) => void) | undefined;
+  /** Whether the target is trusted to have all of the image that it shows, so that the manifests of its platforms need not be read. Default false. */
+  readonly isTrusted?: boolean | undefined;
   /** Makes the target equal to `image`. Idempotent. CONFLICT for an archive that another process wrote since it was opened. */
   write(image: WholeImage): Promise<WrittenImage>;
 }

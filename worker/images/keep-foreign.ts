@@ -1,3 +1,4 @@
+import { abilitiesOf } from '../content/abilities.ts';
 import type { Source } from '../content/content.ts';
 import { foreignOf, servedBy } from '../content/graph.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -23,7 +24,7 @@ export async function keepForeign(
 /** `source`, but the blobs of these digests are read from `other`. */
 function blobsFrom(other: Source, digests: ReadonlySet<Digest>, source: Source): Source {
   return {
-    ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
+    ...abilitiesOf(source),
     resolve: async (reference, options) => source.resolve(reference, options),
     referrers: (descriptor, options) => source.referrers(descriptor, options),
     tags: (options) => source.tags(options),

@@ -1,3 +1,4 @@
+import { abilitiesOf } from '../content/abilities.ts';
 import { once } from '../content/bytes.ts';
 import type { Source } from '../content/content.ts';
 import { cosignSubject, cosignTags } from '../oci/derived-tag.ts';
@@ -114,7 +115,7 @@ export function listedSource(
     return { digest: known, mediaType, size: bytes.byteLength };
   };
   return {
-    ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
+    ...abilitiesOf(source),
     resolve,
     open: async (descriptor, options) => {
       const bytes = read.get(descriptor.digest);

@@ -3,8 +3,8 @@ import { reportSent } from '../content/report-sent.ts';
 import type { Source, Target } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
+import { Shown } from '../copy/shown.ts';
 import type { Descriptor } from '../oci/manifest.ts';
-import { atSide, isFailure } from '../util/failure.ts';
 import type { Event, Report } from '../util/events.ts';
 import type { OperationOptions } from './backends.ts';
 import type { ImageTarget } from './image-target.ts';
@@ -17,6 +17,10 @@ export interface RepositoryTargetRequest {
   readonly mountFrom: readonly string[];
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Names the target among those of copies at once. Absent: no other copy writes there. */
+  readonly place?: string | undefined;
+  /** Whether a manifest that the target shows stands for all that is below it. Default false: everything is asked for. */
+  readonly trusted?: boolean | undefined;
   /** Called with the image when all of it is written. */
   readonly finish?: ((image: Descriptor) => Promise<void>) | undefined;
 }
@@ -26,19 +30,30 @@ export async function openRepositoryTarget(
   request: RepositoryTargetRequest,
   options: OperationOptions,
 ): Promise<ImageTarget> {
-  const { target, root, mountFrom } = request;
-  const before = await taggedImage(target, root.tags, options);
-  const isThere = before?.digest === root.descriptor.digest;
+  const { target, root, mountFrom, trusted = false } = request;
+  const shown = new Shown(target);
+  const { digest } = root.descriptor;
+  // what is not asked for is not known to be there
+  const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, options);
   return {
     current: isThere ? target : undefined,
+    isTrusted: isThere && trusted,
+    onShown: (manifest) => shown.note(manifest),
     write: async ({ source, graph }) => {
       const report: Report = (event) => {
         if (request.dryRun !== true || !isWrite(event)) options.report?.(event);
       };
       const written = request.dryRun === true ? dryRun(target) : reportSent(target, report);
-      const copied = await copy(source, written, graph.roots, { ...options, report, graph, mountFrom });
+      const copied = await copy(source, written, graph.roots, {
+        ...options,
+        report,
+        graph,
+        mountFrom,
+        place: request.place,
+        shown: trusted ? shown : undefined,
+      });
       const { manifests, tallies, foreign } = copied;
-      const unsent = { bytesReused: tallies.mounted.bytes, bytesSkipped: tallies.exists.bytes };
+      const unsent = { bytesReused: tallies.mounted.bytes, bytesSkipped: tallies.exists.bytes + tallies.trusted.bytes };
       if (request.dryRun === true)
         return { outcome: 'planned', manifests, foreign, copied, ...unsent, bytesToSend: tallies.copied.bytes };
       for (const { descriptor } of graph.roots) await request.finish?.(descriptor);
@@ -52,20 +67,4 @@ export async function openRepositoryTarget(
 /** Whether the event says that something was written. */
 function isWrite(event: Event): boolean {
   return event.type === 'tagged' || ('outcome' in event && event.outcome === 'copied');
-}
-
-/** What the first of `tags` stands for now. Undefined where that cannot be found out. */
-async function taggedImage(
-  target: Source,
-  [tag]: readonly string[],
-  options: OperationOptions,
-): Promise<Descriptor | undefined> {
-  if (tag === undefined) return undefined;
-  try {
-    return await target.resolve(tag, options);
-  } catch (error) {
-    // a repository that is about to be created, or credentials that may push but not look: the copy itself fails with the reason
-    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
-    throw atSide('target', error);
-  }
 }

@@ -76,7 +76,7 @@ export async function restoreImages(
   const session = new RepositorySession(planned, repository, request, backends, options);
   await forEachOf(
     planned.images,
-    IMAGES_AT_ONCE,
+    options.imagesAtOnce ?? IMAGES_AT_ONCE,
     async (image, taskOptions) => {
       if (request.dryRun !== true) await request.blobs.ready(planned, image, taskOptions);
       await request.atOnce.run(async () => session.restore(image, taskOptions), taskOptions);

@@ -194,7 +194,7 @@ class RestoreSession {
   readonly #faults: Faults;
   readonly #options: OperationOptions;
   readonly #blobs: SharedBlobs;
-  readonly #atOnce = new Limit(IMAGES_AT_ONCE);
+  readonly #atOnce: Limit;
 
   constructor(
     request: SnapshotRestoreRequest,
@@ -209,6 +209,7 @@ class RestoreSession {
     this.#backends = backends;
     this.#faults = faults;
     this.#options = options;
+    this.#atOnce = new Limit(options.imagesAtOnce ?? IMAGES_AT_ONCE);
     this.settings = new SnapshotSettings(request, backends, faults, options);
   }
 

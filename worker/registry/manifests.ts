@@ -1,5 +1,5 @@
 import { once } from '../content/bytes.ts';
-import type { Bytes } from '../content/content.ts';
+import type { Bytes, OpenOptions } from '../content/content.ts';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import {
   isManifestType,
@@ -72,13 +72,14 @@ export class Manifests {
   }
 
   /** The raw bytes, for `read`, which verifies and retries. */
-  async open(descriptor: Descriptor, options: Abortable): Promise<Bytes> {
+  async open(descriptor: Descriptor, options: OpenOptions): Promise<Bytes> {
     const kept = this.#context.keptManifests.get(this.#keyOf(descriptor.digest));
     if (kept !== undefined) return once(kept);
     const what = `read manifest ${this.#named(descriptor.digest)}`;
     const limit = Math.max(descriptor.size, MAX_MANIFEST_BYTES);
     try {
       const { bytes } = await this.#pull(descriptor.digest, what, limit, options);
+      options.onAnswered?.();
       return once(bytes);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, descriptor.digest, options);

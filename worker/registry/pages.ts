@@ -112,6 +112,44 @@ export async function* names(
   }
 }
 
+/** Requests after which a list counts as long. */
+const FEW_REQUESTS = 3;
+/** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
+const SMALLEST_CUT_PAGE = 10;
+
+/**
+ * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
+ * Link may have cut is followed by one more request, as `whole` does in `names`.
+ */
+export async function fewNames(
+  transport: Transport,
+  { member, ...first }: Omit<NamesRequest, 'report' | 'whole'>,
+  options: Abortable,
+): Promise<ReadonlySet<string> | undefined> {
+  const found = new Set<string>();
+  let requests = 0;
+  let last: unknown;
+  for (;;) {
+    const before = found.size;
+    const url = urlAfter(first.url, typeof last === 'string' ? last : undefined);
+    try {
+      for await (const page of pages(transport, { ...first, url }, options)) {
+        const listed = listOf(first.what, page[member]);
+        for (const name of listed) if (typeof name === 'string') found.add(name);
+        last = listed.at(-1);
+        // the last of them has to show that nothing follows
+        if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
+      }
+    } catch (error) {
+      // the registry does not say what follows its last page
+      const isRefused = requests > 0 && isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED');
+      if (!isRefused) throw error;
+      return found.size < NAMES_PER_PAGE ? found : undefined;
+    }
+    if (found.size < SMALLEST_CUT_PAGE || found.size === before || typeof last !== 'string') return found;
+  }
+}
+
 function urlAfter(url: string, after: string | undefined): string {
   return `${url}?n=${NAMES_PER_PAGE}${after === undefined ? '' : `&last=${encodeURIComponent(after)}`}`;
 }

@@ -13,7 +13,7 @@ import {
 import type { ReferrersOptions } from '../content/content.ts';
 import { MAX_REFERRERS } from '../content/graph.ts';
 import { orAborted, type Abortable } from '../util/abort.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
 import type { RepositoryContext } from './context.ts';
@@ -22,6 +22,12 @@ import { pages } from './pages.ts';
 
 /** Entries of a list that are compared with the registry at once. */
 const CHECKED_AT_ONCE = 8;
+
+/** What a fallback tag stands for, with its bytes where they were read. */
+interface FoundList {
+  readonly descriptor: Descriptor;
+  readonly bytes?: Uint8Array;
+}
 
 /**
  * What refers to the manifests of one repository: by the referrers API, or where a registry has none by the tag that stands in for it.
@@ -47,7 +53,8 @@ export class Referrers {
   }
 
   /**
-   * Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. At most
+   * Each once, as they really are, or with `asListed` as an API lists them: lists were seen with sizes that are wrong, and with manifests that
+   * are not there or refer to something else. At most
    * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over. `onRefused` is called where
    * the API or the tag refuses to say.
    */
@@ -57,6 +64,10 @@ export class Referrers {
     const passedOver: string[] = [];
     const candidates = [...this.#distinct(listed.slice(0, MAX_REFERRERS + 1), passedOver).values()];
     try {
+      if (options.asListed === true && this.#hasApi === true) {
+        yield* candidates;
+        return;
+      }
       // as they are asked for: a reader that has enough leaves the rest unchecked
       for (let at = 0; at < candidates.length; at += CHECKED_AT_ONCE) {
         const some = candidates.slice(at, at + CHECKED_AT_ONCE);
@@ -175,24 +186,31 @@ export class Referrers {
   async #tagged(subject: Digest, options: ReferrersOptions): Promise<readonly unknown[]> {
     const tag = referrersTag(subject);
     if (options.listedTags?.has(tag) === false) return [];
-    let found: Descriptor | undefined;
+    let found: FoundList | undefined;
     try {
-      found = await this.#manifests.find(tag, options);
+      found = await this.#findList(tag, options);
     } catch (error) {
       if (!isFailure(error) || !isRefusal(error)) throw error;
       await this.#forgive(error, subject, options);
       options.onRefused?.(error.message);
     }
     if (found === undefined) return [];
-    if (!isIndexType(found.mediaType)) {
+    if (!isIndexType(found.descriptor.mediaType)) {
       this.#warn(`${this.#named}:${tag} is not a list of referrers; passed over`);
       return [];
     }
     return this.#entriesOf(found, options);
   }
 
-  async #entriesOf(index: Descriptor, options: Abortable): Promise<readonly unknown[]> {
-    const { bytes } = await this.#manifests.get(index.digest, options);
+  /** What a fallback tag stands for: read at once where it is known to be there, and else looked for first. */
+  async #findList(tag: string, options: ReferrersOptions): Promise<FoundList | undefined> {
+    if (options.listedTags?.has(tag) === true) return ifFound(this.#manifests.get(tag, options));
+    const descriptor = await this.#manifests.find(tag, options);
+    return descriptor === undefined ? undefined : { descriptor };
+  }
+
+  async #entriesOf({ descriptor, ...read }: FoundList, options: Abortable): Promise<readonly unknown[]> {
+    const bytes = read.bytes ?? (await this.#manifests.get(descriptor.digest, options)).bytes;
     const { manifests } = JSON.parse(Buffer.from(bytes).toString()) as { readonly manifests?: unknown };
     return Array.isArray(manifests) ? manifests : [];
   }
@@ -246,7 +264,7 @@ export class Referrers {
     if (found !== undefined && !isIndexType(found.mediaType)) {
       throw new Failure('CONFLICT', `list a referrer of ${this.#named}@${subject}: the tag ${tag} is something else`);
     }
-    const entries = found === undefined ? [] : await this.#entriesOf(found, options);
+    const entries = found === undefined ? [] : await this.#entriesOf({ descriptor: found }, options);
     if (entries.some((entry) => (entry as Partial<Descriptor> | null)?.digest === descriptor.digest)) return;
     const index = {
       schemaVersion: 2,

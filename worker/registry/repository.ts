@@ -1,5 +1,13 @@
 import { collect, nothing, once } from '../content/bytes.ts';
-import type { ByteRange, Bytes, ReferrersOptions, Source, Target } from '../content/content.ts';
+import type {
+  ByteRange,
+  Bytes,
+  OpenOptions,
+  ReferrersOptions,
+  Source,
+  TagOptions,
+  Target,
+} from '../content/content.ts';
 import { isReferrersTag } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
@@ -9,6 +17,7 @@ import type { RepositoryContext } from './context.ts';
 import { Manifests } from './manifests.ts';
 import { names } from './pages.ts';
 import { Referrers } from './referrers.ts';
+import { TagList } from './tag-list.ts';
 import { decoded, encodingsOf } from './transport/content-encoding.ts';
 import type { HttpAnswer } from './transport/layer.ts';
 import { Uploads } from './upload.ts';
@@ -26,6 +35,7 @@ export class RegistryRepository implements Source, Target {
   readonly #manifests: Manifests;
   readonly #referrers: Referrers;
   readonly #uploads: Uploads;
+  readonly #tagList: TagList;
   /** ECR Public answers 401 to every HEAD of a blob: https://github.com/buildbuddy-io/buildbuddy/issues/12566 */
   #headsBlobs = true;
   #creating: Promise<void> | undefined;
@@ -35,13 +45,14 @@ export class RegistryRepository implements Source, Target {
     this.#manifests = new Manifests(context);
     this.#referrers = new Referrers(context, this.#manifests);
     this.#uploads = new Uploads(context);
+    this.#tagList = new TagList(context);
   }
 
   async resolve(reference: string, options: Abortable = {}): Promise<Descriptor> {
     return this.#manifests.resolve(reference, options);
   }
 
-  async open(descriptor: Descriptor, options: Abortable & ByteRange = {}): Promise<Bytes> {
+  async open(descriptor: Descriptor, options: OpenOptions = {}): Promise<Bytes> {
     if (!isManifestType(descriptor.mediaType)) return this.#openBlob(descriptor, options);
     if ((options.from ?? 0) > 0)
       throw new Failure(
@@ -66,6 +77,10 @@ export class RegistryRepository implements Source, Target {
       if (whole || !isReferrersTag(tag)) yield tag;
   }
 
+  async listedTags(options: Abortable = {}): Promise<ReadonlySet<string> | undefined> {
+    return this.#tagList.read(options);
+  }
+
   async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {
     if (!isManifestType(descriptor.mediaType)) return this.#hasBlob(descriptor, options);
     return (await this.#seen(descriptor.digest, options))?.size === descriptor.size;
@@ -76,9 +91,9 @@ export class RegistryRepository implements Source, Target {
     return this.#inRepository(async () => this.#uploads.put(descriptor, open, options), options);
   }
 
-  async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+  async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: TagOptions = {}): Promise<void> {
     // an immutable tag refuses even what it stands for already: https://github.com/aws/containers-roadmap/issues/2380
-    if ((await this.#seen(name, options))?.digest === descriptor.digest) return;
+    if (options.skipLook !== true && (await this.#seen(name, options))?.digest === descriptor.digest) return;
     try {
       await this.#putManifest(name, descriptor, open, options);
     } catch (error) {

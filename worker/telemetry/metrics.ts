@@ -335,6 +335,7 @@ const BYTES_BY_OUTCOME: Readonly<Record<Outcome, MetricName | undefined>> = {
   copied: undefined,
   mounted: 'BytesMounted',
   exists: 'BytesSkipped',
+  trusted: 'BytesSkipped',
   foreign: undefined,
 };
 

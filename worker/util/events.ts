@@ -1,7 +1,10 @@
 import type { Code } from './failure.ts';
 
-/** How a blob or manifest came to be at the target. */
-export type Outcome = 'copied' | 'mounted' | 'exists' | 'foreign';
+/**
+ * How a blob or manifest came to be at the target. `trusted`: it was not looked at, because the target shows a manifest that it is below, which a
+ * registry takes only after what it names.
+ */
+export type Outcome = 'copied' | 'mounted' | 'exists' | 'trusted' | 'foreign';
 
 /** Everything that is worth telling while work goes on. Logs, metrics and progress bars read this one stream. Digests as text. */
 export type Event =

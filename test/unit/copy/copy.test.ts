@@ -13,7 +13,7 @@ import type { Event } from '../../../worker/util/events.ts';
 import { addJson, makeImage } from '../../support/images.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 
-/** A target that tells what was written, in order: `blob`, `manifest` and `tag` with a digest or name. */
+/** A target that tells what was written, in order: `blob` and `manifest` with a digest, `tag` with a name and a digest. */
 function recorded(
   target: Target,
   before?: (what: string, d: Descriptor) => void,
@@ -32,7 +32,7 @@ function recorded(
       tag: async (name, d, open, o) => {
         before?.('tag', d);
         await target.tag(name, d, open, o);
-        writes.push(`tag ${name}`);
+        writes.push(`tag ${name} ${d.digest}`);
       },
     },
   };
@@ -62,7 +62,7 @@ describe('copy', () => {
           assert.ok(at(child.digest) < at(node.descriptor.digest), `${child.digest} before ${node.descriptor.digest}`);
         }
       }
-      assert.equal(writes.at(-1), 'tag v1');
+      assert.equal(writes.at(-1), `tag v1 ${root.descriptor.digest}`);
     });
   }
 
@@ -92,6 +92,53 @@ describe('copy', () => {
       await copy(content, memory, [root]);
       await expectSameImage(content, memory, root);
     }
+  });
+
+  test('a manifest is sent as soon as what it names is there, while a blob of another platform is on its way', async () => {
+    const { content, root } = await makeImage();
+    const [first, second] = [...(await walk(content, [root])).manifests.values()];
+    assert.ok(first?.manifest.kind === 'image' && second?.manifest.kind === 'image');
+    const slow = second.manifest.layers.at(-1)?.digest;
+    const memory = new MemoryContent();
+    const sent = Promise.withResolvers<void>();
+    const target: Target = {
+      has: (d) => memory.has(d),
+      put: async (d, open) => {
+        if (d.digest === slow) await sent.promise;
+        await memory.put(d, open);
+        if (d.digest === first.descriptor.digest) sent.resolve();
+      },
+      tag: (name, d, open) => memory.tag(name, d, open),
+    };
+    await copy(content, target, [root]);
+    await expectSameImage(content, memory, root);
+  });
+
+  test('a failure stops what is under way, and is thrown once all of it has ended', async () => {
+    const { content, root } = await makeImage({ platforms: ['linux/amd64'], layers: [1000, 2000, 3000] });
+    const memory = new MemoryContent();
+    let underway = 0;
+    let isFailed = false;
+    const target: Target = {
+      has: async () => false,
+      put: async (_, __, options) => {
+        if (isFailed) return assert.fail('nothing begins after the failure');
+        underway++;
+        try {
+          if (underway === 4) {
+            isFailed = true;
+            throw new Failure('DENIED', 'no');
+          }
+          await new Promise<void>((resolve) => options?.signal?.addEventListener('abort', () => resolve()));
+          throw new Failure('ABORTED', 'stopped');
+        } finally {
+          underway--;
+        }
+      },
+      tag: (name, d, open) => memory.tag(name, d, open),
+    };
+    await assert.rejects(copy(content, target, [root]), (error) => isFailure(error, 'DENIED'));
+    assert.equal(underway, 0);
   });
 
   test('a second copy sends nothing and says so', async () => {
@@ -132,7 +179,7 @@ describe('copy', () => {
       tag: (name, d, open) => whole.tag(name, d, open),
     });
     await copy(content, target, [root]);
-    assert.deepEqual(writes, [`blob ${gone.digest}`, 'tag v1']);
+    assert.deepEqual(writes, [`blob ${gone.digest}`, `tag v1 ${root.descriptor.digest}`]);
   });
 
   test('a target that says it has a blob and then misses it gets it, once', async () => {

@@ -15,6 +15,7 @@ import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
+import type { ImageChoices } from '../../images/copy-image.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import { publish } from '../../images/publish.ts';
 import { verifyPlace } from '../../images/verify.ts';
@@ -28,7 +29,13 @@ import { planScheduled } from '../planner/plan-scheduled.ts';
 import type { Deletions } from '../../images/deletions.ts';
 import { pruneHere, type PrunedRule } from './sync-prune.ts';
 import { syncSettings } from './sync-settings.ts';
-import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
+import {
+  IMAGES_AT_ONCE,
+  copyImages,
+  sharingBudget,
+  type ItemResult,
+  type BatchResult,
+} from '../../images/copy-images.ts';
 
 export interface SyncRequest {
   readonly config: Config;
@@ -36,6 +43,8 @@ export interface SyncRequest {
   readonly rules?: readonly string[] | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Asks registries for every manifest and blob, also below images that they show. Default false. */
+  readonly verifyTarget?: boolean | undefined;
   /** Lets rules that prune delete, except in a dry run. Absent: they only report what would go. */
   readonly deletions?: Deletions | undefined;
 }
@@ -94,7 +103,11 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         append(items, refused);
         const run = request.dryRun === true ? tryJobs : copyJobs;
         // one destination is written by one copy at a time
-        const done = [...(await run(jobs, backends, options)), ...(await run(repeated, backends, options))];
+        const trustTarget = request.verifyTarget !== true;
+        const done = [
+          ...(await run(jobs, { trustTarget }, backends, options)),
+          ...(await run(repeated, { trustTarget }, backends, options)),
+        ];
         append(items, done);
         if (request.dryRun !== true) append(faults, await syncSettings(rule, done, backends, options));
       } catch (error) {
@@ -248,17 +261,21 @@ class Outbox implements Queue {
   }
 }
 
+type TargetChoices = Pick<ImageChoices, 'trustTarget'>;
+
 async function copyJobs(
   jobs: readonly CopyJob[],
+  choices: TargetChoices,
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const items = new Map<CopyJob, readonly ItemResult[]>();
+  const shared = sharingBudget(options);
   await forEachOf(
     jobs,
-    IMAGES_AT_ONCE,
+    options.imagesAtOnce ?? IMAGES_AT_ONCE,
     async (job, taskOptions) => {
-      items.set(job, await copyJob(job, backends, { ...options, ...taskOptions }));
+      items.set(job, await copyJob(job, choices, backends, { ...shared, ...taskOptions }));
     },
     options,
   );
@@ -267,6 +284,7 @@ async function copyJobs(
 
 async function copyJob(
   job: CopyJob,
+  choices: TargetChoices,
   backends: Backends,
   options: OperationOptions & Abortable,
 ): Promise<readonly ItemResult[]> {
@@ -282,7 +300,7 @@ async function copyJob(
   try {
     const { platforms, referrers, create } = job;
     for await (const item of fanOut(
-      { platforms, referrers, create, from: parseLocation(job.from), to },
+      { ...choices, platforms, referrers, create, from: parseLocation(job.from), to },
       backends,
       options,
     )) {
@@ -302,11 +320,13 @@ async function copyJob(
 
 async function tryJobs(
   jobs: readonly CopyJob[],
+  choices: TargetChoices,
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const requests = jobs.flatMap(({ from, to, platforms, referrers }) =>
     to.map((text) => ({
+      ...choices,
       from: parseLocation(from),
       to: parseDestination(text),
       platforms,

@@ -131,7 +131,9 @@ async function copyToDestinations(
   options: RunJobOptions,
 ): Promise<Ended> {
   const { referrers, create } = job;
-  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
+  // who asks by hand may want what a registry lost to be sent again
+  const trustTarget = job.kind === 'mirror' && job.rule !== undefined;
+  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create, trustTarget };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
   const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
