@@ -196,6 +196,29 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.destinations.get(KEY)).toEqual(record);
       });
 
+      test('shows what was recorded when it was taken', async () => {
+        const first = await locked();
+        expect(state.destinations.foundBy(first, KEY)).toBeUndefined();
+        await state.destinations.record(recordOf(), first);
+        expect(state.destinations.foundBy(first, KEY)).toBeUndefined();
+        await release(first);
+        const second = await locked(other);
+        expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
+        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
+      });
+
+      test('is given back by the write that records last, and records nothing after it', async () => {
+        const first = await locked();
+        await state.destinations.recordLast(recordOf(), first);
+        expect(first.signal.aborted).toBe(false);
+        const second = await locked(other);
+        expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
+        for (const write of [state.destinations.record, state.destinations.recordLast])
+          await expect(write(recordOf({ run: 'run-2' }), first)).rejects.toMatchObject({ code: 'CONFLICT' });
+        await release(first);
+        expect(await lock(state)).toBeUndefined();
+      });
+
       test('that was given back records nothing any more', async () => {
         const lease = await locked();
         await release(lease);
@@ -220,13 +243,17 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
 
       test('is seen by others while it may be held, by its name or in its group', async () => {
         const seen = async (): Promise<readonly boolean[]> =>
-          Promise.all([other.isLocked('prune/a'), other.destinations.isWritten(KEY.group)]);
+          Promise.all([
+            other.findLocked(['prune/b', 'prune/a']).then((name) => name === 'prune/a'),
+            other.destinations.isWritten(KEY.group),
+          ]);
         expect(await seen()).toEqual([false, false]);
         const named = await state.lock('prune/a', 60);
         if (named !== undefined) leases.push(named);
         const held = await lock(state);
         expect(await seen()).toEqual([true, true]);
-        expect(await other.isLocked('prune/b')).toBe(false);
+        expect(await other.findLocked(['prune/b'])).toBeUndefined();
+        expect(await other.findLocked([])).toBeUndefined();
         expect(await other.destinations.isWritten(`${KEY.group}/more`)).toBe(false);
         await named?.[Symbol.asyncDispose]();
         await held?.[Symbol.asyncDispose]();
@@ -685,6 +712,54 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await state.runs.endJob('run-1', 'job-1', DONE);
           const { code, reason, state: ended } = { code: 0, reason: 0, ...Object(await jobOf('job-1')) };
           expect({ code, reason, ended }).toEqual({ code: undefined, reason: undefined, ended: 'done' });
+        });
+
+        test('are taken by one of the deliveries of their message, and only where it is the message that was made known', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
+          const take = async (at: StateStore, id = 'job-1', fingerprint = 'f'): Promise<unknown> =>
+            at.runs.takeJob('run-1', id, fingerprint);
+          expect(await take(state, 'job-2')).toEqual({ state: 'unknown' });
+          expect(await take(state, 'job-1', 'g')).toEqual({ state: 'other' });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', attempts: 0 });
+          expect(await take(state)).toEqual({ state: 'taken', attempt: 1 });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 1 });
+          expect(await take(other)).toEqual({ state: 'open' });
+          expect(await take(other, 'job-1', 'g')).toEqual({ state: 'other' });
+          await state.runs.giveBackJob('run-1', 'job-1', { attempt: 1 });
+          expect(await take(other)).toEqual({ state: 'taken', attempt: 1 });
+          await other.runs.endJob('run-1', 'job-1', DONE);
+          expect(await take(state)).toEqual({ state: 'ended' });
+        });
+
+        test('that were begun again are not given back by an earlier attempt', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
+          await state.runs.takeJob('run-1', 'job-1', 'f');
+          expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
+          await state.runs.giveBackJob('run-1', 'job-1', { attempt: 1 });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 2 });
+        });
+
+        test('that are many are made known together, also where some of them are known already', async () => {
+          const known = [...jobsNamed(2, 50), ...jobsNamed(1, 240)];
+          await state.runs.addJobs('run-1', known);
+          await work('job-50');
+          const open = await other.runs.addJobs('run-1', [...jobsNamed(250), ...jobsNamed(10)]);
+          expect(open.size).toBe(249);
+          expect(open.has('job-50')).toBe(false);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 249, done: 1 });
+          await state.runs.planned('run-1');
+          for (const id of open) await work(id);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 250 } });
+        });
+
+        test('that end at once, of many, are each counted once', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(20));
+          await state.runs.planned('run-1');
+          const ids = jobsNamed(20).map(({ id }) => id);
+          await Promise.all(ids.map(async (id) => state.runs.startJob('run-1', id)));
+          const left = await Promise.all(ids.map(async (id) => state.runs.endJob('run-1', id, DONE)));
+          expect(Math.min(...left)).toBe(0);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 20 } });
         });
 
         test('are sent again by one of many, and only while they wait', async () => {

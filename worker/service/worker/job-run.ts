@@ -5,7 +5,7 @@ import type { FailedDestination } from './failed-destinations.ts';
 
 /** What running a job needs beside its backends. */
 export interface RunJobOptions extends ArchiveSettingsOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
+  readonly destinations: Pick<Destinations, 'foundBy' | 'get' | 'list' | 'recordLast' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
   /** The program, as snapshots name it. */
   readonly tool: string;

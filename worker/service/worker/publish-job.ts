@@ -32,7 +32,7 @@ export async function publishObjects(
   if (refusal !== undefined) return { state: 'failed', failed: [{ destination, failure: refusal }] };
   const signal = anyOf(options.signal, destination.signal);
   const to = parseRepository(withoutTransport(job.to));
-  const record = await options.destinations.get(destination.key, { signal });
+  const record = options.destinations.foundBy(destination.lease, destination.key);
   const isKnown = await isAsItWasLeft(job, record, to, backends, { signal });
   const lastListing = isKnown ? record?.sourceDigest : undefined;
   const request = { from: placeOf(job), to, lastListing };
@@ -42,7 +42,7 @@ export async function publishObjects(
   const digest = result.snapshot?.digest ?? record?.digest;
   if (digest === undefined) throw new Failure('BUG', `publish ${job.from}: there is no snapshot`);
   const published = recordOf(job, destination, result, digest, options.clock.now());
-  await options.destinations.record(published, destination.lease, { signal });
+  await options.destinations.recordLast(published, destination.lease, { signal });
   const { objects, bytesSent } = result;
   const state = result.outcome === 'unchanged' ? 'skipped' : 'done';
   return { state, bytes: { bytesSent, bytesReused: 0, bytesSkipped: 0 }, objects };

@@ -150,9 +150,9 @@ async function copyToDestinations(
         unchanged &&= item.result.outcome === 'unchanged';
         for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
-        await record(job, target, item.result, options);
-        // for an unchanged archive too: an earlier attempt may have ended between the two
+        // before its record, which gives the lease back; for an unchanged archive too, whose settings an earlier attempt may not have stored
         await settings.keep(target.location);
+        await record(job, target, item.result, options);
       } catch (error) {
         checkAborted(options);
         const failure = namingForce(retryableIfChanged(error, target), job, target.location);
@@ -181,7 +181,7 @@ async function record(
   { originalDigest, digest, bytes, version, object, manifests, copied }: ImageCopyResult,
   options: RunJobOptions,
 ): Promise<void> {
-  await options.destinations.record(
+  await options.destinations.recordLast(
     {
       ...key,
       source: job.from,

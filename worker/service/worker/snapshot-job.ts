@@ -29,7 +29,7 @@ export async function writeRunSnapshot(
   const { key, lease } = destination;
   const signal = anyOf(options.signal, destination.signal);
   const held = { ...options, signal };
-  const before = await options.destinations.get(key, held);
+  const before = options.destinations.foundBy(lease, key);
   const { bucket, key: template } = parseS3(job.to);
   const prefix = snapshotPrefix(archiveTemplate(template));
   const { registry } = parseImagePattern(patternOf(job));
@@ -69,6 +69,6 @@ export async function writeRunSnapshot(
   const digest = parseDigest(`sha256:${name.id}`);
   const common = { source: patternOf(job), sourceDigest: digest, digest, choices: choicesKey(job) };
   const record = { ...key, ...common, bytes, atMs: options.clock.now(), run: job.run, rule: job.rule };
-  await options.destinations.record(record, lease, held);
+  await options.destinations.recordLast(record, lease, held);
   return { state: 'done' };
 }
