@@ -94,7 +94,11 @@ async function consumeAll(
     busy?.(running.all + running.reserved);
   };
   await Promise.all([
-    consume(requestsFirst(requests, queue), handle, { ...options, alive, busy: (all) => busyWith({ all }) }),
+    consume(requestsFirst(requests, queue, options.clock), handle, {
+      ...options,
+      alive,
+      busy: (all) => busyWith({ all }),
+    }),
     consume(requests, handle, { ...options, slots: 1, busy: (reserved) => busyWith({ reserved }) }),
   ]);
 }

@@ -1,10 +1,12 @@
+import { Batches } from '../util/batches.ts';
+
 /**
  * Counts down for jobs that ended, by few writes: those of one run that end while a write for it is under way are counted by the next one. Each
  * caller waits for the write that counts its job, so a crash loses no more than it would by one write for each.
  */
 export class CountDowns {
   readonly #write: (run: string, count: number) => Promise<number>;
-  readonly #lanes = new Map<string, Lane>();
+  readonly #byRun = new Map<string, Batches<undefined, number>>();
 
   /** `write` counts so many jobs of a run, and returns how many are left. */
   constructor(write: (run: string, count: number) => Promise<number>) {
@@ -13,38 +15,20 @@ export class CountDowns {
 
   /** Counts one job. Returns how many are left, which may count others of the same write. */
   async take(run: string): Promise<number> {
-    const lane = this.#lanes.get(run) ?? { count: 0, underway: 0, next: undefined, last: Promise.resolve() };
-    this.#lanes.set(run, lane);
-    lane.count++;
-    lane.underway++;
-    lane.next ??= this.#startAfter(lane.last, run, lane);
+    const batches = this.#byRun.get(run) ?? this.#batches(run);
     try {
-      return await lane.next;
+      return await batches.add(undefined);
     } finally {
-      lane.underway--;
-      if (lane.underway === 0) this.#lanes.delete(run);
+      if (batches.isIdle) this.#byRun.delete(run);
     }
   }
 
-  async #startAfter(last: Promise<unknown>, run: string, lane: Lane): Promise<number> {
-    // also where the last one failed: its callers know
-    await last.catch(() => undefined);
-    const { count, next } = lane;
-    lane.count = 0;
-    lane.next = undefined;
-    if (next !== undefined) lane.last = next;
-    return this.#write(run, count);
+  #batches(run: string): Batches<undefined, number> {
+    const batches = new Batches<undefined, number>(Infinity, async (jobs) => {
+      const left = await this.#write(run, jobs.length);
+      return jobs.map(() => left);
+    });
+    this.#byRun.set(run, batches);
+    return batches;
   }
-}
-
-/** The writes for one run. */
-interface Lane {
-  /** Jobs that the next write counts. */
-  count: number;
-  /** Jobs that wait for a write. */
-  underway: number;
-  /** The write that has not begun. */
-  next: Promise<number> | undefined;
-  /** The write that began last. */
-  last: Promise<unknown>;
 }

@@ -220,7 +220,9 @@ export class JobDelivery {
   /** After the end of a job that may be the last of its run: its snapshots are due then. A planner sends what this worker crashes before. */
   async #sendSnapshots(left: number): Promise<void> {
     const { kind, rule, run } = this.#job;
-    if (rule !== undefined && kind !== 'snapshot') await sendSnapshotsAfter({ run, left }, this.#context.service, {});
+    // only runs that back up end with snapshots
+    const endsWithThem = kind === 'backup' || kind === 'backup-store' || kind === 'settings' || kind === 'plan';
+    if (rule !== undefined && endsWithThem) await sendSnapshotsAfter({ run, left }, this.#context.service, {});
   }
 
   /** Hands the job back. What it did so far is at its destinations: uploads go on where they were. */
