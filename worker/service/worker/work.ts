@@ -159,8 +159,8 @@ async function workOnEvent(
   const report = context.reportOf(name);
   const startedMs = context.clock.now();
   try {
-    const { clock, pushWindowSeconds: windowSeconds } = context;
-    await gatherEvent(message, context.service, { ...options, clock, report, windowSeconds });
+    const { clock, pushRules: rules, pushWindowSeconds: windowSeconds } = context;
+    await gatherEvent(message, context.service, { ...options, clock, report, rules, windowSeconds });
     return DONE;
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;
