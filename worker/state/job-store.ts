@@ -73,12 +73,12 @@ export class JobStore {
   }
 
   /** How the item of a job that no process has made yet is made. */
-  #newItem(run: string, { id, title, rule, body, fingerprint, fault, failed }: NewJob): NewItem {
+  #newItem(run: string, { id, title, rule, body, fingerprint, fault, unreferenced, failed }: NewJob): NewItem {
     const nowMs = this.#clock.now();
     const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
     const ended = failed && { code: failed.code, reason: failed.reason.slice(0, MAX_REASON) };
     const state = failed === undefined ? 'waiting' : 'failed';
-    const said = { ...shown, rule, body, fingerprint, ...ended, state, attempts: 0, changedAtMs: nowMs };
+    const said = { ...shown, rule, body, fingerprint, unreferenced, ...ended, state, attempts: 0, changedAtMs: nowMs };
     const isOpen = failed === undefined;
     return { id, isOpen, key: jobKey(run, id), change: { set: { ...said, ttl: ttlFrom(nowMs) } }, expected: ABSENT };
   }
@@ -104,7 +104,7 @@ export class JobStore {
     const { done, item } = await this.#table.update(jobKey(run, job), change, expected, options);
     if (item === undefined) return { state: 'unknown' };
     // not done, but ours: the answer to an earlier try was lost
-    if (done || item['mark'] === mark) return { state: 'taken', attempt: numberOf(item, 'attempts') };
+    if (done || item['mark'] === mark) return { state: 'taken', attempt: numberOf(item, 'attempts'), unreferenced: jobOf(item).unreferenced };
     if (item['fingerprint'] !== fingerprint) return { state: 'other' };
     if (OPEN.includes(stateOf(item))) return { state: 'open' };
     await this.#countDown(run, options);

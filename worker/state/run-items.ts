@@ -94,6 +94,7 @@ export function jobOf(item: Item): JobRecord {
     code: findText(item, 'code'),
     reason: findText(item, 'reason'),
     fault: findText(item, 'fault'),
+    unreferenced: item['unreferenced'] === true ? true : undefined,
     doomed: findText(item, 'doomed'),
     changedAtMs: numberOf(item, 'changedAtMs'),
     dueAtMs: findNumber(item, 'dueAtMs'),

@@ -191,6 +191,8 @@ export interface JobRecord {
   /** The code of the last failure, also of one that is tried again. */
   readonly code?: string | undefined;
   readonly reason?: string | undefined;
+  /** Whether nothing in the source's repository referred to anything when it was planned, as its list showed. Absent: not known. */
+  readonly unreferenced?: true | undefined;
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
   /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
@@ -230,7 +232,7 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 }
 
 /** A job that is made known. */
-export interface NewJob extends Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'> {
+export interface NewJob extends Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault' | 'unreferenced'> {
   /** Why it has failed already: it is made as one that has ended. Absent: it waits. */
   readonly failed?: { readonly code: string; readonly reason: string } | undefined;
 }
@@ -321,7 +323,8 @@ interface RunWriter {
  * job with this id asks for something else; `unknown`, no such job was made.
  */
 export type JobTaken =
-  { readonly state: 'taken'; readonly attempt: number } | { readonly state: 'open' | 'ended' | 'other' | 'unknown' };
+  | ({ readonly state: 'taken'; readonly attempt: number } & Pick<JobRecord, 'unreferenced'>)
+  | { readonly state: 'open' | 'ended' | 'other' | 'unknown' };
 
 /** Changes the states of jobs. NOT_FOUND for a job that was not added. */
 interface JobWriter {

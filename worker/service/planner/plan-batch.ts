@@ -69,7 +69,8 @@ export async function planBatch(
     }
   }
   const { jobs, faults, unchanged, unseen, made } = await compare(batch, images, wanted, context, options);
-  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) }));
+  const unreferenced = batch.list.unreferenced || undefined;
+  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id), unreferenced }));
   const added: typeof wantedJobs = [];
   for (const one of wantedJobs) {
     const retried = await context.retries?.find(one.job, options);

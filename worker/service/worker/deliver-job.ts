@@ -22,6 +22,7 @@ import { continuePlan } from '../planner/plan-scheduled.ts';
 import { prunedPlace } from '../place-uses.ts';
 import { isOver, sendSnapshotsAfter, titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
+import type { JobTaken } from '../../state/state.ts';
 import type { Done, Ended, RunJobOptions } from './job-run.ts';
 import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
@@ -40,6 +41,7 @@ export class JobDelivery {
   readonly #signal: AbortSignal;
   /** The attempt that was counted, until its work begins. */
   #taken: number | undefined;
+  #unreferenced = false;
 
   constructor(delivery: Delivery, context: WorkContext, job: Job, options: { readonly signal: AbortSignal }) {
     this.#delivery = delivery;
@@ -53,10 +55,12 @@ export class JobDelivery {
   /**
    * Does the job, or hands it back. Its failures become outcomes; failures of the state, the queues and the access to registries are thrown.
    *
-   * @param attempt that this delivery has begun; undefined where another has begun it, and may still run it
+   * @param taken what this delivery has begun; undefined where another has begun the job, and may still run it
    */
-  async run(attempt: number | undefined): Promise<Outcome> {
-    this.#taken = attempt;
+  async run(taken: TakenJob | undefined): Promise<Outcome> {
+    this.#taken = taken?.attempt;
+    // what the planner's list showed is old by the second attempt
+    this.#unreferenced = taken?.attempt === 1 && taken.unreferenced === true;
     try {
       return await this.#run();
     } catch (error) {
@@ -170,7 +174,7 @@ export class JobDelivery {
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs, tool };
+    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs, tool, unreferenced: this.#unreferenced };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
@@ -255,6 +259,8 @@ export class JobDelivery {
     return { clock, concurrency, report: this.#report, signal };
   }
 }
+
+type TakenJob = Extract<JobTaken, { readonly state: 'taken' }>;
 
 type Task = (
   destinations: readonly LeasedDestination[],

@@ -7,6 +7,8 @@ import type { FailedDestination } from './failed-destinations.ts';
 export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'foundBy' | 'get' | 'list' | 'recordLast' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
+  /** Whether the planner's list showed, a moment ago, that nothing in the source's repository refers to anything. */
+  readonly unreferenced: boolean;
   /** The program, as snapshots name it. */
   readonly tool: string;
 }

@@ -131,7 +131,9 @@ async function copyToDestinations(
   options: RunJobOptions,
 ): Promise<Ended> {
   const { referrers, create } = job;
-  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
+  // what came since the planner's list is new to the next run, which copies the image again
+  const asked = options.unreferenced ? false : referrers;
+  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
   const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));

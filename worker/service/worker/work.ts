@@ -83,7 +83,7 @@ async function workOnJob(
   const taken = await context.service.state.runs.takeJob(job.run, job.id, fingerprintOf(job), options);
   switch (taken.state) {
     case 'taken':
-      return one.run(taken.attempt);
+      return one.run(taken);
     case 'open':
       return one.run(undefined);
     case 'ended':
