@@ -330,7 +330,7 @@ class DynamoDb {
         try {
           await this.#ask('UpdateItem', change);
         } catch (error) {
-          for (const step of undo.reverse()) await step();
+          for (const step of undo.toReversed()) await step();
           throw isConditionFailed(error) ? cancelled(changes.length, index) : error;
         }
         undo.push(async () =>

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { jobId } from '../../worker/queue/job.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import type { DestinationKey, JobEnd, Lease, Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
+import { spreadId } from '../../worker/state/spread-jobs.ts';
 import type { ManualClock } from '../support/clock.ts';
 import { findJob } from '../support/find-job.ts';
 
@@ -87,7 +88,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await state.destinations.record(first, lease);
         expect(await other.destinations.get(KEY)).toEqual(first);
         const second = recordOf({ bytes: 0, run: 'run-2', manifests: [] });
-        await state.destinations.record(second, lease);
+        await state.destinations.record(second, await locked());
         expect(await other.destinations.get(KEY)).toEqual(second);
         await release(lease);
         expect(await other.destinations.get(KEY)).toEqual(second);
@@ -142,14 +143,15 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await destinations.record(recordOf(), lease);
         expect(await destinations.letters(KEY)).toEqual([]);
         expect(await destinations.get(KEY)).toEqual(recordOf());
-        await destinations.addLetter(KEY, denied, lease);
+        const next = await locked();
+        await destinations.addLetter(KEY, denied, next);
         expect(await Array.fromAsync(other.destinations.list(KEY.group))).toEqual([recordOf({ failing: true })]);
         await other.destinations.forgetLetters(KEY, 'job-2');
         expect(await destinations.letters(KEY)).toEqual([denied]);
         await other.destinations.forgetLetters(KEY, 'job-1');
         expect(await destinations.get(KEY)).toEqual(recordOf());
-        await release(lease);
-        await expect(destinations.addLetter(KEY, denied, lease)).rejects.toMatchObject({ code: 'CONFLICT' });
+        await release(next);
+        await expect(destinations.addLetter(KEY, denied, next)).rejects.toMatchObject({ code: 'CONFLICT' });
       });
 
       test('names that no table takes are refused', async () => {
@@ -207,14 +209,14 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
       });
 
-      test('is given back by the write that records last, and records nothing after it', async () => {
+      test('is given back by the write that records, and records nothing after it', async () => {
         const first = await locked();
-        await state.destinations.recordLast(recordOf(), first);
+        await state.destinations.record(recordOf(), first);
         expect(first.signal.aborted).toBe(false);
         const second = await locked(other);
         expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
-        for (const write of [state.destinations.record, state.destinations.recordLast])
-          await expect(write(recordOf({ run: 'run-2' }), first)).rejects.toMatchObject({ code: 'CONFLICT' });
+        const later = state.destinations.record(recordOf({ run: 'run-2' }), first);
+        await expect(later).rejects.toMatchObject({ code: 'CONFLICT' });
         await release(first);
         expect(await lock(state)).toBeUndefined();
       });
@@ -740,16 +742,35 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         });
 
         test('that are many are made known together, also where some of them are known already', async () => {
-          const known = [...jobsNamed(2, 50), ...jobsNamed(1, 240)];
+          const known = [...jobsNamed(2, 50), ...jobsNamed(1, 115)];
           await state.runs.addJobs('run-1', known);
           await work('job-50');
-          const open = await other.runs.addJobs('run-1', [...jobsNamed(250), ...jobsNamed(10)]);
-          expect(open.size).toBe(249);
+          const open = await other.runs.addJobs('run-1', [...jobsNamed(120), ...jobsNamed(10)]);
+          expect(open.size).toBe(119);
           expect(open.has('job-50')).toBe(false);
-          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 249, done: 1 });
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 119, done: 1 });
+        });
+
+        test('that are spread over partitions are counted, listed and changed as others are', async () => {
+          const ids = jobsNamed(40).map(({ id }) => spreadId(jobId(id)));
+          const jobs = ids.map((id) => ({ id, title: id, fingerprint: 'f' }));
+          expect((await state.runs.addJobs('run-1', [...jobs, { id: 'snapshot-1', title: 'last' }])).size).toBe(41);
+          expect((await other.runs.addJobs('run-1', jobs)).size).toBe(40);
+          const [first = ''] = ids;
+          expect(await other.runs.job('run-1', first)).toMatchObject({ id: first, run: 'run-1', state: 'waiting' });
+          expect(await other.runs.takeJob('run-1', first, 'f')).toEqual({ state: 'taken', attempt: 1 });
+          await state.runs.endJob('run-1', first, FAILED);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 40, failed: 1 });
+          const listed = await Array.fromAsync(other.runs.jobs('run-1', { state: 'waiting' }));
+          expect(new Set(listed.map(({ id }) => id))).toEqual(new Set([...ids.slice(1), 'snapshot-1']));
+          expect(new Set(listed.map(({ run }) => run))).toEqual(new Set(['run-1']));
+          const last = await Array.fromAsync(other.runs.jobs('run-1', { prefix: 'snapshot-' }));
+          expect(last.map(({ id }) => id)).toEqual(['snapshot-1']);
           await state.runs.planned('run-1');
-          for (const id of open) await work(id);
-          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 250 } });
+          for (const id of [...ids.slice(1), 'snapshot-1']) await work(id);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 40, failed: 1 } });
+          await state.runs.reviveJob('run-1', first);
+          expect((await runOf()).jobs.waiting).toBe(1);
         });
 
         test('that end at once, of many, are each counted once', async () => {

@@ -3,7 +3,6 @@ import { afterAll, expect, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import { memoryTable } from '../../worker/state/memory.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';

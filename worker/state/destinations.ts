@@ -47,13 +47,6 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
     record: async (record, lease, options) => {
       checkAborted(options);
       const held = heldOf(lease, record);
-      const { done } = await table.update(itemKey(record), { set: attributesOf(record) }, held, options);
-      if (!done) throw lostLease(record);
-    },
-
-    recordLast: async (record, lease, options) => {
-      checkAborted(options);
-      const held = heldOf(lease, record);
       const isMade = await heldLease(lease, record).endBy(async () => {
         const set = { ...attributesOf(record), ...RELEASED };
         const { done, item } = await table.update(itemKey(record), { set }, held, options);

@@ -120,7 +120,7 @@ class DynamoTable implements Table {
         const fault = [...reasons].find(
           (reason) => reason === 'ValidationError' || reason.startsWith('ItemCollection'),
         );
-        const [why = 'no reason'] = [...reasons].filter((reason) => reason !== 'None');
+        const why = [...reasons].find((reason) => reason !== 'None') ?? 'no reason';
         const code = fault === undefined ? 'THROTTLED' : 'INVALID';
         throw new Failure(code, `${doing} of table ${this.#options.table}: ${fault ?? why}`, { cause: error });
       }

@@ -3,8 +3,22 @@ import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { forEachOf } from '../util/limit.ts';
 import { CountDowns } from './count-downs.ts';
-import { isExpired, JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
+import {
+  isExpired,
+  JOB,
+  jobKey,
+  jobOf,
+  jobPartitions,
+  noJob,
+  noRun,
+  OPEN,
+  runKey,
+  idOf,
+  stateOf,
+  ttlFrom,
+} from './run-items.ts';
 import type { RunStore } from './run-store.ts';
+import { isSpread, mayBeSpread } from './spread-jobs.ts';
 import type { JobEnd, JobListOptions, JobRecord, JobTaken, NewJob } from './state.ts';
 import { MAX_CHANGES, numberOf, type Item, type ItemChange, type Table } from './table.ts';
 
@@ -33,8 +47,11 @@ export class JobStore {
   }
 
   async add(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>> {
-    const found = await this.#table.get(runKey(run), options);
+    let found = await this.#table.get(runKey(run), options);
     if (found === undefined) throw noRun(run);
+    // before any of them is made, so that none is overlooked
+    if (found['spread'] !== true && jobs.some(({ id }) => isSpread(id)))
+      found = await this.#runs.change(run, { set: { spread: true } }, options);
     const open = new Set<string>();
     let left = 0;
     const made = [...new Map(jobs.map((job) => [job.id, job])).values()].map((job) => this.#newItem(run, job));
@@ -104,7 +121,8 @@ export class JobStore {
     const { done, item } = await this.#table.update(jobKey(run, job), change, expected, options);
     if (item === undefined) return { state: 'unknown' };
     // not done, but ours: the answer to an earlier try was lost
-    if (done || item['mark'] === mark) return { state: 'taken', attempt: numberOf(item, 'attempts'), unreferenced: jobOf(item).unreferenced };
+    if (done || item['mark'] === mark)
+      return { state: 'taken', attempt: numberOf(item, 'attempts'), unreferenced: jobOf(item).unreferenced };
     if (item['fingerprint'] !== fingerprint) return { state: 'other' };
     if (OPEN.includes(stateOf(item))) return { state: 'open' };
     await this.#countDown(run, options);
@@ -189,8 +207,11 @@ export class JobStore {
 
   async *list(run: string, options: JobListOptions = {}): AsyncIterable<JobRecord> {
     const { prefix = '', signal } = options;
-    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB + prefix, signal }))
-      if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
+    const key = runKey(run);
+    const found = mayBeSpread(prefix) ? await this.#table.get(key, options) : undefined;
+    for (const pk of found === undefined ? [key.pk] : jobPartitions(found))
+      for await (const item of this.#table.query(pk, { prefix: JOB + prefix, signal }))
+        if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
   }
 
   /**

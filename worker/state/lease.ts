@@ -149,18 +149,17 @@ export class HeldLease implements Lease {
   }
 
   /**
-   * Gives the lease back by a write of the caller that sets `RELEASED`. Returns whether it was made; where it was not, or fails, the lease is not
-   * renewed any more.
+   * Gives the lease back by a write of the caller that sets `RELEASED`. Returns whether it was made; where it was not, the lease is
+   * lost. Where it fails, the lease is not renewed any more.
    */
   async endBy(write: () => Promise<boolean>): Promise<boolean> {
     this.#given.abort();
     await this.#renewing;
     checkAborted(this);
     const isMade = await write();
-    if (isMade) {
-      this.#back ??= Promise.resolve();
-      this.#proof.abort();
-    }
+    if (!isMade) this.#lose('another has it');
+    else this.#back ??= Promise.resolve();
+    this.#proof.abort();
     return isMade;
   }
 

@@ -88,10 +88,11 @@ export interface Destinations {
   isWritten(group: string, options?: Abortable): Promise<boolean>;
   /** What was remembered of the destination when `lease` was taken. Asks for nothing. */
   foundBy(lease: Lease, key: DestinationKey): SyncRecord | undefined;
-  /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
+  /**
+   * Remembers it, and gives `lease`, of the same destination, back in the same write. CONFLICT when it is no longer held. Where the write fails,
+   * the lease is held to the end of its time, or until it is disposed.
+   */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
-  /** As `record`, and gives `lease` back in the same write. Where it fails, the lease is held to the end of its time, or until it is disposed. */
-  recordLast(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
   /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
   looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
   /** The dead letters that report failures there since it was recorded, one for each cause. */
@@ -232,7 +233,10 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 }
 
 /** A job that is made known. */
-export interface NewJob extends Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault' | 'unreferenced'> {
+export interface NewJob extends Pick<
+  JobRecord,
+  'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault' | 'unreferenced'
+> {
   /** Why it has failed already: it is made as one that has ended. Absent: it waits. */
   readonly failed?: { readonly code: string; readonly reason: string } | undefined;
 }

@@ -228,16 +228,12 @@ test('a lease is taken, used and given back over answers that are lost', async (
   expect(lease.fence).toBe(1);
   lose();
   await destinations.record(record, lease);
-  lose();
-  await lease[Symbol.asyncDispose]();
   expect(server.faults.pending).toBe(0);
   expect(await destinations.get(KEY)).toEqual(record);
   await using again = await destinations.lock(KEY, 60);
-  if (again === undefined) throw new Error('it is locked');
-  expect(again.fence).toBe(2);
+  expect(again?.fence).toBe(2);
   lose();
-  await destinations.recordLast({ ...record, run: 'later' }, again);
-  expect(await destinations.get(KEY)).toMatchObject({ run: 'later' });
+  await again?.[Symbol.asyncDispose]();
   await using free = await destinations.lock(KEY, 60);
   expect(free?.fence).toBe(3);
   await free?.[Symbol.asyncDispose]();

@@ -54,7 +54,7 @@ export async function backUpIntoStore(
   const common = { source: patternOf(job), sourceDigest: digest, digest, choices: choicesKey(job) };
   const atMs = options.clock.now();
   const record = { ...key, ...common, bytes, atMs, run: job.run, rule: job.rule };
-  await options.destinations.recordLast(record, lease, { signal });
+  await options.destinations.record(record, lease, { signal });
   const state = images.stored === 0 ? 'skipped' : 'done';
   return {
     state,

@@ -174,7 +174,15 @@ export class JobDelivery {
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs, tool, unreferenced: this.#unreferenced };
+    const parts = {
+      ...this.#options(anyOf(this.#signal, leases.signal)),
+      report,
+      destinations,
+      rules,
+      runs,
+      tool,
+      unreferenced: this.#unreferenced,
+    };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {

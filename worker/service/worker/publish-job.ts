@@ -42,7 +42,7 @@ export async function publishObjects(
   const digest = result.snapshot?.digest ?? record?.digest;
   if (digest === undefined) throw new Failure('BUG', `publish ${job.from}: there is no snapshot`);
   const published = recordOf(job, destination, result, digest, options.clock.now());
-  await options.destinations.recordLast(published, destination.lease, { signal });
+  await options.destinations.record(published, destination.lease, { signal });
   const { objects, bytesSent } = result;
   const state = result.outcome === 'unchanged' ? 'skipped' : 'done';
   return { state, bytes: { bytesSent, bytesReused: 0, bytesSkipped: 0 }, objects };

@@ -183,7 +183,7 @@ async function record(
   { originalDigest, digest, bytes, version, object, manifests, copied }: ImageCopyResult,
   options: RunJobOptions,
 ): Promise<void> {
-  await options.destinations.recordLast(
+  await options.destinations.record(
     {
       ...key,
       source: job.from,

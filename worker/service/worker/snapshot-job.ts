@@ -69,6 +69,6 @@ export async function writeRunSnapshot(
   const digest = parseDigest(`sha256:${name.id}`);
   const common = { source: patternOf(job), sourceDigest: digest, digest, choices: choicesKey(job) };
   const record = { ...key, ...common, bytes, atMs: options.clock.now(), run: job.run, rule: job.rule };
-  await options.destinations.recordLast(record, lease, held);
+  await options.destinations.record(record, lease, held);
   return { state: 'done' };
 }
