@@ -48,7 +48,14 @@ function startWorker(service: Service, backends: Backends): Worker {
       const outcome = await work(d, context, o);
       return outcome.type === 'done' ? outcome : { ...outcome, seconds: outcome.seconds / HASTE };
     },
-    { slots: JOBS, visibilitySeconds: 10, stopping: stopping.signal, signal: stopping.signal, clock: systemClock, report },
+    {
+      slots: JOBS,
+      visibilitySeconds: 10,
+      stopping: stopping.signal,
+      signal: stopping.signal,
+      clock: systemClock,
+      report,
+    },
   );
   return {
     events,
