@@ -63,7 +63,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
     actions: ['sqs:ReceiveMessage'],
     by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
   },
-  'sqs.DeleteMessage': {
+  'sqs.DeleteMessageBatch': {
     actions: ['sqs:DeleteMessage'],
     by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
   },
@@ -78,7 +78,10 @@ export const CALLS: Readonly<Record<string, Call>> = {
   },
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
+  'dynamodb.BatchGetItem': { actions: ['dynamodb:BatchGetItem'], by: { table: ALL } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
+  // IAM knows no transactions: each update in one is allowed as any other
+  'dynamodb.TransactWriteItems': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
   // the command `import cuppett` reads the table of another tool
   'dynamodb.Scan': { actions: ['dynamodb:Scan'], by: {} },
   'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: ALL } },

@@ -67,10 +67,12 @@ const PASSED_ON = new Set([
   'UntagResource',
 ]);
 const WRITES_AT_ONCE = 64;
+/** https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html */
+const MAX_TRANSACTED = 100;
 
 /**
- * dynalite behind a front that adds the item to a failed condition when it is asked for, expiry, and deletion protection. Transactions,
- * streams and PartiQL are refused with 501, as is all else that dynalite does not know.
+ * dynalite behind a front that adds the item to a failed condition when it is asked for, expiry, deletion protection, and
+ * transactions of updates. Other transactions, streams and PartiQL are refused with 501, as is all else that dynalite does not know.
  */
 export async function startDynamoDb(options: DynamoDbOptions = {}): Promise<LocalDynamoDb> {
   await using starting = new AsyncDisposableStack();
@@ -183,6 +185,8 @@ class DynamoDb {
   readonly #clock: Clock;
   /** Writes share it. One that takes all of it is alone. */
   readonly #writing = new Limit(WRITES_AT_ONCE);
+  /** The tokens of transactions that were made: with one of them nothing is made again. */
+  readonly #transacted = new Set<string>();
 
   constructor(dynalite: Dynalite, settings: Settings, arn: string, clock: Clock) {
     this.#dynalite = dynalite;
@@ -217,6 +221,8 @@ class DynamoDb {
         return { body: await this.#writeItem(action, input, text) };
       case 'BatchWriteItem':
         return { body: await this.#write(action, text) };
+      case 'TransactWriteItems':
+        return { body: await this.#transact(input) };
       case 'DescribeTable':
         return { body: this.#described('Table', await this.#ask(action, input)) };
       case 'CreateTable': {
@@ -307,6 +313,39 @@ class DynamoDb {
     }
   }
 
+  /** One change after the other, while no other process writes, undone where a condition fails. Reads may see a part of it. */
+  async #transact({ TransactItems, ClientRequestToken: token }: Fields): Promise<Fields> {
+    const changes = Array.isArray(TransactItems) ? TransactItems.map((one) => recordOf(recordOf(one)['Update'])) : [];
+    if (changes.length === 0 || changes.length > MAX_TRANSACTED)
+      throw invalid(`Member must have length less than or equal to ${MAX_TRANSACTED}`);
+    if (changes.some((change) => Object.keys(change).length === 0))
+      throw unknownAction('transactions of DynamoDB with more than updates');
+    if (new Set(changes.map(({ TableName, Key }) => JSON.stringify([TableName, Key]))).size < changes.length)
+      throw invalid('Transaction request cannot include multiple operations on one item');
+    const done = await this.#writing.take(WRITES_AT_ONCE);
+    try {
+      if (typeof token === 'string' && this.#transacted.has(token)) return {};
+      const undo: (() => Promise<unknown>)[] = [];
+      for (const [index, change] of changes.entries()) {
+        const { TableName, Key } = change;
+        const { Item } = await this.#ask('GetItem', { TableName, Key, ConsistentRead: true });
+        try {
+          await this.#ask('UpdateItem', change);
+        } catch (error) {
+          for (const step of undo.toReversed()) await step();
+          throw isConditionFailed(error) ? cancelled(changes.length, index) : error;
+        }
+        undo.push(async () =>
+          Item === undefined ? this.#ask('DeleteItem', { TableName, Key }) : this.#ask('PutItem', { TableName, Item }),
+        );
+      }
+      if (typeof token === 'string') this.#transacted.add(token);
+      return {};
+    } finally {
+      done();
+    }
+  }
+
   async #keyOf(TableName: string, item: Fields): Promise<Fields> {
     const { Table } = await this.#ask('DescribeTable', { TableName });
     const schema = recordOf(Table)['KeySchema'];
@@ -351,6 +390,18 @@ function describeTtl({ ttlAttribute }: TableSettings): Fields {
   return ttlAttribute === undefined
     ? { TimeToLiveStatus: 'DISABLED' }
     : { TimeToLiveStatus: 'ENABLED', AttributeName: ttlAttribute };
+}
+
+/** Of so many changes of a transaction the condition of this one failed. */
+function cancelled(count: number, failed: number): CallRefusal {
+  const code = (index: number): string => (index === failed ? 'ConditionalCheckFailed' : 'None');
+  const codes = Array.from({ length: count }, (_, index) => code(index));
+  return new CallRefusal(
+    400,
+    'TransactionCanceledException',
+    `Transaction cancelled, please refer cancellation reasons for specific reasons [${codes.join(', ')}]`,
+    { CancellationReasons: codes.map((Code) => ({ Code })) },
+  );
 }
 
 function isConditionFailed(error: unknown): error is CallRefusal {

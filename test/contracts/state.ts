@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { jobId } from '../../worker/queue/job.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import type { DestinationKey, JobEnd, Lease, Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
+import { spreadId } from '../../worker/state/spread-jobs.ts';
 import type { ManualClock } from '../support/clock.ts';
 import { findJob } from '../support/find-job.ts';
 
@@ -87,7 +88,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await state.destinations.record(first, lease);
         expect(await other.destinations.get(KEY)).toEqual(first);
         const second = recordOf({ bytes: 0, run: 'run-2', manifests: [] });
-        await state.destinations.record(second, lease);
+        await state.destinations.record(second, await locked());
         expect(await other.destinations.get(KEY)).toEqual(second);
         await release(lease);
         expect(await other.destinations.get(KEY)).toEqual(second);
@@ -142,14 +143,15 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await destinations.record(recordOf(), lease);
         expect(await destinations.letters(KEY)).toEqual([]);
         expect(await destinations.get(KEY)).toEqual(recordOf());
-        await destinations.addLetter(KEY, denied, lease);
+        const next = await locked();
+        await destinations.addLetter(KEY, denied, next);
         expect(await Array.fromAsync(other.destinations.list(KEY.group))).toEqual([recordOf({ failing: true })]);
         await other.destinations.forgetLetters(KEY, 'job-2');
         expect(await destinations.letters(KEY)).toEqual([denied]);
         await other.destinations.forgetLetters(KEY, 'job-1');
         expect(await destinations.get(KEY)).toEqual(recordOf());
-        await release(lease);
-        await expect(destinations.addLetter(KEY, denied, lease)).rejects.toMatchObject({ code: 'CONFLICT' });
+        await release(next);
+        await expect(destinations.addLetter(KEY, denied, next)).rejects.toMatchObject({ code: 'CONFLICT' });
       });
 
       test('names that no table takes are refused', async () => {
@@ -196,6 +198,29 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.destinations.get(KEY)).toEqual(record);
       });
 
+      test('shows what was recorded when it was taken', async () => {
+        const first = await locked();
+        expect(state.destinations.foundBy(first, KEY)).toBeUndefined();
+        await state.destinations.record(recordOf(), first);
+        expect(state.destinations.foundBy(first, KEY)).toBeUndefined();
+        await release(first);
+        const second = await locked(other);
+        expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
+        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
+      });
+
+      test('is given back by the write that records, and records nothing after it', async () => {
+        const first = await locked();
+        await state.destinations.record(recordOf(), first);
+        expect(first.signal.aborted).toBe(false);
+        const second = await locked(other);
+        expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
+        const later = state.destinations.record(recordOf({ run: 'run-2' }), first);
+        await expect(later).rejects.toMatchObject({ code: 'CONFLICT' });
+        await release(first);
+        expect(await lock(state)).toBeUndefined();
+      });
+
       test('that was given back records nothing any more', async () => {
         const lease = await locked();
         await release(lease);
@@ -220,13 +245,17 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
 
       test('is seen by others while it may be held, by its name or in its group', async () => {
         const seen = async (): Promise<readonly boolean[]> =>
-          Promise.all([other.isLocked('prune/a'), other.destinations.isWritten(KEY.group)]);
+          Promise.all([
+            other.findLocked(['prune/b', 'prune/a']).then((name) => name === 'prune/a'),
+            other.destinations.isWritten(KEY.group),
+          ]);
         expect(await seen()).toEqual([false, false]);
         const named = await state.lock('prune/a', 60);
         if (named !== undefined) leases.push(named);
         const held = await lock(state);
         expect(await seen()).toEqual([true, true]);
-        expect(await other.isLocked('prune/b')).toBe(false);
+        expect(await other.findLocked(['prune/b'])).toBeUndefined();
+        expect(await other.findLocked([])).toBeUndefined();
         expect(await other.destinations.isWritten(`${KEY.group}/more`)).toBe(false);
         await named?.[Symbol.asyncDispose]();
         await held?.[Symbol.asyncDispose]();
@@ -685,6 +714,73 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await state.runs.endJob('run-1', 'job-1', DONE);
           const { code, reason, state: ended } = { code: 0, reason: 0, ...Object(await jobOf('job-1')) };
           expect({ code, reason, ended }).toEqual({ code: undefined, reason: undefined, ended: 'done' });
+        });
+
+        test('are taken by one of the deliveries of their message, and only where it is the message that was made known', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
+          const take = async (at: StateStore, id = 'job-1', fingerprint = 'f'): Promise<unknown> =>
+            at.runs.takeJob('run-1', id, fingerprint);
+          expect(await take(state, 'job-2')).toEqual({ state: 'unknown' });
+          expect(await take(state, 'job-1', 'g')).toEqual({ state: 'other' });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', attempts: 0 });
+          expect(await take(state)).toEqual({ state: 'taken', attempt: 1 });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 1 });
+          expect(await take(other)).toEqual({ state: 'open' });
+          expect(await take(other, 'job-1', 'g')).toEqual({ state: 'other' });
+          await state.runs.giveBackJob('run-1', 'job-1', { attempt: 1 });
+          expect(await take(other)).toEqual({ state: 'taken', attempt: 1 });
+          await other.runs.endJob('run-1', 'job-1', DONE);
+          expect(await take(state)).toEqual({ state: 'ended' });
+        });
+
+        test('that were begun again are not given back by an earlier attempt', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
+          await state.runs.takeJob('run-1', 'job-1', 'f');
+          expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
+          await state.runs.giveBackJob('run-1', 'job-1', { attempt: 1 });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 2 });
+        });
+
+        test('that are many are made known together, also where some of them are known already', async () => {
+          const known = [...jobsNamed(2, 50), ...jobsNamed(1, 115)];
+          await state.runs.addJobs('run-1', known);
+          await work('job-50');
+          const open = await other.runs.addJobs('run-1', [...jobsNamed(120), ...jobsNamed(10)]);
+          expect(open.size).toBe(119);
+          expect(open.has('job-50')).toBe(false);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 119, done: 1 });
+        });
+
+        test('that are spread over partitions are counted, listed and changed as others are', async () => {
+          const ids = jobsNamed(40).map(({ id }) => spreadId(jobId(id)));
+          const jobs = ids.map((id) => ({ id, title: id, fingerprint: 'f' }));
+          expect((await state.runs.addJobs('run-1', [...jobs, { id: 'snapshot-1', title: 'last' }])).size).toBe(41);
+          expect((await other.runs.addJobs('run-1', jobs)).size).toBe(40);
+          const [first = ''] = ids;
+          expect(await other.runs.job('run-1', first)).toMatchObject({ id: first, run: 'run-1', state: 'waiting' });
+          expect(await other.runs.takeJob('run-1', first, 'f')).toEqual({ state: 'taken', attempt: 1 });
+          await state.runs.endJob('run-1', first, FAILED);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 40, failed: 1 });
+          const listed = await Array.fromAsync(other.runs.jobs('run-1', { state: 'waiting' }));
+          expect(new Set(listed.map(({ id }) => id))).toEqual(new Set([...ids.slice(1), 'snapshot-1']));
+          expect(new Set(listed.map(({ run }) => run))).toEqual(new Set(['run-1']));
+          const last = await Array.fromAsync(other.runs.jobs('run-1', { prefix: 'snapshot-' }));
+          expect(last.map(({ id }) => id)).toEqual(['snapshot-1']);
+          await state.runs.planned('run-1');
+          for (const id of [...ids.slice(1), 'snapshot-1']) await work(id);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 40, failed: 1 } });
+          await state.runs.reviveJob('run-1', first);
+          expect((await runOf()).jobs.waiting).toBe(1);
+        });
+
+        test('that end at once, of many, are each counted once', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(20));
+          await state.runs.planned('run-1');
+          const ids = jobsNamed(20).map(({ id }) => id);
+          await Promise.all(ids.map(async (id) => state.runs.startJob('run-1', id)));
+          const left = await Promise.all(ids.map(async (id) => state.runs.endJob('run-1', id, DONE)));
+          expect(Math.min(...left)).toBe(0);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 20 } });
         });
 
         test('are sent again by one of many, and only while they wait', async () => {

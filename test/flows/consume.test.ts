@@ -99,9 +99,9 @@ describe('consuming SQS', () => {
     sqs.deliveryFaults.add({ share: 0.2 }, { kind: 'duplicate' });
     sqs.deliveryFaults.add({ share: 0.3 }, { kind: 'reorder' });
     sqs.faults.add({ operation: 'ReceiveMessage', share: 0.2 }, { kind: 'answer' });
-    sqs.faults.add({ operation: 'DeleteMessage', share: 0.2 }, { kind: 'answer' });
-    sqs.faults.add({ operation: 'DeleteMessage', share: 0.1 }, { kind: 'cut-request' });
-    sqs.faults.add({ operation: 'DeleteMessage', share: 0.1 }, { kind: 'lose-answer' });
+    sqs.faults.add({ operation: 'DeleteMessageBatch', share: 0.2 }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'DeleteMessageBatch', share: 0.1 }, { kind: 'cut-request' });
+    sqs.faults.add({ operation: 'DeleteMessageBatch', share: 0.1 }, { kind: 'lose-answer' });
     const both = [start(async () => DONE, { slots: 10 }), start(async () => DONE, { slots: 10 })];
     await until(async () => new Set(begun).size === 40 && (await isEmpty()));
     stopping.abort();
@@ -130,7 +130,7 @@ describe('consuming SQS', () => {
     stopping.abort();
     await consuming;
     expect(begun).toHaveLength(2);
-    expect(sqs.calls.filter(({ action }) => action === 'DeleteMessage')).toHaveLength(1);
+    expect(sqs.calls.filter(({ action }) => action === 'DeleteMessageBatch')).toHaveLength(1);
   });
 
   test.each(['reset', 'unavailable'] as const)('a queue that is away for a while (%s)', async (how) => {

@@ -1,4 +1,5 @@
 // The settings of repositories beside their archives: a run of a backup rule owes them as it owes the archives.
+import assert from 'node:assert/strict';
 import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
@@ -8,6 +9,7 @@ import type { CopyRule } from '../../worker/rules/rule.ts';
 import { status, type Status } from '../../worker/service/admin/status.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
+import { openSnapshots } from '../../worker/store/snapshots.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
@@ -33,8 +35,8 @@ const POLICY = JSON.stringify({
 
 interface BackedUp {
   readonly key: string;
-  /** Plans what is due an hour later, does it, and returns the run. */
-  run(): Promise<Run>;
+  /** Plans what is due an hour later, calls `planned`, does it, and returns the run. */
+  run(options?: { readonly planned?: () => void }): Promise<Run>;
   status(): Promise<Status>;
   /** The document at `key`. */
   stored(): Promise<unknown>;
@@ -56,10 +58,11 @@ async function backedUp(name: string, registry: LocalRegistry = ecr): Promise<Ba
   let revision = 0;
   const bench: BackedUp = {
     key: `owed/${name}/repository.json`,
-    run: async () => {
+    run: async ({ planned } = {}) => {
       await t.clock.advance(HOUR_MS);
       const use = { use: async <T>(work: (opened: typeof backends) => Promise<T>) => work(backends) };
       expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
+      planned?.();
       await t.worker(backends).drain();
       const [run] = await t.state.runs.list({ limit: 1 });
       if (run?.endedAtMs === undefined) throw new Error('the run has not ended');
@@ -169,6 +172,56 @@ test.each([
   expect(await t.run()).toMatchObject({ jobs: { done: 1, failed: 0 } });
   expect(await t.stored()).toMatchObject({ settings: { lifecyclePolicy: POLICY } });
   expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
+});
+
+test.each([
+  ['unavailable', { status: 503 }, 100],
+  ['expired', { status: 400, code: 'ExpiredToken' }, 4],
+])(
+  'stored settings that cannot be read while a run is planned (%s) become a job that is tried again',
+  async (name, answer, times) => {
+    const t = await backedUp(`unread/${name}`);
+    await t.run();
+    await t.set({ lifecyclePolicy: POLICY });
+    s3.faults.add({ operation: 'GetObject', key: t.key, times }, { kind: 'answer', ...answer });
+    const run = await t.run({ planned: () => s3.faults.clear() });
+    expect(run).toMatchObject({ unchanged: 2, jobs: { done: 1, failed: 0 } });
+    expect(await t.stored()).toMatchObject({ settings: { lifecyclePolicy: POLICY } });
+    expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
+  },
+);
+
+test('settings that their registry does not answer for while a run is planned become a job, which finds them equal', async () => {
+  const t = await backedUp('silent/app');
+  await t.run();
+  ecr.faults.add({ operation: 'GetLifecyclePolicy', times: 100 }, { kind: 'answer', status: 503 });
+  const run = await t.run({ planned: () => ecr.faults.clear() });
+  expect(run).toMatchObject({ unchanged: 2, jobs: { skipped: 1, failed: 0 } });
+});
+
+test('a first run during which its registry does not answer for settings leaves them to the jobs of its archives', async () => {
+  const t = await backedUp('silent/first');
+  ecr.faults.add({ operation: 'GetLifecyclePolicy', times: 100 }, { kind: 'answer', status: 503 });
+  expect(await t.run({ planned: () => ecr.faults.clear() })).toMatchObject({ jobs: { done: 2, failed: 0 } });
+  expect(await t.stored()).toMatchObject({ repository: 'silent/first' });
+});
+
+test('the snapshot of a run waits for stored settings that expired credentials cannot read', async () => {
+  const t = await backedUp('expired/app');
+  const to = [`s3://${bucket}/expired/{repository}/{tag}.tar`];
+  await t.apply({ to, snapshots: undefined });
+  const key = 'expired/expired/app/repository.json';
+  expect(await t.run()).toMatchObject({ jobs: { done: 3, failed: 0 } });
+  const again = await t.run({
+    planned: () =>
+      s3.faults.add({ operation: 'GetObject', key, times: 2 }, { kind: 'answer', status: 400, code: 'ExpiredToken' }),
+  });
+  expect(again).toMatchObject({ unchanged: 2, jobs: { done: 1, failed: 0 } });
+  const snapshots = openSnapshots({ store: lab.session().backends.bucket(bucket), prefix: 'expired/' });
+  const [newest] = (await snapshots.list()).toReversed();
+  assert.ok(newest !== undefined);
+  const { snapshot } = await snapshots.read(newest);
+  expect(snapshot).toMatchObject({ failures: [], repositories: [{ complete: true, settings: expect.any(Object) }] });
 });
 
 test('a run that may not read settings is not a good one, unless its rule does not want them', async () => {

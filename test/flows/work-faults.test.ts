@@ -520,6 +520,14 @@ function failingTable(table: Table, fails: () => boolean): Table {
       check();
       return table.get(key, o);
     },
+    getEach: async (keys, o) => {
+      check();
+      return table.getEach(keys, o);
+    },
+    updateAll: async (changes, o) => {
+      check();
+      return table.updateAll(changes, o);
+    },
     update: async (key, change, expected, o) => {
       check();
       return table.update(key, change, expected, o);

@@ -131,6 +131,9 @@ describe('the table', () => {
       's3.ListParts': ['s3:ListMultipartUploadParts'],
       's3.ListMultipartUploads': ['s3:ListBucketMultipartUploads'],
       'sqs.SendMessageBatch': ['sqs:SendMessage'],
+      'sqs.DeleteMessageBatch': ['sqs:DeleteMessage'],
+      // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
+      'dynamodb.TransactWriteItems': ['dynamodb:UpdateItem'],
       // with tags
       'ecr.CreateRepository': ['ecr:CreateRepository', 'ecr:TagResource'],
       // https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html

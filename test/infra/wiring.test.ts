@@ -242,6 +242,7 @@ describe('roles', () => {
   test('the planner reads, sends jobs, remembers and deletes dead letters, and can change nothing else', () => {
     const { planner } = roles();
     expect(planner).toEqual([
+      'dynamodb:BatchGetItem on <StorageTable.Arn>',
       'dynamodb:GetItem on <StorageTable.Arn>',
       'dynamodb:Query on <StorageTable.Arn>',
       'dynamodb:UpdateItem on <StorageTable.Arn>',
@@ -280,6 +281,7 @@ prune: { repositories: [{ names: ['ci/*'] }], prefixes: [ci/, 's3://b-2/old/'] }
       ),
     );
     expect(lines(permissionsOf('CleanerRole', cleaning))).toEqual([
+      'dynamodb:BatchGetItem on <StorageTable.Arn>',
       'dynamodb:GetItem on <StorageTable.Arn>',
       'dynamodb:Query on <StorageTable.Arn>',
       'dynamodb:UpdateItem on <StorageTable.Arn>',

@@ -48,7 +48,14 @@ function startWorker(service: Service, backends: Backends): Worker {
       const outcome = await work(d, context, o);
       return outcome.type === 'done' ? outcome : { ...outcome, seconds: outcome.seconds / HASTE };
     },
-    { slots: 4, visibilitySeconds: 10, stopping: stopping.signal, signal: stopping.signal, clock: systemClock, report },
+    {
+      slots: JOBS,
+      visibilitySeconds: 10,
+      stopping: stopping.signal,
+      signal: stopping.signal,
+      clock: systemClock,
+      report,
+    },
   );
   return {
     events,
@@ -119,7 +126,7 @@ test('two workers do every job once and never write at once, whatever the queue 
   sqs.faults.add({ times: 5, share: 0.2 }, { kind: 'lose-answer' });
   dynamodb.faults.add({ times: 20, share: 0.2 }, { kind: 'answer' });
   dynamodb.faults.add({ times: 20, share: 0.1 }, { kind: 'lose-answer' });
-  ecr.faults.add({ operation: 'upload-put', times: 2 * JOBS }, { kind: 'delay', ms: 100 });
+  ecr.faults.add({ operation: 'upload-put', times: 2 * JOBS }, { kind: 'delay', ms: 200 });
   await service.queue.send(jobs.map((job) => ({ body: formatJob(job) })));
 
   const writing = new Map<string, Set<string>>();

@@ -13,6 +13,16 @@ export function crashingTable(table: Table, at: number | CrashPoints): { readonl
       points.alive();
       return table.get(key, options);
     },
+    getEach: async (keys, options) => {
+      points.alive();
+      return table.getEach(keys, options);
+    },
+    updateAll: async (changes, options) => {
+      points.point();
+      const done = await table.updateAll(changes, options);
+      points.point();
+      return done;
+    },
     update: async (key, change, expected, options) => {
       points.point();
       const updated = await table.update(key, change, expected, options);
@@ -37,6 +47,18 @@ export function slowTable(table: Table, wait: () => Promise<void>): Table {
       const item = await table.get(key, options);
       await wait();
       return item;
+    },
+    getEach: async (keys, options) => {
+      await wait();
+      const items = await table.getEach(keys, options);
+      await wait();
+      return items;
+    },
+    updateAll: async (changes, options) => {
+      await wait();
+      const done = await table.updateAll(changes, options);
+      await wait();
+      return done;
     },
     update: async (key, change, expected, options) => {
       await wait();

@@ -275,6 +275,11 @@ export function mortal(
       check();
       return bench.table.get(key, options);
     },
+    getEach: async (keys, options) => {
+      check();
+      return bench.table.getEach(keys, options);
+    },
+    updateAll: async (changes, options) => counted(async () => bench.table.updateAll(changes, options)),
     update: async (key, change, expected, options) =>
       counted(async () => bench.table.update(key, change, expected, options)),
     async *query(pk, options) {

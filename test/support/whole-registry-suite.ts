@@ -19,28 +19,9 @@ import {
 /** Registers the flow of a registry that is lost and brought back, from a store and from archives. */
 export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kills: number }): void {
   const { ecr, otherEcr, bucket } = lab.stack;
+  const { store, restored } = flowOf(lab);
   const images = size.repositories * size.imagesEach;
 
-  const store = async (prefix: string, laterMs = 0): Promise<string> => {
-    const { backends, options } = lab.session();
-    const clock = { ...systemClock, now: () => systemClock.now() + laterMs };
-    const request = {
-      from: `docker://${ecr.registryHost}/${prefix}/*`,
-      to: `store:s3://${bucket}/${prefix}`,
-      tool: 'test',
-    };
-    const { failures, snapshot } = await backupToStore(
-      { ...request, untagged: true, includeArchived: true },
-      backends,
-      { ...options, clock },
-    );
-    expect(failures).toEqual([]);
-    return snapshot?.id ?? '';
-  };
-  const restored = async (from: string, more: object = {}): Promise<SnapshotRestoreResult> => {
-    const { backends, options } = lab.session();
-    return restoreSnapshot({ from, to: `docker://${otherEcr.registryHost}`, ...more }, backends, options);
-  };
   const equalIn = ({ repositories }: SnapshotRestoreResult): number =>
     repositories.reduce((sum, { comparison }) => sum + (comparison?.equal ?? 0), 0);
 
@@ -106,10 +87,16 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     expect(result).toMatchObject({ failures: [], faults: [] });
     expect(await listRegistry(otherEcr, prefix, lab.session())).toEqual(before);
   });
+}
+
+/** Registers the flow of a registry that mounts blobs. It counts requests, so it has a stack of its own, whose list of them is short. */
+export function mountingSuite(lab: Lab, size: RegistrySize): void {
+  const { ecr, otherEcr, bucket } = lab.stack;
+  const { store, restored } = flowOf(lab);
 
   test('a registry that mounts blobs gets each blob once in all, and another once for each repository', async () => {
     const prefix = 'mounting';
-    await fillRegistry(lab, ecr, prefix, { ...size, imagesEach: 2 });
+    await fillRegistry(lab, ecr, prefix, size);
     await store(prefix);
     await emptyRegistry(lab, prefix);
     const sent = async (to: string): Promise<{ readonly uploads: number; readonly distinct: number }> => {
@@ -131,4 +118,33 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     await target.applyRegistrySettings({ accountSettings: { BLOB_MOUNTING: 'DISABLED' } }, options);
     expect(mounting.uploads).toBe(mounting.distinct);
   });
+}
+
+/** What all flows do: back `prefix` of the one registry up into a store, and restore into the other. */
+function flowOf(lab: Lab): {
+  readonly store: (prefix: string, laterMs?: number) => Promise<string>;
+  readonly restored: (from: string, more?: object) => Promise<SnapshotRestoreResult>;
+} {
+  const { ecr, otherEcr, bucket } = lab.stack;
+  const store = async (prefix: string, laterMs = 0): Promise<string> => {
+    const { backends, options } = lab.session();
+    const clock = { ...systemClock, now: () => systemClock.now() + laterMs };
+    const request = {
+      from: `docker://${ecr.registryHost}/${prefix}/*`,
+      to: `store:s3://${bucket}/${prefix}`,
+      tool: 'test',
+    };
+    const { failures, snapshot } = await backupToStore(
+      { ...request, untagged: true, includeArchived: true },
+      backends,
+      { ...options, clock },
+    );
+    expect(failures).toEqual([]);
+    return snapshot?.id ?? '';
+  };
+  const restored = async (from: string, more: object = {}): Promise<SnapshotRestoreResult> => {
+    const { backends, options } = lab.session();
+    return restoreSnapshot({ from, to: `docker://${otherEcr.registryHost}`, ...more }, backends, options);
+  };
+  return { store, restored };
 }

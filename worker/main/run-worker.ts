@@ -3,6 +3,7 @@ import { requestsFirst } from '../queue/requests-first.ts';
 import { protectTask } from './task-protection.ts';
 import { startHealth } from './health.ts';
 import { openBackendPool } from '../service/backend-pool.ts';
+import { RecentRules } from '../service/recent-rules.ts';
 import { expectService } from '../service/expect-service.ts';
 import type { Service } from '../service/service.ts';
 import type { WorkContext } from '../service/worker/work-context.ts';
@@ -57,6 +58,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       lookEveryHours,
       leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
       pushWindowSeconds,
+      pushRules: new RecentRules(service.state.rules, clock),
     };
     const protection =
       ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));
@@ -94,7 +96,11 @@ async function consumeAll(
     busy?.(running.all + running.reserved);
   };
   await Promise.all([
-    consume(requestsFirst(requests, queue), handle, { ...options, alive, busy: (all) => busyWith({ all }) }),
+    consume(requestsFirst(requests, queue, options.clock), handle, {
+      ...options,
+      alive,
+      busy: (all) => busyWith({ all }),
+    }),
     consume(requests, handle, { ...options, slots: 1, busy: (reserved) => busyWith({ reserved }) }),
   ]);
 }

@@ -13,6 +13,7 @@ import type { Backends } from '../images/backends.ts';
 import type { DeletingBackends, Deletions } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import { findCredentials, type RunProgram } from '../registry/credentials.ts';
+import { HostBackoff } from '../registry/transport/pauses.ts';
 import { openRegistry, type RegistryClient } from '../registry/registry.ts';
 import { parseRepositorySettings } from '../registry/ecr/repository-settings.ts';
 import { secretCredentials } from '../registry/secrets.ts';
@@ -65,6 +66,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
   // both sides read the same files
   const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
+  const backoff = once(() => new HostBackoff(clock));
   const registries = (side: Side) => {
     const flags: SideOptions = options[side] ?? {};
     const credentials = findCredentials({
@@ -94,6 +96,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
           version,
           clock,
           report,
+          backoff: backoff(host),
         }),
       );
     });

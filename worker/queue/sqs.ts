@@ -2,6 +2,7 @@ import type * as Sdk from '@aws-sdk/client-sqs';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { Batches } from '../util/batches.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import { proxiedAgent, type Proxies } from '../util/proxies.ts';
@@ -65,6 +66,8 @@ class SqsQueue implements Queue, AsyncDisposable {
   readonly #options: SqsOptions;
   readonly #url: URL;
   #client: Promise<Sdk.SQSClient> | undefined;
+  /** Messages to delete, by their handles. */
+  readonly #deletes = new Batches<string, string | undefined>(MAX_BATCH, async (handles) => this.#deleteBatch(handles));
 
   constructor(options: SqsOptions) {
     const url = URL.parse(options.queueUrl);
@@ -156,11 +159,9 @@ class SqsQueue implements Queue, AsyncDisposable {
   async #settle(id: string, handle: string, outcome: Outcome): Promise<void> {
     switch (outcome.type) {
       case 'done': {
-        const doing = `delete message ${id} of queue ${this.name}`;
-        const input = { QueueUrl: this.#options.queueUrl, ReceiptHandle: handle };
-        await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, sdk, http) =>
-          client.send(new sdk.DeleteMessageCommand(input), http),
-        );
+        const refused = await this.#deletes.add(handle);
+        if (refused !== undefined)
+          throw new Failure('INVALID', `delete message ${id} of queue ${this.name}: SQS refuses it: ${refused}`);
         return;
       }
       case 'again':
@@ -174,6 +175,28 @@ class SqsQueue implements Queue, AsyncDisposable {
       default:
         outcome satisfies never;
     }
+  }
+
+  /** Why SQS refuses to delete each of these; undefined where it was deleted. What it refuses for the moment is asked for again, and only that. */
+  async #deleteBatch(handles: readonly string[]): Promise<readonly (string | undefined)[]> {
+    const count = handles.length === 1 ? 'a message' : `${handles.length} messages`;
+    const doing = `delete ${count} of queue ${this.name}`;
+    const refused = new Map<string, string>();
+    let left = handles.map((ReceiptHandle, index) => ({ Id: String(index), ReceiptHandle }));
+    await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, sdk, http) => {
+      const input = { QueueUrl: this.#options.queueUrl, Entries: left };
+      const { Failed = [] } = await client.send(new sdk.DeleteMessageBatchCommand(input), http);
+      for (const { Id = '', SenderFault, Message, Code } of Failed)
+        if (SenderFault === true) refused.set(Id, Message ?? Code ?? 'no reason');
+      const again = new Set(Failed.flatMap(({ Id = '' }) => (refused.has(Id) ? [] : [Id])));
+      left = left.filter(({ Id }) => again.has(Id));
+      if (left.length > 0)
+        throw new Failure(
+          'UNAVAILABLE',
+          `${doing}: ${left.length} were not deleted (${Failed[0]?.Code ?? 'no reason'})`,
+        );
+    });
+    return handles.map((_, index) => refused.get(String(index)));
   }
 
   async #changeVisibility(id: string, handle: string, seconds: number, options: Abortable): Promise<void> {

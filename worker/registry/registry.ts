@@ -26,6 +26,7 @@ import { parseRepositorySettings, type RepositorySettings } from './ecr/reposito
 import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts';
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
+import type { HostBackoff } from './transport/pauses.ts';
 import { Transport } from './transport/transport.ts';
 
 export interface RegistryOptions {
@@ -53,6 +54,8 @@ export interface RegistryOptions {
   readonly version: string;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
+  /** What pauses all requests to the host after one too many; the clients of both sides share it. Default: one of its own. */
+  readonly backoff?: HostBackoff | undefined;
 }
 
 const DEFAULT_CONCURRENCY = 4;
@@ -131,6 +134,7 @@ export class RegistryClient implements AsyncDisposable {
           clock,
         }),
       concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
+      backoff: options.backoff,
       userAgent: `transship/${options.version}`,
       proxies: options.proxies,
       tls: async () => findCertificates(host, options.certificates ?? { folders: [] }),

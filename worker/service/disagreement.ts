@@ -1,6 +1,6 @@
 import { fingerprintOf } from '../queue/fingerprint.ts';
 import type { Job } from '../queue/job.ts';
-import type { StateStore } from '../state/state.ts';
+import type { JobTaken, StateStore } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 
@@ -15,8 +15,13 @@ export async function disagreement(
 ): Promise<Failure | undefined> {
   const known = await runs.job(job.run, job.id, options);
   if (known?.fingerprint === fingerprintOf(job)) return undefined;
+  return disagreementOf(job, known === undefined ? 'unknown' : 'other');
+}
+
+/** The failure of a message whose job the state does not have, or has as another one. */
+export function disagreementOf(job: Job, state: Extract<JobTaken['state'], 'unknown' | 'other'>): Failure {
   const why =
-    known === undefined
+    state === 'unknown'
       ? 'the state does not have this job: leave out id, run and at to make it a request'
       : 'it differs from the job that the state has under this id, and is refused';
   return new Failure('INVALID', `${job.kind} job ${job.id} of run ${job.run}: ${why}`);

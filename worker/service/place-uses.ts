@@ -143,15 +143,16 @@ export function pruneLock(place: string): string {
 }
 
 /**
- * A place of the job where a Cleaner is deleting at this moment. Undefined where there is none. Asks once for each place, and for no pattern: a
+ * A place of the job where a Cleaner is deleting at this moment. Undefined where there is none. Asks once for all places, and for no pattern: a
  * Cleaner that comes later sees the job, and an image that one deletes before is missing from the backup.
  */
 export async function prunedPlace(
   job: Job,
-  state: Pick<StateStore, 'isLocked'>,
+  state: Pick<StateStore, 'findLocked'>,
   options: Abortable,
 ): Promise<string | undefined> {
   const places = usesOf(job).flatMap((use) => (use.isPattern === true ? [] : [use.place]));
-  for (const place of new Set(places)) if (await state.isLocked(pruneLock(place), options)) return place;
-  return undefined;
+  const byLock = new Map(places.map((place) => [pruneLock(place), place]));
+  const locked = byLock.size === 0 ? undefined : await state.findLocked([...byLock.keys()], options);
+  return locked === undefined ? undefined : byLock.get(locked);
 }

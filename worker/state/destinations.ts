@@ -2,7 +2,7 @@ import { parseDigest } from '../oci/digest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { HeldLease, type Leases } from './lease.ts';
+import { HeldLease, RELEASED, type Leases } from './lease.ts';
 import type { DestinationKey, Destinations, Lease, Letter, SyncRecord } from './state.ts';
 import {
   findNumber,
@@ -42,11 +42,17 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
       return false;
     },
 
+    foundBy: (lease, key) => recordOf(heldLease(lease, key).item),
+
     record: async (record, lease, options) => {
       checkAborted(options);
       const held = heldOf(lease, record);
-      const { done } = await table.update(itemKey(record), { set: attributesOf(record) }, held, options);
-      if (!done) throw lostLease(record);
+      const isMade = await heldLease(lease, record).endBy(async () => {
+        const set = { ...attributesOf(record), ...RELEASED };
+        const { done, item } = await table.update(itemKey(record), { set }, held, options);
+        return done || isMadeBy(item, record, held.fence);
+      });
+      if (!isMade) throw lostLease(record);
     },
 
     letters: async (key, options) => lettersOf(await table.get(itemKey(key), options)),
@@ -74,11 +80,23 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
 
 /** What the item has while `lease` is held. BUG for the lease of another destination. */
 function heldOf(lease: Lease, destination: DestinationKey): HeldLease['held'] {
+  const { held } = heldLease(lease, destination);
+  checkAborted(lease);
+  return held;
+}
+
+/** BUG for the lease of another destination. */
+function heldLease(lease: Lease, destination: DestinationKey): HeldLease {
   const key = itemKey(destination);
   if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
     throw new Failure('BUG', `record ${describe(destination)}: with the lease of ${lease.name}`);
-  checkAborted(lease);
-  return lease.held;
+  return lease;
+}
+
+/** Whether the item is what a write of this record left that gave the lease back: the answer to it was lost. */
+function isMadeBy(item: Item | undefined, { run, atMs, digest }: SyncRecord, fence: number): boolean {
+  if (item === undefined || item['fence'] !== fence || item['owner'] !== undefined) return false;
+  return item['run'] === run && item['atMs'] === atMs && item['digest'] === digest;
 }
 
 function lostLease(destination: DestinationKey): Failure {

@@ -1,4 +1,5 @@
 import type * as Sdk from '@aws-sdk/client-dynamodb';
+import { randomUUID } from 'node:crypto';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -8,7 +9,7 @@ import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import type { StateStore } from './state.ts';
 import { stateOver, type StateOptions } from './store.ts';
-import type { Change, Expected, Item, Key, QueryOptions, Table, Updated, Value } from './table.ts';
+import type { Change, Expected, Item, ItemChange, Key, QueryOptions, Table, Updated, Value } from './table.ts';
 
 export interface DynamoOptions extends StateOptions {
   /** Its name. */
@@ -32,7 +33,7 @@ const MAX_DELAY_MS = 5000;
  * The state in a table of DynamoDB with the keys `pk` and `sk`, both strings, and expiry by `ttl`: docs/state.md. The SDK is loaded with the
  * first call.
  *
- * IAM actions: dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:Query.
+ * IAM actions: dynamodb:GetItem, dynamodb:BatchGetItem, dynamodb:UpdateItem, dynamodb:Query.
  */
 export function openDynamo(options: DynamoOptions): StateStore & AsyncDisposable {
   const table = new DynamoTable(options);
@@ -56,15 +57,30 @@ class DynamoTable implements Table {
     return answer.Item && itemOf(answer.Item);
   }
 
+  async getEach(keys: readonly Key[], options: Abortable = {}): Promise<readonly (Item | undefined)[]> {
+    const { table } = this.#options;
+    const [only] = keys;
+    if (only === undefined) return [];
+    if (keys.length === 1) return [await this.get(only, options)];
+    const found = new Map<string, Item>();
+    let left: Sdk.BatchGetItemCommandInput['RequestItems'] = {
+      [table]: { Keys: keys.map(({ pk, sk }) => ({ pk: { S: pk }, sk: { S: sk } })), ConsistentRead: true },
+    };
+    const doing = `read ${keys.length} items`;
+    await this.#call(doing, 'dynamodb:BatchGetItem', options, async (client, sdk, sdkOptions) => {
+      const answer = await client.send(new sdk.BatchGetItemCommand({ RequestItems: left }), sdkOptions);
+      for (const item of (answer.Responses?.[table] ?? []).map(itemOf)) found.set(nameOf(item), item);
+      left = answer.UnprocessedKeys ?? {};
+      const count = left[table]?.Keys?.length ?? 0;
+      if (count > 0) throw new Failure('THROTTLED', `${doing} of table ${table}: ${count} were not read`);
+    });
+    return keys.map((key) => found.get(nameOf(key)));
+  }
+
   async update(key: Key, change: Change, expected: Expected, options: Abortable = {}): Promise<Updated> {
     const { pk, sk } = key;
-    const expression = new Expressions();
     const input: Sdk.UpdateItemCommandInput = {
-      TableName: this.#options.table,
-      Key: { pk: { S: pk }, sk: { S: sk } },
-      UpdateExpression: expression.change(change),
-      ConditionExpression: expression.expected(expected),
-      ...expression.named,
+      ...this.#updateOf({ key, change, expected }),
       ReturnValues: 'ALL_NEW',
       ReturnValuesOnConditionCheckFailure: 'ALL_OLD',
     };
@@ -84,6 +100,42 @@ class DynamoTable implements Table {
     );
     // the item does not exist, or the endpoint does not return it
     return updated.done || updated.item !== undefined ? updated : { done: false, item: await this.get(key, options) };
+  }
+
+  async updateAll(changes: readonly ItemChange[], options: Abortable = {}): Promise<boolean> {
+    const input: Sdk.TransactWriteItemsCommandInput = {
+      TransactItems: changes.map((one) => ({ Update: this.#updateOf(one) })),
+      // what was done and not answered is not done again
+      ClientRequestToken: randomUUID(),
+    };
+    const doing = `write ${changes.length} items`;
+    return this.#call(doing, 'dynamodb:UpdateItem', options, async (client, sdk, sdkOptions) => {
+      try {
+        await client.send(new sdk.TransactWriteItemsCommand(input), sdkOptions);
+        return true;
+      } catch (error) {
+        if (!(error instanceof sdk.TransactionCanceledException)) throw error;
+        const reasons = new Set(error.CancellationReasons?.map(({ Code }) => Code ?? 'None'));
+        if (reasons.has('ConditionalCheckFailed') || reasons.has('TransactionConflict')) return false;
+        const fault = [...reasons].find(
+          (reason) => reason === 'ValidationError' || reason.startsWith('ItemCollection'),
+        );
+        const why = [...reasons].find((reason) => reason !== 'None') ?? 'no reason';
+        const code = fault === undefined ? 'THROTTLED' : 'INVALID';
+        throw new Failure(code, `${doing} of table ${this.#options.table}: ${fault ?? why}`, { cause: error });
+      }
+    });
+  }
+
+  #updateOf({ key: { pk, sk }, change, expected }: ItemChange): Sdk.Update & Sdk.UpdateItemCommandInput {
+    const expression = new Expressions();
+    return {
+      TableName: this.#options.table,
+      Key: { pk: { S: pk }, sk: { S: sk } },
+      UpdateExpression: expression.change(change),
+      ConditionExpression: expression.expected(expected),
+      ...expression.named,
+    };
   }
 
   async *query(pk: string, options: QueryOptions = {}): AsyncIterable<Item> {
@@ -214,6 +266,11 @@ class Expressions {
     this.#values[placeholder] = attributeOf(value);
     return placeholder;
   }
+}
+
+/** One string for a key: none of the keys of this program has a NUL. */
+function nameOf({ pk, sk }: Key): string {
+  return `${pk}\0${sk}`;
 }
 
 function clause(word: string, parts: readonly string[]): string {

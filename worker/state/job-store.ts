@@ -1,13 +1,30 @@
 import { randomUUID } from 'node:crypto';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { forEachOf } from '../util/limit.ts';
-import { isExpired, JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
+import { CountDowns } from './count-downs.ts';
+import {
+  isExpired,
+  JOB,
+  jobKey,
+  jobOf,
+  jobPartitions,
+  noJob,
+  noRun,
+  OPEN,
+  runKey,
+  idOf,
+  stateOf,
+  ttlFrom,
+} from './run-items.ts';
 import type { RunStore } from './run-store.ts';
-import type { JobEnd, JobListOptions, JobRecord, NewJob } from './state.ts';
-import { numberOf, type Item, type Table } from './table.ts';
+import { isSpread, mayBeSpread } from './spread-jobs.ts';
+import type { JobEnd, JobListOptions, JobRecord, JobTaken, NewJob } from './state.ts';
+import { MAX_CHANGES, numberOf, type Item, type ItemChange, type Table } from './table.ts';
 
 const JOBS_AT_ONCE = 32;
+/** Requests that make many jobs each. */
+const TOGETHER_AT_ONCE = 4;
 const MAX_REASON = 1000;
 const MAX_TITLE = 2000;
 
@@ -16,37 +33,50 @@ export class JobStore {
   readonly #table: Table;
   readonly #clock: Clock;
   readonly #runs: RunStore;
+  readonly #countDowns: CountDowns;
 
   constructor(table: Table, clock: Clock, runs: RunStore) {
     this.#table = table;
     this.#clock = clock;
     this.#runs = runs;
+    this.#countDowns = new CountDowns(async (run, count) => {
+      const item = await runs.change(run, { add: { left: -count } });
+      await runs.settleIfDone(item);
+      return numberOf(item, 'left');
+    });
   }
 
   async add(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>> {
-    const found = await this.#table.get(runKey(run), options);
+    let found = await this.#table.get(runKey(run), options);
     if (found === undefined) throw noRun(run);
+    // before any of them is made, so that none is overlooked
+    if (found['spread'] !== true && jobs.some(({ id }) => isSpread(id)))
+      found = await this.#runs.change(run, { set: { spread: true } }, options);
     const open = new Set<string>();
     let left = 0;
+    const made = [...new Map(jobs.map((job) => [job.id, job])).values()].map((job) => this.#newItem(run, job));
+    const makeEach = async (some: readonly NewItem[], taskOptions: Abortable): Promise<void> =>
+      forEachOf(
+        some,
+        JOBS_AT_ONCE,
+        async (one, oneOptions) => {
+          const { done, item } = await this.#table.update(one.key, one.change, one.expected, oneOptions);
+          if (done && one.isOpen) left++;
+          if (item !== undefined && OPEN.includes(stateOf(item))) open.add(one.id);
+        },
+        taskOptions,
+      );
     await forEachOf(
-      jobs,
-      JOBS_AT_ONCE,
-      async ({ id, title, rule, body, fingerprint, fault, failed }, taskOptions) => {
-        const nowMs = this.#clock.now();
-        const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
-        const said = { ...shown, rule, body, fingerprint };
-        const ended = failed && { code: failed.code, reason: failed.reason.slice(0, MAX_REASON) };
-        const state = failed === undefined ? 'waiting' : 'failed';
-        const set = { ...said, ...ended, state, attempts: 0, changedAtMs: nowMs };
-        const ttl = ttlFrom(nowMs);
-        const { done, item } = await this.#table.update(
-          jobKey(run, id),
-          { set: { ...set, ttl } },
-          { pk: undefined },
-          taskOptions,
-        );
-        if (done && failed === undefined) left++;
-        if (item !== undefined && OPEN.includes(stateOf(item))) open.add(id);
+      chunksOf(made),
+      TOGETHER_AT_ONCE,
+      async (some, taskOptions) => {
+        // of jobs that are all new, as nearly always: one request for many of them
+        if (some.length === 1 || !(await this.#table.updateAll(some, taskOptions))) return makeEach(some, taskOptions);
+        for (const { id, isOpen } of some) {
+          if (!isOpen) continue;
+          left++;
+          open.add(id);
+        }
       },
       options,
     );
@@ -57,6 +87,17 @@ export class JobStore {
     } else if (jobs.length > 0 && found['plannedAtMs'] !== undefined && numberOf(found, 'left') <= 0)
       await this.#runs.settle(run, options);
     return open;
+  }
+
+  /** How the item of a job that no process has made yet is made. */
+  #newItem(run: string, { id, title, rule, body, fingerprint, fault, unreferenced, failed }: NewJob): NewItem {
+    const nowMs = this.#clock.now();
+    const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
+    const ended = failed && { code: failed.code, reason: failed.reason.slice(0, MAX_REASON) };
+    const state = failed === undefined ? 'waiting' : 'failed';
+    const said = { ...shown, rule, body, fingerprint, unreferenced, ...ended, state, attempts: 0, changedAtMs: nowMs };
+    const isOpen = failed === undefined;
+    return { id, isOpen, key: jobKey(run, id), change: { set: { ...said, ttl: ttlFrom(nowMs) } }, expected: ABSENT };
   }
 
   /** Adds to `left` exactly once, even when an answer is lost: a count that stays too high would keep the run from ending. */
@@ -71,6 +112,21 @@ export class JobStore {
       if (done || item['mark'] === mark) return item;
       found = item;
     }
+  }
+
+  async take(run: string, job: string, fingerprint: string, options?: Abortable): Promise<JobTaken> {
+    const mark = randomUUID();
+    const change = { set: { state: 'running', changedAtMs: this.#clock.now(), mark }, add: { attempts: 1 } };
+    const expected = { state: 'waiting', fingerprint };
+    const { done, item } = await this.#table.update(jobKey(run, job), change, expected, options);
+    if (item === undefined) return { state: 'unknown' };
+    // not done, but ours: the answer to an earlier try was lost
+    if (done || item['mark'] === mark)
+      return { state: 'taken', attempt: numberOf(item, 'attempts'), unreferenced: jobOf(item).unreferenced };
+    if (item['fingerprint'] !== fingerprint) return { state: 'other' };
+    if (OPEN.includes(stateOf(item))) return { state: 'open' };
+    await this.#countDown(run, options);
+    return { state: 'ended' };
   }
 
   async start(run: string, job: string, options?: Abortable): Promise<number | undefined> {
@@ -92,10 +148,15 @@ export class JobStore {
     if (item === undefined) throw noJob(run, job);
   }
 
-  async giveBack(run: string, job: string, options?: Abortable): Promise<void> {
-    const set = { state: 'waiting', changedAtMs: this.#clock.now() };
-    const key = jobKey(run, job);
-    const { item } = await this.#table.update(key, { set, add: { attempts: -1 } }, { state: 'running' }, options);
+  async giveBack(
+    run: string,
+    job: string,
+    options: Abortable & { readonly attempt?: number | undefined } = {},
+  ): Promise<void> {
+    const { attempt } = options;
+    const change = { set: { state: 'waiting', changedAtMs: this.#clock.now() }, add: { attempts: -1 } };
+    const expected = { state: 'running', ...(attempt === undefined ? {} : { attempts: attempt }) };
+    const { item } = await this.#table.update(jobKey(run, job), change, expected, options);
     if (item === undefined) throw noJob(run, job);
   }
 
@@ -146,8 +207,11 @@ export class JobStore {
 
   async *list(run: string, options: JobListOptions = {}): AsyncIterable<JobRecord> {
     const { prefix = '', signal } = options;
-    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB + prefix, signal }))
-      if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
+    const key = runKey(run);
+    const found = mayBeSpread(prefix) ? await this.#table.get(key, options) : undefined;
+    for (const pk of found === undefined ? [key.pk] : jobPartitions(found))
+      for await (const item of this.#table.query(pk, { prefix: JOB + prefix, signal }))
+        if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
   }
 
   /**
@@ -160,8 +224,19 @@ export class JobStore {
   }
 
   async #takeOne(run: string, options?: Abortable): Promise<number> {
-    const item = await this.#runs.change(run, { add: { left: -1 } }, options);
-    await this.#runs.settleIfDone(item, options);
-    return numberOf(item, 'left');
+    return orAborted(this.#countDowns.take(run), options ?? {});
   }
+}
+
+/** The changes that make a job. */
+interface NewItem extends ItemChange {
+  readonly id: string;
+  readonly isOpen: boolean;
+}
+
+const ABSENT = { pk: undefined };
+
+/** In pieces for `Table.updateAll`. */
+function* chunksOf(items: readonly NewItem[]): Generator<readonly NewItem[]> {
+  for (let at = 0; at < items.length; at += MAX_CHANGES) yield items.slice(at, at + MAX_CHANGES);
 }

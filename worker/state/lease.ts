@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
 import type { Lease } from './state.ts';
-import { findNumber, findText, type Expected, type Item, type Key, type Table } from './table.ts';
+import { findNumber, findText, type Expected, type Item, type Key, type Table, type Updated } from './table.ts';
 
 /**
  * An item without a record may be cleared away then. It may remember dead letters, which a queue keeps for 14 days at most: without them a letter
@@ -49,26 +49,31 @@ export class Leases {
   async take(key: Key, name: string, ttlSeconds: number, options: Abortable = {}): Promise<HeldLease | undefined> {
     if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
     const nowMs = this.#clock.now();
-    const item = await this.#table.get(key, options);
+    const open = (): HeldLease => new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000 });
+    const ttl = Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
+    // most are free, and have no record yet or are no destination: without reading the item first
+    const lease = open();
+    const { done, item } = await lease.begin({ owner: undefined, sourceDigest: undefined }, ttl, options);
+    if (done) return lease;
+    if (this.isHeld(item, nowMs)) return undefined;
     const found = {
       owner: findText(item, 'owner'),
       fence: findNumber(item, 'fence'),
       leaseUntilMs: findNumber(item, 'leaseUntilMs'),
     };
-    if (this.isHeld(item, nowMs)) return undefined;
     const hasRecord = findText(item, 'sourceDigest') !== undefined;
-    const ttl = hasRecord ? undefined : Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
-    const fence = (found.fence ?? 0) + 1;
-    const lease = new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000, fence });
-    return (await lease.begin(found, ttl, options)) ? lease : undefined;
+    const next = open();
+    return (await next.begin(found, hasRecord ? undefined : ttl, options)).done ? next : undefined;
   }
 }
+
+/** What an item has when no one holds its lease. */
+export const RELEASED = { owner: undefined, leaseUntilMs: undefined } as const;
 
 /** A lease that `Leases.take` gave. */
 export class HeldLease implements Lease {
   readonly key: Key;
   readonly name: string;
-  readonly fence: number;
   readonly #owner = randomUUID();
   readonly #table: Table;
   readonly #clock: Clock;
@@ -83,18 +88,18 @@ export class HeldLease implements Lease {
   #untilMs: number[] = [];
   #renewing: Promise<void> = Promise.resolve();
   #back: Promise<void> | undefined;
+  #item: Item | undefined;
 
   constructor(
     table: Table,
     clock: Clock,
-    options: { readonly key: Key; readonly name: string; readonly ttlMs: number; readonly fence: number },
+    options: { readonly key: Key; readonly name: string; readonly ttlMs: number },
   ) {
     this.#table = table;
     this.#clock = clock;
     this.#ttlMs = options.ttlMs;
     this.key = options.key;
     this.name = options.name;
-    this.fence = options.fence;
     this.#over = AbortSignal.any([this.#lost.signal, this.#given.signal]);
   }
 
@@ -102,25 +107,36 @@ export class HeldLease implements Lease {
     return this.#lost.signal;
   }
 
+  get fence(): number {
+    return findNumber(this.item, 'fence') ?? 0;
+  }
+
+  /** The item as it was when the lease was taken. */
+  get item(): Item {
+    if (this.#item === undefined) throw new Failure('BUG', `hold the lease of ${this.name}: it was not taken`);
+    return this.#item;
+  }
+
   /** The attributes that an item has while it is under this lease. */
   get held(): { readonly owner: string; readonly fence: number } {
     return { owner: this.#owner, fence: this.fence };
   }
 
-  /** Takes the lease if the item is still as it was found. */
-  async begin(found: Expected, ttl: number | undefined, options: Abortable): Promise<boolean> {
+  /** Takes the lease if the item is as expected. */
+  async begin(expected: Expected, ttl: number | undefined, options: Abortable): Promise<Updated> {
     checkAborted(options);
     const proof = this.#startProof();
     try {
       const leaseUntilMs = this.#clock.now() + this.#ttlMs;
       this.#untilMs.push(leaseUntilMs);
-      const set = { ...this.held, leaseUntilMs, ttl };
-      const taken = await this.#table.update(this.key, { set }, found, options);
+      const change = { set: { owner: this.#owner, leaseUntilMs, ttl }, add: { fence: 1 } };
+      const { done, item } = await this.#table.update(this.key, change, expected, options);
       // not done, but ours: the answer to an earlier try was lost
-      if (!taken.done && findText(taken.item, 'owner') !== this.#owner) {
+      if (item === undefined || (!done && findText(item, 'owner') !== this.#owner)) {
         proof.abort();
-        return false;
+        return { done: false, item };
       }
+      this.#item = item;
       if (this.signal.aborted) throw aborted(this.signal);
     } catch (error) {
       proof.abort();
@@ -129,7 +145,22 @@ export class HeldLease implements Lease {
     }
     this.#proof = proof;
     this.#renewing = this.#keep();
-    return true;
+    return { done: true, item: this.item };
+  }
+
+  /**
+   * Gives the lease back by a write of the caller that sets `RELEASED`. Returns whether it was made; where it was not, the lease is
+   * lost. Where it fails, the lease is not renewed any more.
+   */
+  async endBy(write: () => Promise<boolean>): Promise<boolean> {
+    this.#given.abort();
+    await this.#renewing;
+    checkAborted(this);
+    const isMade = await write();
+    if (!isMade) this.#lose('another has it');
+    else this.#back ??= Promise.resolve();
+    this.#proof.abort();
+    return isMade;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -144,8 +175,7 @@ export class HeldLease implements Lease {
     const late = (): Failure => new Failure('ABORTED', `give back the lease of ${this.name}: it takes too long`);
     await using end = deadline(RELEASE_MS, late, this.#clock);
     try {
-      const set = { owner: undefined, leaseUntilMs: undefined };
-      await this.#table.update(this.key, { set }, this.held, { signal: end.signal });
+      await this.#table.update(this.key, { set: RELEASED }, { owner: this.#owner }, { signal: end.signal });
     } catch {
       // it ends by itself
     }

@@ -3,7 +3,17 @@ import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
 import type { StateStore } from './state.ts';
 import { stateOver, type StateOptions } from './store.ts';
-import type { Change, Expected, Item, Key, QueryOptions, Table, Updated } from './table.ts';
+import {
+  MAX_CHANGES,
+  type Change,
+  type Expected,
+  type Item,
+  type ItemChange,
+  type Key,
+  type QueryOptions,
+  type Table,
+  type Updated,
+} from './table.ts';
 
 const MAX_ITEM_BYTES = 400 * 1024;
 
@@ -15,22 +25,37 @@ export function memoryState(clock: Clock, options: StateOptions = {}): StateStor
 /** A table in memory, with the conditions of the real one. */
 export function memoryTable(): Table {
   const items = new Map<string, Map<string, Item>>();
+  const put = (item: Item): void => {
+    const group = items.get(item.pk) ?? new Map<string, Item>();
+    items.set(item.pk, group.set(item.sk, item));
+  };
   return {
     async get({ pk, sk }: Key, options?: Abortable) {
       checkAborted(options);
       return items.get(pk)?.get(sk);
     },
 
+    async getEach(keys: readonly Key[], options?: Abortable) {
+      checkAborted(options);
+      return keys.map(({ pk, sk }) => items.get(pk)?.get(sk));
+    },
+
     async update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated> {
       checkAborted(options);
       const found = items.get(key.pk)?.get(key.sk);
       if (!isAsExpected(found, expected)) return { done: false, item: found };
-      const item = changed(found ?? key, change);
-      if (sizeOf(item) > MAX_ITEM_BYTES)
-        throw new Failure('INVALID', `write ${key.pk}, ${key.sk}: an item has ${MAX_ITEM_BYTES} bytes at most`);
-      const group = items.get(key.pk) ?? new Map<string, Item>();
-      items.set(key.pk, group.set(key.sk, item));
+      const item = resized(key, changed(found ?? key, change));
+      put(item);
       return { done: true, item };
+    },
+
+    async updateAll(changes: readonly ItemChange[], options?: Abortable): Promise<boolean> {
+      checkAborted(options);
+      if (changes.length > MAX_CHANGES) throw new Failure('BUG', `write ${changes.length} items at once`);
+      const all = changes.map((one) => ({ ...one, found: items.get(one.key.pk)?.get(one.key.sk) }));
+      if (!all.every(({ found, expected }) => isAsExpected(found, expected))) return false;
+      for (const item of all.map(({ key, change, found }) => resized(key, changed(found ?? key, change)))) put(item);
+      return true;
     },
 
     async *query(pk: string, options: QueryOptions = {}) {
@@ -43,6 +68,12 @@ export function memoryTable(): Table {
       }
     },
   };
+}
+
+/** The item, unless it has become too large. */
+function resized({ pk, sk }: Key, item: Item): Item {
+  if (sizeOf(item) <= MAX_ITEM_BYTES) return item;
+  throw new Failure('INVALID', `write ${pk}, ${sk}: an item has ${MAX_ITEM_BYTES} bytes at most`);
 }
 
 /** https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html: names and values, of numbers up to 21 bytes */

@@ -1,5 +1,6 @@
 import { Failure } from '../util/failure.ts';
 import type { JobCounts, JobRecord, JobState, Run, RunTrigger } from './state.ts';
+import { isSpread, partitionOf, partitionsOf } from './spread-jobs.ts';
 import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key } from './table.ts';
 
 // The items of runs, of their jobs and of the lists of runs: docs/state.md.
@@ -42,7 +43,12 @@ export function runKey(run: string): Key {
 
 /** The key of a job of a run. */
 export function jobKey(run: string, job: string): Key {
-  return keyOf(RUN + run, JOB + job);
+  return keyOf(partitionOf(RUN + run, job), JOB + job);
+}
+
+/** The `pk` of every partition with jobs of the run. */
+export function jobPartitions(run: Item): readonly string[] {
+  return run['spread'] === true ? partitionsOf(run.pk) : [run.pk];
 }
 
 /** The `pk` of a rule's progress and of the list of its runs. */
@@ -50,7 +56,7 @@ export function rulePk(rule: string): string {
   return `RULE#${rule}`;
 }
 
-/** The id of the run that an item belongs to: the run itself, or one of its jobs. */
+/** The id of a run, by its item. */
 export function idOf(run: Item): string {
   return run.pk.slice(RUN.length);
 }
@@ -82,9 +88,10 @@ export function asRun(item: Item, jobs: JobCounts): Run {
 
 /** The job of an item. CORRUPT for an item that is not one. */
 export function jobOf(item: Item): JobRecord {
+  const id = item.sk.slice(JOB.length);
   return {
-    id: item.sk.slice(JOB.length),
-    run: idOf(item),
+    id,
+    run: item.pk.slice(RUN.length, isSpread(id) ? item.pk.lastIndexOf('#') : undefined),
     state: stateOf(item),
     title: textOf(item, 'title'),
     rule: findText(item, 'rule'),
@@ -94,6 +101,7 @@ export function jobOf(item: Item): JobRecord {
     code: findText(item, 'code'),
     reason: findText(item, 'reason'),
     fault: findText(item, 'fault'),
+    unreferenced: item['unreferenced'] === true ? true : undefined,
     doomed: findText(item, 'doomed'),
     changedAtMs: numberOf(item, 'changedAtMs'),
     dueAtMs: findNumber(item, 'dueAtMs'),

@@ -11,6 +11,7 @@ import {
   idOf,
   isExpired,
   JOB,
+  jobPartitions,
   LISTED,
   listedFrom,
   noRun,
@@ -138,7 +139,7 @@ export class RunStore {
       const found = await this.#table.get(runKey(run), options);
       if (found === undefined) throw noRun(run);
       await this.#addToListings(found, options);
-      const jobs = await this.#count(run, options);
+      const jobs = await this.#count(found, options);
       const next = settled(found, jobs, this.#clock.now());
       const changed =
         next === undefined ? undefined : await this.#table.update(runKey(run), next.change, next.expected, options);
@@ -202,13 +203,13 @@ export class RunStore {
   }
 
   async #runOf(item: Item, options?: Abortable): Promise<Run> {
-    return asRun(item, finalCounts(item) ?? (await this.#count(idOf(item), options)));
+    return asRun(item, finalCounts(item) ?? (await this.#count(item, options)));
   }
 
-  async #count(run: string, options?: Abortable): Promise<JobCounts> {
+  async #count(run: Item, options?: Abortable): Promise<JobCounts> {
     const counts: Record<JobState, number> = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
     const query = { prefix: JOB, attributes: ['state'], signal: options?.signal };
-    for await (const item of this.#table.query(runKey(run).pk, query)) counts[stateOf(item)]++;
+    for (const pk of jobPartitions(run)) for await (const item of this.#table.query(pk, query)) counts[stateOf(item)]++;
     return counts;
   }
 }

@@ -44,6 +44,7 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     addJobs: async (run, added, options) => jobs.add(run, added, options),
     job: async (run, job, options) => jobs.get(run, job, options),
     jobs: (run, options) => jobs.list(run, options),
+    takeJob: async (run, job, fingerprint, options) => jobs.take(run, job, fingerprint, options),
     startJob: async (run, job, options) => jobs.start(run, job, options),
     setDoomed: async (run, job, doomed, options) => jobs.setDoomed(run, job, doomed, options),
     giveBackJob: async (run, job, options) => jobs.giveBack(run, job, options),

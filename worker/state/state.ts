@@ -11,8 +11,8 @@ export interface StateStore {
   readonly runs: Runs;
   /** A lease by name, for what is no destination. As `Destinations.lock`. */
   lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
-  /** Whether a lease of `lock` may be held at this moment: `lock` would not get it. */
-  isLocked(name: string, options?: Abortable): Promise<boolean>;
+  /** The first of these different names whose lease may be held at this moment, so that `lock` would not get it. Costs one read in all. */
+  findLocked(names: readonly string[], options?: Abortable): Promise<string | undefined>;
 }
 
 /**
@@ -86,7 +86,12 @@ export interface Destinations {
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Whether a destination of the group is written to at this moment: its lease may be held. */
   isWritten(group: string, options?: Abortable): Promise<boolean>;
-  /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
+  /** What was remembered of the destination when `lease` was taken. Asks for nothing. */
+  foundBy(lease: Lease, key: DestinationKey): SyncRecord | undefined;
+  /**
+   * Remembers it, and gives `lease`, of the same destination, back in the same write. CONFLICT when it is no longer held. Where the write fails,
+   * the lease is held to the end of its time, or until it is disposed.
+   */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
   /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
   looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
@@ -187,6 +192,8 @@ export interface JobRecord {
   /** The code of the last failure, also of one that is tried again. */
   readonly code?: string | undefined;
   readonly reason?: string | undefined;
+  /** Whether nothing in the source's repository referred to anything when it was planned, as its list showed. Absent: not known. */
+  readonly unreferenced?: true | undefined;
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
   /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
@@ -226,7 +233,10 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 }
 
 /** A job that is made known. */
-export interface NewJob extends Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'> {
+export interface NewJob extends Pick<
+  JobRecord,
+  'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault' | 'unreferenced'
+> {
   /** Why it has failed already: it is made as one that has ended. Absent: it waits. */
   readonly failed?: { readonly code: string; readonly reason: string } | undefined;
 }
@@ -312,14 +322,30 @@ interface RunWriter {
   declareDead(run: string, options?: Abortable): Promise<void>;
 }
 
+/**
+ * What became of the taking of a job: `taken`, the attempt counts; `open`, another delivery began it, and may still run it; `ended`; `other`, the
+ * job with this id asks for something else; `unknown`, no such job was made.
+ */
+export type JobTaken =
+  | ({ readonly state: 'taken'; readonly attempt: number } & Pick<JobRecord, 'unreferenced'>)
+  | { readonly state: 'open' | 'ended' | 'other' | 'unknown' };
+
 /** Changes the states of jobs. NOT_FOUND for a job that was not added. */
 interface JobWriter {
+  /**
+   * Marks a job as running that waits and whose message has this fingerprint, and counts the attempt. Changes nothing otherwise, but the count
+   * of a run whose job has ended. Never NOT_FOUND.
+   */
+  takeJob(run: string, job: string, fingerprint: string, options?: Abortable): Promise<JobTaken>;
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
   /** Remembers what is about to be deleted, 300 KB at most. Nothing when the job has ended already. */
   setDoomed(run: string, job: string, doomed: string, options?: Abortable): Promise<void>;
-  /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
-  giveBackJob(run: string, job: string, options?: Abortable): Promise<void>;
+  /**
+   * Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already, and
+   * nothing when it was begun again since `attempt`, where that is given.
+   */
+  giveBackJob(run: string, job: string, options?: Abortable & { readonly attempt?: number | undefined }): Promise<void>;
   /** Back to waiting until `dueAtMs`, with the reason. Nothing when it has ended already. */
   retryJob(
     run: string,

@@ -28,6 +28,9 @@ export function stateOver(table: Table, clock: Clock, options: StateOptions = {}
     rules: rulesOver(table, clock),
     runs: runsOver(table, clock, options.report),
     lock: async (name, ttlSeconds, taskOptions) => leases.take(lockKey(name), name, ttlSeconds, taskOptions),
-    isLocked: async (name, taskOptions) => leases.isHeld(await table.get(lockKey(name), taskOptions)),
+    findLocked: async (names, taskOptions) => {
+      const items = await table.getEach(names.map(lockKey), taskOptions);
+      return names.find((_, index) => leases.isHeld(items[index]));
+    },
   };
 }

@@ -11,8 +11,15 @@ import { Failure } from '../util/failure.ts';
 export interface Table {
   /** The item; undefined where it does not exist. */
   get(key: Key, options?: Abortable): Promise<Item | undefined>;
+  /** The items of different keys, in this order. Each is read on its own: they may be of different moments. */
+  getEach(keys: readonly Key[], options?: Abortable): Promise<readonly (Item | undefined)[]>;
   /** Changes the item, or makes it, where it is as expected. INVALID when it grows too large. */
   update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated>;
+  /**
+   * Makes each of these changes, of MAX_CHANGES different items at most, where all items are as expected; otherwise none, and returns false. It
+   * may return false too while others change one of them.
+   */
+  updateAll(changes: readonly ItemChange[], options?: Abortable): Promise<boolean>;
   /** All items of a `pk`, in order of the bytes of their `sk`. */
   query(pk: string, options?: QueryOptions): AsyncIterable<Item>;
 }
@@ -36,6 +43,16 @@ export interface Change {
   /** Numbers to add. An absent attribute counts from 0. */
   readonly add?: Readonly<Record<string, number>>;
 }
+
+/** A change of one item among several. */
+export interface ItemChange {
+  readonly key: Key;
+  readonly change: Change;
+  readonly expected: Expected;
+}
+
+/** https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html */
+export const MAX_CHANGES = 100;
 
 /** By attribute: its value, one of several, or undefined where it must be absent. `{ pk }`: the item is there; `{ pk: undefined }`: it is not. */
 export type Expected = Readonly<Record<string, Value | readonly Value[] | undefined>>;

@@ -13,6 +13,7 @@ import {
   PutItemCommand,
   QueryCommand,
   ResourceNotFoundException,
+  TransactionCanceledException,
   TransactWriteItemsCommand,
   UpdateItemCommand,
   UpdateTableCommand,
@@ -137,11 +138,45 @@ describe('a table', () => {
   test('refuses loudly what nobody here does', async () => {
     const { client, dynamodb } = await open();
     const Put = { TableName, Item: KEY };
+    // of updates alone
     const transaction = new TransactWriteItemsCommand({ TransactItems: [{ Put }] });
     assert.equal(await nameOf(client.send(transaction)), 'NotImplemented');
     assert.deepEqual(dynamodb.calls.at(-1), { action: 'TransactWriteItems', status: 501 });
     const statement = new ExecuteStatementCommand({ Statement: `SELECT * FROM ${TableName}` });
     assert.equal(await nameOf(client.send(statement)), 'NotImplemented');
+  });
+
+  test('makes all updates of a transaction, or none and tells whose condition failed', async () => {
+    const it = await open();
+    await put(it, { v: { S: 'before' } });
+    const update = (sk: string, condition: string, value: string) => ({
+      Update: {
+        TableName,
+        Key: { pk: { S: 'a' }, sk: { S: sk } },
+        UpdateExpression: 'SET v = :v',
+        ConditionExpression: condition,
+        ExpressionAttributeValues: { ':v': { S: value } },
+      },
+    });
+    const transact = async (ClientRequestToken: string, ...TransactItems: ReturnType<typeof update>[]) =>
+      it.client.send(new TransactWriteItemsCommand({ ClientRequestToken, TransactItems }));
+    const [absent, there] = ['attribute_not_exists(pk)', 'attribute_exists(pk)'];
+    const error = await failure(
+      transact('1', update('c', absent, 'x'), update('b', there, 'x'), update('d', there, 'x')),
+    );
+    assert.ok(error instanceof TransactionCanceledException);
+    assert.deepEqual(
+      error.CancellationReasons?.map(({ Code }) => Code),
+      ['None', 'None', 'ConditionalCheckFailed'],
+    );
+    assert.equal(await get(it, { pk: { S: 'a' }, sk: { S: 'c' } }), undefined);
+    assert.equal((await get(it))?.['v']?.S, 'before');
+    await transact('2', update('c', absent, 'new'), update('b', there, 'changed'));
+    // the same request again, as after a lost answer
+    await transact('2', update('c', absent, 'new'), update('b', there, 'changed'));
+    assert.equal((await get(it, { pk: { S: 'a' }, sk: { S: 'c' } }))?.['v']?.S, 'new');
+    assert.equal((await get(it))?.['v']?.S, 'changed');
+    assert.equal(await nameOf(transact('3', update('b', there, 'x'), update('b', there, 'y'))), 'ValidationException');
   });
 
   test('is the same after a restart: items, expiry and protection', async () => {

@@ -137,7 +137,7 @@ describe('a queue of SQS', () => {
       { type: 'retry', what: 'send a message to queue jobs', attempt: 1, code: 'THROTTLED' },
       { type: 'retry', attempt: 2, code: 'UNAVAILABLE' },
     ]);
-    sqs.faults.add({ operation: 'DeleteMessage' }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'DeleteMessageBatch' }, { kind: 'answer' });
     sqs.faults.add({ operation: 'ChangeMessageVisibility' }, { kind: 'lose-answer' });
     const delivery = await receiveOne();
     await delivery.extend(60);

@@ -133,8 +133,8 @@ describe('a table that fails', () => {
   });
 
   describe('by losing its answers', () => {
-    const lose = (times = 1): void =>
-      void server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
+    const lose = (times = 1, operation = 'UpdateItem', skip = 0): void =>
+      void server.faults.add({ operation, times, skip }, { kind: 'lose-answer' });
 
     test('keeps what was stored, of rules', async () => {
       lose();
@@ -159,6 +159,18 @@ describe('a table that fails', () => {
       expect(await again).toBeUndefined();
       server.faults.clear();
       expect(await state.runs.list()).toHaveLength(1);
+    });
+
+    test('makes many jobs known, and takes each of them, once', async () => {
+      const jobs = Array.from({ length: 150 }, (_, i) => ({ id: `job-${i}`, title: 'copy', fingerprint: 'f' }));
+      await state.runs.begin({ id: 'run', trigger: 'push' });
+      for (const skip of [0, 1]) lose(1, 'TransactWriteItems', skip);
+      expect((await state.runs.addJobs('run', jobs)).size).toBe(150);
+      lose();
+      expect(await state.runs.takeJob('run', 'job-149', 'f')).toEqual({ state: 'taken', attempt: 1 });
+      expect(server.faults.pending).toBe(0);
+      expect(server.calls.filter(({ action }) => action === 'UpdateItem').length).toBeLessThan(10);
+      expect(await state.runs.get('run')).toMatchObject({ jobs: { waiting: 149, running: 1 } });
     });
 
     test('counts every job once', async () => {
@@ -216,13 +228,15 @@ test('a lease is taken, used and given back over answers that are lost', async (
   expect(lease.fence).toBe(1);
   lose();
   await destinations.record(record, lease);
-  lose();
-  await lease[Symbol.asyncDispose]();
   expect(server.faults.pending).toBe(0);
   expect(await destinations.get(KEY)).toEqual(record);
   await using again = await destinations.lock(KEY, 60);
   expect(again?.fence).toBe(2);
+  lose();
   await again?.[Symbol.asyncDispose]();
+  await using free = await destinations.lock(KEY, 60);
+  expect(free?.fence).toBe(3);
+  await free?.[Symbol.asyncDispose]();
   expect(waiting.sleeping).toBe(0);
   client.destroy();
 });

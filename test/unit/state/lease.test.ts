@@ -39,6 +39,8 @@ class Line {
     this.#clock = clock;
     this.table = {
       get: async (key, o) => this.#through(async () => table.get(key, o), o),
+      getEach: async (keys, o) => this.#through(async () => table.getEach(keys, o), o),
+      updateAll: async (changes, o) => this.#through(async () => table.updateAll(changes, o), o),
       update: async (key, change, expected, o) => {
         this.updates++;
         return this.#through(async () => table.update(key, change, expected, o), o);
@@ -236,8 +238,7 @@ describe('a lease', () => {
 
   test('that was taken without our hearing of it is given back', async () => {
     const deafOnce: Table = {
-      get: async (key, o) => table.get(key, o),
-      query: (pk, o) => table.query(pk, o),
+      ...table,
       update: async (key, change, expected, o) => {
         const updated = await table.update(key, change, expected, o);
         if (change.set?.['owner'] !== undefined)
@@ -251,8 +252,7 @@ describe('a lease', () => {
 
   test('is ours where an earlier try took it', async () => {
     const twice: Table = {
-      get: async (key, o) => table.get(key, o),
-      query: (pk, o) => table.query(pk, o),
+      ...table,
       update: async (key, change, expected, o) => {
         await table.update(key, change, expected, o);
         return table.update(key, change, expected, o);

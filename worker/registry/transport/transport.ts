@@ -11,6 +11,7 @@ import { isStreamed, type HttpAnswer, type HttpRequest, type Layer } from './lay
 import { Limits } from './limits.ts';
 import { Observer } from './observer.ts';
 import { Origin } from './origin.ts';
+import { HostBackoff, Pauses } from './pauses.ts';
 import { Redirects } from './redirects.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
 import { Retries } from './retries.ts';
@@ -37,6 +38,8 @@ export interface TransportOptions {
   /** The clock that limits how long an answer may take. Default: the machine's, as for the timeouts of connections. */
   readonly timeoutClock?: Clock | undefined;
   readonly report?: Report | undefined;
+  /** What pauses the requests to the host; another client of the host may share it. Default: one of its own. */
+  readonly backoff?: HostBackoff | undefined;
   /** Called with every answer of the registry itself, refusals included. */
   readonly observe?: (answer: HttpAnswer) => void;
 }
@@ -50,7 +53,7 @@ const AHEAD_AT_ONCE = 16;
  * The requests to one registry and to where it redirects. It retries what may succeed later, follows redirects, authorizes, and turns every
  * refusal into a Failure: each in a layer of its own, stacked here. From the outside in:
  *
- * retries → whole body (`send` only) → limits → deadlines → acceptance → authorization → observer → redirects → wire
+ * retries → whole body (`send` only) → pauses → limits → deadlines → acceptance → authorization → observer → redirects → wire
  */
 export class Transport {
   readonly #origin: Origin;
@@ -75,9 +78,11 @@ export class Transport {
     const begun = new Deadlines(acceptance, { clock: timeoutClock, body: false });
     const whole = new Deadlines(acceptance, { clock: timeoutClock, body: true });
     const large = new Limit(largeAtOnce);
-    this.#opening = new Retries(new Limits(begun, large), { clock, report });
-    this.#sendingSmall = new Retries(new WholeBody(new Limits(whole, new Limit(SMALL_AT_ONCE))), { clock, report });
-    this.#sendingLarge = new Retries(new WholeBody(new Limits(whole, large)), { clock, report });
+    const backoff = options.backoff ?? new HostBackoff(clock);
+    const limited = (inner: Layer, limit: Limit): Layer => new Pauses(new Limits(inner, limit), { backoff, clock });
+    this.#opening = new Retries(limited(begun, large), { clock, report });
+    this.#sendingSmall = new Retries(new WholeBody(limited(whole, new Limit(SMALL_AT_ONCE))), { clock, report });
+    this.#sendingLarge = new Retries(new WholeBody(limited(whole, large)), { clock, report });
   }
 
   /** An answer with its whole body, which is at most `limit` bytes: more is UNSUPPORTED. A body that breaks is asked for again. */

@@ -41,6 +41,7 @@ export async function listImages(
       failed: [],
     }),
     referrers: async () => referrers,
+    unreferenced: rows.every((row) => subjectsOf(row).length === 0),
     archived: rows.filter(({ status }) => status !== 'ACTIVE'),
   };
 }

@@ -32,6 +32,8 @@ export async function listTags(rule: CopyRule, source: Source, nowMs: number, op
       }
       return referrers;
     },
+    // by the referrers API anything may refer to an image
+    unreferenced: false,
     archived: [],
   };
 }

@@ -29,6 +29,8 @@ export interface BatchContext {
   readonly remembered: Pick<Remembered, 'find'>;
   readonly presences: Pick<Presences, 'find'>;
   readonly owners: DestinationOwners;
+  /** As in `SourceImages`. */
+  readonly spread?: boolean | undefined;
   /** Absent: a job is made for an image whatever earlier runs are trying. */
   readonly retries?: Retries | undefined;
   /** Called for an image that cannot be planned. Throws where that ends the planning. */
@@ -69,7 +71,8 @@ export async function planBatch(
     }
   }
   const { jobs, faults, unchanged, unseen, made } = await compare(batch, images, wanted, context, options);
-  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) }));
+  const unreferenced = batch.list.unreferenced || undefined;
+  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id), unreferenced }));
   const added: typeof wantedJobs = [];
   for (const one of wantedJobs) {
     const retried = await context.retries?.find(one.job, options);
@@ -94,7 +97,8 @@ async function compare(
   const referrers = rule.referrers
     ? await list.referrers((subject) => came.has(subject), options)
     : new Map<string, readonly string[]>();
-  const from = { rule, run: run.id, startedAtMs: run.startedAtMs, registry, repository, images };
+  const { spread } = context;
+  const from = { rule, run: run.id, startedAtMs: run.startedAtMs, registry, repository, images, spread };
   const planned = planJobs(from, { record, presence, referrers });
   const { jobs, refused } = await withoutRefused(planned.jobs, record, context.owners, options);
   for (const { title, failure } of refused) await context.fail(title, failure);

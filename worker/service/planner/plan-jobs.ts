@@ -3,6 +3,7 @@ import { jobId, type CopyJob, type PlanJob } from '../../queue/job.ts';
 import { isDerivedTag } from '../../oci/derived-tag.ts';
 import { hexOf, type Digest } from '../../oci/digest.ts';
 import type { Reference } from '../../oci/reference.ts';
+import { spreadId } from '../../state/spread-jobs.ts';
 import type { DestinationKey, SyncRecord } from '../../state/state.ts';
 import { choicesKey, destinationsOf } from '../../rules/destinations.ts';
 import { formatLocation } from '../../oci/location.ts';
@@ -39,6 +40,8 @@ export interface SourceImages {
   readonly registry: string;
   readonly repository: string;
   readonly images: readonly SourceImage[];
+  /** Whether the run has so many images that its jobs are spread over the table. Default false. */
+  readonly spread?: boolean | undefined;
 }
 
 /** What `planJobs` decided. */
@@ -88,7 +91,10 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
       version: 1,
       kind: rule.kind,
       // by what is copied alone: when a run is planned again, some of its destinations may be done
-      id: jobId(run, rule.kind, source, ...more),
+      id:
+        from.spread === true
+          ? spreadId(jobId(run, rule.kind, source, ...more))
+          : jobId(run, rule.kind, source, ...more),
       run,
       rule: rule.name,
       at: new Date(startedAtMs).toISOString(),

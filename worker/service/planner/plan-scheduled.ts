@@ -156,6 +156,7 @@ class RulePlanner {
       rule,
       run,
       jobs: parts.jobs,
+      spread: true,
       remembered: new Remembered(parts.state.destinations),
       presences: new Presences(parts.backends, {
         destinations: parts.state.destinations,

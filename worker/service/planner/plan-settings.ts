@@ -3,6 +3,7 @@ import { hasSettings, readSettings, settingsBeside } from '../../images/store-se
 import { formatLocation, parseLocation, type Location } from '../../oci/location.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import { jobId, type SettingsJob } from '../../queue/job.ts';
+import { mayPass } from '../../queue/redelivery.ts';
 import type { Destination } from '../../rules/destinations.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
@@ -19,41 +20,52 @@ interface ArchivedRepository extends Repository {
 
 /**
  * Compares the settings of a repository with what is stored beside its archives, and sends a job for each place that has no settings or
- * others. Settings that cannot be read or compared are a failed job of the run. Where no archive is remembered yet, the jobs that write the
- * first ones store the settings too, and this only finds out whether they can be read.
+ * others. What cannot be compared at this moment is left to a job too, which is retried like any other. Settings that cannot be read or
+ * compared at all are a failed job of the run. Where no archive is remembered yet, the jobs that write the first ones store the settings too,
+ * and this only finds out whether they can be read.
  */
 export async function planSettings(
   { registry, repository, archives }: ArchivedRepository,
   context: BatchContext & { readonly backends: Backends },
   options: Abortable,
 ): Promise<void> {
-  const { rule, run, jobs, backends, fail } = context;
+  const { rule, run, jobs, backends } = context;
   if (rule.kind !== 'backup' || rule.settings === false) return;
   const from = `docker://${formatRepository({ registry, repository })}`;
   const source = { registry, repository };
+  const fail = async (failure: Failure): Promise<void> =>
+    context.fail(settingsTitle(source), orUnwanted(failure, rule.name));
+  const document = await orFailure(readSettings(source, backends, options));
+  if (document === undefined) return;
+  if (isFailure(document) && !mayPass(document)) return fail(document);
+  for (const [to, location] of placesBeside(archives)) {
+    const isThere =
+      !isFailure(document) &&
+      (await orFailure(hasSettings({ repository: source, to: location }, document, backends, options)));
+    if (isThere === true) continue;
+    // one failure for a repository: the other places have another run
+    if (isFailure(isThere) && !mayPass(isThere)) return fail(isThere);
+    const job: SettingsJob = {
+      version: 1,
+      kind: 'settings',
+      id: jobId(run.id, 'settings', from, to),
+      run: run.id,
+      rule: rule.name,
+      at: new Date(run.startedAtMs).toISOString(),
+      from,
+      to,
+    };
+    const title = titleOf({ from: `settings of ${from}`, to: [to] });
+    await jobs.add([{ job, title }], { unchanged: 0, unseen: 0 }, options);
+  }
+}
+
+async function orFailure<T>(work: Promise<T>): Promise<T | Failure> {
   try {
-    const document = await readSettings(source, backends, options);
-    if (document === undefined) return;
-    for (const [to, location] of placesBeside(archives)) {
-      const job: SettingsJob = {
-        version: 1,
-        kind: 'settings',
-        id: jobId(run.id, 'settings', from, to),
-        run: run.id,
-        rule: rule.name,
-        at: new Date(run.startedAtMs).toISOString(),
-        from,
-        to,
-      };
-      if (await hasSettings({ repository: source, to: location }, document, backends, options)) continue;
-      await jobs.add(
-        [{ job, title: titleOf({ from: `settings of ${from}`, to: [to] }) }],
-        { unchanged: 0, unseen: 0 },
-        options,
-      );
-    }
+    return await work;
   } catch (error) {
-    await fail(settingsTitle({ registry, repository }), isFailure(error) ? orUnwanted(error, rule.name) : error);
+    if (isFailure(error)) return error;
+    throw error;
   }
 }
 

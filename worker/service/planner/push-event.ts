@@ -3,10 +3,10 @@ import { ecrHost } from '../../oci/ecr-host.ts';
 import { parseRule } from '../../rules/config.ts';
 import { matchesPattern } from '../../oci/location.ts';
 import { parseObjectPlace } from '../../oci/object-place.ts';
-import { isCopyRule, isExpired, isPlannedRule, type CopyRule, type PlannedRule } from '../../rules/rule.ts';
+import { isCopyRule, isExpired, isPlannedRule, type CopyRule, type PlannedRule, type Rule } from '../../rules/rule.ts';
 import { sourcesOf } from '../../rules/sources.ts';
 import type { Message } from '../../queue/queue.ts';
-import type { GatheredPush, Run, StoredRule } from '../../state/state.ts';
+import type { GatheredPush, Rules, Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { Report } from '../../util/events.ts';
@@ -22,6 +22,8 @@ const WINDOW_SECONDS = 30;
 export interface PushOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
+  /** The rules to go by. Default: those that are stored now. */
+  readonly rules?: Pick<Rules, 'list'> | undefined;
   /** How long the first event of a run waits for others. Default 30. */
   readonly windowSeconds?: number | undefined;
 }
@@ -77,7 +79,7 @@ async function gather(
 ): Promise<readonly string[]> {
   const runs: string[] = [];
   const failures: Failure[] = [];
-  for (const stored of await service.state.rules.list(options)) {
+  for (const stored of await (options.rules ?? service.state.rules).list(options)) {
     try {
       const rule = pushRule(stored, options);
       if (rule === undefined || isExpired(rule, options.clock.now())) continue;
@@ -123,10 +125,15 @@ async function addToRun(
   return run.id;
 }
 
+/** Rules that were read already: every event is compared with all of them. */
+const parsed = new WeakMap<StoredRule, Rule>();
+
 /** The rule where an event may start it; undefined where not, and for a rule that cannot be read, which is reported. */
-function pushRule({ name, document }: StoredRule, options: Pick<PushOptions, 'report'>): PlannedRule | undefined {
+function pushRule(stored: StoredRule, options: Pick<PushOptions, 'report'>): PlannedRule | undefined {
+  const { name, document } = stored;
   try {
-    const rule = parseRule(document);
+    const rule = parsed.get(stored) ?? parseRule(document);
+    parsed.set(stored, rule);
     return isPlannedRule(rule) && rule.onPush ? rule : undefined;
   } catch (error) {
     const { code } = toFailure(error);

@@ -28,7 +28,7 @@ const MAX_KEPT_BODY = 16 * 1024;
 /** A job as the state keeps it, without the body of a long message, and as it is sent. */
 export function newJob(
   job: Job,
-  shown: Pick<NewJob, 'title' | 'fault'>,
+  shown: Pick<NewJob, 'title' | 'fault' | 'unreferenced'>,
 ): { readonly record: NewJob; readonly message: Message } {
   const { id, rule } = job;
   const body = formatJob(job);
@@ -37,7 +37,7 @@ export function newJob(
 }
 
 /** A job that planning makes, and what people read of it. */
-interface PlannedJob extends Pick<NewJob, 'title' | 'fault'> {
+interface PlannedJob extends Pick<NewJob, 'title' | 'fault' | 'unreferenced'> {
   readonly job: CopyJob | BackupStoreJob | SettingsJob | PublishJob | VerifyJob | PlanJob;
 }
 

@@ -22,6 +22,7 @@ import { continuePlan } from '../planner/plan-scheduled.ts';
 import { prunedPlace } from '../place-uses.ts';
 import { isOver, sendSnapshotsAfter, titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
+import type { JobTaken } from '../../state/state.ts';
 import type { Done, Ended, RunJobOptions } from './job-run.ts';
 import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
@@ -38,6 +39,9 @@ export class JobDelivery {
   readonly #report: Report;
   /** Fires when the worker stops, or the message can no longer be extended. */
   readonly #signal: AbortSignal;
+  /** The attempt that was counted, until its work begins. */
+  #taken: number | undefined;
+  #unreferenced = false;
 
   constructor(delivery: Delivery, context: WorkContext, job: Job, options: { readonly signal: AbortSignal }) {
     this.#delivery = delivery;
@@ -48,16 +52,37 @@ export class JobDelivery {
     this.#signal = options.signal;
   }
 
-  /** Does the job, or hands it back. Its failures become outcomes; failures of the state, the queues and the access to registries are thrown. */
-  async run(): Promise<Outcome> {
+  /**
+   * Does the job, or hands it back. Its failures become outcomes; failures of the state, the queues and the access to registries are thrown.
+   *
+   * @param taken what this delivery has begun; undefined where another has begun the job, and may still run it
+   */
+  async run(taken: TakenJob | undefined): Promise<Outcome> {
+    this.#taken = taken?.attempt;
+    // what the planner's list showed is old by the second attempt
+    this.#unreferenced = taken?.attempt === 1 && taken.unreferenced === true;
+    try {
+      return await this.#run();
+    } catch (error) {
+      // it did not come to the work
+      await this.#giveUpAttempt().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #run(): Promise<Outcome> {
     const { backends } = this.#context;
-    if (isTooOld(this.#signal)) return this.#replace();
     const job = this.#job;
     if (job.kind === 'plan')
       return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
     // a planner sent it because its message seemed lost: who ends the last job of the run sends it again
-    if (job.kind === 'snapshot' && !(await isOver(job.run, this.#context.service.state.runs, { signal: this.#signal })))
+    if (
+      job.kind === 'snapshot' &&
+      !(await isOver(job.run, this.#context.service.state.runs, { signal: this.#signal }))
+    ) {
+      await this.#giveUpAttempt();
       return DONE;
+    }
     const judged = await this.#judge(job);
     const useBackends = async (reachable: Backends): Promise<Outcome> => {
       const destinations = isFailure(judged)
@@ -98,20 +123,31 @@ export class JobDelivery {
     }
     await using leases = taken;
     if (leases === undefined) {
+      await this.#giveUpAttempt();
       return await this.#waitFor('another writes to the same destination');
     }
-    const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
+    const attempt = this.#taken ?? (await state.runs.startJob(this.#job.run, this.#job.id, options));
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
     // after it is marked as running, so that a Cleaner that locks the place later sees it
     const pruned = await prunedPlace(this.#job, state, options);
     if (pruned !== undefined) {
-      await state.runs.giveBackJob(this.#job.run, this.#job.id, options);
+      this.#taken = attempt;
+      await this.#giveUpAttempt();
       return await this.#waitFor(`a Cleaner is deleting from ${pruned}`);
     }
+    this.#taken = undefined;
     if (attempt <= MAX_ATTEMPTS) return await this.#attempt(attempt, leases, task);
     const failure = crashedTooOften();
     return await this.#deadLetter(failure, failedWith(failure, leases), 0);
+  }
+
+  /** Makes the job waiting again where this delivery has taken it and not come to its work. Another attempt that began since goes on. */
+  async #giveUpAttempt(): Promise<void> {
+    const attempt = this.#taken;
+    this.#taken = undefined;
+    if (attempt === undefined) return;
+    await this.#context.service.state.runs.giveBackJob(this.#job.run, this.#job.id, { attempt });
   }
 
   /** Hands the job back while another process is at its places: soon done, since most copies are short, and so is pruning one place. */
@@ -138,7 +174,15 @@ export class JobDelivery {
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs, tool };
+    const parts = {
+      ...this.#options(anyOf(this.#signal, leases.signal)),
+      report,
+      destinations,
+      rules,
+      runs,
+      tool,
+      unreferenced: this.#unreferenced,
+    };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
@@ -188,21 +232,24 @@ export class JobDelivery {
   /** After the end of a job that may be the last of its run: its snapshots are due then. A planner sends what this worker crashes before. */
   async #sendSnapshots(left: number): Promise<void> {
     const { kind, rule, run } = this.#job;
-    if (rule !== undefined && kind !== 'snapshot') await sendSnapshotsAfter({ run, left }, this.#context.service, {});
+    // only runs that back up end with snapshots
+    const endsWithThem = kind === 'backup' || kind === 'backup-store' || kind === 'settings' || kind === 'plan';
+    if (rule !== undefined && endsWithThem) await sendSnapshotsAfter({ run, left }, this.#context.service, {});
   }
 
   /** Hands the job back. What it did so far is at its destinations: uploads go on where they were. */
   async #giveBack(): Promise<Outcome> {
     await this.#context.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
     this.#handedBack(aborted(this.#signal).message);
-    return isTooOld(this.#signal) ? this.#replace() : { type: 'again', seconds: 0 };
+    return isTooOld(this.#signal) ? this.replace() : { type: 'again', seconds: 0 };
   }
 
   async #retryLater(seconds: number): Promise<Outcome> {
     return retryLater(this.#delivery, this.#next(), seconds, this.#context.service.queue);
   }
 
-  async #replace(): Promise<Outcome> {
+  /** Another message in the place of this one. */
+  async replace(): Promise<Outcome> {
     return replace(this.#next(), 0, this.#context.service.queue);
   }
 
@@ -220,6 +267,8 @@ export class JobDelivery {
     return { clock, concurrency, report: this.#report, signal };
   }
 }
+
+type TakenJob = Extract<JobTaken, { readonly state: 'taken' }>;
 
 type Task = (
   destinations: readonly LeasedDestination[],

@@ -5,8 +5,10 @@ import type { FailedDestination } from './failed-destinations.ts';
 
 /** What running a job needs beside its backends. */
 export interface RunJobOptions extends ArchiveSettingsOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
+  readonly destinations: Pick<Destinations, 'foundBy' | 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
+  /** Whether the planner's list showed, a moment ago, that nothing in the source's repository refers to anything. */
+  readonly unreferenced: boolean;
   /** The program, as snapshots name it. */
   readonly tool: string;
 }

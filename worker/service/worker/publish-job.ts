@@ -32,7 +32,7 @@ export async function publishObjects(
   if (refusal !== undefined) return { state: 'failed', failed: [{ destination, failure: refusal }] };
   const signal = anyOf(options.signal, destination.signal);
   const to = parseRepository(withoutTransport(job.to));
-  const record = await options.destinations.get(destination.key, { signal });
+  const record = options.destinations.foundBy(destination.lease, destination.key);
   const isKnown = await isAsItWasLeft(job, record, to, backends, { signal });
   const lastListing = isKnown ? record?.sourceDigest : undefined;
   const request = { from: placeOf(job), to, lastListing };

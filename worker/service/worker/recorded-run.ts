@@ -5,6 +5,7 @@ import { parseLocation } from '../../oci/location.ts';
 import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
 import type { SnapshotJob } from '../../queue/job.ts';
 import { patternOf } from '../../queue/many-images.ts';
+import { mayPass } from '../../queue/redelivery.ts';
 import { destinationsOf, type Destination } from '../../rules/destinations.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import type { SyncRecord } from '../../state/state.ts';
@@ -50,7 +51,7 @@ export class RecordedRun {
     const failures: { readonly reason: string }[] = [];
     const fail = async (title: string, error: unknown): Promise<void> => {
       checkAborted(this.#options);
-      if (!isFailure(error) || error.retryable || error.code === 'BUG') throw error;
+      if (!isFailure(error) || mayPass(error) || error.code === 'BUG') throw error;
       failures.push({ reason: `${title}: ${describeFailure(error)}` });
     };
     this.#names = await listRepositories(this.#rule, this.#backends, { ...this.#options, fail });
@@ -95,7 +96,7 @@ export class RecordedRun {
       };
     } catch (error) {
       checkAborted(this.#options);
-      if (!isFailure(error) || error.retryable || error.code === 'BUG') throw error;
+      if (!isFailure(error) || mayPass(error) || error.code === 'BUG') throw error;
       const reason = (await this.#failed()).get(`docker://${name}`) ?? describeFailure(error);
       return { name: repository, complete: false, archives: [], archived: [], failures: [{ reason }] };
     }

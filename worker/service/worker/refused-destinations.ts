@@ -9,15 +9,15 @@ import type { LeasedDestination } from './leases.ts';
 
 /**
  * Which destinations of a job belong to another rule, or to another source of its rule, and why. Read under the leases, so that of two rules
- * that write one destination for the first time the second is refused. Costs one read of the state a destination, and nothing for a request
- * by hand.
+ * that write one destination for the first time the second is refused. Asks the state for nothing but rules, and for these only where a
+ * destination is another's.
  */
 export async function refusedDestinations(
   job: CopyJob | RestoreJob | PublishJob,
   destinations: readonly LeasedDestination[],
   options: Abortable & {
     readonly clock: Clock;
-    readonly destinations: Pick<Destinations, 'get'>;
+    readonly destinations: Pick<Destinations, 'foundBy'>;
     readonly rules: Pick<Rules, 'list'>;
   },
 ): Promise<ReadonlyMap<LeasedDestination, Failure>> {
@@ -25,7 +25,7 @@ export async function refusedDestinations(
   if (job.rule === undefined) return refused;
   const owners = new DestinationOwners(options.rules, options.clock);
   for (const destination of destinations) {
-    const record = await options.destinations.get(destination.key, options);
+    const record = options.destinations.foundBy(destination.lease, destination.key);
     const remembered = { location: formatLocation(destination.location), record };
     const failure = await owners.refusal(remembered, job, { ...options, dateMs: Date.parse(job.at) });
     if (failure !== undefined) refused.set(destination, failure);

@@ -133,7 +133,9 @@ async function copyToDestinations(
   const { referrers, create } = job;
   // who asks by hand may want what a registry lost to be sent again
   const trustTarget = job.kind === 'mirror' && job.rule !== undefined;
-  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create, trustTarget };
+  // what came since the planner's list is new to the next run, which copies the image again
+  const asked = options.unreferenced ? false : referrers;
+  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create, trustTarget };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
   const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
@@ -152,9 +154,9 @@ async function copyToDestinations(
         unchanged &&= item.result.outcome === 'unchanged';
         for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
-        await record(job, target, item.result, options);
-        // for an unchanged archive too: an earlier attempt may have ended between the two
+        // before its record, which gives the lease back; for an unchanged archive too, whose settings an earlier attempt may not have stored
         await settings.keep(target.location);
+        await record(job, target, item.result, options);
       } catch (error) {
         checkAborted(options);
         const failure = namingForce(retryableIfChanged(error, target), job, target.location);

@@ -29,7 +29,7 @@ export async function writeRunSnapshot(
   const { key, lease } = destination;
   const signal = anyOf(options.signal, destination.signal);
   const held = { ...options, signal };
-  const before = await options.destinations.get(key, held);
+  const before = options.destinations.foundBy(lease, key);
   const { bucket, key: template } = parseS3(job.to);
   const prefix = snapshotPrefix(archiveTemplate(template));
   const { registry } = parseImagePattern(patternOf(job));

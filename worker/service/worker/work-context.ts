@@ -1,6 +1,7 @@
 import type { Clock } from '../../util/clock.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
+import type { Rules } from '../../state/state.ts';
 import type { Service } from '../service.ts';
 
 /** What a worker needs to do its work: the same for all messages. */
@@ -12,6 +13,8 @@ export interface WorkContext {
   reportOf(job: JobName | undefined): Report;
   /** How long a lease lasts unless it is renewed. The leases of a crashed worker expire after this time. Default 60. */
   readonly leaseSeconds?: number | undefined;
+  /** The rules that events are compared with. Default: those that are stored when the event comes. */
+  readonly pushRules?: Pick<Rules, 'list'> | undefined;
   /** Pushes to one repository within this time are planned by one run. Default 30. */
   readonly pushWindowSeconds?: number | undefined;
   /** Blobs at once in one job. Default 4. */

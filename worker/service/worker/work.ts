@@ -1,10 +1,11 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage } from '../../queue/job.ts';
+import { fingerprintOf } from '../../queue/fingerprint.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { disagreement } from '../disagreement.ts';
+import { disagreementOf } from '../disagreement.ts';
 import { JobDelivery, makeKnown } from './deliver-job.ts';
 import { gatherObject, gatherPush, type PushOptions } from '../planner/push-event.ts';
 import { deadLetterReason } from './send-dead-letter.ts';
@@ -61,17 +62,37 @@ async function workOn(
         ? replace(delivery.body, 0, context.service.queue)
         : workOnEvent(delivery, context, message, options);
     case 'request':
-      return new JobDelivery(delivery, context, await toJob(message.request, delivery, context), options).run();
-    case 'job': {
-      // with an old message nothing is begun: the one that replaces it is compared
-      const refusal = isTooOld(options.signal)
-        ? undefined
-        : await disagreement(message.job, context.service.state, options);
-      if (refusal !== undefined) return refuse(delivery, context, refusal);
-      return new JobDelivery(delivery, context, message.job, options).run();
-    }
+      return workOnJob(await toJob(message.request, delivery, context), delivery, context, options);
+    case 'job':
+      return workOnJob(message.job, delivery, context, options);
     default:
       return message satisfies never;
+  }
+}
+
+/** Takes the job that the message is for, where the state has it as the message says, and does it. */
+async function workOnJob(
+  job: Job,
+  delivery: Delivery,
+  context: WorkContext,
+  options: { readonly signal: AbortSignal },
+): Promise<Outcome> {
+  const one = new JobDelivery(delivery, context, job, options);
+  // with an old message nothing is begun: the one that replaces it is compared
+  if (isTooOld(options.signal)) return one.replace();
+  const taken = await context.service.state.runs.takeJob(job.run, job.id, fingerprintOf(job), options);
+  switch (taken.state) {
+    case 'taken':
+      return one.run(taken);
+    case 'open':
+      return one.run(undefined);
+    case 'ended':
+      return DONE;
+    case 'other':
+    case 'unknown':
+      return refuse(delivery, context, disagreementOf(job, taken.state));
+    default:
+      return taken satisfies never;
   }
 }
 
@@ -138,8 +159,8 @@ async function workOnEvent(
   const report = context.reportOf(name);
   const startedMs = context.clock.now();
   try {
-    const { clock, pushWindowSeconds: windowSeconds } = context;
-    await gatherEvent(message, context.service, { ...options, clock, report, windowSeconds });
+    const { clock, pushRules: rules, pushWindowSeconds: windowSeconds } = context;
+    await gatherEvent(message, context.service, { ...options, clock, report, rules, windowSeconds });
     return DONE;
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;

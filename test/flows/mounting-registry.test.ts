@@ -1,0 +1,8 @@
+// A registry that mounts blobs is brought back. test/soak/mounting-registry.test.ts does the same with 40 repositories.
+import { afterAll } from 'vitest';
+import { openLab } from '../support/lab.ts';
+import { mountingSuite } from '../support/whole-registry-suite.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+mountingSuite(lab, { repositories: 5, imagesEach: 2 });

@@ -1,0 +1,91 @@
+// What the service asks for to copy one small image, counted.
+import { afterAll, expect, test } from 'vitest';
+import { formatRule } from '../../worker/rules/config.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
+import type { Backends } from '../../worker/images/backends.ts';
+import type { Table } from '../../worker/state/table.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab, requestsDuring } from '../support/lab.ts';
+import { rule } from '../support/rules.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { testService, type TestService } from '../support/test-service.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, otherEcr } = lab.stack;
+
+/** Plans what is due an hour later. */
+async function plan(t: TestService, backends: Backends): Promise<void> {
+  await t.clock.advance(3_600_000);
+  const use = { use: async <T>(work: (opened: Backends) => Promise<T>) => work(backends) };
+  expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
+}
+
+async function mirrored(name: string): Promise<{ readonly t: TestService; readonly backends: Backends }> {
+  const t = testService();
+  const { backends } = lab.session();
+  const document = formatRule(
+    rule({ name: 'mirror', from: [`${ecr.registryHost}/${name}`], to: [`${otherEcr.registryHost}/{repository}`] }),
+  );
+  await t.state.rules.put({ name: 'mirror', document }, 0);
+  return { t, backends };
+}
+
+/** The table, with a count of its calls. */
+function counted(table: Table): { readonly table: Table; readonly calls: string[] } {
+  const calls: string[] = [];
+  const wrapped: Table = {
+    get: async (key, options) => (calls.push(`get ${key.sk}`), table.get(key, options)),
+    getEach: async (keys, options) => (calls.push('getEach'), table.getEach(keys, options)),
+    update: async (key, change, expected, options) => {
+      calls.push(`update ${key.sk}`);
+      return table.update(key, change, expected, options);
+    },
+    updateAll: async (changes, options) => (calls.push('updateAll'), table.updateAll(changes, options)),
+    query: (pk, options) => (calls.push(`query ${pk}`), table.query(pk, options)),
+  };
+  return { table: wrapped, calls };
+}
+
+test('a new image costs six calls to the table, and none to look for signatures in a repository that has none', async () => {
+  const image = await makeImage({ seed: 9701, platforms: ['linux/amd64'], layers: [1000] });
+  await lab.push(image, ecr, 'tiny/app');
+  const { t, backends } = await mirrored('tiny/app');
+  await plan(t, backends);
+  const { table, calls } = counted(t.table);
+  const worker = t.worker(backends, { table });
+  // the access to registries is read once in a while, and the run ends with this job
+  const counts = await requestsDuring(ecr, async () => worker.drain());
+  const perJob = calls.filter(
+    (call) => !/^(?:get ACCESS|query RUN|get RUN|update PROGRESS|update RUN#|get PROGRESS)/.test(call),
+  );
+  expect(perJob).toEqual([
+    expect.stringMatching(/^update JOB#/),
+    'update v1',
+    'getEach',
+    'update v1',
+    expect.stringMatching(/^update JOB#/),
+    // the count of the run, its end, and its place in the lists
+    'update RUN',
+    'update RUN',
+    'update RUN',
+  ]);
+  expect(counts).not.toHaveProperty('referrers-list');
+  expect(counts['manifest-head'] ?? 0).toBeLessThanOrEqual(1);
+  await expectSameImage(image.content, lab.view(otherEcr, 'tiny/app'), image.root);
+});
+
+test('a signature that is made after its image was planned comes with the next run', async () => {
+  const recipe = { seed: 9702, platforms: ['linux/amd64'], layers: [1000] } as const;
+  const [plain, signed] = [await makeImage(recipe), await makeImage({ ...recipe, signed: true })];
+  expect(signed.root.descriptor.digest).toBe(plain.root.descriptor.digest);
+  await lab.push(plain, ecr, 'late/app');
+  const { t, backends } = await mirrored('late/app');
+  await plan(t, backends);
+  await lab.push(signed, ecr, 'late/app');
+  await t.worker(backends).drain();
+  await plan(t, backends);
+  await t.worker(backends).drain();
+  await expectSameImage(signed.content, lab.view(otherEcr, 'late/app'), signed.root);
+  expect(await Array.fromAsync(lab.view(otherEcr, 'late/app').referrers(signed.root.descriptor))).not.toEqual([]);
+});
