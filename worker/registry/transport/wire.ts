@@ -1,10 +1,11 @@
-import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { decoded } from './content-encoding.ts';
 import { Exchange, isPlainAnswer } from './exchange.ts';
+import { Agent, Pool, ProxyAgent } from './undici.ts';
 import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.ts';
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
