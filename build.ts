@@ -19,9 +19,9 @@ const FOLDERS = {
  * before anything else, to read the command line, and to copy from registry to registry.
  */
 const GROUPS = [
-  ['start', /\/worker\/main\/(?:compile-cache|gc-flags|signals)\.ts$/],
+  ['start', /\/worker\/main\/(?:compile-cache|engine-flags|signals)\.ts$/],
   ['program', /\/worker\/main\/program\.ts$/],
-  ['copy', /\/worker\/(?:main\/command-context|commands\/copy)\.ts$/],
+  ['core', /\/worker\/(?:main\/command-context|commands\/copy)\.ts$/],
 ] as const;
 
 /**
