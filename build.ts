@@ -19,7 +19,7 @@ const FOLDERS = {
  * before anything else, to read the command line, and to copy from registry to registry.
  */
 const GROUPS = [
-  ['start', /\/worker\/main\/(?:compile-cache|engine-flags|signals)\.ts$/],
+  ['start', /\/worker\/main\/(?:compile-cache|signals)\.ts$/],
   ['program', /\/worker\/main\/program\.ts$/],
   ['core', /\/worker\/(?:main\/command-context|commands\/copy)\.ts$/],
 ] as const;

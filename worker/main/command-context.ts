@@ -15,6 +15,8 @@ export interface Surroundings {
   readonly stdout: Screen;
   readonly stderr: Screen;
   readonly stop: AbortSignal;
+  /** Called when the command is loaded, before it runs. */
+  readonly onLoaded?: () => void;
 }
 
 /** The same, with what the program gives back to its process. */

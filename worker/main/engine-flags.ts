@@ -1,6 +1,9 @@
 import { setFlagsFromString } from 'node:v8';
 
-/** Sets V8 up for bytes that pass through. To be called before anything is loaded. */
+/**
+ * Sets V8 up for bytes that pass through. To be called when the program is loaded and before it runs: Node has its own modules compiled already, for
+ * the flags that V8 begins with, and compiles those that are loaded later anew.
+ */
 export function setEngineFlags(): void {
   collectOften();
   compileParserOnce();

@@ -5,6 +5,7 @@ import type { CommandContext } from '../commands/context.ts';
 import type { Screen } from '../commands/progress.ts';
 import { printable } from '../commands/text.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
+import { setEngineFlags } from './engine-flags.ts';
 import type { ProgramSurroundings, Surroundings } from './command-context.ts';
 
 const { version } = manifest;
@@ -51,7 +52,7 @@ const COMMANDS: Commands = {
 export async function runProgram(stop: AbortSignal, more: Commands = {}): Promise<void> {
   const { argv, env } = process;
   const exitCode = await execute(
-    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop },
+    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop, onLoaded: setEngineFlags },
     more,
   );
   if (exitCode !== 0) process.exitCode = exitCode;
@@ -66,7 +67,9 @@ export async function execute(surroundings: Surroundings, more: Commands = {}): 
   };
   try {
     const added = addedFor(argv.slice(2), { ...COMMANDS, ...more });
-    await (await program({ ...surroundings, exit }, added)).parseAsync(argv);
+    const root = await program({ ...surroundings, exit }, added);
+    surroundings.onLoaded?.();
+    await root.parseAsync(argv);
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
