@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 export interface Package {
   readonly name: string;
   readonly version: string;
-  readonly license?: string;
+  readonly license: string | undefined;
 }
 
 export interface BundledPackage extends Package {
@@ -15,11 +15,11 @@ export interface BundledPackage extends Package {
 /** Each package once, by folder. `modules` are paths of files. */
 export function bundledPackages(modules: readonly string[]): readonly BundledPackage[] {
   const folders = modules.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(file)?.[0] ?? []);
-  return [...new Set(folders)].sort().map((folder) => ({ ...packageIn(folder), folder }));
+  return [...new Set(folders)].sort().map(packageIn);
 }
 
 /** What `package.json` in this folder says. */
-export function packageIn(folder: string): Package {
+export function packageIn(folder: string): BundledPackage {
   const { name, version, license } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8')) as Package;
-  return { name, version, ...(license !== undefined && { license }) };
+  return { name, version, license, folder };
 }

@@ -12,7 +12,12 @@ interface Listed extends Package {
 
 /** Reads package.json, package-lock.json and node_modules of the current folder. `SOURCE_DATE_EPOCH` (seconds) fixes its only time. */
 export function sbomOf(modules: readonly string[]): object {
-  const bundled = bundledPackages(modules).map(({ folder, ...one }): Listed => ({ ...one, sha512: sha512Of(folder) }));
+  const bundled = bundledPackages(modules).map(({ name, version, license, folder }): Listed => ({
+    name,
+    version,
+    license,
+    sha512: sha512Of(folder),
+  }));
   const own = packageIn('');
   const node: Listed = { name: 'node', version: versions.node, license: 'MIT' };
   const packages = [
@@ -72,6 +77,6 @@ function spdxPackage({ name, version, license, sha512 }: Listed, type: 'npm' | '
 }
 
 /** Letters, digits, `.` and `-` alone. */
-function spdxId({ name, version }: Package): string {
+function spdxId({ name, version }: Pick<Package, 'name' | 'version'>): string {
   return `SPDXRef-Package-${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]+/g, '-');
 }
