@@ -14,7 +14,7 @@ COPY package.json package-lock.json ./
 # without local/, the embedded stack
 RUN npm ci --workspaces=false --ignore-scripts --no-audit --no-fund
 COPY build.ts tsconfig.json ./
-COPY docker/sbom.ts docker/
+COPY docker/bundled-packages.ts docker/notices.ts docker/sbom.ts docker/
 COPY worker worker
 RUN node build.ts image
 

@@ -1,24 +1,25 @@
-// The SBOM of the image of the worker, in SPDX 2.3 (https://spdx.github.io/spdx-spec/v2.3/): the packages in the bundle, by what esbuild read,
-// and the Node that runs it. Debian's packages are not in it: scanners read them from the image.
+// The SBOM of a bundle, in SPDX 2.3 (https://spdx.github.io/spdx-spec/v2.3/): the packages in the bundle, by the modules that it was made of,
+// and the Node that runs it. Debian's packages are not in it: scanners read them from the image of the worker.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { env, versions } from 'node:process';
-import type { Metafile } from 'esbuild';
+import { bundledPackages, packageIn, type Package } from './bundled-packages.ts';
 
-interface Package {
-  readonly name: string;
-  readonly version: string;
-  readonly license?: string;
+interface Listed extends Package {
   /** In hex, of the archive that npm unpacked. */
   readonly sha512?: string;
 }
 
 /** Reads package.json, package-lock.json and node_modules of the current folder. `SOURCE_DATE_EPOCH` (seconds) fixes its only time. */
-export function sbomOf({ inputs }: Metafile): object {
-  const folders = Object.keys(inputs).flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(file)?.[0] ?? []);
-  const bundled = [...new Set(folders)].sort().map((folder) => packageIn(folder, sha512Of(folder)));
+export function sbomOf(modules: readonly string[]): object {
+  const bundled = bundledPackages(modules).map(({ name, version, license, folder }): Listed => ({
+    name,
+    version,
+    license,
+    sha512: sha512Of(folder),
+  }));
   const own = packageIn('');
-  const node: Package = { name: 'node', version: versions.node, license: 'MIT' };
+  const node: Listed = { name: 'node', version: versions.node, license: 'MIT' };
   const packages = [
     spdxPackage(own, 'generic'),
     spdxPackage(node, 'generic'),
@@ -46,21 +47,17 @@ export function sbomOf({ inputs }: Metafile): object {
   };
 }
 
-function packageIn(folder: string, sha512?: string): Package {
-  const { name, version, license } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8')) as Package;
-  return { name, version, ...(license !== undefined && { license }), ...(sha512 !== undefined && { sha512 }) };
-}
-
 function sha512Of(folder: string): string {
   const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
     readonly packages: Readonly<Record<string, { readonly integrity?: string } | undefined>>;
   };
-  const [, base64] = /^sha512-(.+)$/.exec(packages[folder.slice(0, -1)]?.integrity ?? '') ?? [];
+  const [, base64] =
+    /^sha512-(.+)$/.exec(packages[folder.slice(folder.indexOf('node_modules/'), -1)]?.integrity ?? '') ?? [];
   if (base64 === undefined) throw new Error(`package-lock.json has no integrity for ${folder}`);
   return Buffer.from(base64, 'base64').toString('hex');
 }
 
-function spdxPackage({ name, version, license, sha512 }: Package, type: 'npm' | 'generic'): object {
+function spdxPackage({ name, version, license, sha512 }: Listed, type: 'npm' | 'generic'): object {
   return {
     SPDXID: spdxId({ name, version }),
     name,
@@ -80,6 +77,6 @@ function spdxPackage({ name, version, license, sha512 }: Package, type: 'npm' | 
 }
 
 /** Letters, digits, `.` and `-` alone. */
-function spdxId({ name, version }: Package): string {
+function spdxId({ name, version }: Pick<Package, 'name' | 'version'>): string {
   return `SPDXRef-Package-${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]+/g, '-');
 }

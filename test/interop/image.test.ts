@@ -1,5 +1,5 @@
 // The image of the worker: built as its Dockerfile says, run as a deployment runs it, over the embedded stack.
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { env as own } from 'node:process';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
@@ -95,13 +95,18 @@ test('comes with its SBOM and its provenance, which a copy takes along', async (
   const sbom = JSON.parse(readFileSync(join(STORE, 'sbom.spdx.json'), 'utf8')) as {
     readonly packages: readonly { readonly name: string; readonly versionInfo: string }[];
   };
-  const { dependencies } = JSON.parse(readFileSync(join(CHECKOUT, 'package.json'), 'utf8')) as {
-    readonly dependencies: Readonly<Record<string, string>>;
+  const { devDependencies } = JSON.parse(readFileSync(join(CHECKOUT, 'package.json'), 'utf8')) as {
+    readonly devDependencies: Readonly<Record<string, string>>;
   };
-  const listed = sbom.packages.map(({ name, versionInfo }) => `${name}@${versionInfo}`);
-  expect(listed).toEqual(
-    expect.arrayContaining(Object.entries(dependencies).map(([name, version]) => `${name}@${version}`)),
+  const imported = globSync('worker/**/*.ts', { cwd: CHECKOUT }).flatMap((file) =>
+    [...readFileSync(join(CHECKOUT, file), 'utf8').matchAll(/^import \S.* from '((?:@[^/']+\/)?[^./'][^/']*)/gm)].map(
+      ([, name = '']) => name,
+    ),
   );
+  const bundled = [...new Set(imported)].filter((name) => name in devDependencies);
+  expect(bundled).toEqual(expect.arrayContaining(['@aws-sdk/client-s3', 'undici', 'zod']));
+  const listed = sbom.packages.map(({ name, versionInfo }) => `${name}@${versionInfo}`);
+  expect(listed).toEqual(expect.arrayContaining(bundled.map((name) => `${name}@${devDependencies[name]}`)));
   const provenance = JSON.parse(readFileSync(join(STORE, 'provenance.json'), 'utf8')) as unknown;
   expect(provenance).toMatchObject({ subject: [{ digest: { sha256: copied.digest.slice('sha256:'.length) } }] });
 });

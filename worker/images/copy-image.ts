@@ -14,7 +14,6 @@ import type { Backends, OperationOptions, RepositoryOptions } from './backends.t
 import { countSent } from './count-sent.ts';
 import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
-import { openStoreTarget } from './store-target.ts';
 import { streamTarget } from './stream-target.ts';
 import { openRepositoryTarget } from './repository-target.ts';
 
@@ -251,6 +250,7 @@ async function openTarget(
     }
     case 'store': {
       const referrers = image.referrers !== false;
+      const { openStoreTarget } = await import('./store-target.ts');
       return openStoreTarget({ to, root, referrers, tool: tool ?? 'transship', dryRun }, backends, options);
     }
     default:

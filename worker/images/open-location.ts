@@ -6,7 +6,6 @@ import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import type { OpenedImage } from './opened-image.ts';
-import { openStoredImage } from './open-stored-image.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
 
 /** Finds the image at `location`. Failures carry `side`. */
@@ -29,7 +28,10 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
-    if (location.transport === 'store') return await openStoredImage(location, backends, options);
+    if (location.transport === 'store') {
+      const { openStoredImage } = await import('./open-stored-image.ts');
+      return await openStoredImage(location, backends, options);
+    }
     const { store, key } =
       location.transport === 'archive' && isStandardInput(location.path)
         ? await backends.standardStreams.input(options)

@@ -1,42 +1,13 @@
 import { isatty } from 'node:tty';
 import { Command, CommanderError } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
-import { addApply } from '../commands/apply.ts';
-import { addBackup } from '../commands/backup.ts';
-import { addCleaner } from '../commands/cleaner.ts';
 import type { CommandContext } from '../commands/context.ts';
-import { addCompletion } from '../commands/completion.ts';
-import { addCopy } from '../commands/copy.ts';
-import { addEnqueue } from '../commands/enqueue.ts';
-import { addExtract } from '../commands/extract.ts';
-import { addImport } from '../commands/import.ts';
-import { addInspect } from '../commands/inspect.ts';
+import { ASKED } from '../commands/completion/scripts.ts';
 import type { Screen } from '../commands/progress.ts';
-import { addList } from '../commands/list.ts';
-import { addPlanner } from '../commands/planner.ts';
-import { addPrune } from '../commands/prune.ts';
-import { addPublish } from '../commands/publish.ts';
-import { addRedrive } from '../commands/redrive.ts';
-import { addRestore } from '../commands/restore.ts';
-import { addRules } from '../commands/rules.ts';
-import { addServe } from '../commands/serve.ts';
-import { addReport } from '../commands/report.ts';
-import { addSnapshots } from '../commands/snapshots.ts';
-import { addStats } from '../commands/stats.ts';
-import { addStatus } from '../commands/status.ts';
-import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
-import { addDiff } from '../commands/diff.ts';
-import { addVerify } from '../commands/verify.ts';
-import { addWorker } from '../commands/worker.ts';
-import { registriesIn } from '../registry/credentials.ts';
-import { trustAuthorities } from './authorities.ts';
-import { readSettings } from './settings.ts';
-import { systemClock } from '../util/clock.ts';
-import { tableItems } from '../state/table-items.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
-import { startProgram } from './start-program.ts';
-import { connect, connectDeleting, connectService, connectState } from './wire.ts';
+import { setEngineFlags } from './engine-flags.ts';
+import type { ProgramSurroundings, Surroundings } from './command-context.ts';
 
 const { version } = manifest;
 
@@ -45,101 +16,62 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and f
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */
-export type AddCommand = (program: Command, context: CommandContext) => void;
+type AddCommand = (program: Command, context: CommandContext) => void;
 
-const COMMANDS: readonly AddCommand[] = [
-  addCopy,
-  addInspect,
-  addVerify,
-  addDiff,
-  addBackup,
-  addSnapshots,
-  addReport,
-  addRestore,
-  addList,
-  addStats,
-  addServe,
-  addPrune,
-  addPublish,
-  addExtract,
-  addSync,
-  addApply,
-  addImport,
-  addRules,
-  addEnqueue,
-  addStatus,
-  addRedrive,
-  addWorker,
-  addPlanner,
-  addCleaner,
-  addCompletion,
-];
+/** What adds each command, by its name. */
+export type Commands = Readonly<Record<string, () => Promise<AddCommand>>>;
+
+/** In the order of `--help`. The code of a command is loaded when it is named. */
+const COMMANDS: Commands = {
+  copy: async () => (await import('../commands/copy.ts')).addCopy,
+  inspect: async () => (await import('../commands/inspect.ts')).addInspect,
+  verify: async () => (await import('../commands/verify.ts')).addVerify,
+  diff: async () => (await import('../commands/diff.ts')).addDiff,
+  backup: async () => (await import('../commands/backup.ts')).addBackup,
+  snapshots: async () => (await import('../commands/snapshots.ts')).addSnapshots,
+  report: async () => (await import('../commands/report.ts')).addReport,
+  restore: async () => (await import('../commands/restore.ts')).addRestore,
+  list: async () => (await import('../commands/list.ts')).addList,
+  stats: async () => (await import('../commands/stats.ts')).addStats,
+  serve: async () => (await import('../commands/serve.ts')).addServe,
+  prune: async () => (await import('../commands/prune.ts')).addPrune,
+  publish: async () => (await import('../commands/publish.ts')).addPublish,
+  extract: async () => (await import('../commands/extract.ts')).addExtract,
+  sync: async () => (await import('../commands/sync.ts')).addSync,
+  apply: async () => (await import('../commands/apply.ts')).addApply,
+  import: async () => (await import('../commands/import.ts')).addImport,
+  rules: async () => (await import('../commands/rules.ts')).addRules,
+  enqueue: async () => (await import('../commands/enqueue.ts')).addEnqueue,
+  status: async () => (await import('../commands/status.ts')).addStatus,
+  redrive: async () => (await import('../commands/redrive.ts')).addRedrive,
+  worker: async () => (await import('../commands/worker.ts')).addWorker,
+  planner: async () => (await import('../commands/planner.ts')).addPlanner,
+  cleaner: async () => (await import('../commands/cleaner.ts')).addCleaner,
+  completion: async () => (await import('../commands/completion.ts')).addCompletion,
+};
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
-export async function runProgram(stop: AbortSignal, more: readonly AddCommand[] = []): Promise<void> {
+export async function runProgram(stop: AbortSignal, more: Commands = {}): Promise<void> {
   const { argv, env } = process;
   const exitCode = await execute(
-    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop },
+    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop, onLoaded: setEngineFlags },
     more,
   );
   if (exitCode !== 0) process.exitCode = exitCode;
 }
 
-/** What a program gets from the process that it is. */
-export interface Surroundings {
-  /** The first two are the program's own. */
-  readonly argv: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly stdout: Screen;
-  readonly stderr: Screen;
-  readonly stop: AbortSignal;
-}
-
 /** As `runProgram`, within these surroundings; the AWS SDK looks at those of the process all the same. Returns the exit code. */
-export async function execute(surroundings: Surroundings, more: readonly AddCommand[] = []): Promise<number> {
-  const { argv, env, stdout, stderr, stop } = surroundings;
+export async function execute(surroundings: Surroundings, more: Commands = {}): Promise<number> {
+  const { argv, stderr, stop } = surroundings;
   let exitCode = 0;
-  const write = (line: string): void => stdout.write(line);
+  const exit = (code: 1 | 3): void => {
+    exitCode = code;
+  };
   try {
-    trustAuthorities(env);
-    const { concurrency, lookEveryHours } = readSettings(env);
-    const context: CommandContext = {
-      connect: (options) => connect(readSettings(env), version, options),
-      connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
-      connectState: (options) => connectState(readSettings(env), options),
-      connectService: (options) => connectService(readSettings(env), options),
-      knownRegistries: async () => {
-        const { authFiles, endpoints } = readSettings(env);
-        return [...new Set([...endpoints.keys(), ...(await registriesIn(authFiles))])];
-      },
-      tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
-      start: (args, options) => startProgram(args, { ...options, signal: stop }),
-      setEnvironment: (variables) => Object.assign(process.env, variables),
-      runWorker: async (options) => {
-        // loaded by this command only, since it takes time
-        const { runWorker } = await import('./run-worker.ts');
-        await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
-      },
-      runPlanner: async (options) => {
-        const { runPlanner } = await import('./run-planner.ts');
-        await runPlanner({ ...options, settings: readSettings(env), version, signal: stop, write });
-      },
-      runCleaner: async (options) => {
-        const { cleanEvery } = await import('./run-cleaner.ts');
-        await cleanEvery({ ...options, settings: readSettings(env), version, signal: stop, write });
-      },
-      signal: stop,
-      clock: systemClock,
-      concurrency,
-      lookEveryHours,
-      stdout,
-      stderr,
-      version,
-      exit: (code) => {
-        exitCode = code;
-      },
-    };
-    await program(context, more).parseAsync(argv);
+    const added = addedFor(argv.slice(2), { ...COMMANDS, ...more });
+    const root = await program({ ...surroundings, exit }, added);
+    surroundings.onLoaded?.();
+    await root.parseAsync(argv);
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -173,22 +105,41 @@ const EXIT_CODE: Readonly<Record<Code, number>> = {
   BUG: 1,
 };
 
-function program(context: CommandContext, more: readonly AddCommand[]): Command {
+/** The commands that these arguments are about: the one that they name, none to print the version, or all of them. */
+function addedFor(args: readonly string[], commands: Commands): Commands[string][] {
+  if (args.length === 1 && /^(?:-V|--version)$/.test(args[0] ?? '')) return [];
+  const [first = '', second = '', ...others] = args.filter((arg) => !arg.startsWith('-') || arg === '-');
+  const isAsked = first === ASKED && (others.length > 0 || args.at(-1)?.startsWith('-') === true);
+  const name = first === 'help' || isAsked ? second : first;
+  const add = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (add === undefined) return Object.values(commands);
+  return isAsked && name !== 'completion'
+    ? [add, async () => (await import('../commands/completion.ts')).addCompletion]
+    : [add];
+}
+
+async function program(surroundings: ProgramSurroundings, added: readonly Commands[string][]): Promise<Command> {
+  const { stdout, stderr } = surroundings;
   const root = new Command('transship')
     .description(
       'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
     )
-    .version(context.version)
+    .version(version)
     .addHelpText('after', HELP_END)
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => context.stdout.write(text),
-      writeErr: (text) => context.stderr.write(text),
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
       outputError: (text, write) => write(withoutValues(text)),
     })
     .showHelpAfterError('(transship COMMAND --help tells more)');
-  for (const add of COMMANDS) add(root, context);
-  for (const add of more) add(root, context);
+  if (added.length === 0) return root;
+  const [{ openContext }, ...adds] = await Promise.all([
+    import('./command-context.ts'),
+    ...added.map(async (load) => load()),
+  ]);
+  const context = openContext(surroundings, version);
+  for (const add of adds) add(root, context);
   for (const command of root.commands) {
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
     for (const below of command.commands)

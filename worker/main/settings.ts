@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { BucketSettings } from '../objects/s3/client.ts';
 import { withoutSecrets } from '../oci/reference.ts';
 import type { LogLevel } from '../telemetry/logs.ts';
-import { parseAllowed } from '../rules/targets.ts';
+import { parseAllowed } from '../rules/allowed.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';

@@ -8,7 +8,7 @@ import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { ConnectOptions, SideOptions } from '../commands/context.ts';
 import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
-import { openS3 } from '../objects/s3/store.ts';
+import { openS3Late } from '../objects/s3/late-store.ts';
 import type { Backends } from '../images/backends.ts';
 import type { DeletingBackends, Deletions } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
@@ -52,7 +52,7 @@ export function connectDeleting(
 interface Opened {
   readonly backends: Backends & AsyncDisposable;
   readonly target: (host: string) => RegistryClient;
-  readonly bucket: (name: string) => ReturnType<typeof openS3>;
+  readonly bucket: (name: string) => ReturnType<typeof openS3Late>;
   readonly folder: (path: string) => ReturnType<typeof openFiles>;
 }
 
@@ -102,7 +102,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
     });
   };
   const sides = { source: registries('source'), target: registries('target') };
-  const bucket = once((name) => opened.use(openS3({ ...s3, bucket: name, clock, report, proxies })));
+  const bucket = once((name) => opened.use(openS3Late({ ...s3, bucket: name, clock, report, proxies })));
   const folder = once((path) => openFiles(path));
   const backends: Opened['backends'] = {
     registry: (host, side) => sides[side](host),

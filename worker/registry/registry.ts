@@ -20,8 +20,8 @@ import type { RepositoryContext } from './context.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { names } from './pages.ts';
 import { Mounts, Pace, PullBudget } from './rate.ts';
+import type { RegistrySettings } from './ecr/parse-registry-settings.ts';
 import { registrySettingsChanges, type RegistrySettingsChange } from './ecr/registry-settings-changes.ts';
-import { parseRegistrySettings } from './ecr/registry-settings.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts';
 import { RegistryRepository } from './repository.ts';
@@ -252,13 +252,13 @@ export class RegistryClient implements AsyncDisposable {
     options: Abortable = {},
   ): Promise<readonly RegistrySettingsChange[]> {
     if (this.ecr === undefined) return [];
-    const wanted = parseRegistrySettings(settings);
+    const wanted = await registrySettingsOf(settings);
     return registrySettingsChanges(await this.ecr.registrySettings(options), wanted);
   }
 
   /** Makes the registry have these settings, and removes none. Does nothing for all but ECR. Idempotent. INVALID for malformed settings. */
   async applyRegistrySettings(settings: Readonly<Record<string, unknown>>, options: Abortable = {}): Promise<void> {
-    await this.ecr?.applyRegistrySettings(parseRegistrySettings(settings), options);
+    await this.ecr?.applyRegistrySettings(await registrySettingsOf(settings), options);
   }
 
   #context(
@@ -291,6 +291,12 @@ export class RegistryClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** As `parseRegistrySettings`, whose schemas are loaded for ECR alone. */
+async function registrySettingsOf(settings: Readonly<Record<string, unknown>>): Promise<RegistrySettings> {
+  const { parseRegistrySettings } = await import('./ecr/parse-registry-settings.ts');
+  return parseRegistrySettings(settings);
 }
 
 function baseUrlOf(host: string, { endpoints, plainHttp }: Pick<RegistryOptions, 'endpoints' | 'plainHttp'>): URL {

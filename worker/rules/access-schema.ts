@@ -5,7 +5,7 @@ import type { Fault } from './faults.ts';
 import type { Access } from './rule.ts';
 import { mapping, refusal, textOf } from './schema-parts.ts';
 import { parseRegistryHost } from './sources.ts';
-import { parseAllowed } from './targets.ts';
+import { parseAllowed } from './allowed.ts';
 
 const host = z.string().check((ctx) => {
   const message = refusal(() => parseRegistryHost(ctx.value));

@@ -3,9 +3,10 @@ import { parseDestination, parseS3 } from '../oci/location.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
+import { parseAllowed } from './allowed.ts';
 import { parseTemplate } from './destinations.ts';
 import { isCopyRule, type Rule } from './rule.ts';
-import { parseRegistryHost, registryName } from './sources.ts';
+import { registryName } from './sources.ts';
 import { isStore, parseStore } from './stores.ts';
 
 /** The registries and buckets that requests by hand may write to: those that rules write to, and those that `allow` names. */
@@ -53,16 +54,4 @@ function nameOf(location: string): string | undefined {
 
 function bucketOfStore(store: string): string {
   return parseS3(parseStore(store).slice('store:'.length)).bucket;
-}
-
-/**
- * Reads an entry of `allow`: the host of a registry, `s3://bucket`, or an account of twelve digits, which stands for its ECR registries in all
- * Regions. Returns its one name. INVALID for others.
- */
-export function parseAllowed(text: string): string {
-  if (/^[0-9]{12}$/.test(text)) return text;
-  if (!text.startsWith('s3://')) return registryName(parseRegistryHost(text));
-  const { bucket, key } = parseS3(text);
-  if (key === '' && !text.endsWith('/')) return `s3://${bucket}`;
-  throw new Failure('INVALID', `${quote(text)} names more than a bucket: expected ${quote(`s3://${bucket}`)}`);
 }

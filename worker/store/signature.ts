@@ -1,8 +1,8 @@
 import { constants, verify, type KeyObject } from 'node:crypto';
-import { z } from 'zod';
 import type { Abortable } from '../util/abort.ts';
 import { canonicalJson } from '../util/canonical-json.ts';
 import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 
 /** Signatures over the SHA-256 of a document, as AWS KMS names them. A key can make some of them. */
 export const SIGNATURE_ALGORITHMS = ['ECDSA_SHA_256', 'RSASSA_PSS_SHA_256', 'RSASSA_PKCS1_V1_5_SHA_256'] as const;
@@ -43,13 +43,6 @@ export interface SnapshotKeys {
 /** The longest object of a signature, in bytes: 2,048 are room for an RSA key of 8,192 bits. */
 export const MAX_SIGNATURE_BYTES = 8192;
 
-const document = z.object({
-  version: z.literal(1),
-  algorithm: z.enum(SIGNATURE_ALGORITHMS),
-  key: z.string(),
-  signature: z.string().refine((text) => Buffer.from(text, 'base64').toString('base64') === text),
-});
-
 export function encodeSignature(signature: SnapshotSignature): Uint8Array {
   return Buffer.from(canonicalJson(signature));
 }
@@ -62,9 +55,18 @@ export function decodeSignature(bytes: Uint8Array, what: string): SnapshotSignat
   } catch {
     value = undefined;
   }
-  const read = document.safeParse(value);
-  if (read.success) return read.data;
+  if (isRecord(value)) {
+    const { version, key, signature } = value;
+    const algorithm = SIGNATURE_ALGORITHMS.find((one) => one === value['algorithm']);
+    if (version === 1 && algorithm !== undefined && typeof key === 'string' && isBase64(signature))
+      return { version, algorithm, key, signature };
+  }
   throw new Failure('CORRUPT', `the signature of ${what} is not one: it was changed or damaged after it was written`);
+}
+
+/** Whether `value` is Base64 as encoders write it, with its padding. */
+function isBase64(value: unknown): value is string {
+  return typeof value === 'string' && Buffer.from(value, 'base64').toString('base64') === value;
 }
 
 /** Whether `signature` is one of `bytes` by this key. False also for an algorithm that is not one of the key. */

@@ -8,6 +8,9 @@ interface Deadline extends AsyncDisposable {
   readonly signal: AbortSignal;
 }
 
+/** One for all: an error with its stack for each request would be a good part of what a small one costs. */
+const ENDED = new Failure('ABORTED', 'the work ended in time');
+
 /** `ms` from now; what is not above 0 is at once. `reason` is made when it is needed. */
 export function deadline(ms: number, reason: () => Failure, clock: Clock): Deadline {
   const over = new AbortController();
@@ -19,7 +22,7 @@ export function deadline(ms: number, reason: () => Failure, clock: Clock): Deadl
   return {
     signal: over.signal,
     [Symbol.asyncDispose]: async () => {
-      done.abort();
+      done.abort(ENDED);
       await timer;
     },
   };

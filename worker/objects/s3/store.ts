@@ -20,6 +20,7 @@ import { isRefusal, refused } from './failure.ts';
 import { multipartCalls, type MultipartCalls } from './multipart.ts';
 import { partSizeFor } from './part-size.ts';
 import { presignedUrl } from './presign.ts';
+import { RANGES_AT_ONCE } from './ranges-at-once.ts';
 import { checkCondition, findSent, readObject, statObject } from './read.ts';
 import { streamToS3 } from './stream.ts';
 import { openS3Upload } from './upload.ts';
@@ -30,9 +31,6 @@ export interface S3StoreOptions extends BucketOptions {
   readonly minPartBytes?: number | undefined;
 }
 
-/** One S3 connection gives 80 to 100 MB/s: https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html */
-const RANGES_AT_ONCE = 8;
-
 /**
  * The objects of an S3 bucket. Bytes are sent with their CRC-32, or with their MD5 where the server refuses that, which S3 checks.
  *
@@ -40,7 +38,9 @@ const RANGES_AT_ONCE = 8;
  * s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew. To delete:
  * s3:DeleteObject with s3:GetObject.
  */
-export function openS3(options: S3StoreOptions): ObjectStore & DeletableStore & AsyncDisposable {
+export function openS3(
+  options: S3StoreOptions,
+): ObjectStore & DeletableStore & AsyncDisposable & Required<Pick<ObjectStore, 'presigned'>> {
   return new S3Store(options);
 }
 

@@ -3,7 +3,8 @@ import type { Abortable } from '../../util/abort.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { EcrClient } from './client.ts';
 import { checkOwnRegistry } from './read-registry-settings.ts';
-import { REGISTRY_MEMBERS, type RegistryMember, type RegistrySettings } from './registry-settings.ts';
+import type { RegistrySettings } from './parse-registry-settings.ts';
+import { REGISTRY_MEMBERS, type RegistryMember } from './registry-settings.ts';
 import type { Warn } from './repositories.ts';
 
 type Options = Abortable & { readonly warn: Warn };

@@ -17,7 +17,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { applySettings, createRepository, hasRepository, listRepositories, readSettings } from './repositories.ts';
 import { applyRegistrySettings } from './apply-registry-settings.ts';
 import { readRegistrySettings } from './read-registry-settings.ts';
-import type { RegistrySettings } from './registry-settings.ts';
+import type { RegistrySettings } from './parse-registry-settings.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import { moveToStorageClass, type StorageClass } from './storage-class.ts';
 

@@ -5,7 +5,8 @@ import { append } from '../../util/lists.ts';
 import { optional } from '../../util/optional.ts';
 import { compareStrings } from '../../util/text.ts';
 import type { EcrClient } from './client.ts';
-import { REGISTRY_MEMBERS, type RegistryMember, type RegistrySettings } from './registry-settings.ts';
+import type { RegistrySettings } from './parse-registry-settings.ts';
+import { REGISTRY_MEMBERS, type RegistryMember } from './registry-settings.ts';
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAccountSetting.html */
 const ACCOUNT_SETTINGS = ['BASIC_SCAN_TYPE_VERSION', 'BLOB_MOUNTING', 'REGISTRY_POLICY_SCOPE'];

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import { REGISTRY_MEMBERS, type RegistryMember, type RegistrySettings } from './registry-settings.ts';
+import type { RegistrySettings } from './parse-registry-settings.ts';
+import { REGISTRY_MEMBERS, type RegistryMember } from './registry-settings.ts';
 import { parsedPolicy, type SettingsChange } from './settings-changes.ts';
 
 /** A change of one setting of a registry. `member` names the part too, where a member has several: `pullThroughCacheRules docker-hub`. */

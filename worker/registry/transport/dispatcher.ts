@@ -1,7 +1,8 @@
 import type { LookupFunction } from 'node:net';
-import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { ciphersOf } from '../../util/http/ciphers.ts';
 import type { TlsSettings } from './wire.ts';
+import { Agent, Pool, ProxyAgent } from './undici.ts';
 
 export interface DispatcherOptions {
   /** Undefined: hosts are reached directly. */

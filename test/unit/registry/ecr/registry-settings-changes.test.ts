@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { registrySettingsChanges } from '../../../../worker/registry/ecr/registry-settings-changes.ts';
 import {
   parseRegistrySettings,
-  REGISTRY_MEMBERS,
   type RegistrySettings,
-} from '../../../../worker/registry/ecr/registry-settings.ts';
+} from '../../../../worker/registry/ecr/parse-registry-settings.ts';
+import { REGISTRY_MEMBERS } from '../../../../worker/registry/ecr/registry-settings.ts';
 
 const short = fc.constantFrom('a', 'b', 'c');
 const policy = fc.constantFrom('{"Statement":[]}', '{ "Statement": [] }', '{"Statement":[{"Effect":"Allow"}]}');

@@ -1,0 +1,67 @@
+import type { CommandContext } from '../commands/context.ts';
+import type { Screen } from '../commands/progress.ts';
+import { registriesIn } from '../registry/credentials.ts';
+import { tableItems } from '../state/table-items.ts';
+import { systemClock } from '../util/clock.ts';
+import { trustAuthorities } from './authorities.ts';
+import { readSettings } from './settings.ts';
+import { startProgram } from './start-program.ts';
+import { connect, connectDeleting, connectService, connectState } from './wire.ts';
+
+/** What a program gets from the process that it is. */
+export interface Surroundings {
+  /** The first two are the program's own. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Screen;
+  readonly stderr: Screen;
+  readonly stop: AbortSignal;
+  /** Called when the command is loaded, before it runs. */
+  readonly onLoaded?: () => void;
+}
+
+/** The same, with what the program gives back to its process. */
+export interface ProgramSurroundings extends Surroundings {
+  readonly exit: CommandContext['exit'];
+}
+
+/** What commands get from the process around them. INVALID for a malformed environment. */
+export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurroundings, version: string): CommandContext {
+  trustAuthorities(env);
+  const { concurrency, lookEveryHours } = readSettings(env);
+  const write = (line: string): void => stdout.write(line);
+  return {
+    connect: (options) => connect(readSettings(env), version, options),
+    connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
+    connectState: (options) => connectState(readSettings(env), options),
+    connectService: (options) => connectService(readSettings(env), options),
+    knownRegistries: async () => {
+      const { authFiles, endpoints } = readSettings(env);
+      return [...new Set([...endpoints.keys(), ...(await registriesIn(authFiles))])];
+    },
+    tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
+    start: (args, options) => startProgram(args, { ...options, signal: stop }),
+    setEnvironment: (variables) => Object.assign(process.env, variables),
+    runWorker: async (options) => {
+      // loaded by this command only, since it takes time
+      const { runWorker } = await import('./run-worker.ts');
+      await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
+    },
+    runPlanner: async (options) => {
+      const { runPlanner } = await import('./run-planner.ts');
+      await runPlanner({ ...options, settings: readSettings(env), version, signal: stop, write });
+    },
+    runCleaner: async (options) => {
+      const { cleanEvery } = await import('./run-cleaner.ts');
+      await cleanEvery({ ...options, settings: readSettings(env), version, signal: stop, write });
+    },
+    signal: stop,
+    clock: systemClock,
+    concurrency,
+    lookEveryHours,
+    stdout,
+    stderr,
+    version,
+    exit,
+  };
+}
