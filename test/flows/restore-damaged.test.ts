@@ -84,7 +84,7 @@ describe('a restore from archives of which a snapshot', () => {
       /was changed since the snapshot: it holds sha256:[0-9a-f]{64}, not sha256:[0-9a-f]{64}/,
       async (key: string) => {
         const body = [];
-        for await (const chunk of await objects().read(key.replace('v1', 'v2'))) body.push(chunk);
+        for await (const chunk of await objects().read(key.replace('v1', 'v2'))) body.push(Buffer.from(chunk));
         await objects().write(key, Buffer.concat(body));
       },
     ],

@@ -116,7 +116,7 @@ class Piece {
     try {
       let next = await bytes.next();
       for (; next.done !== true; next = await bytes.next()) {
-        this.#waiting.push(next.value);
+        this.#waiting.push(Buffer.from(next.value));
         this.#wake?.();
       }
       this.#complete = next.value;
