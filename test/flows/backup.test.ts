@@ -209,7 +209,8 @@ describe('a backup', () => {
         const to = `s3://${bucket}/${key}`;
         return (await lab.session().copy(at(registry, `${name}:v1`), to, { dryRun })).outcome;
       };
-      const bytes = async (): Promise<Buffer> => Buffer.concat(await Array.fromAsync(await store.read(key)));
+      const bytes = async (): Promise<Buffer> =>
+        Buffer.concat(await Array.fromAsync(await store.read(key), (chunk) => Buffer.from(chunk)));
       expect(await copyIt()).toBe('copied');
       const whole = await bytes();
       const { metadata } = await store.stat(key);

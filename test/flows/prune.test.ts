@@ -331,7 +331,9 @@ describe('prune of archives', () => {
     const archives = (await keys('torn/')).filter((key) => key.endsWith('.tar'));
     const newest = archives.at(-1) ?? '';
     const { metadata } = await backends.bucket(bucket).stat(newest);
-    const whole = Buffer.concat(await Array.fromAsync(await backends.bucket(bucket).read(newest)));
+    const whole = Buffer.concat(
+      await Array.fromAsync(await backends.bucket(bucket).read(newest), (chunk) => Buffer.from(chunk)),
+    );
     await backends.bucket(bucket).write(newest, whole.subarray(0, whole.length - 2000), { metadata });
     const planned = await plan(`s3://${bucket}/torn/`, { keepLast: 1 });
     expect(doomedIn(planned).filter((key) => key.endsWith('.tar'))).toEqual(archives.slice(0, 1));
@@ -344,7 +346,7 @@ describe('prune of archives', () => {
     const store = lab.session().backends.bucket(bucket);
     const [, first = ''] = await keys('copied/2026-11-01/');
     const { metadata } = await store.stat(first);
-    const body = Buffer.concat(await Array.fromAsync(await store.read(first)));
+    const body = Buffer.concat(await Array.fromAsync(await store.read(first), (chunk) => Buffer.from(chunk)));
     await store.write(first, body, { metadata: { ...metadata, 'transship-created': '2020-11-01T00:00:00.000Z' } });
     const planned = await plan(`s3://${bucket}/copied/`, { keepLast: 1 });
     expect(doomedIn(planned).filter((key) => key.endsWith('.tar'))).toEqual([first]);

@@ -93,7 +93,7 @@ async function namedBy({ key }: BackedUp): Promise<{ readonly named: readonly un
   const named = await Promise.all(archives.map(async (archive) => (await store.stat(archive)).metadata));
   return {
     named: named.map((metadata) => metadata['transship-settings']),
-    is: digestOf(Buffer.concat(await Array.fromAsync(await store.read(key)))),
+    is: digestOf(Buffer.concat(await Array.fromAsync(await store.read(key), (chunk) => Buffer.from(chunk)))),
   };
 }
 

@@ -202,6 +202,8 @@ export class Bucket implements AsyncDisposable {
       this.#dialect.leaveOut('checksums');
     // parts and small objects carry a CRC-32 of ours
     config.requestChecksumCalculation = async () => 'WHEN_REQUIRED';
+    // the caller hashes what it reads, and the SDK would put a stream of its own around the lent body to do so
+    config.responseChecksumValidation = async () => 'WHEN_REQUIRED';
   }
 }
 

@@ -65,8 +65,6 @@ export function lendBodies(client: S3Client, options: LentBodiesOptions): S3Clie
     destroySdk?.();
   };
   Object.assign(handler, { handle, destroy });
-  // the caller hashes what it reads, and the SDK would put a stream of its own around the lent body to do so
-  client.config.responseChecksumValidation = async () => 'WHEN_REQUIRED';
   return client;
 }
 
