@@ -146,7 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
-type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | 'scratch-deleted' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   {
@@ -156,6 +156,7 @@ type ServiceEvent = Extract<
       | 'job-done'
       | 'snapshot-written'
       | 'verify-ended'
+      | 'drill-ended'
       | 'run-started'
       | 'run-planned'
       | 'run-ended';
@@ -186,6 +187,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'job-done':
     case 'snapshot-written':
     case 'verify-ended':
+    case 'drill-ended':
     case 'run-started':
     case 'run-planned':
     case 'run-ended':
@@ -205,6 +207,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
+    case 'scratch-deleted':
       return isQuiet ? undefined : cleanLine(event);
     case 'request-served':
       return isQuiet && event.message === undefined ? undefined : requestLine(event);
@@ -240,6 +243,8 @@ function serviceLine(event: ServiceEvent): string {
     }
     case 'verify-ended':
       return `verified ${printable(event.place)}: ${event.names.checked} of ${event.names.of} names, findings ${event.findings}`;
+    case 'drill-ended':
+      return `drill of ${printable(event.place)} in ${printable(event.scratch)}: ${event.equal} of ${event.images.checked} images equal, findings ${event.findings}`;
     case 'job-handed-back':
       return `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':
@@ -267,6 +272,8 @@ function cleanLine(event: CleanEvent): string {
     }
     case 'place-pruned':
       return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+    case 'scratch-deleted':
+      return `deleted ${place}: its drill is over`;
     case 'place-postponed':
       return `postponed ${place}: ${printable(event.message)}`;
     default:

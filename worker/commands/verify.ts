@@ -10,13 +10,15 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { runDrill } from './drill.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
-interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
+export interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
   readonly depth?: Depth;
   readonly deep?: boolean;
   readonly sample?: string;
   readonly against?: string;
+  readonly restoreTo?: string;
 }
 
 export function addVerify(program: Command, context: CommandContext): void {
@@ -24,7 +26,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .command('verify')
     .summary('prove that images are whole')
     .description(
-      'Verifies one image, or a place of many: a registry (HOST, HOST/team/*), archives (s3://bucket/prefix/, oci-archive:folder/) or a store (store:s3://bucket/prefix/, store:folder). Reports `whole` where every byte was checked and all that refers to the image was listed, otherwise what was checked, with the reason. Stores and archives are compared with their snapshots: each must have the bytes that its id names, and what it lists must be there, unchanged. In archives that Transship made, every other byte is compared with the plan of the archive. Exits 3 when something is wrong.',
+      'Verifies one image, or a place of many: a registry (HOST, HOST/team/*), archives (s3://bucket/prefix/, oci-archive:folder/) or a store (store:s3://bucket/prefix/, store:folder). Reports `whole` where every byte was checked and all that refers to the image was listed, otherwise what was checked, with the reason. Stores and archives are compared with their snapshots: each must have the bytes that its id names, and what it lists must be there, unchanged. In archives that Transship made, every other byte is compared with the plan of the archive. With --restore-to it is a drill instead: images of a backup are restored, compared digest by digest, and deleted again. Exits 3 when something is wrong.',
     )
     .argument('<place>', 'an image anywhere, or a place of many images')
     .addOption(
@@ -41,10 +43,17 @@ export function addVerify(program: Command, context: CommandContext): void {
     .option(
       '--against <ref>',
       'also compare with this image, or with this place for a place, such as the source of a mirror: a fault is another digest, or a signature or SBOM that it has and <place> does not have; it is the target to the flags below',
+    )
+    .addOption(
+      new Option(
+        '--restore-to <host/prefix>',
+        'restore the images of a store or of archives, or those of --sample and --only, into scratch repositories below this prefix, compare them, and delete the repositories',
+      ).conflicts(['depth', 'deep', 'against', 'snapshot', 'asOf']),
     );
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(withSnapshotFlags(command)))), { writes: false }).action(
     async (at: string, flags: VerifyFlags) => {
-      await (isPlace(at) ? verifyMany(at, flags, context) : verifyOne(at, flags, context));
+      if (flags.restoreTo !== undefined) await runDrill(at, flags.restoreTo, flags, context);
+      else await (isPlace(at) ? verifyMany(at, flags, context) : verifyOne(at, flags, context));
     },
   );
 }

@@ -51,6 +51,11 @@ export const METRICS = {
   PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
   VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
   VerifyFindings: { unit: 'Count', by: 'rule', meaning: 'what was not as it should be at these places' },
+  DrillImages: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'images that drills restored and found equal; what they found wrong is in VerifyFindings',
+  },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
     unit: 'Count',
@@ -70,7 +75,12 @@ export const METRICS = {
   LastGoodVerificationAgeSeconds: {
     unit: 'Seconds',
     by: 'rule',
-    meaning: 'since the last run without a failure or finding had started; of rules that verify',
+    meaning: 'since the last run without a failure or finding had started; of rules that verify without drills',
+  },
+  DrillAgeSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the last run without a failure or finding had started; of rules that verify by drills',
   },
   RunsLate: {
     unit: 'Count',
@@ -189,6 +199,11 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return countsOfSnapshot(event, rule);
     case 'verify-ended':
       return countsOfVerify(event, rule);
+    case 'drill-ended':
+      return [
+        { name: 'DrillImages', value: event.equal, rule },
+        { name: 'VerifyFindings', value: event.findings, rule },
+      ];
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -206,6 +221,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
+    case 'scratch-deleted':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -321,7 +337,11 @@ function countsOfPlan(
   }
 }
 
-const AGES = { copy: 'LastGoodCopyAgeSeconds', verification: 'LastGoodVerificationAgeSeconds' } as const;
+const AGES = {
+  copy: 'LastGoodCopyAgeSeconds',
+  verification: 'LastGoodVerificationAgeSeconds',
+  drill: 'DrillAgeSeconds',
+} as const;
 
 /** Jobs about many images, which events of their own count. */
 const OF_MANY: ReadonlySet<string> = new Set(['backup-store', 'snapshot']);

@@ -1,4 +1,5 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { drill } from '../../images/drill.ts';
 import { verify, verifyPlace } from '../../images/verify.ts';
 import type { Finding } from '../../images/verify-result.ts';
 import { isPlace, parsePlace } from '../../oci/place.ts';
@@ -7,26 +8,55 @@ import type { VerifyJob } from '../../queue/job.ts';
 import { parseVerified } from '../../rules/verify-schema.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
+import { markOfDrill } from '../drill-mark.ts';
 import type { Done } from './job-run.ts';
 
 /** How many findings one failure names. The logs have the others. */
 const NAMED = 5;
 
 /**
- * Verifies an image, or a place of many. What is not as it should be makes the job fail with CORRUPT, which names it: another attempt would find it
- * again. INVALID for what no worker reaches. Idempotent: it writes nothing.
+ * Verifies an image, or a place of many, or restores a part of a place in a drill. What is not as it should be makes the job fail with CORRUPT, which names
+ * it: another attempt would find it again. INVALID for what no worker reaches. Idempotent: a verification writes nothing, and a drill goes on in the
+ * scratch repositories that it made.
  */
 export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
-  const findings = isOfPlace(job) ? await verifyMany(job, backends, options) : await verifyOne(job, backends, options);
+  const { restoreTo } = job;
+  const findings =
+    restoreTo !== undefined
+      ? await drillAt({ ...job, restoreTo }, backends, options)
+      : isOfPlace(job)
+        ? await verifyMany(job, backends, options)
+        : await verifyOne(job, backends, options);
   const [first] = findings;
   if (first === undefined) return { state: 'done' };
+  const what = `${restoreTo === undefined ? 'verify' : 'drill'} ${job.from}`;
   for (const { kind, at, message } of findings)
-    options.report?.({ type: 'warning', message: `verify ${job.from}: ${kind}: ${at}: ${message}` });
+    options.report?.({ type: 'warning', message: `${what}: ${kind}: ${at}: ${message}` });
   const named = findings.slice(0, NAMED).map(({ kind, at, message }) => `${kind}: ${at}: ${message}`);
   const more = findings.length > named.length ? `; and ${findings.length - named.length} more` : '';
-  throw new Failure('CORRUPT', `verify ${job.from}: ${named.join('; ')}${more}`, {
+  throw new Failure('CORRUPT', `${what}: ${named.join('; ')}${more}`, {
     context: { findings: findings.length },
   });
+}
+
+/** Restores a part of a place into scratch repositories, which a Cleaner deletes when the job has ended. */
+async function drillAt(
+  job: VerifyJob & { readonly restoreTo: string },
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly Finding[]> {
+  const { from, sample, restoreTo } = job;
+  const place = parsePlace(parseVerified(from));
+  if (place.kind === 'registry')
+    throw new Failure('INVALID', `drill ${quote(from)}: a registry has no snapshots: name a store or archives`);
+  const { scratch, images, equal, bytesSent, findings } = await drill(
+    { place, restoreTo, id: job.id, mark: markOfDrill(job), sample },
+    backends,
+    options,
+  );
+  const counts = { sample, images, equal, bytesSent, findings: findings.length };
+  options.report?.({ type: 'drill-ended', place: from, scratch, ...counts });
+  return findings;
 }
 
 /** Whether `from` is a place. Of a rule a repository with a tag is one too; the key of one archive is never one. */
