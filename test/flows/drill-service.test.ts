@@ -164,7 +164,12 @@ describe('a rule that drills', () => {
   });
 
   test('cannot be asked for by a message: only a rule says where drills write', () => {
-    const message = { version: 1, kind: 'verify', from: 'store:s3://bucket/p/', restoreTo: 'docker://host.example/scratch' };
+    const message = {
+      version: 1,
+      kind: 'verify',
+      from: 'store:s3://bucket/p/',
+      restoreTo: 'docker://host.example/scratch',
+    };
     expect(() => parseMessage(JSON.stringify(message))).toThrow(/restoreTo/);
   });
 });
