@@ -6,7 +6,7 @@ import { isPlace, parsePlace } from '../../oci/place.ts';
 import { parseLocation } from '../../oci/location.ts';
 import type { VerifyJob } from '../../queue/job.ts';
 import { parseVerified } from '../../rules/verify-schema.ts';
-import { Failure } from '../../util/failure.ts';
+import { Failure, type Code } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { markOfDrill } from '../drill-mark.ts';
 import type { Done } from './job-run.ts';
@@ -16,7 +16,7 @@ const NAMED = 5;
 
 /**
  * Verifies an image, or a place of many, or restores a part of a place in a drill. What is not as it should be makes the job fail with CORRUPT, which names
- * it: another attempt would find it again. INVALID for what no worker reaches. Idempotent: a verification writes nothing, and a drill goes on in the
+ * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification writes nothing, and a drill goes on in the
  * scratch repositories that it made.
  */
 export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
@@ -34,9 +34,18 @@ export async function verifyAt(job: VerifyJob, backends: Backends, options: Oper
     options.report?.({ type: 'warning', message: `${what}: ${kind}: ${at}: ${message}` });
   const named = findings.slice(0, NAMED).map(({ kind, at, message }) => `${kind}: ${at}: ${message}`);
   const more = findings.length > named.length ? `; and ${findings.length - named.length} more` : '';
-  throw new Failure('CORRUPT', `${what}: ${named.join('; ')}${more}`, {
+  throw new Failure(codeOf(findings), `${what}: ${named.join('; ')}${more}`, {
     context: { findings: findings.length },
   });
+}
+
+/**
+ * CORRUPT, unless all that was found is that something could not be asked: then that is why the job failed, and it is tried again where it may pass.
+ */
+function codeOf(findings: readonly Finding[]): Code {
+  if (findings.some(({ kind }) => kind !== 'unread')) return 'CORRUPT';
+  const codes = findings.flatMap(({ code }) => code ?? []);
+  return codes.find((code) => new Failure(code, '').retryable) ?? codes[0] ?? 'CORRUPT';
 }
 
 /** Restores a part of a place into scratch repositories, which a Cleaner deletes when the job has ended. */
