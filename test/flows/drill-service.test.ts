@@ -4,6 +4,9 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { describeRules } from '../../worker/commands/rules.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { storeAndPrefix } from '../../worker/images/open-place.ts';
+import { readProofs } from '../../worker/images/proof-record.ts';
+import { parsePlace } from '../../worker/oci/place.ts';
 import { parseMessage } from '../../worker/queue/job.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { runCleaner, type CleanResult } from '../../worker/service/cleaner/pass.ts';
@@ -75,6 +78,11 @@ describe('a rule whose runs are drills', () => {
         findings: 0,
       }),
     );
+    const place = parsePlace(s.place);
+    assert(place.kind === 'store');
+    const { backends, options } = lab.session();
+    const { proofs } = await readProofs(storeAndPrefix(place.root, backends), options);
+    expect(proofs).toMatchObject([{ kind: 'drill', findings: 0, restored: [`${ecr.registryHost}/exercise/app`] }]);
     expect(await s.scratch()).toHaveLength(1);
     expect(await s.clean()).toMatchObject({ scratch: 1, failed: 0 });
     expect(await s.scratch()).toEqual([]);

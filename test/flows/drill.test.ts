@@ -1,5 +1,6 @@
 // Drills: a backup is restored into scratch repositories, compared, and what was made is deleted.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
@@ -148,10 +149,12 @@ describe('a drill', () => {
 });
 
 describe('verify --restore-to', () => {
-  async function run(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const run = async (...argv: readonly string[]): ReturnType<typeof transship> => transship('verify', ...argv, '-q');
+
+  async function transship(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
     let [stdout, stderr] = ['', ''];
     const code = await execute({
-      argv: ['node', 'transship', 'verify', ...argv, '-q'],
+      argv: ['node', 'transship', ...argv],
       env: { ...environment, HOME: lab.folder },
       stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
       stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
@@ -188,6 +191,37 @@ describe('verify --restore-to', () => {
     expect(stdout).toMatch(/^faulty: .*typed-faulty\/web:v1: it cannot be restored: /m);
     expect(stdout).toMatch(/^FAULTY store:/m);
     expect(await namesAt('faulty-scratch/')).toEqual([]);
+  });
+
+  test('leaves a record with --record, and the report shows when each repository was verified and restored', async () => {
+    const folder = join(lab.folder, 'recorded');
+    await backedUp('recorded', `store:${folder}`);
+    const verified = await run(`store:${folder}`, '--depth', 'bytes', '--record');
+    expect(verified.code).toBe(0);
+    const drilled = await run(`store:${folder}`, '--restore-to', `${ecr.registryHost}/recorded-scratch`, '--record');
+    expect(drilled.code).toBe(0);
+    const page = join(lab.folder, 'recorded.html');
+    const report = await transship('report', `store:${folder}`, '--html', page, '--json', '-q');
+    expect(JSON.parse(report.stdout)).toMatchObject({
+      proofs: [
+        {
+          kind: 'drill',
+          names: { checked: 3, of: 3 },
+          findings: 0,
+          restoredTo: `${ecr.registryHost}/recorded-scratch`,
+        },
+        { kind: 'verification', depth: 'bytes', findings: 0 },
+      ],
+      repositories: [
+        { name: 'recorded/app', verifiedAt: expect.any(String), restoredAt: expect.any(String) },
+        { name: 'recorded/web', verifiedAt: expect.any(String), restoredAt: expect.any(String) },
+      ],
+    });
+    expect(await readFile(page, 'utf8')).toContain(`restored to ${ecr.registryHost}/recorded-scratch`);
+    // the records are no part of the store
+    expect((await run(`store:${folder}`, '--depth', 'bytes')).stdout).toMatch(/^whole store:/m);
+    const wrong = await run(`${ecr.registryHost}/recorded/*`, '--record');
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('is a registry') });
   });
 
   test('refuses flags that a drill does not have, and a registry', async () => {

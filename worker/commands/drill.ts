@@ -2,10 +2,13 @@ import { deleteScratch } from '../images/delete-scratch.ts';
 import type { DeletingBackends } from '../images/deletions.ts';
 import { drill, type DrillRequest, type DrillResult } from '../images/drill.ts';
 import type { OperationOptions } from '../images/backends.ts';
+import { storeAndPrefix } from '../images/open-place.ts';
+import { recordOfDrill, writeProof } from '../images/proof-record.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { parseScratchPlace } from '../oci/scratch.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure } from '../util/failure.ts';
+import type { Clock } from '../util/clock.ts';
 import { withGrace } from '../util/grace.ts';
 import { describeSample, parseSample } from '../util/sample.ts';
 import { GRACE_MS } from '../util/stop.ts';
@@ -22,6 +25,13 @@ const BY_HAND = 'command/';
 /** What is left of a drill that could not be deleted, a sentence each. */
 type Leftovers = readonly string[];
 
+/** Tells two runs of one moment apart. */
+export function randomId(clock: Clock): string {
+  return Math.floor(clock.random() * 2 ** 52)
+    .toString(16)
+    .padStart(13, '0');
+}
+
 /** `verify PLACE --restore-to`: a drill that deletes the scratch repositories that it made, however it ends. */
 export async function runDrill(
   at: string,
@@ -29,9 +39,8 @@ export async function runDrill(
   flags: VerifyFlags,
   context: CommandContext,
 ): Promise<void> {
-  const id = Math.floor(context.clock.random() * 2 ** 52)
-    .toString(16)
-    .padStart(13, '0');
+  const id = randomId(context.clock);
+  const startedAt = new Date(context.clock.now()).toISOString();
   const request: DrillRequest = {
     place: parseBackupPlace(at),
     restoreTo,
@@ -44,7 +53,13 @@ export async function runDrill(
   const { result, leftovers } = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
     await using backends = context.connectDeleting({ ...connectFlags(flags), concurrency, report });
-    return await drillAndDelete(request, backends, optionsOf(context, flags, report));
+    const options = optionsOf(context, flags, report);
+    const ended = await drillAndDelete(request, backends, options);
+    if (flags.record === true) {
+      const times = { startedAt, finishedAt: new Date(context.clock.now()).toISOString() };
+      await writeProof(storeAndPrefix(request.place.root, backends), recordOfDrill(ended.result, times), id, options);
+    }
+    return ended;
   });
   printResult(context, flags, { ...result, leftovers }, () => describeDrill(result, leftovers));
   if (leftovers.length > 0) context.exit(1);

@@ -1,4 +1,6 @@
 import { Option, type Command } from 'commander';
+import { storeAndPrefix } from '../images/open-place.ts';
+import { recordOfVerification, writeProof } from '../images/proof-record.ts';
 import { verify, verifyPlace } from '../images/verify.ts';
 import type { PlaceRequest } from '../images/verify-result.ts';
 import type { Depth } from '../images/verify-image.ts';
@@ -7,10 +9,10 @@ import { parseImageFilter } from '../oci/image-filter.ts';
 import { isPlace, parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
+import { parseBackupPlace, parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { runDrill } from './drill.ts';
+import { randomId, runDrill } from './drill.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
 export interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
@@ -19,6 +21,7 @@ export interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, Concurrenc
   readonly sample?: string;
   readonly against?: string;
   readonly restoreTo?: string;
+  readonly record?: boolean;
 }
 
 export function addVerify(program: Command, context: CommandContext): void {
@@ -49,6 +52,14 @@ export function addVerify(program: Command, context: CommandContext): void {
         '--restore-to <host/prefix>',
         'restore the images of a store or of archives, or those of --sample and --only, into scratch repositories below this prefix, compare them, and delete the repositories',
       ).conflicts(['depth', 'deep', 'against', 'snapshot', 'asOf']),
+    )
+    .addOption(
+      new Option('--record', 'write what it came to beside the snapshots, where `report` finds it').conflicts([
+        'only',
+        'against',
+        'snapshot',
+        'asOf',
+      ]),
     );
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(withSnapshotFlags(command)))), { writes: false }).action(
     async (at: string, flags: VerifyFlags) => {
@@ -59,7 +70,9 @@ export function addVerify(program: Command, context: CommandContext): void {
 }
 
 async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext): Promise<void> {
-  const misplaced = (['sample', 'snapshot', 'asOf', 'only'] as const).find((name) => flags[name] !== undefined);
+  const misplaced = (['sample', 'snapshot', 'asOf', 'only', 'record'] as const).find(
+    (name) => flags[name] !== undefined,
+  );
   if (misplaced !== undefined)
     throw new Failure(
       'INVALID',
@@ -80,8 +93,9 @@ async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext
 
 async function verifyMany(at: string, flags: VerifyFlags, context: CommandContext): Promise<void> {
   const nowMs = context.clock.now();
+  const place = flags.record === true ? parseBackupPlace(at) : parsePlace(at);
   const request: PlaceRequest = {
-    place: parsePlace(at),
+    place,
     depth: depthOf(flags),
     sample: flags.sample === undefined ? undefined : parseSample(flags.sample, nowMs),
     snapshot: flags.snapshot,
@@ -95,10 +109,21 @@ async function verifyMany(at: string, flags: VerifyFlags, context: CommandContex
       concurrency: concurrencyOf(context, flags),
       report,
     });
-    return await verifyPlace(request, backends, optionsOf(context, flags, report));
+    const options = optionsOf(context, flags, report);
+    const found = await verifyPlace(request, backends, options);
+    if (flags.record === true && place.kind !== 'registry') {
+      const times = { startedAt: isoOf(nowMs), finishedAt: isoOf(context.clock.now()) };
+      const id = randomId(context.clock);
+      await writeProof(storeAndPrefix(place.root, backends), recordOfVerification(found, times), id, options);
+    }
+    return found;
   });
   printResult(context, flags, result, () => describePlace(result));
   if (result.findings.length > 0) context.exit(3);
+}
+
+function isoOf(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 function depthOf({ depth, deep }: VerifyFlags): Depth | undefined {

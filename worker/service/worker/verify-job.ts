@@ -1,12 +1,16 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { drill } from '../../images/drill.ts';
 import { verify, verifyPlace } from '../../images/verify.ts';
+import type { BackupPlace } from '../../images/open-backups.ts';
+import { storeAndPrefix } from '../../images/open-place.ts';
+import { recordOfDrill, recordOfVerification, writeProof, type ProofRecord } from '../../images/proof-record.ts';
 import type { Finding } from '../../images/verify-result.ts';
 import { isPlace, parsePlace } from '../../oci/place.ts';
 import { parseLocation } from '../../oci/location.ts';
 import type { VerifyJob } from '../../queue/job.ts';
 import { parseVerified } from '../../rules/verify-schema.ts';
-import { Failure, type Code } from '../../util/failure.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { describeFailure, Failure, type Code } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { markOfDrill } from '../drill-mark.ts';
 import type { Done } from './job-run.ts';
@@ -16,8 +20,8 @@ const NAMED = 5;
 
 /**
  * Verifies an image, or a place of many, or restores a part of a place in a drill. What is not as it should be makes the job fail with CORRUPT, which names
- * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification writes nothing, and a drill goes on in the
- * scratch repositories that it made.
+ * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification changes nothing of the
+ * place, and a drill goes on in the scratch repositories that it made. Both leave a record beside the snapshots.
  */
 export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
   const { restoreTo } = job;
@@ -58,11 +62,10 @@ async function drillAt(
   const place = parsePlace(parseVerified(from));
   if (place.kind === 'registry')
     throw new Failure('INVALID', `drill ${quote(from)}: a registry has no snapshots: name a store or archives`);
-  const { scratch, images, equal, bytesSent, findings } = await drill(
-    { place, restoreTo, id: job.id, mark: markOfDrill(job), sample },
-    backends,
-    options,
-  );
+  const startedAt = new Date(options.clock.now()).toISOString();
+  const result = await drill({ place, restoreTo, id: job.id, mark: markOfDrill(job), sample }, backends, options);
+  await keepProof(place, (finishedAt) => recordOfDrill(result, { startedAt, finishedAt }), job, backends, options);
+  const { scratch, images, equal, bytesSent, findings } = result;
   const counts = { sample, images, equal, bytesSent, findings: findings.length };
   options.report?.({ type: 'drill-ended', place: from, scratch, ...counts });
   return findings;
@@ -73,15 +76,21 @@ function isOfPlace({ rule, from, against }: VerifyJob): boolean {
   return isPlace(from) || (rule !== undefined && against === undefined && !from.startsWith('s3:'));
 }
 
-async function verifyMany(
-  { from, against, depth, sample }: VerifyJob,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<readonly Finding[]> {
+async function verifyMany(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<readonly Finding[]> {
+  const { from, against, depth, sample } = job;
   if (against !== undefined)
     throw new Failure('INVALID', `verify ${quote(from)}: only one image is compared with another: leave out "against"`);
   const place = parsePlace(parseVerified(from));
+  const startedAt = new Date(options.clock.now()).toISOString();
   const result = await verifyPlace({ place, depth, sample }, backends, options);
+  if (place.kind !== 'registry')
+    await keepProof(
+      place,
+      (finishedAt) => recordOfVerification(result, { startedAt, finishedAt }),
+      job,
+      backends,
+      options,
+    );
   const { names, blobs, hashedBytes, findings, complete } = result;
   options.report?.({
     type: 'verify-ended',
@@ -95,6 +104,24 @@ async function verifyMany(
     complete,
   });
   return findings;
+}
+
+/** Writes the record of a proof beside the snapshots. A failure is a note, since the place was looked at. Throws ABORTED only. */
+async function keepProof(
+  { root }: BackupPlace,
+  record: (finishedAt: string) => ProofRecord,
+  { id }: VerifyJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const where = storeAndPrefix(root, backends);
+  try {
+    await writeProof(where, record(new Date(options.clock.now()).toISOString()), id, options);
+  } catch (error) {
+    checkAborted(options);
+    const place = where.store.describe(where.prefix);
+    options.report?.({ type: 'note', message: `no record of it was written to ${place}: ${describeFailure(error)}` });
+  }
 }
 
 async function verifyOne(
