@@ -12,12 +12,18 @@ import type { Clock } from '../util/clock.ts';
 import { withGrace } from '../util/grace.ts';
 import { describeSample, parseSample } from '../util/sample.ts';
 import { GRACE_MS } from '../util/stop.ts';
-import { printResult, withProgress, type CommandContext } from './context.ts';
-import { parseBackupPlace } from './places.ts';
-import { concurrencyOf, optionsOf } from './result.ts';
-import { connectFlags } from './sides.ts';
+import { printResult, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { parseBackupPlace, type SnapshotFlags } from './places.ts';
+import { concurrencyOf, optionsOf, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { counted, formatBytes, formatTable, printable } from './text.ts';
-import type { VerifyFlags } from './verify.ts';
+
+/** What of the flags of `verify` a drill has. */
+interface DrillFlags
+  extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<SnapshotFlags, 'only' | 'verifyKey'> {
+  readonly sample?: string;
+  readonly record?: boolean;
+}
 
 /** Begins the marks of drills that a person runs: no Cleaner deletes their repositories. */
 const BY_HAND = 'command/';
@@ -36,7 +42,7 @@ export function randomId(clock: Clock): string {
 export async function runDrill(
   at: string,
   restoreTo: string,
-  flags: VerifyFlags,
+  flags: DrillFlags,
   context: CommandContext,
 ): Promise<void> {
   const id = randomId(context.clock);

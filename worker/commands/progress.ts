@@ -146,6 +146,10 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
+type WarningEvent = Extract<
+  Event,
+  { readonly type: 'warning' | 'message-refused' | 'run-late' | 'job-failed' | 'rule-failed' | 'rule-expired' }
+>;
 type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | 'scratch-deleted' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
@@ -169,19 +173,16 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'warning':
     case 'message-refused':
     case 'run-late':
-      return `warning: ${printable(event.message)}`;
+    case 'job-failed':
+    case 'rule-failed':
+    case 'rule-expired':
+      return warningLine(event);
     case 'note':
       return isQuiet ? undefined : printable(event.message);
     case 'retry':
       return options.verbose && !isQuiet
         ? `retry ${printable(event.what)} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
         : undefined;
-    case 'job-failed':
-      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
-    case 'rule-failed':
-      return `failed: rule ${event.rule}: ${printable(event.message)}`;
-    case 'rule-expired':
-      return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     case 'job-handed-back':
     case 'job-started':
     case 'job-done':
@@ -221,6 +222,24 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'resumed':
     case 'referrer-refused':
       return copyLine(event, options);
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What is shown however quiet a command is. */
+function warningLine(event: WarningEvent): string {
+  switch (event.type) {
+    case 'warning':
+    case 'message-refused':
+    case 'run-late':
+      return `warning: ${printable(event.message)}`;
+    case 'job-failed':
+      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
+    case 'rule-failed':
+      return `failed: rule ${event.rule}: ${printable(event.message)}`;
+    case 'rule-expired':
+      return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     default:
       return event satisfies never;
   }

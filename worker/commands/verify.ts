@@ -15,7 +15,7 @@ import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags 
 import { randomId, runDrill } from './drill.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
-export interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
+interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
   readonly depth?: Depth;
   readonly deep?: boolean;
   readonly sample?: string;

@@ -51,7 +51,7 @@ export interface ImageDeletions {
 }
 
 /** The repository as a resource of ECR. */
-export interface RepositoryDeletion {
+interface RepositoryDeletion {
   /** The tags of the resource. Undefined where the repository does not exist. */
   tags(options?: Abortable): Promise<Readonly<Record<string, string>> | undefined>;
   /** Deletes it with every image in it. Success where it does not exist. */

@@ -51,7 +51,7 @@ export interface DrillResult {
   readonly findings: readonly Finding[];
 }
 
-export interface DrilledRepository {
+interface DrilledRepository {
   /** `host/repository`, as it was backed up and as it is at the target. */
   readonly from: string;
   readonly to: string;

@@ -9,20 +9,20 @@ import { registryName, sourcesOf } from './sources.ts';
 /** Scratch repositories of drills that a rule would copy: each drill would back up its own copies. */
 export function* drillFaults(rules: readonly RuleInFile[]): Iterable<Fault> {
   const sources = rules.flatMap(({ rule }) =>
-    isCopyRule(rule) ? sourcesOf(rule).map((source) => ({ ...source, name: rule.name })) : [],
+    isCopyRule(rule) ? sourcesOf(rule).map((source) => ({ source, name: rule.name })) : [],
   );
   for (const { rule, path } of rules) {
     if (rule.kind !== 'verify' || rule.restoreTo === undefined) continue;
     const place = parseScratchPlace(rule.restoreTo);
     const scratch = `${scratchFolder(place, '0')}/repository`;
-    const source = sources.find(
-      ({ registry, pattern }) =>
+    const copied = sources.find(
+      ({ source: { registry, pattern } }) =>
         registryName(registry) === registryName(place.registry) && matchesPattern(pattern, scratch),
     );
-    if (source !== undefined)
+    if (copied !== undefined)
       yield {
         path: [...path, 'verify', 'restoreTo'],
-        message: `rule ${quote(source.name)} copies ${quote(`${source.registry}/${source.pattern}`)} and would copy the scratch repositories of drills too: expected another registry or Region, or sources that leave ${quote(place.prefix)} out`,
+        message: `rule ${quote(copied.name)} copies ${quote(`${copied.source.registry}/${copied.source.pattern}`)} and would copy the scratch repositories of drills too: expected another registry or Region, or sources that leave ${quote(place.prefix)} out`,
       };
   }
 }

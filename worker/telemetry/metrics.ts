@@ -198,12 +198,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'snapshot-written':
       return countsOfSnapshot(event, rule);
     case 'verify-ended':
-      return countsOfVerify(event, rule);
     case 'drill-ended':
-      return [
-        { name: 'DrillImages', value: event.equal, rule },
-        { name: 'VerifyFindings', value: event.findings, rule },
-      ];
+      return countsOfVerify(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -246,13 +242,15 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
 }
 
 function countsOfVerify(
-  { hashedBytes, findings }: Extract<Event, { readonly type: 'verify-ended' }>,
+  event: Extract<Event, { readonly type: 'verify-ended' | 'drill-ended' }>,
   rule: string | undefined,
 ): readonly Count[] {
+  const findings = { name: 'VerifyFindings', value: event.findings, rule } as const;
+  if (event.type === 'drill-ended') return [{ name: 'DrillImages', value: event.equal, rule }, findings];
   return [
     { name: 'PlacesVerified', value: 1, rule },
-    { name: 'VerifiedBytes', value: hashedBytes, rule },
-    { name: 'VerifyFindings', value: findings, rule },
+    { name: 'VerifiedBytes', value: event.hashedBytes, rule },
+    findings,
   ];
 }
 
