@@ -1,13 +1,12 @@
 import { matchesPattern } from '../oci/location.ts';
 import { parseScratchPlace, scratchFolder } from '../oci/scratch.ts';
 import { quote } from '../util/text.ts';
-import type { RuleInFile } from './conflicts.ts';
-import type { Fault } from './faults.ts';
-import { isCopyRule } from './rule.ts';
+import type { Fault, Path } from './faults.ts';
+import { isCopyRule, type Rule } from './rule.ts';
 import { registryName, sourcesOf } from './sources.ts';
 
 /** Scratch repositories of drills that a rule would copy: each drill would back up its own copies. */
-export function* drillFaults(rules: readonly RuleInFile[]): Iterable<Fault> {
+export function* drillFaults(rules: readonly { readonly rule: Rule; readonly path: Path }[]): Iterable<Fault> {
   const sources = rules.flatMap(({ rule }) =>
     isCopyRule(rule) ? sourcesOf(rule).map((source) => ({ source, name: rule.name })) : [],
   );

@@ -95,6 +95,7 @@ export function jobOf(item: Item): JobRecord {
     reason: findText(item, 'reason'),
     fault: findText(item, 'fault'),
     doomed: findText(item, 'doomed'),
+    verified: findText(item, 'verified'),
     changedAtMs: numberOf(item, 'changedAtMs'),
     dueAtMs: findNumber(item, 'dueAtMs'),
   };

@@ -1,4 +1,4 @@
-import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
+import type { Destinations, JobEnd, Rules, Runs } from '../../state/state.ts';
 import type { ObjectCounts } from '../../util/events.ts';
 import type { ArchiveSettingsOptions } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
@@ -7,6 +7,7 @@ import type { FailedDestination } from './failed-destinations.ts';
 export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
+  readonly runs: ArchiveSettingsOptions['runs'] & Pick<Runs, 'job' | 'setVerified'>;
   /** The program, as snapshots name it. */
   readonly tool: string;
 }

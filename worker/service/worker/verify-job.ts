@@ -1,6 +1,6 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { drill } from '../../images/drill.ts';
-import { verify, verifyPlace } from '../../images/verify.ts';
+import { verify } from '../../images/verify.ts';
 import type { BackupPlace } from '../../images/open-backups.ts';
 import { storeAndPrefix } from '../../images/open-place.ts';
 import { recordOfDrill, recordOfVerification, writeProof, type ProofRecord } from '../../images/proof-record.ts';
@@ -13,7 +13,8 @@ import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, type Code } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { markOfDrill } from '../drill-mark.ts';
-import type { Done } from './job-run.ts';
+import { verifyParts } from './verify-parts.ts';
+import type { Done, RunJobOptions } from './job-run.ts';
 
 /** How many findings one failure names. The logs have the others. */
 const NAMED = 5;
@@ -23,7 +24,7 @@ const NAMED = 5;
  * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification changes nothing of the
  * place, and a drill goes on in the scratch repositories that it made. Both leave a record beside the snapshots.
  */
-export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
+export async function verifyAt(job: VerifyJob, backends: Backends, options: RunJobOptions): Promise<Done> {
   const { restoreTo } = job;
   const findings =
     restoreTo !== undefined
@@ -76,13 +77,13 @@ function isOfPlace({ rule, from, against }: VerifyJob): boolean {
   return isPlace(from) || (rule !== undefined && against === undefined && !from.startsWith('s3:'));
 }
 
-async function verifyMany(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<readonly Finding[]> {
+async function verifyMany(job: VerifyJob, backends: Backends, options: RunJobOptions): Promise<readonly Finding[]> {
   const { from, against, depth, sample } = job;
   if (against !== undefined)
     throw new Failure('INVALID', `verify ${quote(from)}: only one image is compared with another: leave out "against"`);
   const place = parsePlace(parseVerified(from));
   const startedAt = new Date(options.clock.now()).toISOString();
-  const result = await verifyPlace({ place, depth, sample }, backends, options);
+  const result = await verifyParts({ place, depth, sample }, job, backends, options);
   if (place.kind !== 'registry')
     await keepProof(
       place,
