@@ -64,7 +64,7 @@ describe('a rule whose runs are drills', () => {
   test('restores into scratch repositories, which a Cleaner deletes when the job has ended', async () => {
     const s = await service('exercise');
     const run = await s.pass();
-    expect(await s.clean()).toMatchObject({ scratch: 0 });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 0, failed: 0 } });
     const [waiting] = await Array.fromAsync(s.t.state.runs.jobs(run.id, {}));
     expect(waiting?.title).toBe(`drill ${s.place} in docker://${ecr.registryHost}/exercise-scratch`);
     await s.worker.drain();
@@ -84,7 +84,7 @@ describe('a rule whose runs are drills', () => {
     const { proofs } = await readProofs(storeAndPrefix(place.root, backends), options);
     expect(proofs).toMatchObject([{ kind: 'drill', findings: 0, restored: [`${ecr.registryHost}/exercise/app`] }]);
     expect(await s.scratch()).toHaveLength(1);
-    expect(await s.clean()).toMatchObject({ scratch: 1, failed: 0 });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
     expect(await s.scratch()).toEqual([]);
     expect(s.events).toContainEqual(expect.objectContaining({ type: 'scratch-deleted' }));
   });
@@ -108,13 +108,13 @@ describe('a rule whose runs are drills', () => {
     await client.createRepository('kept-scratch/transship-drill-2/by-hand', {
       tags: { 'transship-drill': 'command/0123' },
     });
-    expect(await s.clean()).toMatchObject({ scratch: 1 });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
     const left = await s.scratch();
     expect(left).toHaveLength(4);
     expect(left).not.toContain(made);
     await s.worker.drain();
     // the repositories that this run's drill made, and the one that had its mark
-    expect(await s.clean()).toMatchObject({ scratch: 2 });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 2, failed: 0 } });
     expect(await s.scratch()).toHaveLength(3);
   });
 

@@ -8,6 +8,7 @@ import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { deleteScratch } from '../../worker/images/delete-scratch.ts';
 import { drill, type DrillRequest } from '../../worker/images/drill.ts';
 import { execute } from '../../worker/main/program.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { parseImageFilter } from '../../worker/oci/image-filter.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
@@ -149,19 +150,35 @@ describe('a drill', () => {
 });
 
 describe('verify --restore-to', () => {
-  const run = async (...argv: readonly string[]): ReturnType<typeof transship> => transship('verify', ...argv, '-q');
+  interface Result {
+    readonly code: number;
+    readonly stdout: string;
+    readonly stderr: string;
+  }
 
-  async function transship(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  async function transship(
+    argv: readonly string[],
+    o: { readonly stop?: AbortSignal; readonly onEvent?: (text: string) => void } = {},
+  ): Promise<Result> {
     let [stdout, stderr] = ['', ''];
     const code = await execute({
       argv: ['node', 'transship', ...argv],
       env: { ...environment, HOME: lab.folder },
       stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-      stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-      stop: new AbortController().signal,
+      stderr: {
+        write: (text) => {
+          stderr += text;
+          o.onEvent?.(text);
+        },
+        terminal: false,
+        columns: 120,
+      },
+      stop: o.stop ?? new AbortController().signal,
     });
     return { code, stdout, stderr };
   }
+
+  const run = async (...argv: readonly string[]): Promise<Result> => transship(['verify', ...argv, '-q']);
 
   test('restores, compares, and deletes what it made', async () => {
     const folder = `store:${join(lab.folder, 'typed-drill')}`;
@@ -201,7 +218,7 @@ describe('verify --restore-to', () => {
     const drilled = await run(`store:${folder}`, '--restore-to', `${ecr.registryHost}/recorded-scratch`, '--record');
     expect(drilled.code).toBe(0);
     const page = join(lab.folder, 'recorded.html');
-    const report = await transship('report', `store:${folder}`, '--html', page, '--json', '-q');
+    const report = await transship(['report', `store:${folder}`, '--html', page, '--json', '-q']);
     expect(JSON.parse(report.stdout)).toMatchObject({
       proofs: [
         {
@@ -223,6 +240,28 @@ describe('verify --restore-to', () => {
     const wrong = await run(`${ecr.registryHost}/recorded/*`, '--record');
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('is a registry') });
   });
+
+  test.each([1, 5, 12, 20])(
+    'deletes what it made when it is stopped, and exits 130: after event %i',
+    async (stopAt) => {
+      const name = `stopped-${stopAt}`;
+      const folder = `store:${join(lab.folder, name)}`;
+      await backedUp(name, folder);
+      const stop = new AbortController();
+      let events = 0;
+      const onEvent = (text: string): void => {
+        if (!/"type":"(?:blob|manifest)-done"/.test(text) || ++events < stopAt) return;
+        stop.abort(new Failure('ABORTED', 'stopped by SIGTERM'));
+      };
+      const scratch = `${ecr.registryHost}/${name}-scratch`;
+      const { code } = await transship(['verify', folder, '--restore-to', scratch, '--json'], {
+        stop: stop.signal,
+        onEvent,
+      });
+      expect(code).toBe(130);
+      expect(await namesAt(`${name}-scratch/`)).toEqual([]);
+    },
+  );
 
   test('refuses flags that a drill does not have, and a registry', async () => {
     const store = `store:s3://${bucket}/any/`;

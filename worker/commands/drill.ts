@@ -8,8 +8,8 @@ import { parseImageFilter } from '../oci/image-filter.ts';
 import { parseScratchPlace } from '../oci/scratch.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure } from '../util/failure.ts';
-import type { Clock } from '../util/clock.ts';
 import { withGrace } from '../util/grace.ts';
+import { randomId } from '../util/random-id.ts';
 import { describeSample, parseSample } from '../util/sample.ts';
 import { GRACE_MS } from '../util/stop.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags } from './context.ts';
@@ -30,13 +30,6 @@ const BY_HAND = 'command/';
 
 /** What is left of a drill that could not be deleted, a sentence each. */
 type Leftovers = readonly string[];
-
-/** Tells two runs of one moment apart. */
-export function randomId(clock: Clock): string {
-  return Math.floor(clock.random() * 2 ** 52)
-    .toString(16)
-    .padStart(13, '0');
-}
 
 /** `verify PLACE --restore-to`: a drill that deletes the scratch repositories that it made, however it ends. */
 export async function runDrill(

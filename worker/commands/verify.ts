@@ -8,11 +8,11 @@ import { parseSample } from '../util/sample.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { isPlace, parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';
+import { randomId } from '../util/random-id.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseBackupPlace, parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { randomId, runDrill } from './drill.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
 interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
@@ -63,8 +63,10 @@ export function addVerify(program: Command, context: CommandContext): void {
     );
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(withSnapshotFlags(command)))), { writes: false }).action(
     async (at: string, flags: VerifyFlags) => {
-      if (flags.restoreTo !== undefined) await runDrill(at, flags.restoreTo, flags, context);
-      else await (isPlace(at) ? verifyMany(at, flags, context) : verifyOne(at, flags, context));
+      if (flags.restoreTo !== undefined) {
+        const { runDrill } = await import('./drill.ts');
+        await runDrill(at, flags.restoreTo, flags, context);
+      } else await (isPlace(at) ? verifyMany(at, flags, context) : verifyOne(at, flags, context));
     },
   );
 }

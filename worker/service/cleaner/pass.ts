@@ -42,8 +42,8 @@ export interface CleanResult {
     readonly postponed: number;
     readonly failed: number;
   };
-  /** Scratch repositories of drills that were deleted. */
-  readonly scratch: number;
+  /** Scratch repositories of drills: those that were deleted, and those that could not be deleted or listed. */
+  readonly scratch: { readonly deleted: number; readonly failed: number };
 }
 
 /**
@@ -64,7 +64,8 @@ export async function runCleaner(
 }
 
 class Pass {
-  readonly #tally = { rules: 0, begun: 0, open: 0, late: 0, failed: 0, scratch: 0 };
+  readonly #tally = { rules: 0, begun: 0, open: 0, late: 0, failed: 0 };
+  readonly #scratch = { deleted: 0, failed: 0 };
   readonly #places = { done: 0, skipped: 0, postponed: 0, failed: 0 };
   readonly #state: StateStore;
   readonly #backends: Pick<BackendPool<DeletingBackends>, 'use'>;
@@ -88,7 +89,7 @@ class Pass {
   }
 
   get result(): CleanResult {
-    return { ...this.#tally, places: { ...this.#places } };
+    return { ...this.#tally, places: { ...this.#places }, scratch: { ...this.#scratch } };
   }
 
   /** Serves a rule. Its failure is reported and counted. */
@@ -111,12 +112,13 @@ class Pass {
   async cleanScratch(): Promise<void> {
     const { clock, untilMs } = this.#options;
     if (!this.#rules.some((rule) => rule.kind === 'verify' && rule.restoreTo !== undefined)) return;
-    const { deleted, open } = await this.#backends.use(
+    const { deleted, failed, open } = await this.#backends.use(
       async (backends) =>
         cleanScratch(this.#rules, this.#state, backends, { ...this.#options, clock, report: this.#report, untilMs }),
       this.#options,
     );
-    this.#tally.scratch += deleted;
+    this.#scratch.deleted += deleted;
+    this.#scratch.failed += failed;
     if (open) this.#tally.open++;
   }
 

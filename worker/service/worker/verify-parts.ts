@@ -66,7 +66,7 @@ function after(before: Progress, { names, blobs, hashedBytes, findings }: PlaceR
   const known = new Set(before.findings.map(keyOf));
   const more = findings
     .filter((one) => !known.has(keyOf(one)))
-    .map((one) => ({ ...one, message: one.message.slice(0, MAX_MESSAGE) }));
+    .map(({ kind, at, message, code }): Finding => ({ kind, at, message: message.slice(0, MAX_MESSAGE), code }));
   const read = blobs === undefined ? undefined : (before.blobs?.checked ?? 0) + blobs.checked;
   return {
     done: before.done + 1,
