@@ -85,6 +85,7 @@ function proofs(): GraphWidget[] {
       [transshipMetric('VerifiedBytes', { label: 'read and hashed', period: PERIOD })],
     ),
     agesByRule('Age of the last good verification, by rule', 'LastGoodVerificationAgeSeconds'),
+    agesByRule('Age of the last good drill, by rule', 'DrillAgeSeconds'),
   ];
 }
 

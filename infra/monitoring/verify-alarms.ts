@@ -7,7 +7,7 @@ const { NOT_BREACHING } = TreatMissingData;
 
 /** Whether what is kept is what it should be, and was looked at. */
 export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
-  const { verificationAgeHours } = settings.alarms;
+  const { drillAgeHours, verificationAgeHours } = settings.alarms;
   return [
     {
       chapter: 'verification-faults',
@@ -39,6 +39,20 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
       // no rule verifies; a planner that does not run is told as a rule that is late
+      missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'drill-late',
+      severity: 'medium',
+      text: `The last drill of a rule without a finding is older than ${drillAgeHours} hours.`,
+      metric: transshipMetric('DrillAgeSeconds', {
+        period: Duration.minutes(Math.max(15, settings.planEveryMinutes)),
+        statistic: 'Maximum',
+      }),
+      threshold: drillAgeHours * 3600,
+      comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      periods: 3,
+      // no rule drills; a planner that does not run is told as a rule that is late
       missing: NOT_BREACHING,
     },
   ];

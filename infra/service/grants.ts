@@ -16,7 +16,8 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
+ * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then;
+ * `scratchRepository` those with the name of a drill's, and `markedRepository` those of them that carry its mark.
  */
 export type ResourceKind =
   | 'jobs'
@@ -31,6 +32,8 @@ export type ResourceKind =
   | 'prunedObject'
   | 'prunedStore'
   | 'prunedRepository'
+  | 'scratchRepository'
+  | 'markedRepository'
   | 'role'
   | 'secret'
   | 'task'
@@ -109,7 +112,11 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: ALL } },
   'ecr.BatchGetImage': { actions: ['ecr:BatchGetImage'], by: { repository: CLEANER } },
   'ecr.BatchDeleteImage': { actions: ['ecr:BatchDeleteImage'], by: { prunedRepository: CLEANER } },
-  'ecr.ListTagsForResource': { actions: ['ecr:ListTagsForResource'], by: { repository: BOTH } },
+  'ecr.DeleteRepository': { actions: ['ecr:DeleteRepository'], by: { markedRepository: CLEANER } },
+  'ecr.ListTagsForResource': {
+    actions: ['ecr:ListTagsForResource'],
+    by: { repository: BOTH, scratchRepository: CLEANER },
+  },
   'ecr.GetLifecyclePolicy': { actions: ['ecr:GetLifecyclePolicy'], by: { repository: BOTH } },
   'ecr.GetRepositoryPolicy': { actions: ['ecr:GetRepositoryPolicy'], by: { repository: BOTH } },
   'ecr.CreateRepository': {
@@ -234,6 +241,8 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   repository: 'The settings say which repositories by a pattern.',
   prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
+  scratchRepository: 'Drills name their scratch repositories when they make them.',
+  markedRepository: 'Drills name their scratch repositories when they make them; only those with their mark.',
   prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
   account:
@@ -245,6 +254,9 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
  * each of those: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
  */
 const ARNS_IN_STATEMENT = 4000;
+
+/** The tag that a drill's scratch repositories are created with: as in worker/images/scratch-mark.ts, which test/infra/safety.test.ts compares. */
+const MARK_TAG = 'transship-drill';
 
 type Grant = (
   kind: ResourceKind,
@@ -327,7 +339,7 @@ type Pruned = NonNullable<InfraSettings['prune']>;
 function grantPruning(
   stack: Stack,
   grant: Grant,
-  { prefixes, repositories, roles, secrets, stores }: Pruned,
+  { prefixes, repositories, roles, scratch, secrets, stores }: Pruned,
   own: IBucket,
 ): void {
   grantRepositories(
@@ -341,6 +353,14 @@ function grantPruning(
       'write',
       names.map((name) => `arn:${stack.partition}:ecr:${region}:${account}:repository/${name}`),
     );
+  for (const { account = stack.account, region = stack.region, prefixes: names } of scratch) {
+    const registry = `arn:${stack.partition}:ecr:${region}:${account}:repository/`;
+    const arns = names.map((name) => `${registry}${name}/transship-drill-*`);
+    grant('registry', 'read', [`${registry}*`]);
+    grant('scratchRepository', 'write', arns);
+    // https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-supported-iam-actions-tagging.html
+    grant('markedRepository', 'write', arns, { Null: { [`aws:ResourceTag/${MARK_TAG}`]: 'false' } });
+  }
   const places = [...prefixes, ...stores].map(parseObjectPlace);
   grantBuckets(
     stack,

@@ -22,22 +22,27 @@ export function checkPublish({ access, publish }: InfraSettings, refuse: Refuse)
 /** Refuses in `prune` what a role has no room for, or can do nothing with. */
 export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): void {
   if (prune === undefined) return;
-  const { prefixes, repositories, roles, secrets, stores } = prune;
-  if ([repositories, prefixes, stores, roles, secrets].every((list) => list.length === 0))
+  const { prefixes, repositories, roles, scratch, secrets, stores } = prune;
+  if ([repositories, scratch, prefixes, stores, roles, secrets].every((list) => list.length === 0))
     refuse(
       ['prune'],
-      'there is nothing in it: name repositories, prefixes or stores that prune rules may delete from, or leave it out',
+      'there is nothing in it: name repositories, prefixes, stores or scratch repositories that may be deleted from, or leave it out',
     );
-  const names = repositories.flatMap((some) => some.names);
+  // each scratch prefix is in three statements
+  const names = [
+    ...repositories.flatMap((some) => some.names),
+    ...scratch.flatMap((some) => some.prefixes.flatMap((one) => [one, one])),
+  ];
   refuseTooMany(names, { path: ['prune', 'repositories'], room: MAX_PRUNED, example: 'ci/*' }, refuse);
   const here = partitionOf(region);
-  repositories.forEach((one, i) => {
-    if (one.region !== undefined && partitionOf(one.region) !== here)
-      refuse(
-        ['prune', 'repositories', i, 'region'],
-        `${one.region} is of ${partitionOf(one.region)}, and ${region} of ${here}: nothing goes from the one to the other`,
-      );
-  });
+  for (const name of ['repositories', 'scratch'] as const)
+    prune[name].forEach((one, i) => {
+      if (one.region !== undefined && partitionOf(one.region) !== here)
+        refuse(
+          ['prune', name, i, 'region'],
+          `${one.region} is of ${partitionOf(one.region)}, and ${region} of ${here}: nothing goes from the one to the other`,
+        );
+    });
   for (const name of ['roles', 'secrets'] as const)
     prune[name].forEach((arn, i) => {
       if (arn.split(':')[1] !== here)

@@ -9,6 +9,7 @@ import {
   eachOnce,
   keyArn,
   regionName,
+  repositoryName,
   repositoryPattern,
   roleArn,
   secretArn,
@@ -174,6 +175,16 @@ const prune = z
   .strictObject({
     /** Repositories of ECR whose images may be deleted. */
     repositories: z.array(z.strictObject(repositoriesOfEcr)).default([]),
+    /** Where drills make scratch repositories: those that are over are deleted. What a rule's `restoreTo` names after the host. */
+    scratch: z
+      .array(
+        z.strictObject({
+          account: accountId.optional(),
+          region: regionName.optional(),
+          prefixes: z.array(repositoryName).min(1),
+        }),
+      )
+      .default([]),
     /** Archives that may be deleted. */
     prefixes: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
     /** Stores whose snapshots may be deleted, and what no snapshot needs: prefixes. The Cleaner writes its lock and the index there. */
@@ -390,6 +401,12 @@ export const settingsSchema = z.strictObject({
         .positive()
         .max(24 * 36_500)
         .default(192),
+      /** A rule whose runs are drills is late when its last run without a finding is older. */
+      drillAgeHours: z
+        .number()
+        .positive()
+        .max(24 * 36_500)
+        .default(840),
       /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
       pullsPerFiveMinutes: z.int().min(0).default(1000),
       /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */

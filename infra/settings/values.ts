@@ -27,6 +27,7 @@ export const bucketName = z
 export const repositoryPattern = z
   .string()
   .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
+export const repositoryName = z.string().regex(/^[a-z0-9][a-z0-9._/-]*[a-z0-9]$/, 'expected the name of a repository');
 export const roleArn = z
   .string()
   .regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[\w+=,.@/-]+$/, 'expected the ARN of a role');

@@ -141,6 +141,7 @@ describe('a Cleaner', () => {
 `);
     const events: Event[] = [];
     expect(await clean(t, { events })).toEqual({
+      scratch: { deleted: 0, failed: 0 },
       rules: 1,
       begun: 1,
       open: 0,

@@ -4,6 +4,8 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { backedUpToStore } from '../support/backed-up.ts';
@@ -148,5 +150,86 @@ describe('a rule that verifies', () => {
     await s.worker.drain();
     await expectEnded(s.t, run.id, { done: 1 });
     expect(await deadLettersOf(s.t)).toEqual([]);
+  });
+
+  test('goes on after the twelve hours of a message where its parts were, and reads none of them again', async () => {
+    for (const seed of [11, 12, 13, 14, 15]) {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [500, 600, 700], seed });
+      await lab.push({ ...image, root: { ...image.root, tags: [`v${seed}`] } }, ecr, 'long/app');
+    }
+    const to = `store:s3://${bucket}/long/`;
+    await backedUpToStore(`${ecr.registryHost}/long/*`, to, lab.session());
+    const s = await service('long', `{ at: '${to}', depth: bytes }`);
+    const { backends } = lab.session();
+    const run = await s.pass();
+    const reads: string[] = [];
+    let [left, tooOld] = [0, new AbortController()];
+    const deliver = async (readsUntilTooOld: number): Promise<void> => {
+      [left, tooOld] = [readsUntilTooOld, new AbortController()];
+      await s.t
+        .worker({ ...backends, bucket: (name) => counting(backends.bucket(name)) })
+        .next({ signal: tooOld.signal });
+    };
+    const counting = (store: ObjectStore): ObjectStore =>
+      new Proxy(store, {
+        get: (target, name) => {
+          const member: unknown = Reflect.get(target, name);
+          if (typeof member !== 'function') return member;
+          return (...args: readonly unknown[]): unknown => {
+            const [key] = args;
+            if (name === 'read' && typeof key === 'string' && key.includes('/blobs/')) {
+              if (--left === 0) tooOld.abort(new Failure('ABORTED', 'too old', { context: { handover: true } }));
+              reads.push(key);
+            }
+            return Reflect.apply(member, target, args);
+          };
+        },
+      });
+    // as a whole it is not done in time
+    await deliver(2);
+    expect((await s.t.run(run.id)).jobs).toMatchObject({ waiting: 1 });
+    const blobs = (await Array.fromAsync(backends.bucket(bucket).list('long/blobs/'))).length;
+    reads.length = 0;
+    await deliver(Math.floor(blobs / 2));
+    const first = new Set(reads);
+    expect(first.size).toBeLessThan(blobs);
+    reads.length = 0;
+    await deliver(Infinity);
+    await expectEnded(s.t, run.id, { done: 1 });
+    const again = reads.filter((key) => first.has(key));
+    // those of the part that was broken off
+    expect(again.length).toBeLessThan(first.size / 2);
+    expect(new Set([...first, ...reads]).size).toBe(blobs);
+    expect(s.t.events.filter(({ type }) => type === 'verify-ended')).toEqual([
+      expect.objectContaining({ place: to, blobs: { checked: blobs, of: blobs }, findings: 0, complete: false }),
+    ]);
+  });
+
+  test('keeps what its parts found when it goes on in another message', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [500, 600, 700], seed: 21 });
+    await lab.push(image, ecr, 'kept/app');
+    const to = `store:s3://${bucket}/kept/`;
+    await backedUpToStore(`${ecr.registryHost}/kept/*`, to, lab.session());
+    const [blob] = blobsOf(await walk(image.content, [image.root]));
+    assert(blob);
+    const store = lab.session().backends.bucket(bucket);
+    await store.write(`kept/${blobPath(blob.digest)}`, Buffer.alloc(blob.size, 7));
+    const s = await service('kept', `{ at: '${to}', depth: bytes }`);
+    const run = await s.pass();
+    const [body = ''] = s.t.queue.bodies;
+    const job: unknown = JSON.parse(body);
+    assert(typeof job === 'object' && job !== null && 'id' in job && typeof job.id === 'string');
+    const found = { kind: 'missing', at: 'a/b:c', message: 'it was missing then' };
+    const progress = { done: 3, names: { checked: 1, of: 1 }, hashedBytes: 5, findings: [found] };
+    await s.t.state.runs.setVerified(run.id, job.id, JSON.stringify(progress));
+    const worker = s.t.worker(lab.session().backends);
+    await worker.next({
+      signal: AbortSignal.abort(new Failure('ABORTED', 'too old', { context: { handover: true } })),
+    });
+    await worker.drain();
+    const [failed] = await Array.fromAsync(s.t.state.runs.jobs(run.id, {}));
+    expect(failed).toMatchObject({ state: 'failed', code: 'CORRUPT' });
+    expect(failed?.reason).toContain('missing: a/b:c: it was missing then');
+    expect(failed?.verified).toBeUndefined();
   });
 });

@@ -257,6 +257,17 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
     add('repository', allow, arns);
     if (caller === 'cleaner') add('prunedRepository', 'write', arns);
   }
+  for (const { account = s.account, region = s.region, prefixes } of s.prune?.scratch ?? []) {
+    if (caller !== 'cleaner') continue;
+    const registry = `arn:aws:ecr:${region}:${account}:repository/`;
+    add('registry', 'read', [`${registry}*`]);
+    for (const kind of ['scratchRepository', 'markedRepository'] as const)
+      add(
+        kind,
+        'write',
+        prefixes.map((name) => `${registry}${name}/transship-drill-*`),
+      );
+  }
   const { roles, secrets } = caller === 'cleaner' ? (s.prune ?? { roles: [], secrets: [] }) : s.access;
   add('role', 'write', roles);
   add('secret', 'write', secrets);
@@ -349,6 +360,7 @@ access:
 publish: { prefixes: ['s3://documents/a/', 's3://vaulted/a/b/', '/'] }
 prune:
   repositories: [{ names: [b, 'c/*'], account: '222222222222', region: us-east-1 }, { names: [d] }]
+  scratch: [{ prefixes: [scratch, drills/b], account: '222222222222' }]
   prefixes: [/, 's3://foreign/', 's3://vaulted/a/']
   stores: [store/, 's3://foreign/store/']
   roles: ['arn:aws:iam::222222222222:role/cleaner']
@@ -416,8 +428,13 @@ describe('deleting', () => {
       ({ account = settings.account, region = settings.region, names }) =>
         names.map((name) => `arn:aws:ecr:${region}:${account}:repository/${name}`),
     );
+    const scratch = settings.prune?.scratch.flatMap(
+      ({ account = settings.account, region = settings.region, prefixes }) =>
+        prefixes.map((name) => `arn:aws:ecr:${region}:${account}:repository/${name}/transship-drill-*`),
+    );
     expect(deleting.toSorted()).toEqual(
       [
+        ...(scratch ?? []).map((arn) => `CleanerRole ecr:DeleteRepository on ${arn}`),
         ...objects.map((arn) => `CleanerRole s3:DeleteObject on ${arn}`),
         ...(images ?? []).map((arn) => `CleanerRole ecr:BatchDeleteImage on ${arn}`),
       ].toSorted(),

@@ -95,7 +95,7 @@ function chaptersOf(file: string): readonly string[] {
 
 describe('every alarm', () => {
   test('links to its chapter of the runbook, and each chapter has its alarm', () => {
-    expect(alarms.size).toBe(24);
+    expect(alarms.size).toBe(25);
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
@@ -145,6 +145,7 @@ describe('every alarm', () => {
       'backups-that-do-not-happen: of several < 1, 2 of 2 times 1440 minutes',
       'cleaner-not-running: of several < 1, 4 of 4 times 15 minutes',
       'dead-letters: Maximum >= 1, 1 of 1 times 5 minutes',
+      'drill-late: Maximum > 3024000, 3 of 3 times 15 minutes',
       'events-that-were-not-delivered: Maximum >= 1, 1 of 1 times 5 minutes',
       'growth-of-archives: of several > 536870912000, 1 of 3 times 1440 minutes',
       'growth-of-what-is-copied: Sum > 536870912000, 1 of 1 times 1440 minutes',
@@ -188,6 +189,7 @@ describe('every alarm', () => {
       'cleaner-not-running: Errors FunctionName <CleanerFunction>',
       'cleaner-not-running: Invocations FunctionName <CleanerFunction>',
       'dead-letters: ApproximateNumberOfMessagesVisible QueueName <QueuesDeadLetters.QueueName>',
+      'drill-late: DrillAgeSeconds',
       'events-that-were-not-delivered: ApproximateNumberOfMessagesVisible QueueName <QueuesUndelivered.QueueName>',
       'growth-of-archives: BucketSizeBytes BucketName <StorageBucket>',
       'growth-of-archives: BucketSizeBytes StorageType StandardStorage',
@@ -300,6 +302,16 @@ describe('the alarm', () => {
     });
   });
 
+  test('of a late drill is as old as the settings say, and not on where no rule drills', () => {
+    const late = alarmsOf(Template.fromStack(stackOf('alarms: { drillAgeHours: 30 }')));
+    expect(alarm('drill-late', late)).toMatchObject({
+      MetricName: 'DrillAgeSeconds',
+      Statistic: 'Maximum',
+      Threshold: 108_000,
+      TreatMissingData: 'notBreaching',
+    });
+  });
+
   test('of tasks also fires when a service without tasks tells nothing of itself, and when nobody asks for tasks', () => {
     const { Metrics } = alarm('tasks-that-cannot-start');
     expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Stat])).toEqual([
@@ -385,7 +397,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
-    expect(without.size).toBe(18); // neither that of backups, without a vault
+    expect(without.size).toBe(19); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 

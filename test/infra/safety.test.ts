@@ -2,6 +2,7 @@
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { MARK_TAG } from '../../worker/images/scratch-mark.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
 import { EXAMPLES, stacksOf } from './templates.ts';
 
@@ -101,11 +102,29 @@ describe.each(ALL)('$name', ({ resources, template }) => {
       [],
     );
     // what undoes neither a lock nor a version: not even the Cleaner
-    const never = ['s3:DeleteObjectVersion', 's3:BypassGovernanceRetention', 's3:DeleteBucket', 'ecr:DeleteRepository'];
+    const never = ['s3:DeleteObjectVersion', 's3:BypassGovernanceRetention', 's3:DeleteBucket'];
     expect(allowed.filter(({ action }) => never.some((one) => covers(action, one)))).toEqual([]);
     expect(resources.some(([, { Type }]) => Type === 'Custom::S3BucketNotifications')).toBe(false);
     // what CDK empties a bucket with when it goes
     expect(ofType('Custom::S3AutoDeleteObjects')).toEqual([]);
+  });
+
+  test('allows only the Cleaner to delete repositories: those with the name and the mark of a drill', () => {
+    const some = resources.flatMap(([id, { Properties }]) =>
+      (policy.safeParse(Properties['PolicyDocument']).data?.Statement ?? [])
+        .filter((one) => grantsIn(one).some((action) => covers(action, 'ecr:DeleteRepository')))
+        .map((statement) => ({ id, statement })),
+    );
+    for (const { id, statement } of some) {
+      expect(id).toMatch(/^CleanerRole/);
+      expect(statement['Condition']).toEqual({ Null: { [`aws:ResourceTag/${MARK_TAG}`]: 'false' } });
+      for (const one of [statement['Resource']].flat())
+        expect(JSON.stringify(one)).toMatch(/:repository\/[a-z0-9/._-]+\/transship-drill-\*"$/);
+    }
+    const inlined = resources.filter(([, { Properties }]) =>
+      JSON.stringify(Properties).includes('ecr:DeleteRepository"'),
+    );
+    expect(inlined).toHaveLength(new Set(some.map(({ id }) => id)).size);
   });
 
   test('takes nothing without TLS where it takes anything', () => {

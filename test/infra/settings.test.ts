@@ -77,6 +77,7 @@ describe('what nobody says', () => {
         runbook: 'docs/runbook.md',
         ruleAgeHours: 26,
         verificationAgeHours: 192,
+        drillAgeHours: 840,
         pullsPerFiveMinutes: 1000,
         growthGiBPerDay: 500,
         growthGiBPerWeek: 1000,
@@ -352,7 +353,7 @@ describe('what may be pruned and published', () => {
   test.each([
     [
       'prune: {}',
-      'prune: there is nothing in it: name repositories, prefixes or stores that prune rules may delete from, or leave it out',
+      'prune: there is nothing in it: name repositories, prefixes, stores or scratch repositories that may be deleted from, or leave it out',
     ],
     [
       "prune: { repositories: [{ names: ['CI'] }] }",

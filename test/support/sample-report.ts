@@ -1,11 +1,13 @@
 import { ReportFold, type BackupReport } from '../../worker/images/report.ts';
+import type { ProofRecord } from '../../worker/images/proof-record.ts';
 import { snapshotKey } from '../../worker/store/snapshot-key.ts';
 import type { SnapshotFailure } from '../../worker/store/snapshot.ts';
 import type { NamedSnapshot } from '../../worker/store/snapshots.ts';
 import type { BackedUpImage } from '../../worker/store/snapshot-builder.ts';
-import { digestFor, makeSnapshot, snapshotImage } from './snapshots.ts';
+import { digestFor, makeSnapshot, SNAPSHOT_FACTS, snapshotImage } from './snapshots.ts';
 
 const DAY_MS = 86_400_000;
+const HOST = SNAPSHOT_FACTS.registry.host;
 const NAMES = 'web api auth billing search mail jobs reports gateway images queue ledger audit admin docs proxy'.split(
   ' ',
 );
@@ -14,7 +16,37 @@ const NAMES = 'web api auth billing search mail jobs reports gateway images queu
 export function sampleReport(nowMs = Date.UTC(2026, 11, 1, 8)): BackupReport {
   const fold = new ReportFold();
   for (let ago = 0; ago < 45; ago++) if (ago < 20 || ago > 24) fold.add(dailyBackup(nowMs, ago));
-  return fold.report({ place: 'store:s3://example-backups/', nowMs, days: 60, broken: [] });
+  const place = 'store:s3://example-backups/';
+  return fold.report({ place, nowMs, days: 60, broken: [], proofs: proofsUntil(nowMs) });
+}
+
+/** Weekly drills and daily verifications of a twentieth, one of which found a damaged blob. */
+function proofsUntil(nowMs: number): readonly ProofRecord[] {
+  return Array.from({ length: 30 }, (_, ago): ProofRecord => {
+    const startedAt = new Date(nowMs - ago * DAY_MS - 2 * 3_600_000).toISOString();
+    const finishedAt = new Date(nowMs - ago * DAY_MS - 3_600_000).toISOString();
+    const sample = { slice: (39 - ago) % 20, slices: 20 };
+    const common = { version: 1, startedAt, finishedAt, sample } as const;
+    if (ago % 7 === 3)
+      return {
+        ...common,
+        kind: 'drill',
+        names: { checked: 7, of: 126 },
+        findings: 0,
+        first: [],
+        restoredTo: '111111111111.dkr.ecr.eu-central-1.amazonaws.com/scratch',
+        restored: NAMES.filter((_name, index) => (index + ago) % 3 === 0).map((name) => `${HOST}/shop/${name}`),
+      };
+    const isBad = ago === 9;
+    return {
+      ...common,
+      kind: 'verification',
+      depth: 'bytes',
+      names: { checked: 126, of: 126 },
+      findings: isBad ? 1 : 0,
+      first: isBad ? ['faulty: sha256:5f1e…: it has other bytes than its digest says'] : [],
+    };
+  });
 }
 
 function dailyBackup(nowMs: number, ago: number): NamedSnapshot {

@@ -35,11 +35,12 @@ export function addCleaner(program: Command, context: CommandContext): void {
       return await runCleaner(state, backends, { signal, clock, reportOf: () => report });
     });
     printResult(context, flags, result, () => describe(result));
-    if (result.failed > 0 || result.places.failed > 0 || result.late > 0) context.exit(3);
+    if ([result.failed, result.places.failed, result.scratch.failed, result.late].some((count) => count > 0))
+      context.exit(3);
   });
 }
 
-function describe({ rules, begun, open, late, failed, places }: CleanResult): string {
+function describe({ rules, begun, open, late, failed, places, scratch }: CleanResult): string {
   const { done, skipped, postponed } = places;
   const parts = [
     `${rules} ${rules === 1 ? 'rule prunes' : 'rules prune'}`,
@@ -47,6 +48,8 @@ function describe({ rules, begun, open, late, failed, places }: CleanResult): st
     `places: ${done} pruned, ${skipped} with nothing to delete`,
     ...(postponed === 0 ? [] : [`${postponed} postponed: a copy is writing there, or another Cleaner is there`]),
     ...(places.failed === 0 ? [] : [`${places.failed} failed: see \`transship status\``]),
+    ...(scratch.deleted === 0 ? [] : [`${scratch.deleted} scratch repositories of drills deleted`]),
+    ...(scratch.failed === 0 ? [] : [`${scratch.failed} scratch repositories or places of drills failed`]),
     ...(open === 0 ? [] : [`${open} ${open === 1 ? 'run goes' : 'runs go'} on in the next pass`]),
     ...(late === 0 ? [] : [`${late} late`]),
     ...(failed === 0 ? [] : [`${failed} rules could not be served`]),

@@ -96,7 +96,7 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
   if (failed.length === 0 && run.dead !== true) return;
   // what a verification found is an answer, not a failure to give one
   const isFinding =
-    failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && title.startsWith('verify '));
+    failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && /^(?:verify|drill) /.test(title));
   context.exit(isFinding && run.dead !== true ? 3 : 1);
 }
 

@@ -146,7 +146,11 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
-type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
+type WarningEvent = Extract<
+  Event,
+  { readonly type: 'warning' | 'message-refused' | 'run-late' | 'job-failed' | 'rule-failed' | 'rule-expired' }
+>;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | 'scratch-deleted' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   {
@@ -156,6 +160,7 @@ type ServiceEvent = Extract<
       | 'job-done'
       | 'snapshot-written'
       | 'verify-ended'
+      | 'drill-ended'
       | 'run-started'
       | 'run-planned'
       | 'run-ended';
@@ -168,24 +173,22 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'warning':
     case 'message-refused':
     case 'run-late':
-      return `warning: ${printable(event.message)}`;
+    case 'job-failed':
+    case 'rule-failed':
+    case 'rule-expired':
+      return warningLine(event);
     case 'note':
       return isQuiet ? undefined : printable(event.message);
     case 'retry':
       return options.verbose && !isQuiet
         ? `retry ${printable(event.what)} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
         : undefined;
-    case 'job-failed':
-      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
-    case 'rule-failed':
-      return `failed: rule ${event.rule}: ${printable(event.message)}`;
-    case 'rule-expired':
-      return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     case 'job-handed-back':
     case 'job-started':
     case 'job-done':
     case 'snapshot-written':
     case 'verify-ended':
+    case 'drill-ended':
     case 'run-started':
     case 'run-planned':
     case 'run-ended':
@@ -205,6 +208,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
+    case 'scratch-deleted':
       return isQuiet ? undefined : cleanLine(event);
     case 'request-served':
       return isQuiet && event.message === undefined ? undefined : requestLine(event);
@@ -218,6 +222,24 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'resumed':
     case 'referrer-refused':
       return copyLine(event, options);
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What is shown however quiet a command is. */
+function warningLine(event: WarningEvent): string {
+  switch (event.type) {
+    case 'warning':
+    case 'message-refused':
+    case 'run-late':
+      return `warning: ${printable(event.message)}`;
+    case 'job-failed':
+      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
+    case 'rule-failed':
+      return `failed: rule ${event.rule}: ${printable(event.message)}`;
+    case 'rule-expired':
+      return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     default:
       return event satisfies never;
   }
@@ -240,6 +262,8 @@ function serviceLine(event: ServiceEvent): string {
     }
     case 'verify-ended':
       return `verified ${printable(event.place)}: ${event.names.checked} of ${event.names.of} names, findings ${event.findings}`;
+    case 'drill-ended':
+      return `drill of ${printable(event.place)} in ${printable(event.scratch)}: ${event.equal} of ${event.images.checked} images equal, findings ${event.findings}`;
     case 'job-handed-back':
       return `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':
@@ -267,6 +291,8 @@ function cleanLine(event: CleanEvent): string {
     }
     case 'place-pruned':
       return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+    case 'scratch-deleted':
+      return `deleted ${place}: its drill is over`;
     case 'place-postponed':
       return `postponed ${place}: ${printable(event.message)}`;
     default:

@@ -63,10 +63,10 @@ function find(name: string, rules: readonly StoredRule[]): StoredRule {
 }
 
 /** What the last good run did, and when it began. */
-function describeAge({ kind, ageSeconds }: RuleStatus): string {
+function describeAge({ kind, drills, ageSeconds }: RuleStatus): string {
   if (ageSeconds === undefined) return 'never';
   const ago = `${formatDuration(ageSeconds * 1000)} ago`;
-  return kind === 'verify' ? `verified ${ago}` : ago;
+  return kind === 'verify' ? `${drills === true ? 'restored' : 'verified'} ${ago}` : ago;
 }
 
 /** A table of rules, and below it what is wrong with them. */

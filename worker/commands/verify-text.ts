@@ -71,7 +71,8 @@ function describeLooked({ checked, of }: Looked, what: string): string {
 
 /** The result in a word, which claims no more than was checked. */
 function placeWord({ findings, complete, depth, images }: PlaceResult): string {
-  if (findings.length > 0) return 'FAULTY';
+  if (findings.some(({ kind }) => kind !== 'unread')) return 'FAULTY';
+  if (findings.length > 0) return 'UNREAD';
   if (images.some(({ foreign }) => foreign.length > 0)) return 'incomplete';
   if (complete) return 'whole';
   return depth === 'tags' ? 'named' : depth === 'blobs' ? 'present' : 'partly whole';

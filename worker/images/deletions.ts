@@ -6,7 +6,7 @@ import type { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
 
 /**
- * What can delete. The command `prune` and the Cleaner are given it, and no other process: what reads images that others made cannot delete
+ * What can delete. Commands that prune, `verify --restore-to` and the Cleaner are given it, and no other process: what reads images that others made cannot delete
  * anything.
  */
 export interface Deletions {
@@ -46,6 +46,16 @@ export interface ImageDeletions {
    * last tag. UNSUPPORTED where tags alone cannot be removed.
    */
   removeTags(tags: readonly TagOf[], options?: Abortable): Promise<readonly NotDeleted[]>;
+  /** Deletes the repository itself, with everything in it. Absent where repositories are not resources of their own (all registries but ECR). */
+  readonly whole?: RepositoryDeletion | undefined;
+}
+
+/** The repository as a resource of ECR. */
+interface RepositoryDeletion {
+  /** The tags of the resource. Undefined where the repository does not exist. */
+  tags(options?: Abortable): Promise<Readonly<Record<string, string>> | undefined>;
+  /** Deletes it with every image in it. Success where it does not exist. */
+  remove(options?: Abortable): Promise<void>;
 }
 
 /** A tag that is to be removed. */

@@ -3,6 +3,8 @@ import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import type { BackupPlace } from './open-backups.ts';
 import { openBackups } from './open-backups.ts';
+import { storeAndPrefix } from './open-place.ts';
+import { readProofs } from './proof-record.ts';
 import { ReportFold, type BackupReport } from './report.ts';
 
 export interface ReportOptions extends OperationOptions {
@@ -12,7 +14,7 @@ export interface ReportOptions extends OperationOptions {
 
 const DAYS = 60;
 
-/** Reads every snapshot of a place into a report. NOT_FOUND without a snapshot; one that cannot be read is among `broken`. */
+/** Reads every snapshot of a place, and the records of its newest verifications and drills, into a report. NOT_FOUND without a snapshot; one that cannot be read is among `broken`. */
 export async function makeReport(
   place: BackupPlace,
   backends: Backends,
@@ -27,5 +29,7 @@ export async function makeReport(
     if (read.failure === undefined) fold.add(read);
     else if (read.failure.code !== 'NOT_FOUND') broken.push(describeFailure(read.failure));
   }
-  return fold.report({ place: place.text, nowMs: options.clock.now(), days: options.days ?? DAYS, broken });
+  const { proofs, unread: unreadProofs } = await readProofs(storeAndPrefix(place.root, backends), options);
+  const about = { place: place.text, nowMs: options.clock.now(), days: options.days ?? DAYS };
+  return fold.report({ ...about, broken, proofs, unreadProofs });
 }

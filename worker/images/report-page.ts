@@ -1,10 +1,14 @@
 import { html, Html } from '../util/html.ts';
 import { highest } from '../util/lists.ts';
+import { describeSample } from '../util/sample.ts';
+import type { ProofRecord } from './proof-record.ts';
 import type { BackupReport, DayOfBackups, ReportedRepository } from './report.ts';
 import { REPORT_STYLE } from './report-style.ts';
 
 /** The most rows of a table: what is left out is counted. The oldest come first, so none that is bad is left out. */
 const MAX_ROWS = 500;
+/** The most verifications and drills that are shown: the newest. */
+const MAX_PROOFS = 30;
 
 /** The report as one page: no script, and nothing that a browser has to fetch. All that it shows of registries is escaped. */
 export function reportPage(report: BackupReport): string {
@@ -26,7 +30,8 @@ export function reportPage(report: BackupReport): string {
           <h1>Backups in ${place}</h1>
           <p class="soft">${timeOf(madeAt)}, from ${count(snapshots, 'snapshot')}</p>
           ${facts(report)} ${broken.length === 0 ? '' : list('Snapshots that cannot be read', broken)}
-          ${heatMap(report)} ${growthChart(report.growth)} ${deduplication(report)} ${failures(report)}
+          ${heatMap(report)} ${proved(report)} ${growthChart(report.growth)} ${deduplication(report)}
+          ${failures(report)}
         </main>
       </body>
     </html> `;
@@ -74,6 +79,8 @@ function heatMap({ repositories, days, madeAt, totals }: BackupReport): Html {
         <td class="n optional">${one.images}</td>
         <td class="n optional">${bytes(one.bytes)}</td>
         <td>${ageOf(one.goodAt, madeAt)}</td>
+        <td class="optional">${ageOf(one.verifiedAt, madeAt)}</td>
+        <td class="optional">${ageOf(one.restoredAt, madeAt)}</td>
         <td class="days">${cells(one, days)}</td>
       </tr> `,
   );
@@ -91,6 +98,8 @@ function heatMap({ repositories, days, madeAt, totals }: BackupReport): Html {
             <th class="n optional">Images</th>
             <th class="n optional">Bytes</th>
             <th>Age</th>
+            <th class="optional">Verified</th>
+            <th class="optional">Restored</th>
             <th>${days[0] ?? ''} to ${days.at(-1) ?? ''}</th>
           </tr>
         </thead>
@@ -129,6 +138,62 @@ function cells({ ages, name }: ReportedRepository, days: readonly string[]): Htm
   >
     ${parts}
   </svg>`;
+}
+
+/** The verifications and drills that left a record. */
+function proved({ proofs, unreadProofs, madeAt }: BackupReport): Html {
+  const note =
+    unreadProofs === 0
+      ? ''
+      : html`<p class="soft small">
+          ${count(unreadProofs, 'record')} cannot be read, and ${unreadProofs === 1 ? 'is' : 'are'} left out.
+        </p>`;
+  if (proofs.length === 0)
+    return html`<section>
+      <h2>Verifications and drills</h2>
+      <p class="soft">
+        No record of one. Rules of kind verify leave one after each run, and so does the command with --record.
+      </p>
+      ${note}
+    </section>`;
+  const rows = proofs.slice(0, MAX_PROOFS).map(
+    (proof) =>
+      html`<tr>
+        <td>${timeOf(proof.startedAt)}</td>
+        <td>${ageOf(proof.startedAt, madeAt)}</td>
+        <td class="reason">${whatOf(proof)}</td>
+        <td class="n">${proof.names.checked.toLocaleString('en')} of ${proof.names.of.toLocaleString('en')}</td>
+        <td class="reason">
+          ${proof.findings === 0 ? 'none' : html`<b class="bad">${proof.findings}</b> ${proof.first[0] ?? ''}`}
+        </td>
+      </tr> `,
+  );
+  const left = proofs.length - rows.length;
+  return html`<section>
+    <h2>Verifications and drills</h2>
+    <div class="wide">
+      <table>
+        <thead>
+          <tr>
+            <th>Began</th>
+            <th>Age</th>
+            <th>What</th>
+            <th class="n">Images</th>
+            <th>Findings</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${rows}
+        </tbody>
+      </table>
+    </div>
+    ${left === 0 ? '' : html`<p class="soft small">and ${left} older</p>`} ${note}
+  </section>`;
+}
+
+function whatOf({ kind, depth, sample, restoredTo }: ProofRecord): string {
+  const part = sample === undefined ? '' : `, ${describeSample(sample)}`;
+  return kind === 'drill' ? `restored to ${restoredTo ?? 'a registry'}${part}` : `verified ${depth ?? ''}${part}`;
 }
 
 const CHART = { width: 1000, height: 220, left: 70, top: 12, bottom: 24 } as const;

@@ -3,6 +3,7 @@ import { contentOf } from '../store/expanded.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import type { NamedSnapshot } from '../store/snapshots.ts';
 import { StateFold, type StateRepository } from '../store/state.ts';
+import type { ProofRecord } from './proof-record.ts';
 import { compareStrings } from '../util/text.ts';
 
 /** What a page about a place of backups shows. Sizes are bytes, times ISO 8601 in UTC, days `2026-12-01` in UTC. */
@@ -22,6 +23,10 @@ export interface BackupReport {
   readonly failures: readonly ReportedFailure[];
   /** Snapshots that cannot be read, a sentence each. */
   readonly broken: readonly string[];
+  /** The newest verifications and drills that left a record, the newest first. */
+  readonly proofs: readonly ProofRecord[];
+  /** Records that cannot be read. */
+  readonly unreadProofs: number;
 }
 
 interface ReportTotals {
@@ -49,6 +54,13 @@ export interface ReportedRepository {
   readonly goodAt?: string;
   /** Failures, and images in ECR's archive storage class. */
   readonly missing: number;
+  /**
+   * When the last verification without a finding began, of the whole place or a part of it, after the repository was backed up first. Absent: there is no
+   * record of one.
+   */
+  readonly verifiedAt?: string;
+  /** When the last drill began that restored images of it, all of them equal. Absent: there is no record of one. */
+  readonly restoredAt?: string;
   /** For each day how many days old its last good backup was at the end of the day. Undefined: there was none yet. */
   readonly ages: readonly (number | undefined)[];
 }
@@ -85,10 +97,15 @@ interface Backup {
 export class ReportFold {
   readonly #state = new StateFold();
   readonly #backups: Backup[] = [];
+  /** When each repository was backed up first. */
+  readonly #firstMs = new Map<string, number>();
 
   add(read: NamedSnapshot): void {
     const { snapshot, name } = read;
     this.#state.add(read);
+    // from the newest to the oldest: what stays is the oldest
+    for (const one of snapshot.repositories)
+      this.#firstMs.set(`${snapshot.registry.host}/${one.name}`, name.finishedAtMs);
     this.#backups.push({
       finishedAtMs: name.finishedAtMs,
       newBytes: snapshot.added.bytes,
@@ -103,8 +120,10 @@ export class ReportFold {
     readonly nowMs: number;
     readonly days: number;
     readonly broken: readonly string[];
+    readonly proofs?: readonly ProofRecord[] | undefined;
+    readonly unreadProofs?: number | undefined;
   }): BackupReport {
-    const { place, nowMs, broken } = about;
+    const { place, nowMs, broken, proofs = [], unreadProofs = 0 } = about;
     const today = Math.floor(nowMs / DAY_MS);
     const days = Array.from({ length: about.days }, (_, index) => today - about.days + 1 + index);
     const { repositories } = this.#state.state();
@@ -113,7 +132,9 @@ export class ReportFold {
     let imageBytes = 0;
     const shown: ReportedRepository[] = [];
     for (const repository of repositories) {
-      shown.push(reported(repository, good.get(`${repository.registry.host}/${repository.name}`) ?? [], days));
+      const name = `${repository.registry.host}/${repository.name}`;
+      const proved = provedOf(name, this.#firstMs.get(name), proofs);
+      shown.push({ ...reported(repository, good.get(name) ?? [], days), ...proved });
       for (const image of repository.images) {
         if (image.archived !== true) imageBytes += image.bytes;
         for (const { digest, size } of contentOf(image)) content.set(digest, size);
@@ -144,6 +165,8 @@ export class ReportFold {
         })),
       ),
       broken,
+      proofs,
+      unreadProofs,
     };
   }
 
@@ -171,6 +194,23 @@ export class ReportFold {
       return { day: dayOf(day), snapshots: some.length, newBytes, sentBytes, failures };
     });
   }
+}
+
+/** When a repository was verified and restored last, by records without a finding about it. */
+function provedOf(
+  name: string,
+  firstMs = Infinity,
+  proofs: readonly ProofRecord[],
+): Pick<ReportedRepository, 'verifiedAt' | 'restoredAt'> {
+  const verified = proofs.find(
+    ({ kind, findings, depth, startedAt }) =>
+      kind === 'verification' && findings === 0 && depth !== 'tags' && Date.parse(startedAt) > firstMs,
+  );
+  const restored = proofs.find(({ kind, restored: names = [] }) => kind === 'drill' && names.includes(name));
+  return {
+    ...(verified === undefined ? {} : { verifiedAt: verified.startedAt }),
+    ...(restored === undefined ? {} : { restoredAt: restored.startedAt }),
+  };
 }
 
 /** `times`: when there was a good backup of it, in order. */

@@ -7,6 +7,7 @@ import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
 import { ifReference, type Reference } from '../oci/reference.ts';
 import { openSnapshots } from '../store/snapshots.ts';
+import { checkAborted } from '../util/abort.ts';
 import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
@@ -16,6 +17,7 @@ import { fromArchive } from './open-location.ts';
 import { archiveAt, noArchiveBelow, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import { misnamedOf, type HeldImage } from './misnamed-archives.ts';
+import { Unread } from './unread.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
 import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';
 import { checkTrustedKey, verifySnapshots } from './verify-snapshots.ts';
@@ -106,6 +108,7 @@ class ArchivesRun {
   readonly images: VerifyResult[] = [];
   checked = 0;
   readonly #held: HeldImage[] = [];
+  readonly #unread = new Unread();
   readonly #place: ArchivesPlace;
   readonly #store: ObjectStore;
   readonly #request: PlaceRequest;
@@ -125,10 +128,17 @@ class ArchivesRun {
       all,
       Math.min(options.concurrency ?? atOnce, atOnce),
       async (wanted, { signal }) => {
-        await this.#look(wanted, { ...this.#verifying, options: { ...options, signal } });
+        try {
+          await this.#look(wanted, { ...this.#verifying, options: { ...options, signal } });
+          this.#unread.looked();
+        } catch (error) {
+          checkAborted({ signal });
+          this.findings.push(this.#unread.finding(this.#store.describe(wanted.key), error));
+        }
       },
       options,
     );
+    this.#unread.end();
   }
 
   /** Archives whose keys do not name what they hold. */

@@ -8,6 +8,7 @@ import { append } from '../util/lists.ts';
 import { listPlace } from './list-place.ts';
 import type { PlaceEntry } from './place-entry.ts';
 import { isInSample } from '../util/sample.ts';
+import { Unread } from './unread.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
 import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';
 
@@ -16,7 +17,7 @@ const IMAGES_AT_ONCE = 4;
 
 /**
  * Verifies what a pattern names in a registry: every tag stands for the image that is listed, and with depth `blobs` or `bytes` every image is opened,
- * untagged ones too where the registry lists them. What images share is read once, and asked for once in each repository.
+ * untagged ones too where the registry lists them. An image that cannot be asked is a finding. What images share is read once, and asked for once in each repository.
  */
 export async function verifyRegistry(
   place: Extract<Place, { kind: 'registry' }>,
@@ -29,6 +30,7 @@ export async function verifyRegistry(
   const unchecked: string[] = [];
   const images: VerifyResult[] = [];
   const counted = { names: 0, checked: 0 };
+  const unread = new Unread();
   let repository: PlaceEntry[] = [];
   const flush = async (): Promise<void> => {
     const [first] = repository;
@@ -39,10 +41,11 @@ export async function verifyRegistry(
     const readable = repository.filter((entry) => entry.archived !== true);
     counted.names += repository.length;
     if (depth === 'tags') {
-      append(findings, await movedIn(readable, verifying));
-      counted.checked += readable.length;
+      const moved = await movedIn(readable, unread, verifying);
+      append(findings, moved);
+      counted.checked += readable.length - moved.filter(({ kind }) => kind === 'unread').length;
     } else {
-      const found = await imagesIn(readable, request, verifying);
+      const found = await imagesIn(readable, request, unread, verifying);
       append(images, found.images);
       append(findings, found.findings);
       counted.checked += found.checked;
@@ -55,6 +58,7 @@ export async function verifyRegistry(
     repository.push(entry);
   }
   await flush();
+  unread.end();
   return {
     place: place.text,
     depth,
@@ -70,7 +74,11 @@ export async function verifyRegistry(
 }
 
 /** Whether each name stands for what is listed: of registries without a list of digests, listing asked for that. */
-async function movedIn(entries: readonly PlaceEntry[], { backends, options }: Verifying): Promise<readonly Finding[]> {
+async function movedIn(
+  entries: readonly PlaceEntry[],
+  unread: Unread,
+  { backends, options }: Verifying,
+): Promise<readonly Finding[]> {
   const [first] = entries;
   if (first === undefined) return [];
   const { registry: host = '', repository } = first;
@@ -84,11 +92,15 @@ async function movedIn(entries: readonly PlaceEntry[], { backends, options }: Ve
     async ({ tag, digest, where }, { signal }) => {
       try {
         const found = await source.resolve(tag ?? digest ?? '', { signal });
+        unread.looked();
         if (found.digest === digest) return;
         findings.push({ kind: 'moved', at: where, message: movedMessage(digest, found.digest) });
       } catch (error) {
-        if (!isFailure(error, 'NOT_FOUND')) throw error;
-        findings.push({ kind: 'missing', at: where, message: `it is listed, and cannot be pulled: ${error.message}` });
+        checkAborted({ signal });
+        if (isFailure(error, 'NOT_FOUND')) {
+          const message = `it is listed, and cannot be pulled: ${error.message}`;
+          findings.push({ kind: 'missing', at: where, message });
+        } else findings.push(unread.finding(where, error));
       }
     },
     options,
@@ -100,6 +112,7 @@ async function movedIn(entries: readonly PlaceEntry[], { backends, options }: Ve
 async function imagesIn(
   entries: readonly PlaceEntry[],
   { sample, onManifests }: PlaceRequest,
+  unread: Unread,
   verifying: Verifying,
 ): Promise<{
   readonly images: readonly VerifyResult[];
@@ -128,7 +141,10 @@ async function imagesIn(
       (round ?? []).filter(isNew),
       Math.min(options.concurrency ?? IMAGES_AT_ONCE, IMAGES_AT_ONCE),
       async (entry, { signal }) => {
-        const { image, finding } = await openListed(entry, note, { ...verifying, options: { ...options, signal } });
+        const { image, finding } = await openListed(entry, note, unread, {
+          ...verifying,
+          options: { ...options, signal },
+        });
         if (image !== undefined) images.push(image);
         if (finding !== undefined) findings.push(finding);
       },
@@ -136,22 +152,25 @@ async function imagesIn(
     );
   }
   images.sort((a, b) => (a.at < b.at ? -1 : 1));
-  return { images, findings, checked: sampled.length };
+  const unasked = findings.filter(({ kind }) => kind === 'unread').length;
+  return { images, findings, checked: sampled.length - unasked };
 }
 
-/** Verifies an image that was listed. One that cannot be pulled, or is another by now, is a finding. */
+/** Verifies an image that was listed. One that cannot be pulled or asked, or is another by now, is a finding. */
 async function openListed(
   { where: at, digest }: PlaceEntry,
   onManifests: (digests: Iterable<Digest>) => void,
+  unread: Unread,
   verifying: Verifying,
 ): Promise<{ readonly image?: VerifyResult; readonly finding?: Finding }> {
   try {
     const image = await verifyImage(parseLocation(at), verifying, { onManifests });
+    unread.looked();
     if (image.digest === undefined || image.digest === digest) return { image };
     return { image, finding: { kind: 'moved', at, message: movedMessage(digest, image.digest) } };
   } catch (error) {
     checkAborted(verifying.options);
-    if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
+    if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) return { finding: unread.finding(at, error) };
     const kind = error.code === 'NOT_FOUND' ? 'missing' : 'faulty';
     return { finding: { kind, at, message: describeFailure(error) } };
   }

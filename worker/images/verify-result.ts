@@ -1,6 +1,7 @@
 import type { ImageFilter } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
 import type { PlaceMoment } from './diff-places.ts';
+import type { Code } from '../util/failure.ts';
 import type { Sample } from '../util/sample.ts';
 import type { Depth, VerifyRequest, VerifyResult } from './verify-image.ts';
 
@@ -25,13 +26,15 @@ export interface Finding {
   /**
    * `missing`: a name, an image, or a blob that should be there. `moved`: a name stands for another image. `extra`: a name that nothing lists.
    * `faulty`: bytes that are wrong. `snapshot`: one that cannot be read, was edited, or is not signed. `index`: index.json is not what the snapshots
-   * say.
+   * say. `unread`: it could not be asked, which says nothing about what it is.
    */
-  readonly kind: 'missing' | 'moved' | 'extra' | 'faulty' | 'snapshot' | 'index';
+  readonly kind: 'missing' | 'moved' | 'extra' | 'faulty' | 'snapshot' | 'index' | 'unread';
   /** What it is about: a name, a key, or a digest. */
   readonly at: string;
   /** One sentence. */
   readonly message: string;
+  /** Of `unread`: the code of the failure. */
+  readonly code?: Code | undefined;
 }
 
 /** What a verification of a place looked at, and found. */

@@ -16,6 +16,7 @@ import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
 import { noImageOfThatTime, openStore, storePlace } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
+import { Unread } from './unread.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
 import { checkTrustedKey, verifySnapshots, type VerifiedSnapshots } from './verify-snapshots.ts';
@@ -62,6 +63,7 @@ export async function verifyStore(
   const sampled = depth === 'bytes' ? [...blobs].filter(([digest]) => isInSample(request.sample, digest)) : [];
   const hashed = await hash(store, sampled, { images, needed }, verifying);
   append(findings, hashed.findings);
+  const unread = hashed.findings.filter(({ kind }) => kind === 'unread').length;
   const unchecked = uncheckedOf(images);
   if (index === 'changing')
     unchecked.push('index.json was not compared: a backup or a garbage collection writes the store');
@@ -73,7 +75,7 @@ export async function verifyStore(
     depth,
     sample: request.sample,
     names: { checked: images.length - archived, of: images.length },
-    blobs: { checked: depth === 'bytes' ? sampled.length : isRootsOnly ? 0 : blobs.size, of: blobs.size },
+    blobs: { checked: depth === 'bytes' ? sampled.length - unread : isRootsOnly ? 0 : blobs.size, of: blobs.size },
     snapshots: looked,
     hashedBytes: hashed.bytes,
     images: [],
@@ -184,6 +186,7 @@ async function hash(
 ): Promise<{ readonly bytes: number; readonly findings: readonly Finding[] }> {
   const manifests = manifestsOf(images);
   const findings: Finding[] = [];
+  const unread = new Unread();
   let bytes = 0;
   await forEachOf(
     blobs,
@@ -208,12 +211,16 @@ async function hash(
         checkAborted({ signal });
         // a garbage collection deleted it meanwhile
         if (isFailure(error, 'NOT_FOUND') && !needed.has(digest)) return;
-        if (!isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND', 'UNSUPPORTED')) throw error;
-        findings.push({ kind: 'faulty', at: digest, message: describeFailure(error) });
+        if (isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND', 'UNSUPPORTED'))
+          findings.push({ kind: 'faulty', at: digest, message: describeFailure(error) });
+        else findings.push(unread.finding(digest, error));
+        return;
       }
+      unread.looked();
     },
     options,
   );
+  unread.end();
   return { bytes, findings };
 }
 

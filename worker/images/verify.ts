@@ -61,7 +61,9 @@ export async function verifyPlace(
 ): Promise<PlaceResult> {
   const { place, against, only, snapshot, asOfMs } = request;
   const verifying = verifyingOf(request.depth ?? defaultDepth(place.kind), backends, options);
-  const result = await verifyKind(request, verifying);
+  const looked = await verifyKind(request, verifying);
+  // what could not be asked was not looked at
+  const result = looked.findings.some(({ kind }) => kind === 'unread') ? { ...looked, complete: false } : looked;
   const { names, findings } = result;
   const isNothing = names.of === 0 || (place.kind === 'archives' && names.checked === 0);
   if (only !== undefined && isNothing && findings.length === 0)

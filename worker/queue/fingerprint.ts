@@ -21,6 +21,7 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   against: true,
   depth: true,
   sample: true,
+  restoreTo: true,
   report: true,
   after: true,
 };

@@ -94,6 +94,8 @@ export interface VerifyJob extends JobCommon {
   /** Which part of a place is read, counted from 0. Default: everything. */
   readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
+  /** `docker://host/prefix`: a drill, which restores images of a store or of archives into scratch repositories there. Of rules alone. */
+  readonly restoreTo?: string | undefined;
 }
 
 /** Stores the settings of a repository beside its archives, where they are not stored already. */
@@ -124,7 +126,7 @@ export type JobRequest =
   | RequestOf<BackupStoreJob, 'rule'>
   | RequestOf<RestoreJob, 'rule'>
   | RequestOf<PublishJob, 'rule'>
-  | RequestOf<VerifyJob, 'rule'>
+  | RequestOf<VerifyJob, 'rule' | 'restoreTo'>
   | RequestOf<PlanJob>;
 
 type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
@@ -151,6 +153,7 @@ const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
 const objects = location('s3://', 's3://bucket/prefix');
 const repository = location('docker://', 'docker://host/repository');
+const scratch = location('docker://', 'docker://host/prefix');
 const store = location('store:s3://', 'store:s3://bucket/prefix/');
 const template = location('s3://', 's3://bucket/{repository}/{tag}.tar');
 const verified = location(
@@ -207,6 +210,7 @@ const BY_KIND = {
       .refine(({ slice, slices }) => slice < slices, 'expected a slice below the number of slices')
       .optional(),
     against: either.optional(),
+    restoreTo: scratch.optional(),
   }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({
@@ -239,7 +243,8 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND['backup-store'].omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.publish.omit(FILLED_IN_AND_RULE).strict(),
-  BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
+  // it writes, and only a rule says where drills may
+  BY_KIND.verify.omit({ ...FILLED_IN_AND_RULE, restoreTo: true }).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)
     .extend({ after: BY_KIND.plan.shape.after.default({ repository: '', name: '' }) })

@@ -5,6 +5,7 @@ import { isTag, parseRepository, type Reference } from '../oci/reference.ts';
 import { isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { destinationsOf, parseTemplate } from './destinations.ts';
+import { drillFaults } from './drill-conflicts.ts';
 import type { Fault, Path } from './faults.ts';
 import { pruneFaults } from './prune-conflicts.ts';
 import { isCopyRule, isExpired, type CopyRule, type Rule, type TagSelection } from './rule.ts';
@@ -42,6 +43,7 @@ const MAX_CONFLICTS = 50;
  *   matches what the other names, and there is a tag that both select
  * - archives below the prefix of a store
  * - a repository that one rule publishes to and another one writes, or publishes to
+ * - scratch repositories of drills that a rule would copy
  * - what `pruneFaults` finds
  *
  * Every refusal names an example. Rules without an example pass: patterns that overlap in part, tags that only a regular expression
@@ -158,6 +160,7 @@ function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[])
   }
   yield* publishConflicts(rules, copying);
   yield* storeConflicts(copying);
+  yield* drillFaults(rules);
   yield* pruneFaults(rules);
 }
 

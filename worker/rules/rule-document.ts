@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { withoutTransport } from '../oci/location.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
+import { formatScratchPlace, parseScratchPlace } from '../oci/scratch.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { parsePercent } from '../util/sample.ts';
@@ -41,13 +42,17 @@ export function ruleOf(words: RuleWords): Rule {
   if (prune !== undefined)
     return { ...common, schedule: words.schedule ?? PRUNE_SCHEDULE, kind: 'prune', ...pruneOf(prune) };
   if (verify !== undefined) {
-    const { at, depth, sample } = verify;
+    const { at, depth, sample, restoreTo } = verify;
     const percent = sample === undefined ? undefined : parsePercent(sample);
     return {
       ...common,
       kind: 'verify',
       at: [...new Set(at.map(parseVerified))],
-      ...withoutAbsent({ depth, sample: percent }),
+      ...withoutAbsent({
+        depth,
+        sample: percent,
+        restoreTo: restoreTo === undefined ? undefined : formatScratchPlace(parseScratchPlace(restoreTo)),
+      }),
     };
   }
   throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
@@ -162,8 +167,8 @@ function partOf(rule: Rule): unknown {
     case 'prune':
       return pruneDocument(rule);
     case 'verify': {
-      const { at, depth, sample } = rule;
-      return { at, depth, sample: sample === undefined ? undefined : `${sample}%` };
+      const { at, depth, sample, restoreTo } = rule;
+      return { at, depth, sample: sample === undefined ? undefined : `${sample}%`, restoreTo };
     }
     default:
       return rule satisfies never;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parsePlace } from '../oci/place.ts';
+import { parseScratchPlace } from '../oci/scratch.ts';
 import { Failure } from '../util/failure.ts';
 import { parsePercent } from '../util/sample.ts';
 import { quote } from '../util/text.ts';
@@ -18,6 +19,22 @@ export const VerifySchema = mapping({
   sample: textOf(parsePercent, 'The part that one run reads: `5%`.')
     .optional()
     .describe('Each run reads another part. Default: everything.'),
+  restoreTo: textOf(parseScratchPlace, 'host/prefix')
+    .optional()
+    .describe(
+      'Each run is a drill: images of the stores and archives are restored into scratch repositories below this prefix, and compared.',
+    ),
+}).check((ctx) => {
+  const { at, depth, restoreTo } = ctx.value;
+  if (restoreTo === undefined) return;
+  const refuse = (message: string, ...path: (string | number)[]): void =>
+    void ctx.issues.push({ code: 'custom', message, input: ctx.value, path });
+  if (depth !== undefined)
+    refuse('a drill reads every byte of the images that it restores: expected no "depth", or no "restoreTo"', 'depth');
+  at.forEach((place, i) => {
+    if (!/^(?:store:)?s3:/.test(place))
+      refuse('a drill restores a store or archives: expected store:s3:// or s3://', 'at', i);
+  });
 });
 
 /** Reads a place that workers reach, and returns it by its one name: as `VerifyRule.at` has it. INVALID for folders and others. */

@@ -148,6 +148,11 @@ export class JobStore {
     if (item === undefined) throw noJob(run, job);
   }
 
+  async setVerified(run: string, job: string, verified: string, options?: Abortable): Promise<void> {
+    const { item } = await this.#table.update(jobKey(run, job), { set: { verified } }, { state: OPEN }, options);
+    if (item === undefined) throw noJob(run, job);
+  }
+
   async giveBack(
     run: string,
     job: string,
@@ -184,7 +189,14 @@ export class JobStore {
         ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
         : { code: undefined, reason: undefined, body: undefined }; // it is never sent again
     const mark = randomUUID();
-    const set = { state: end.state, ...why, doomed: undefined, changedAtMs: this.#clock.now(), mark };
+    const set = {
+      state: end.state,
+      ...why,
+      doomed: undefined,
+      verified: undefined,
+      changedAtMs: this.#clock.now(),
+      mark,
+    };
     const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
     // not done, but ours: the answer to an earlier try was lost

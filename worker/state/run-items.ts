@@ -103,6 +103,7 @@ export function jobOf(item: Item): JobRecord {
     fault: findText(item, 'fault'),
     unreferenced: item['unreferenced'] === true ? true : undefined,
     doomed: findText(item, 'doomed'),
+    verified: findText(item, 'verified'),
     changedAtMs: numberOf(item, 'changedAtMs'),
     dueAtMs: findNumber(item, 'dueAtMs'),
   };

@@ -47,6 +47,7 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     takeJob: async (run, job, fingerprint, options) => jobs.take(run, job, fingerprint, options),
     startJob: async (run, job, options) => jobs.start(run, job, options),
     setDoomed: async (run, job, doomed, options) => jobs.setDoomed(run, job, doomed, options),
+    setVerified: async (run, job, verified, options) => jobs.setVerified(run, job, verified, options),
     giveBackJob: async (run, job, options) => jobs.giveBack(run, job, options),
     retryJob: async (run, job, why, options) => jobs.retry(run, job, why, options),
     resendJob: async (run, job, changedAtMs, options) => jobs.resend(run, job, changedAtMs, options),

@@ -198,6 +198,8 @@ export interface JobRecord {
   readonly fault?: string | undefined;
   /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
   readonly doomed?: string | undefined;
+  /** Of a verification that was handed over: what its parts so far came to, as the worker wrote it. */
+  readonly verified?: string | undefined;
   readonly changedAtMs: number;
   /** When its message is redelivered for the next attempt, after one that failed. */
   readonly dueAtMs?: number | undefined;
@@ -341,6 +343,8 @@ interface JobWriter {
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
   /** Remembers what is about to be deleted, 300 KB at most. Nothing when the job has ended already. */
   setDoomed(run: string, job: string, doomed: string, options?: Abortable): Promise<void>;
+  /** Remembers what the parts of a verification so far came to, 300 KB at most. Nothing when the job has ended already. */
+  setVerified(run: string, job: string, verified: string, options?: Abortable): Promise<void>;
   /**
    * Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already, and
    * nothing when it was begun again since `attempt`, where that is given.

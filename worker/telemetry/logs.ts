@@ -69,6 +69,7 @@ function levelOf(event: Event): LogLevel {
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
+    case 'scratch-deleted':
     case 'note':
     case 'object-published':
     case 'object-extracted':
@@ -78,6 +79,7 @@ function levelOf(event: Event): LogLevel {
     case 'snapshot-written':
       return event.images.failed === 0 ? 'info' : 'warn';
     case 'verify-ended':
+    case 'drill-ended':
       return event.findings === 0 ? 'info' : 'error';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';

@@ -51,6 +51,11 @@ export const METRICS = {
   PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
   VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
   VerifyFindings: { unit: 'Count', by: 'rule', meaning: 'what was not as it should be at these places' },
+  DrillImages: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'images that drills restored and found equal; what they found wrong is in VerifyFindings',
+  },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
     unit: 'Count',
@@ -70,7 +75,12 @@ export const METRICS = {
   LastGoodVerificationAgeSeconds: {
     unit: 'Seconds',
     by: 'rule',
-    meaning: 'since the last run without a failure or finding had started; of rules that verify',
+    meaning: 'since the last run without a failure or finding had started; of rules that verify without drills',
+  },
+  DrillAgeSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the last run without a failure or finding had started; of rules that verify by drills',
   },
   RunsLate: {
     unit: 'Count',
@@ -188,6 +198,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'snapshot-written':
       return countsOfSnapshot(event, rule);
     case 'verify-ended':
+    case 'drill-ended':
       return countsOfVerify(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
@@ -206,6 +217,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
+    case 'scratch-deleted':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -230,13 +242,15 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
 }
 
 function countsOfVerify(
-  { hashedBytes, findings }: Extract<Event, { readonly type: 'verify-ended' }>,
+  event: Extract<Event, { readonly type: 'verify-ended' | 'drill-ended' }>,
   rule: string | undefined,
 ): readonly Count[] {
+  const findings = { name: 'VerifyFindings', value: event.findings, rule } as const;
+  if (event.type === 'drill-ended') return [{ name: 'DrillImages', value: event.equal, rule }, findings];
   return [
     { name: 'PlacesVerified', value: 1, rule },
-    { name: 'VerifiedBytes', value: hashedBytes, rule },
-    { name: 'VerifyFindings', value: findings, rule },
+    { name: 'VerifiedBytes', value: event.hashedBytes, rule },
+    findings,
   ];
 }
 
@@ -321,7 +335,11 @@ function countsOfPlan(
   }
 }
 
-const AGES = { copy: 'LastGoodCopyAgeSeconds', verification: 'LastGoodVerificationAgeSeconds' } as const;
+const AGES = {
+  copy: 'LastGoodCopyAgeSeconds',
+  verification: 'LastGoodVerificationAgeSeconds',
+  drill: 'DrillAgeSeconds',
+} as const;
 
 /** Jobs about many images, which events of their own count. */
 const OF_MANY: ReadonlySet<string> = new Set(['backup-store', 'snapshot']);

@@ -176,6 +176,22 @@ type JobEvent =
       /** Whether every byte of everything was looked at. */
       readonly complete: boolean;
     }
+  /** A drill restored images of a backup and compared them. Findings are listed by warnings, and fail the job. */
+  | {
+      readonly type: 'drill-ended';
+      /** `store:s3://bucket/prefix/`, or `s3://bucket/prefix/`. */
+      readonly place: string;
+      /** What the names of the scratch repositories begin with, with their host. */
+      readonly scratch: string;
+      /** Which part was restored. Absent: everything. */
+      readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
+      /** Images that were restored and compared, and how many there are. */
+      readonly images: { readonly checked: number; readonly of: number };
+      /** Those of them that are equal at the target. */
+      readonly equal: number;
+      readonly bytesSent: number;
+      readonly findings: number;
+    }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
       readonly type: 'job-failed';
@@ -224,11 +240,11 @@ type PlanEvent =
     }
   | { readonly type: 'rule-expired'; readonly rule: string }
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
-  /** How old the last good copy of everything in the rule is, or its last verification without a finding. */
+  /** How old the last good copy of everything in the rule is, or its last verification or drill without a finding. */
   | {
       readonly type: 'rule-age';
       readonly rule: string;
-      readonly what: 'copy' | 'verification';
+      readonly what: 'copy' | 'verification' | 'drill';
       readonly ageSeconds: number;
     };
 
@@ -245,6 +261,8 @@ type CleanEvent =
       readonly left: number;
       readonly failed: number;
     }
+  /** A scratch repository of a drill that is over was deleted. */
+  | { readonly type: 'scratch-deleted'; readonly place: string }
   /** A place is left for the next pass: a copy is writing to it, or another Cleaner is there. */
   | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 

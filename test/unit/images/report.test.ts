@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ReportFold } from '../../../worker/images/report.ts';
+import type { ProofRecord } from '../../../worker/images/proof-record.ts';
 import { reportPage } from '../../../worker/images/report-page.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import type { Snapshot } from '../../../worker/store/snapshot.ts';
@@ -70,6 +71,41 @@ describe('a report', () => {
     ]);
   });
 
+  test('has when each repository was verified and restored last, and takes no proof from before it was backed up', () => {
+    const fold = new ReportFold();
+    const app = { images: [snapshotImage('a', ['v1'])] };
+    const late = { images: [snapshotImage('b', ['v1'])] };
+    fold.add(named(makeSnapshot({ finishedAt: day(4), repositories: { app, late } })));
+    fold.add(named(makeSnapshot({ finishedAt: day(1), repositories: { app } })));
+    const host = SNAPSHOT_FACTS.registry.host;
+    const proof = (number: number, more: Partial<ProofRecord>): ProofRecord => ({
+      version: 1,
+      kind: 'verification',
+      startedAt: day(number),
+      finishedAt: day(number),
+      depth: 'bytes',
+      names: { checked: 1, of: 1 },
+      findings: 0,
+      first: [],
+      ...more,
+    });
+    const proofs = [
+      proof(5, { findings: 1, first: ['faulty: it'] }),
+      proof(5, { depth: 'tags' }),
+      proof(3, {}),
+      proof(3, { kind: 'drill', restored: [`${host}/app`] }),
+      proof(2, {}),
+    ];
+    const { repositories } = fold.report({ ...ABOUT, proofs });
+    const [one, other] = [
+      repositories.find(({ name }) => name === 'app'),
+      repositories.find(({ name }) => name === 'late'),
+    ];
+    expect(one).toMatchObject({ verifiedAt: day(3), restoredAt: day(3) });
+    expect(other).not.toHaveProperty('verifiedAt');
+    expect(other).not.toHaveProperty('restoredAt');
+  });
+
   test('counts an archived image as one that is not backed up', () => {
     const fold = new ReportFold();
     const image = snapshotImage('a', ['v1'], { archived: true, content: [], bytes: 9 });
@@ -113,6 +149,15 @@ describe('the page of a report', () => {
     expect(reportPage({ ...rest, totals: { ...totals, images: 99_999, missing: 1 } })).toContain('<b>99.9 %</b>');
   });
 
+  test('shows verifications and drills with what they found', () => {
+    expect(page).toContain('restored to 111111111111.dkr.ecr.eu-central-1.amazonaws.com/scratch, slice');
+    expect(page).toContain('faulty: sha256:5f1e…: it has other bytes than its digest says');
+    const none = reportPage({ ...sampleReport(), proofs: [], unreadProofs: 2 });
+    expect(none).toContain('No record of one.');
+    expect(none).toContain('2 records cannot be read');
+    expect(unbalanced(none)).toEqual([]);
+  });
+
   test('escapes whatever names and reasons are', () => {
     const evil = `</title><script>alert("1")</script>' onload='x`;
     const sample = sampleReport();
@@ -121,6 +166,7 @@ describe('the page of a report', () => {
       place: evil,
       broken: [evil],
       failures: [{ image: evil, reason: evil }],
+      proofs: sample.proofs.map((one) => ({ ...one, findings: 1, first: [evil], restoredTo: evil })),
       repositories: sample.repositories.map((one) => Object.assign({}, one, { name: evil, registry: evil })),
     });
     expect(hostile).not.toMatch(/<script/i);

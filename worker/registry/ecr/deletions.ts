@@ -4,6 +4,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, type Code } from '../../util/failure.ts';
 import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
+import { repositoryTags } from './repositories.ts';
 
 /** What was not deleted, and why. `id` is a digest, or the tag that was to be removed. */
 export interface NotDeleted {
@@ -19,12 +20,21 @@ const IDS_PER_CALL = 100;
  * action.
  */
 export class EcrDeletions {
+  /** The repository itself. */
+  readonly whole: {
+    tags(options?: Abortable): Promise<Readonly<Record<string, string>> | undefined>;
+    remove(options?: Abortable): Promise<void>;
+  };
   readonly #client: EcrClient;
   readonly #name: string;
 
   constructor(client: EcrClient, name: string) {
     this.#client = client;
     this.#name = name;
+    this.whole = {
+      tags: async (options = {}) => ifFound(repositoryTags(client, name, options)),
+      remove: async (options = {}) => deleteRepository(client, name, options),
+    };
   }
 
   /** Deletes images with all their tags. CONFLICT for one that an index names. */
@@ -42,6 +52,17 @@ export class EcrDeletions {
     const ids = tags.map(({ tag }) => ({ imageTag: tag }));
     return deleteIds(this.#client, this.#name, ids, options);
   }
+}
+
+/** Deletes a repository with its images. Success where it does not exist. */
+async function deleteRepository(client: EcrClient, name: string, options: Abortable): Promise<void> {
+  const call = client.call(
+    `delete repository ${client.host}/${name}`,
+    'ecr:DeleteRepository',
+    options,
+    async (ecr, sdkOptions) => ecr.deleteRepository({ ...client.idOf(name), force: true }, sdkOptions),
+  );
+  await ifFound(call);
 }
 
 async function deleteIds(

@@ -31,9 +31,7 @@ export async function* listRepositories(client: EcrClient, prefix: string, optio
 export async function readSettings(client: EcrClient, name: string, options: Abortable): Promise<RepositorySettings> {
   const what = `read the settings of ${client.host}/${name}`;
   const found = await describeRepository(client, name, options);
-  const listed = await client.call(what, 'ecr:ListTagsForResource', options, async (ecr, sdkOptions) =>
-    ecr.listTagsForResource({ resourceArn: found.repositoryArn }, sdkOptions),
-  );
+  const tags = await tagsOf(client, found, what, options);
   const lifecycle = await ifFound(
     client.call(what, 'ecr:GetLifecyclePolicy', options, async (ecr, sdkOptions) =>
       ecr.getLifecyclePolicy(client.idOf(name), sdkOptions),
@@ -44,7 +42,6 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
       ecr.getRepositoryPolicy(client.idOf(name), sdkOptions),
     ),
   );
-  const tags = listed.tags?.map(({ Key = '', Value = '' }) => [Key, Value] as const) ?? [];
   const exclusions = found.imageTagMutabilityExclusionFilters?.map(({ filter = '' }) => filter) ?? [];
   const { encryptionType: type, kmsKey: key } = found.encryptionConfiguration ?? {};
   return {
@@ -52,11 +49,34 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
     tagMutabilityExclusions: exclusions.length === 0 ? undefined : exclusions,
     scanOnPush: found.imageScanningConfiguration?.scanOnPush,
     encryption: type === undefined ? undefined : { type, key },
-    // in one order, so that equal settings are equal documents
-    tags: tags.length === 0 ? undefined : Object.fromEntries(tags.toSorted(([a], [b]) => compareStrings(a, b))),
+    tags: Object.keys(tags).length === 0 ? undefined : tags,
     lifecyclePolicy: lifecycle?.lifecyclePolicyText,
     repositoryPolicy: policy?.policyText,
   };
+}
+
+/** The tags of a repository as a resource. NOT_FOUND without it. */
+export async function repositoryTags(
+  client: EcrClient,
+  name: string,
+  options: Abortable,
+): Promise<Readonly<Record<string, string>>> {
+  const what = `read the tags of ${client.host}/${name}`;
+  return tagsOf(client, await describeRepository(client, name, options), what, options);
+}
+
+/** In one order, so that equal settings are equal documents. */
+async function tagsOf(
+  client: EcrClient,
+  { repositoryArn: resourceArn }: Sdk.Repository,
+  what: string,
+  options: Abortable,
+): Promise<Readonly<Record<string, string>>> {
+  const { tags = [] } = await client.call(what, 'ecr:ListTagsForResource', options, async (ecr, sdkOptions) =>
+    ecr.listTagsForResource({ resourceArn }, sdkOptions),
+  );
+  const sorted = tags.toSorted((a, b) => compareStrings(a.Key ?? '', b.Key ?? ''));
+  return Object.fromEntries(sorted.map(({ Key = '', Value = '' }) => [Key, Value]));
 }
 
 /** Whether the repository exists. */

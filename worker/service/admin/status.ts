@@ -15,6 +15,8 @@ export interface RuleStatus {
   readonly name: string;
   /** Absent where this version cannot read it. */
   readonly kind?: Rule['kind'];
+  /** Whether it verifies by drills. */
+  readonly drills?: true;
   readonly nextTickMs?: number | undefined;
   /** The run that is going on. */
   readonly current?: Run | undefined;
@@ -254,6 +256,7 @@ function statusOf(
   return {
     ...common,
     kind: rule.kind,
+    ...(rule.kind === 'verify' && rule.restoreTo !== undefined ? { drills: true } : {}),
     expired,
     nextTickMs: expired ? undefined : nextScheduledMs(rule.schedule, nowMs),
     faults: expired

@@ -89,6 +89,11 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
           pruned.push(one);
           continue;
         }
+        if (rule.kind === 'verify' && rule.restoreTo !== undefined) {
+          const message = `rule ${rule.name} was left out: workers run drills; here, run \`transship verify ${rule.at[0] ?? ''} --restore-to ${rule.restoreTo}\``;
+          options.report?.({ type: 'warning', message });
+          continue;
+        }
         if (rule.kind === 'verify') {
           append(faults, await verifyHere(rule, request, backends, options));
           continue;

@@ -13,6 +13,7 @@ import { OpenJobs } from './open-jobs.ts';
 import { coverOf, keptTagsOf } from './cover.ts';
 import { cleanRun, type CleanContext, type RunEnd } from './clean-run.ts';
 import { LOCK_SECONDS } from './prune-place.ts';
+import { cleanScratch } from './scratch.ts';
 
 export interface CleanOptions extends Abortable {
   readonly clock: Clock;
@@ -41,12 +42,14 @@ export interface CleanResult {
     readonly postponed: number;
     readonly failed: number;
   };
+  /** Scratch repositories of drills: those that were deleted, and those that could not be deleted or listed. */
+  readonly scratch: { readonly deleted: number; readonly failed: number };
 }
 
 /**
  * One pass of a Cleaner: begins the runs of all rules that prune and are due, and goes on with those that were asked for or did not end. It is
  * called every quarter of an hour. Any number may run at once: one of them serves a rule, and one is at a place. One rule that fails does not
- * stop the others. Safe to stop anywhere: the next pass goes on with the places that were not done.
+ * stop the others. Then the scratch repositories of drills that are over go. Safe to stop anywhere: the next pass goes on with the places that were not done.
  */
 export async function runCleaner(
   state: StateStore,
@@ -56,11 +59,13 @@ export async function runCleaner(
   const stored = await state.rules.list(options);
   const pass = new Pass(state, backends, await readableRules(state.rules, options), options);
   for (const one of stored) await pass.guard(one);
+  await pass.cleanScratch();
   return pass.result;
 }
 
 class Pass {
   readonly #tally = { rules: 0, begun: 0, open: 0, late: 0, failed: 0 };
+  readonly #scratch = { deleted: 0, failed: 0 };
   readonly #places = { done: 0, skipped: 0, postponed: 0, failed: 0 };
   readonly #state: StateStore;
   readonly #backends: Pick<BackendPool<DeletingBackends>, 'use'>;
@@ -84,7 +89,7 @@ class Pass {
   }
 
   get result(): CleanResult {
-    return { ...this.#tally, places: { ...this.#places } };
+    return { ...this.#tally, places: { ...this.#places }, scratch: { ...this.#scratch } };
   }
 
   /** Serves a rule. Its failure is reported and counted. */
@@ -101,6 +106,20 @@ class Pass {
       const message = describeFailure(error);
       this.#report({ type: 'rule-failed', rule: rule.name, code: toFailure(error).code, message });
     }
+  }
+
+  /** Deletes the scratch repositories of drills that are over. Failures are reported. */
+  async cleanScratch(): Promise<void> {
+    const { clock, untilMs } = this.#options;
+    if (!this.#rules.some((rule) => rule.kind === 'verify' && rule.restoreTo !== undefined)) return;
+    const { deleted, failed, open } = await this.#backends.use(
+      async (backends) =>
+        cleanScratch(this.#rules, this.#state, backends, { ...this.#options, clock, report: this.#report, untilMs }),
+      this.#options,
+    );
+    this.#scratch.deleted += deleted;
+    this.#scratch.failed += failed;
+    if (open) this.#tally.open++;
   }
 
   async #serve(rule: PruneRule, stored: StoredRule): Promise<void> {

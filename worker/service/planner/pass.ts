@@ -46,7 +46,7 @@ const RUNS_LOOKED_AT = 100;
 
 /**
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
- * is late, expired or failed, and how old each rule's last good copy or verification is. It deletes the dead letters of jobs that were done since. It is called
+ * is late, expired or failed, and how old each rule's last good copy, verification or drill is. It deletes the dead letters of jobs that were done since. It is called
  * every few minutes. Any number may run at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not
  * stop the others.
  *
@@ -118,7 +118,7 @@ class Pass {
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
     const { lastGoodRunAtMs, lastScheduledAtMs } = progress ?? {};
     const ageSeconds = Math.max(0, Math.round((nowMs - (lastGoodRunAtMs ?? stored.appliedAtMs)) / 1000));
-    const what = rule.kind === 'verify' ? 'verification' : 'copy';
+    const what = rule.kind !== 'verify' ? 'copy' : rule.restoreTo === undefined ? 'verification' : 'drill';
     this.#options.report?.({ type: 'rule-age', rule: rule.name, what, ageSeconds });
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;

@@ -33,9 +33,13 @@ export async function planVerify(
 
 /** The jobs of a run. All read the same slice of their places, and the next run reads the next one. */
 export function verifyJobsOf({ rule, run }: VerifyPlan): readonly VerifyJob[] {
-  const { name, at, depth, sample: percent, schedule } = rule;
+  const { name, at, depth, sample: percent, schedule, restoreTo } = rule;
   const sample = percent === undefined ? undefined : sampleOf(percent, runNumber(schedule, run.startedAtMs));
-  const how = { ...(depth === undefined ? {} : { depth }), ...(sample === undefined ? {} : { sample }) };
+  const how = {
+    ...(depth === undefined ? {} : { depth }),
+    ...(sample === undefined ? {} : { sample }),
+    ...(restoreTo === undefined ? {} : { restoreTo: `docker://${restoreTo}` }),
+  };
   return at.map((place): VerifyJob => {
     const from = /^(?:s3|store):/.test(place) ? place : `docker://${withoutTransport(place)}`;
     const job: VerifyJob = {
@@ -52,8 +56,10 @@ export function verifyJobsOf({ rule, run }: VerifyPlan): readonly VerifyJob[] {
 }
 
 /** What people know the job by. */
-export function verifyTitle({ from, against, depth, sample }: VerifyJob): string {
+export function verifyTitle({ from, against, depth, sample, restoreTo }: VerifyJob): string {
   const how = [...(depth === undefined ? [] : [depth]), ...(sample === undefined ? [] : [describeSample(sample)])];
-  const what = against === undefined ? `verify ${from}` : `verify ${from} against ${against}`;
+  const verb = restoreTo === undefined ? 'verify' : 'drill';
+  const other = restoreTo === undefined ? (against === undefined ? '' : ` against ${against}`) : ` in ${restoreTo}`;
+  const what = `${verb} ${from}${other}`;
   return how.length === 0 ? what : `${what} (${how.join(', ')})`;
 }

@@ -30,6 +30,9 @@ import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
 
+/** After so many messages of twelve hours each a verification that shows no progress is given up. */
+const MAX_VERIFY_HANDOVERS = 28;
+
 /** Handles one delivery of a job, from its leases to the outcome of its message. */
 export class JobDelivery {
   readonly #delivery: Delivery;
@@ -167,8 +170,9 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
-    // no event shows how far a plan has come: its run does
-    let hasMoved = this.#job.kind === 'plan';
+    // no event shows how far a plan has come: its run does. A verification goes on with its next part
+    const { kind, handovers = 0 } = this.#job;
+    let hasMoved = kind === 'plan' || (kind === 'verify' && handovers < MAX_VERIFY_HANDOVERS);
     const report = (event: Event): void => {
       hasMoved ||= isProgress(event);
       this.#report(event);

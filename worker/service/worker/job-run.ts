@@ -1,4 +1,4 @@
-import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
+import type { Destinations, JobEnd, Rules, Runs } from '../../state/state.ts';
 import type { ObjectCounts } from '../../util/events.ts';
 import type { ArchiveSettingsOptions } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
@@ -9,6 +9,7 @@ export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly rules: Pick<Rules, 'list'>;
   /** Whether the planner's list showed, a moment ago, that nothing in the source's repository refers to anything. */
   readonly unreferenced: boolean;
+  readonly runs: ArchiveSettingsOptions['runs'] & Pick<Runs, 'job' | 'setVerified'>;
   /** The program, as snapshots name it. */
   readonly tool: string;
 }

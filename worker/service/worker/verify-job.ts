@@ -1,32 +1,75 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
-import { verify, verifyPlace } from '../../images/verify.ts';
+import { drill } from '../../images/drill.ts';
+import { verify } from '../../images/verify.ts';
+import type { BackupPlace } from '../../images/open-backups.ts';
+import { storeAndPrefix } from '../../images/open-place.ts';
+import { recordOfDrill, recordOfVerification, writeProof, type ProofRecord } from '../../images/proof-record.ts';
 import type { Finding } from '../../images/verify-result.ts';
 import { isPlace, parsePlace } from '../../oci/place.ts';
 import { parseLocation } from '../../oci/location.ts';
 import type { VerifyJob } from '../../queue/job.ts';
 import { parseVerified } from '../../rules/verify-schema.ts';
-import { Failure } from '../../util/failure.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { describeFailure, Failure, type Code } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
-import type { Done } from './job-run.ts';
+import { markOfDrill } from '../drill-mark.ts';
+import { verifyParts } from './verify-parts.ts';
+import type { Done, RunJobOptions } from './job-run.ts';
 
 /** How many findings one failure names. The logs have the others. */
 const NAMED = 5;
 
 /**
- * Verifies an image, or a place of many. What is not as it should be makes the job fail with CORRUPT, which names it: another attempt would find it
- * again. INVALID for what no worker reaches. Idempotent: it writes nothing.
+ * Verifies an image, or a place of many, or restores a part of a place in a drill. What is not as it should be makes the job fail with CORRUPT, which names
+ * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification changes nothing of the
+ * place, and a drill goes on in the scratch repositories that it made. Both leave a record beside the snapshots.
  */
-export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
-  const findings = isOfPlace(job) ? await verifyMany(job, backends, options) : await verifyOne(job, backends, options);
+export async function verifyAt(job: VerifyJob, backends: Backends, options: RunJobOptions): Promise<Done> {
+  const { restoreTo } = job;
+  const findings =
+    restoreTo !== undefined
+      ? await drillAt({ ...job, restoreTo }, backends, options)
+      : isOfPlace(job)
+        ? await verifyMany(job, backends, options)
+        : await verifyOne(job, backends, options);
   const [first] = findings;
   if (first === undefined) return { state: 'done' };
+  const what = `${restoreTo === undefined ? 'verify' : 'drill'} ${job.from}`;
   for (const { kind, at, message } of findings)
-    options.report?.({ type: 'warning', message: `verify ${job.from}: ${kind}: ${at}: ${message}` });
+    options.report?.({ type: 'warning', message: `${what}: ${kind}: ${at}: ${message}` });
   const named = findings.slice(0, NAMED).map(({ kind, at, message }) => `${kind}: ${at}: ${message}`);
   const more = findings.length > named.length ? `; and ${findings.length - named.length} more` : '';
-  throw new Failure('CORRUPT', `verify ${job.from}: ${named.join('; ')}${more}`, {
+  throw new Failure(codeOf(findings), `${what}: ${named.join('; ')}${more}`, {
     context: { findings: findings.length },
   });
+}
+
+/**
+ * CORRUPT, unless all that was found is that something could not be asked: then that is why the job failed, and it is tried again where it may pass.
+ */
+function codeOf(findings: readonly Finding[]): Code {
+  if (findings.some(({ kind }) => kind !== 'unread')) return 'CORRUPT';
+  const codes = findings.flatMap(({ code }) => code ?? []);
+  return codes.find((code) => new Failure(code, '').retryable) ?? codes[0] ?? 'CORRUPT';
+}
+
+/** Restores a part of a place into scratch repositories, which a Cleaner deletes when the job has ended. */
+async function drillAt(
+  job: VerifyJob & { readonly restoreTo: string },
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly Finding[]> {
+  const { from, sample, restoreTo } = job;
+  const place = parsePlace(parseVerified(from));
+  if (place.kind === 'registry')
+    throw new Failure('INVALID', `drill ${quote(from)}: a registry has no snapshots: name a store or archives`);
+  const startedAt = new Date(options.clock.now()).toISOString();
+  const result = await drill({ place, restoreTo, id: job.id, mark: markOfDrill(job), sample }, backends, options);
+  await keepProof(place, (finishedAt) => recordOfDrill(result, { startedAt, finishedAt }), job, backends, options);
+  const { scratch, images, equal, bytesSent, findings } = result;
+  const counts = { sample, images, equal, bytesSent, findings: findings.length };
+  options.report?.({ type: 'drill-ended', place: from, scratch, ...counts });
+  return findings;
 }
 
 /** Whether `from` is a place. Of a rule a repository with a tag is one too; the key of one archive is never one. */
@@ -34,15 +77,21 @@ function isOfPlace({ rule, from, against }: VerifyJob): boolean {
   return isPlace(from) || (rule !== undefined && against === undefined && !from.startsWith('s3:'));
 }
 
-async function verifyMany(
-  { from, against, depth, sample }: VerifyJob,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<readonly Finding[]> {
+async function verifyMany(job: VerifyJob, backends: Backends, options: RunJobOptions): Promise<readonly Finding[]> {
+  const { from, against, depth, sample } = job;
   if (against !== undefined)
     throw new Failure('INVALID', `verify ${quote(from)}: only one image is compared with another: leave out "against"`);
   const place = parsePlace(parseVerified(from));
-  const result = await verifyPlace({ place, depth, sample }, backends, options);
+  const startedAt = new Date(options.clock.now()).toISOString();
+  const result = await verifyParts({ place, depth, sample }, job, backends, options);
+  if (place.kind !== 'registry')
+    await keepProof(
+      place,
+      (finishedAt) => recordOfVerification(result, { startedAt, finishedAt }),
+      job,
+      backends,
+      options,
+    );
   const { names, blobs, hashedBytes, findings, complete } = result;
   options.report?.({
     type: 'verify-ended',
@@ -56,6 +105,24 @@ async function verifyMany(
     complete,
   });
   return findings;
+}
+
+/** Writes the record of a proof beside the snapshots. A failure is a note, since the place was looked at. Throws ABORTED only. */
+async function keepProof(
+  { root }: BackupPlace,
+  record: (finishedAt: string) => ProofRecord,
+  { id }: VerifyJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const where = storeAndPrefix(root, backends);
+  try {
+    await writeProof(where, record(new Date(options.clock.now()).toISOString()), id, options);
+  } catch (error) {
+    checkAborted(options);
+    const place = where.store.describe(where.prefix);
+    options.report?.({ type: 'note', message: `no record of it was written to ${place}: ${describeFailure(error)}` });
+  }
 }
 
 async function verifyOne(

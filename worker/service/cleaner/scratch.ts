@@ -1,0 +1,88 @@
+import { deleteScratch } from '../../images/delete-scratch.ts';
+import type { DeletingBackends } from '../../images/deletions.ts';
+import type { OperationOptions } from '../../images/backends.ts';
+import { isScratchName, parseScratchPlace, scratchNames } from '../../oci/scratch.ts';
+import type { Rule } from '../../rules/rule.ts';
+import type { StateStore } from '../../state/state.ts';
+import { anyOf, checkAborted } from '../../util/abort.ts';
+import { describeFailure, toFailure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
+import { isDrillOver, parseDrillMark } from '../drill-mark.ts';
+import { LOCK_SECONDS } from './prune-place.ts';
+
+export interface ScratchOptions extends OperationOptions {
+  /** When to begin no more repositories. Default: never. */
+  readonly untilMs?: number | undefined;
+}
+
+/** What became of scratch repositories. `open`: time was over before all of them were looked at. */
+export interface ScratchCounts {
+  readonly deleted: number;
+  readonly failed: number;
+  readonly open: boolean;
+}
+
+/**
+ * Deletes the scratch repositories of drills that are over, at the places that rules name for drills: those alone that have the name of one, and the mark of a
+ * drill whose job has ended. Safe to stop anywhere. A place that cannot be listed, or a repository that cannot be deleted, is reported, and the others are done.
+ */
+export async function cleanScratch(
+  rules: readonly Rule[],
+  state: StateStore,
+  backends: DeletingBackends,
+  options: ScratchOptions,
+): Promise<ScratchCounts> {
+  const places = new Set(rules.flatMap((rule) => (rule.kind === 'verify' ? (rule.restoreTo ?? []) : [])));
+  const counts = { deleted: 0, failed: 0, open: false };
+  for (const text of [...places].sort(compareStrings)) {
+    await using lock = await state.lock(`scratch/${text}`, LOCK_SECONDS, options);
+    // another Cleaner is there
+    if (lock === undefined) continue;
+    const one = await cleanPlace(text, state, backends, { ...options, signal: anyOf(options.signal, lock.signal) });
+    counts.deleted += one.deleted;
+    counts.failed += one.failed;
+    counts.open ||= one.open;
+  }
+  return counts;
+}
+
+async function cleanPlace(
+  text: string,
+  state: StateStore,
+  backends: DeletingBackends,
+  options: ScratchOptions,
+): Promise<ScratchCounts> {
+  const { clock, report, untilMs = Infinity } = options;
+  const place = parseScratchPlace(text);
+  const { registry } = place;
+  const isOver = async (mark: string): Promise<boolean> => {
+    const drill = parseDrillMark(mark);
+    if (drill === undefined) return false;
+    return isDrillOver(drill, await state.runs.job(drill.run, drill.job, options), clock.now());
+  };
+  const counts = { deleted: 0, failed: 0, open: false };
+  const failing = (where: string, error: unknown): void => {
+    checkAborted(options);
+    counts.failed++;
+    report?.({ type: 'prune-failed', place: where, code: toFailure(error).code, message: describeFailure(error) });
+  };
+  const names: string[] = [];
+  try {
+    for await (const name of backends.registry(registry, 'target').repositories(scratchNames(place), options))
+      if (isScratchName(place, name)) names.push(name);
+  } catch (error) {
+    failing(`${registry}/${scratchNames(place)}*`, error);
+  }
+  for (const repository of names) {
+    if (clock.now() >= untilMs) return { ...counts, open: true };
+    try {
+      const end = await deleteScratch({ registry, repository }, isOver, backends, options);
+      if (end !== 'deleted') continue;
+      counts.deleted++;
+      report?.({ type: 'scratch-deleted', place: `${registry}/${repository}` });
+    } catch (error) {
+      failing(`${registry}/${repository}`, error);
+    }
+  }
+  return counts;
+}
