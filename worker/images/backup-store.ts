@@ -209,7 +209,7 @@ class StoreBackupRun {
       host,
       target: limited(target, new Limit(concurrency * IMAGES_AT_ONCE)),
       present,
-      known: await this.#known(),
+      known: await this.#known(names),
       snapshot,
       atOnce: new Limit(concurrency),
       tags: tag,
@@ -237,10 +237,10 @@ class StoreBackupRun {
   }
 
   /** What earlier backups found. One image is read from its registry sooner than from snapshots. */
-  async #known(): Promise<KnownImages> {
+  async #known(names: readonly string[]): Promise<KnownImages> {
     const { pattern, store } = this.#about;
     if (pattern.tag !== undefined && !isPattern(pattern.tag) && !isPattern(pattern.repository)) return NOTHING_KNOWN;
-    return onSide('target', readKnownImages(store.snapshots, canonicalHost(pattern.registry), this.#options));
+    return onSide('target', readKnownImages(store.snapshots, canonicalHost(pattern.registry), names, this.#options));
   }
 
   /** The settings of the registry itself. Not for what is only a repository of it. */

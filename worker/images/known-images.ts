@@ -20,15 +20,17 @@ export interface KnownImages {
 
 export const NOTHING_KNOWN: KnownImages = { find: () => undefined };
 
-/** Reads what the store has of a registry. Only a saving: a snapshot that cannot be read is reported and passed over. */
+/** Reads what the store has of these repositories of a registry. Only a saving: a snapshot that cannot be read is reported and passed over. */
 export async function readKnownImages(
   snapshots: Snapshots,
   registry: string,
+  names: readonly string[],
   options: OperationOptions,
 ): Promise<KnownImages> {
   const { repositories } = await readState(snapshots, {
     signal: options.signal,
     registry,
+    repositories: names,
     onBroken: (_, failure) => {
       const message = `a snapshot is passed over: ${describeFailure(failure)}`;
       options.report?.({ type: 'warning', message });
