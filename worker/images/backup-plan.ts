@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
+import type { Source } from '../content/content.ts';
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
-import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import { cosignSubject, isReferrersTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isTag, type Reference, type Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
@@ -21,6 +22,7 @@ import {
 import { archivesPlace, type ArchivesDraft, type ArchivesPlace } from './archives-draft.ts';
 import type { ImageChoices, ImageCopyRequest, WrittenWhole } from './copy-image.ts';
 import { readEcrInventory } from './inventory-ecr.ts';
+import { isListOfReferrers } from './list-of-referrers.ts';
 import { repositoriesOf } from './list-repositories.ts';
 import type { SettingsFact } from './registry-facts.ts';
 import type { Item } from '../retention/inventory.ts';
@@ -236,6 +238,7 @@ async function readFact(read: SettingsReader, options: OperationOptions): Promis
   }
 }
 
+/** The tags of the images that are backed up, and where every tag was listed those of cosign, which come along with the image they are about. */
 async function tagsOf(
   registry: Registry,
   repository: string,
@@ -249,18 +252,30 @@ async function tagsOf(
   }
   const images: string[] = [];
   const cosign: string[] = [];
+  const source = registry.repository(repository);
   try {
-    for await (const tag of registry.repository(repository).tags(options)) {
-      // what refers to an image comes along with it
+    for await (const tag of source.tags({ ...options, all: true })) {
       if (cosignSubject(tag) !== undefined) cosign.push(tag);
-      if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
-      if (isTag(tag)) images.push(tag);
-      else faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+      else if (pattern !== undefined && !matchesPattern(pattern, tag)) continue;
+      else if (!isTag(tag))
+        faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+      else if (!isReferrersTag(tag) || (await isImage(tag, source, options))) images.push(tag);
     }
   } catch (error) {
     throw atSide('source', error);
   }
   return { images: images.sort(), cosign: cosign.sort() };
+}
+
+/** Whether a tag that looks like that of a list of referrers names an image. One that cannot be found out about does: its backup reports why. */
+async function isImage(tag: string, source: Source, options: OperationOptions): Promise<boolean> {
+  try {
+    return !(await isListOfReferrers(tag, await source.resolve(tag, options), source, options));
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    return error.code !== 'NOT_FOUND';
+  }
 }
 
 async function keyOf(

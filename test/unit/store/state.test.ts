@@ -81,6 +81,20 @@ describe('the state of a place', () => {
     expect(repository?.images).toEqual([expect.objectContaining({ ...image, bytes: 31_001_750, kind: 'store' })]);
   });
 
+  test('keeps the push time of an image that a copy of one tag lists again without it', () => {
+    const { pushedAt: _, ...copied } = snapshotImage('b', ['copied']);
+    const copy = makeSnapshot({
+      finishedAt: timeOf(40),
+      scope: { ...PARTIAL, repositories: 'app', tags: 'copied' },
+      repositories: { app: { complete: false, images: [copied] } },
+    });
+    const [app] = stateAt([...daily, named(copy)], Infinity).repositories;
+    expect(app?.images.find(({ tags }) => tags.includes('copied'))).toMatchObject({
+      tags: ['copied', 'v2'],
+      pushedAt: '2026-11-30T10:00:00.000Z',
+    });
+  });
+
   test('keeps registries apart', () => {
     const other = makeSnapshot({ finishedAt: timeOf(50), registry: { host: 'registry.example' }, repositories: {} });
     const state = stateAt([...daily, named(other)], Infinity);
