@@ -3,6 +3,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { backup, type BackupRequest, type BackupResult } from '../../worker/images/backup.ts';
+import { backupToStore } from '../../worker/images/backup-store.ts';
+import { systemClock } from '../../worker/util/clock.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -12,7 +14,7 @@ import { workClock } from '../support/clock.ts';
 import { corrupting } from '../support/faulty-content.ts';
 import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage } from '../support/images.ts';
-import { openLab } from '../support/lab.ts';
+import { openLab, sentenceOf } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -135,6 +137,41 @@ test('a backup that fails for one image names it in the snapshot, with the other
   const snapshot = await snapshotBelow('half/', result);
   expect(snapshot.failures).toMatchObject([{ repository: 'half/app', tag: 'v2', reason: expect.any(String) }]);
   expect(snapshot.repositories).toMatchObject([{ complete: true, images: [{ tags: ['v1'] }] }]);
+});
+
+test('settings that cannot be read are a failure of their repository, also where none are written beside its archives', async () => {
+  const [one, two] = [await makeImage({ seed: 75 }), await makeImage({ seed: 76 })];
+  await lab.push(one, ecr, 'unread-a');
+  await lab.push(two, ecr, 'unread-b');
+  const { backends, options } = lab.session();
+  const failing = replaceBackends(backends, {
+    settings: async (repository, inner) => {
+      if (repository === 'unread-a') return inner.settings(repository);
+      throw new Failure('UNAVAILABLE', 'GetLifecyclePolicy: no answer');
+    },
+  });
+  // one place for the settings of both
+  const to = `s3://${bucket}/unread/{repository}_{tag}.tar`;
+  const request = { from: `${ecr.registryHost}/unread-*`, to, snapshotBy: 'test' };
+  const result = await backup(request, failing, { ...options, clock: workClock() });
+  const { failures } = await snapshotBelow('unread/', result);
+  expect(failures).toContainEqual({
+    repository: 'unread-b',
+    reason: expect.stringMatching(/^settings of unread-b were not backed up: .*no answer/),
+  });
+});
+
+test('archives are not written into a store', async () => {
+  await lab.push(await makeImage({ seed: 77 }), registry, 'mixed/app');
+  const { backends, options } = lab.session();
+  const from = `${registry.registryHost}/mixed/app:v1`;
+  await backupToStore({ from, to: `store:s3://${bucket}/mixed/`, tool: 'test' }, backends, {
+    ...options,
+    clock: systemClock,
+  });
+  expect(await sentenceOf(run({ from, to: `s3://${bucket}/mixed/{tag}.tar` }), 'INVALID')).toMatch(
+    /is in a store: write store:s3:.*\/mixed\/ to back up into it/,
+  );
 });
 
 test('a whole registry of ECR is backed up with its images without a tag, and what is archived is listed', async () => {

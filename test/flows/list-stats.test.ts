@@ -97,9 +97,19 @@ test('list prints a store with hosts, sizes and what refers to images, as JSON t
   expect((await transship('list', place)).stdout).toContain('registry.example.com/app:latest  sha256:');
 });
 
-test('list prints an empty JSON array, and says which name a pattern does not find', async () => {
-  const place = await inStore();
-  expect(await jsonOf('list', place, '--only', 'none')).toEqual([]);
+test.each(['list', 'list --json', 'stats', 'snapshots show'])(
+  '%s fails where --only chooses nothing',
+  async (words) => {
+    const command = words.split(' ');
+    const place = await inStore();
+    const id = command.includes('show') ? ['latest'] : [];
+    const { code, stdout, stderr } = await transship(...command, place, ...id, '--only', 'ap');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/--only ap matches no image of /);
+  },
+);
+
+test('list says which name a pattern does not find', async () => {
   const { code, stderr } = await transship('list', `${ecr.registryHost}/nothing/*`);
   expect([code, stderr]).toEqual([1, expect.stringContaining('nothing/*')]);
 });

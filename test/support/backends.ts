@@ -11,6 +11,7 @@ export function replaceBackends(
   change: {
     readonly repository?: (inner: Source & Target, side: Side, name: string) => Source & Target;
     readonly bucket?: (store: ObjectStore) => ObjectStore;
+    readonly settings?: (repository: string, inner: Registry) => ReturnType<Registry['settings']>;
   },
 ): Backends {
   return {
@@ -24,7 +25,8 @@ export function replaceBackends(
         repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
         manifests: inner.manifests,
-        settings: async (repository, options) => inner.settings(repository, options),
+        settings: async (repository, options) =>
+          change.settings === undefined ? inner.settings(repository, options) : change.settings(repository, inner),
         hasRepository: async (repository, options) => inner.hasRepository(repository, options),
         createRepository: async (repository, settings, options) =>
           inner.createRepository(repository, settings, options),

@@ -138,13 +138,21 @@ async function planRepository(
     plan.requests.push({ ...request, from, to: target.locate(key), settingsDigest, onWritten });
   }
   const read = settingsReader(name, backends, options);
+  const owner = beside === undefined ? undefined : plan.settings.get(beside);
   if (draft !== undefined) {
-    draft.repository(repository, await readFact(read, options), true);
+    // where they are written beside archives too, that reports why they cannot be read
+    const isWritten = beside !== undefined && owner === undefined;
+    const onFailure = (reason: string): void => {
+      if (isWritten) return;
+      draft.failure({ repository, reason });
+      plan.named.add(faults.messages.length);
+      faults.add(reason);
+    };
+    draft.repository(repository, await readFact(repository, read, onFailure, options), true);
     const asked = new Set(tags.images);
     for (const row of rows) plan.archived += draft.row(repository, row, asked);
   }
   if (beside === undefined) return;
-  const owner = plan.settings.get(beside);
   if (owner === undefined) plan.settings.set(beside, { repository, read });
   else
     faults.add(
@@ -226,14 +234,21 @@ async function untaggedIn(
   return items.filter(isImage).flatMap(({ digest }) => digest ?? []);
 }
 
-/** The settings in the document that `read` reads. Nothing where it cannot be read, which is reported when it is to be written. */
-async function readFact(read: SettingsReader, options: OperationOptions): Promise<SettingsFact> {
+/** The settings in the document that `read` reads. A failure goes to `onFailure`, but for a refusal: images may be read without their settings. */
+async function readFact(
+  repository: string,
+  read: SettingsReader,
+  onFailure: (reason: string) => void,
+  options: OperationOptions,
+): Promise<SettingsFact> {
   try {
     const document = await read();
     return document === undefined ? {} : optional('settings', settingsIn(document));
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
+    if (!isFailure(error, 'DENIED', 'UNSUPPORTED'))
+      onFailure(`settings of ${repository} were not backed up: ${describeFailure(error)}`);
     return {};
   }
 }

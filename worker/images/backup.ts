@@ -1,6 +1,6 @@
 import { cosignSubject } from '../oci/derived-tag.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
@@ -9,7 +9,9 @@ import { isPattern, type ImagePattern, type Location } from '../oci/location.ts'
 import { ArchivesDraft } from './archives-draft.ts';
 import type { ImageCopyRequest } from './copy-image.ts';
 import { parseRegistryImages } from './list-repositories.ts';
+import { storePlace } from './open-place.ts';
 import { settingsFact } from './registry-facts.ts';
+import { isStore } from '../store/format.ts';
 import type { SnapshotName } from '../store/snapshots.ts';
 import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
 
@@ -43,6 +45,7 @@ export async function backup(
   const startedAt = new Date(options.clock.now()).toISOString();
   const pattern = parseRegistryImages(request.from);
   const target = parseTemplateTarget(request.to);
+  await onSide('target', checkNoStore(target, request.to, backends, options));
   const faults = collectFaults(options.report);
   const draft = await openDraft(request, pattern, target, startedAt, faults, backends, options);
   const plan = await planBackup({ request, pattern, target, faults, draft }, backends, options);
@@ -74,6 +77,21 @@ export async function backup(
     faults.add(`no snapshot was written: ${describeFailure(error)}`);
     return { items, faults: faults.messages };
   }
+}
+
+/** INVALID where the archives would be in a store, whose garbage collection knows nothing of them. */
+async function checkNoStore(
+  { place: { root } }: TemplateTarget,
+  to: string,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const place = storePlace(root, backends);
+  if (!(await isStore(place, options))) return;
+  throw new Failure(
+    'INVALID',
+    `${quote(to)} is in a store: write ${place.location} to back up into it, or choose another prefix for archives`,
+  );
 }
 
 /** Writes the settings of each repository of which an archive is there. */
