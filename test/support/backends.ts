@@ -40,6 +40,7 @@ export function replaceBackends(
     },
     bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),
     folder: (path) => backends.folder(path),
+    removeUnfinished: async (path) => backends.removeUnfinished(path),
     temporary: async () => backends.temporary(),
     standardStreams: backends.standardStreams,
   };

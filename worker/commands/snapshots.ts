@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { DiffSnapshotsRequest, NotBackedUp, SnapshotsDiff } from '../images/diff-snapshots.ts';
-import type { BrokenSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
+import type { BrokenSnapshot, showSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
 import type { ImageChange, ImageName } from '../images/snapshot-changes.ts';
 import type { Backends, OperationOptions } from '../images/backends.ts';
 import {
@@ -10,7 +10,6 @@ import {
   parseImageFilter,
   type ImageFilter,
 } from '../oci/image-filter.ts';
-import type { Snapshot } from '../store/snapshot.ts';
 import { describeFailure } from '../util/failure.ts';
 import { readConfig } from './apply.ts';
 import {
@@ -27,6 +26,8 @@ import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Fla
 import { counted, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
 interface PlaceFlags extends CommonFlags, SideFlags, S3Flags, Pick<KeyFlags, 'verifyKey'> {}
+
+type ShownSnapshot = Awaited<ReturnType<typeof showSnapshot>>['snapshot'];
 
 interface ListFlags extends PlaceFlags {
   readonly latest?: number;
@@ -152,7 +153,7 @@ function addDiff(snapshots: Command, context: CommandContext): void {
 }
 
 /** NOT_FOUND where filters choose no image of the snapshot: one of them is misspelt, perhaps. */
-function checkMatches(only: readonly ImageFilter[], { repositories }: Snapshot, what: string): void {
+function checkMatches(only: readonly ImageFilter[], { repositories }: ShownSnapshot, what: string): void {
   const isChosen = repositories.some(
     ({ name, images }) =>
       matchesRepository(only, name) && images.some(({ tags }) => matchingTags(only, name, tags) !== undefined),
