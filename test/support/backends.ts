@@ -1,6 +1,6 @@
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Backends, Registry } from '../../worker/images/backends.ts';
+import type { Backends, Registry, StorageClasses } from '../../worker/images/backends.ts';
 import { isManifestType } from '../../worker/oci/manifest.ts';
 import { orAborted } from '../../worker/util/abort.ts';
 import type { Side } from '../../worker/util/failure.ts';
@@ -11,6 +11,7 @@ export function replaceBackends(
   change: {
     readonly repository?: (inner: Source & Target, side: Side, name: string) => Source & Target;
     readonly bucket?: (store: ObjectStore) => ObjectStore;
+    readonly storageClasses?: (inner: StorageClasses) => StorageClasses;
     readonly settings?: (repository: string, inner: Registry) => ReturnType<Registry['settings']>;
   },
 ): Backends {
@@ -35,7 +36,10 @@ export function replaceBackends(
         registrySettings: async (options) => inner.registrySettings(options),
         registrySettingsChanges: async (settings, options) => inner.registrySettingsChanges(settings, options),
         applyRegistrySettings: async (settings, options) => inner.applyRegistrySettings(settings, options),
-        storageClasses: inner.storageClasses,
+        storageClasses:
+          inner.storageClasses === undefined || change.storageClasses === undefined
+            ? inner.storageClasses
+            : change.storageClasses(inner.storageClasses),
       };
     },
     bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),

@@ -76,8 +76,8 @@ export function addBackup(program: Command, context: CommandContext): void {
         await runStoreBackup(context, flags, { ...chosen, tool, untagged, includeArchived });
         return;
       }
-      refuse('archives', { '--include-archived': includeArchived });
-      const archives = { ...chosen, force, keepExisting, untagged, snapshotBy: snapshot ? tool : undefined };
+      const snapshotBy = snapshot ? tool : undefined;
+      const archives = { ...chosen, force, keepExisting, untagged, includeArchived, snapshotBy };
       await runImages(context, flags, async (backends, options) => backup(archives, backends, options));
     },
   );

@@ -7,6 +7,7 @@ import { isTag, type Reference, type Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
+import type { BackupOfArchived, UnchangedArchive } from './backup-archived.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
 import type { Faults } from './faults.ts';
 import { digestOfSettings, settingsIn, settingsReader, type SettingsReader } from './store-settings.ts';
@@ -36,6 +37,11 @@ export interface BackupRequest extends ImageChoices {
   readonly to: string;
   /** Also images of ECR without a tag that no index lists and that refer to nothing: under the tag `sha256-<hex>` of the template. Default false. */
   readonly untagged?: boolean | undefined;
+  /**
+   * Also images in ECR's archive storage class, each of which is restored, copied and archived again, unless the last snapshot that has it shows that
+   * its archive is up to date. Default false: they are listed as archived.
+   */
+  readonly includeArchived?: boolean | undefined;
   /** The program that writes a snapshot of what was backed up, such as `transship 0.1.0`. Absent: none is written. */
   readonly snapshotBy?: string | undefined;
 }
@@ -49,6 +55,9 @@ interface OwnSettings {
 /** What a backup is about to do. `planBackup` fills it repository by repository. */
 export interface BackupPlan {
   readonly requests: ImageCopyRequest[];
+  /** As `PlannedCopies` has them. */
+  readonly during: Map<ImageCopyRequest, (work: () => Promise<void>) => Promise<void>>;
+  readonly unchanged: Map<ImageCopyRequest, UnchangedArchive>;
   /** Repositories whose settings are stored, by the key of the settings. */
   readonly settings: Map<string, OwnSettings>;
   /** The tags of cosign by repository, where every tag was asked for. */
@@ -68,6 +77,8 @@ export interface Planning {
   readonly target: TemplateTarget;
   readonly faults: Faults;
   readonly draft: ArchivesDraft | undefined;
+  /** Undefined where archived images are only listed. */
+  readonly archived: BackupOfArchived | undefined;
 }
 
 /** The plan of a backup. A repository that cannot be listed is left out where the pattern names several. */
@@ -79,6 +90,8 @@ export async function planBackup(
   const { pattern, faults, draft } = planning;
   const plan: BackupPlan = {
     requests: [],
+    during: new Map(),
+    unchanged: new Map(),
     settings: new Map(),
     cosign: new Map(),
     failed: undefined,
@@ -107,27 +120,38 @@ export async function planBackup(
 /** Adds the images of one repository to the plan, and what the registry lists of them to the draft. */
 async function planRepository(
   repository: string,
-  { request, pattern, target, faults, draft }: Planning,
+  planning: Planning,
   plan: BackupPlan,
   backends: Backends,
   options: OperationOptions,
 ): Promise<void> {
+  const { request, pattern, target, faults, draft } = planning;
   const registry = backends.registry(pattern.registry, 'source');
   const name = { registry: pattern.registry, repository };
   const tags = await tagsOf(registry, repository, pattern.tag, faults, options);
   if (pattern.tag === undefined) plan.cosign.set(repository, tags.cosign);
-  const rows = draft === undefined ? [] : await rowsOf(registry, repository, pattern.tag, options);
-  const isArchived = new Set(rows.flatMap((row) => (row.status === 'ACTIVE' ? [] : row.tags)));
+  const rows = await rowsOf(registry, repository, planning, options);
+  const archived =
+    rows.length === 0 ? undefined : await planning.archived?.repository(registry, repository, rows, options);
+  const isLeftOut = new Set(rows.flatMap((row) => (archived !== undefined || row.status === 'ACTIVE' ? [] : row.tags)));
   const untagged = request.untagged === true ? await untaggedIn(registry, name, options) : [];
   const wanted = [
-    ...tags.images.flatMap((tag) => (isArchived.has(tag) ? [] : { tag })),
+    ...tags.images.flatMap((tag) => (isLeftOut.has(tag) ? [] : { tag })),
     ...untagged.map((digest) => ({ digest })),
   ];
   const onWritten = draft === undefined ? undefined : (image: WrittenWhole): void => draft.written(image);
+  const rowOf = new Map(rows.flatMap((row) => [row.digest, ...row.tags].map((name) => [name, row])));
   let beside: string | undefined;
+  const found: UnchangedArchive[] = [];
   for (const which of wanted) {
     const reference: Reference = { ...name, ...which };
-    const key = await keyOf(target.template, reference, registry, options);
+    const row = rowOf.get('tag' in which ? which.tag : which.digest);
+    const key = await keyOf(
+      target.template,
+      { ...reference, digest: reference.digest ?? row?.digest },
+      registry,
+      options,
+    );
     const place = posix.join(posix.dirname(key), SETTINGS_NAME);
     beside ??= place;
     const settingsDigest = async (): Promise<Digest | undefined> => {
@@ -135,7 +159,15 @@ async function planRepository(
       return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
     };
     const from = { transport: 'docker', reference } as const;
-    plan.requests.push({ ...request, from, to: target.locate(key), settingsDigest, onWritten });
+    const copying = { ...request, from, to: target.locate(key), settingsDigest, onWritten };
+    plan.requests.push(copying);
+    if (row === undefined || archived?.isArchived(row.digest) !== true) continue;
+    const unchanged = request.force === true ? undefined : await archived.unchanged(row.digest, copying.to, options);
+    if (unchanged === undefined) plan.during.set(copying, async (work) => archived.during(row.digest, work));
+    else {
+      plan.unchanged.set(copying, unchanged);
+      found.push(unchanged);
+    }
   }
   const read = settingsReader(name, backends, options);
   const owner = beside === undefined ? undefined : plan.settings.get(beside);
@@ -149,8 +181,9 @@ async function planRepository(
       faults.add(reason);
     };
     draft.repository(repository, await readFact(repository, read, onFailure, options), true);
-    const asked = new Set(tags.images);
+    const asked = new Set(tags.images.filter((tag) => isLeftOut.has(tag)));
     for (const row of rows) plan.archived += draft.row(repository, row, asked);
+    for (const { image, archive } of found) draft.unchanged(repository, image, archive);
   }
   if (beside === undefined) return;
   if (owner === undefined) plan.settings.set(beside, { repository, read });
@@ -196,15 +229,16 @@ export function parseTemplateTarget(to: string): TemplateTarget {
   };
 }
 
-/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or one tag alone is meant. */
+/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or it is not needed. */
 async function rowsOf(
   { images }: Registry,
   repository: string,
-  pattern: string | undefined,
+  { pattern: { tag }, draft, archived }: Planning,
   options: OperationOptions,
 ): Promise<readonly ListedImage[]> {
   const rows: ListedImage[] = [];
-  if (images === undefined || (pattern !== undefined && !isPattern(pattern))) return rows;
+  const isNeeded = archived !== undefined || (draft !== undefined && (tag === undefined || isPattern(tag)));
+  if (images === undefined || !isNeeded) return rows;
   try {
     for await (const row of images(repository, options)) rows.push(row);
     return rows;

@@ -13,7 +13,8 @@ import { storePlace } from './open-place.ts';
 import { settingsFact } from './registry-facts.ts';
 import { isStore } from '../store/format.ts';
 import type { SnapshotName } from '../store/snapshots.ts';
-import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
+import { BackupOfArchived, copyPlanned } from './backup-archived.ts';
+import type { ItemResult, BatchResult } from './copy-images.ts';
 
 import {
   parseTemplateTarget,
@@ -48,7 +49,11 @@ export async function backup(
   await onSide('target', checkNoStore(target, request.to, backends, options));
   const faults = collectFaults(options.report);
   const draft = await openDraft(request, pattern, target, startedAt, faults, backends, options);
-  const plan = await planBackup({ request, pattern, target, faults, draft }, backends, options);
+  const { storageClasses } = backends.registry(pattern.registry, 'source');
+  const isRestoring = request.includeArchived === true && request.dryRun !== true && storageClasses !== undefined;
+  await using archived = isRestoring ? new BackupOfArchived(pattern.registry, target.place, backends) : undefined;
+  const planning = { request, pattern, target, faults, draft, archived };
+  const plan = await planBackup(planning, backends, options);
   const { requests } = plan;
   if (requests.length === 0 && plan.failed !== undefined) throw plan.failed;
   checkDistinct(
@@ -59,9 +64,8 @@ export async function backup(
     warnOfLeftOut(plan.cosign, requests, [], request, options);
     throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
   }
-  const items = await copyImages(requests, backends, options);
-  if (request.dryRun !== true)
-    await writeAllSettings(items, { request, pattern, target, faults, draft }, plan, backends, options);
+  const items = await copyPlanned(plan, backends, options);
+  if (request.dryRun !== true) await writeAllSettings(items, planning, plan, backends, options);
   warnOfLeftOut(plan.cosign, requests, items, request, options);
   const result = { items, faults: faults.messages };
   // a snapshot of failures alone has nothing to restore
