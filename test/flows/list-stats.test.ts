@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { PlaceEntry } from '../../worker/images/place-entry.ts';
 import type { PlaceStats } from '../../worker/images/place-stats.ts';
-import { execute } from '../../worker/main/program.ts';
 import { openFiles } from '../../worker/objects/files/store.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { storeImages } from '../support/served.ts';
@@ -19,22 +19,7 @@ const one = await makeImage({ seed: 1, signed: true });
 const two = await makeImage({ seed: 1, tag: 'v2', platforms: ['linux/amd64'] });
 const alias: MadeImage = { ...one, root: { ...one.root, tags: ['latest'] } };
 
-async function transship(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const screen = (name: 'stdout' | 'stderr') => ({
-    write: (text: string) => void (said[name] += text),
-    terminal: false,
-    columns: 200,
-  });
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: lab.folder },
-    stdout: screen('stdout'),
-    stderr: screen('stderr'),
-    stop: new AbortController().signal,
-  });
-  return { code, ...said };
-}
+const transship = commandLine({ ...environment, HOME: lab.folder }, { columns: 200 });
 
 async function jsonOf<T>(...args: readonly string[]): Promise<T> {
   const { code, stdout, stderr } = await transship(...args, '--json');

@@ -8,7 +8,7 @@ import { listPlace } from '../../worker/images/list-place.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { Failure } from '../../worker/util/failure.ts';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { replaceBackends } from '../support/backends.ts';
 import type { MadeImage } from '../support/images.ts';
 import { openLab, sentenceOf, type Session } from '../support/lab.ts';
@@ -40,22 +40,7 @@ async function backUp(
   return backupToBundle(request, backends, { ...options, clock: systemClock });
 }
 
-async function transship(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const screen = (name: 'stdout' | 'stderr') => ({
-    write: (text: string) => void (said[name] += text),
-    terminal: false,
-    columns: 200,
-  });
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: lab.folder },
-    stdout: screen('stdout'),
-    stderr: screen('stderr'),
-    stop: new AbortController().signal,
-  });
-  return { code, ...said };
-}
+const transship = commandLine({ ...environment, HOME: lab.folder }, { columns: 200 });
 
 /** The same repository, whose bodies `open` opens. */
 function opening(inner: Source & Target, open: Source['open']): Source & Target {

@@ -179,7 +179,9 @@ describe('serve of a store', () => {
     expect((await get('/v2/app/manifests/v1')).status).toBe(200);
     expect(events).toContainEqual({
       type: 'warning',
-      message: expect.stringMatching(/cannot be read again, so what was there before is served: source: there is no store/),
+      message: expect.stringMatching(
+        /cannot be read again, so what was there before is served: source: there is no store/,
+      ),
     });
   });
 

@@ -3,10 +3,10 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { backupToStore } from '../../worker/images/backup-store.ts';
-import { execute } from '../../worker/main/program.ts';
 import { openFiles } from '../../worker/objects/files/store.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import { systemClock } from '../../worker/util/clock.ts';
+import { commandLine, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { startLocalKms } from '../support/local-kms.ts';
@@ -19,23 +19,7 @@ const host = ecr.registryHost;
 const home = join(lab.folder, 'home');
 await mkdir(home);
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function transship(...args: readonly string[]): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 const snapshots = async (...args: readonly string[]): Promise<Ended> => transship('snapshots', ...args);
 

@@ -46,7 +46,6 @@ export async function backup(
   const startedAt = new Date(options.clock.now()).toISOString();
   const pattern = parseRegistryImages(request.from);
   const target = parseTemplateTarget(request.to);
-  await onSide('target', checkNoStore(target, request.to, backends, options));
   const faults = collectFaults(options.report);
   const draft = await openDraft(request, pattern, target, startedAt, faults, backends, options);
   const { storageClasses } = backends.registry(pattern.registry, 'source');
@@ -64,6 +63,7 @@ export async function backup(
     warnOfLeftOut(plan.cosign, requests, [], request, options);
     throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
   }
+  await onSide('target', checkNoStore(target, request.to, backends, options));
   const items = await copyPlanned(plan, backends, options);
   if (request.dryRun !== true) await writeAllSettings(items, planning, plan, backends, options);
   warnOfLeftOut(plan.cosign, requests, items, request, options);
