@@ -165,7 +165,23 @@ describe('transship snapshots', () => {
     expect(written).toMatchObject({ code: 0, stderr: '' });
     for (const key of ['alias/backups', file])
       expect(await snapshots(place, '--verify-key', key)).toMatchObject({ code: 0 });
+    const target = `docker://${lab.stack.otherEcr.registryHost}`;
+    expect(await transship('verify', place, '--verify-key', file)).toMatchObject({ code: 0 });
+    expect(await transship('restore', place, target, '--verify-key', file, '--quiet')).toMatchObject({ code: 0 });
+    const oneFile = `store:${join(lab.folder, 'signed.tar')}`;
+    const carried = await transship('backup', `${host}/signed/*`, oneFile, '--sign-with', 'alias/backups', '--quiet');
+    expect(carried).toMatchObject({ code: 0, stderr: '' });
+    expect(await transship('verify', oneFile, '--verify-key', file)).toMatchObject({ code: 0 });
     await backUp('signed/*');
+    expect(await transship('verify', place, '--verify-key', file)).toMatchObject({
+      code: 3,
+      stdout: expect.stringMatching(/is not signed, and .*backups\.pem is the key that must have signed it/),
+    });
+    expect(await transship('restore', place, target, '--verify-key', file)).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/is not signed, and .*backups\.pem is the key that must have signed it/),
+    });
     const { code, stdout } = await snapshots(place, '--verify-key', file);
     expect(code).toBe(3);
     expect(stdout).toMatch(
