@@ -7,7 +7,7 @@ import { isTag, type Reference, type Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import type { BackupOfArchived, UnchangedArchive } from './backup-archived.ts';
+import type { ArchivedInRepository, BackupOfArchived, UnchangedArchive } from './backup-archived.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
 import type { Faults } from './faults.ts';
 import { digestOfSettings, settingsIn, settingsReader, type SettingsReader } from './store-settings.ts';
@@ -140,44 +140,31 @@ async function planRepository(
     ...untagged.map((digest) => ({ digest })),
   ];
   const onWritten = draft === undefined ? undefined : (image: WrittenWhole): void => draft.written(image);
-  const rowOf = new Map(rows.flatMap((row) => [row.digest, ...row.tags].map((name) => [name, row])));
+  const rowOf = new Map(rows.flatMap((row) => [row.digest, ...row.tags].map((one) => [one, row])));
   let beside: string | undefined;
   const found: UnchangedArchive[] = [];
   for (const which of wanted) {
     const reference: Reference = { ...name, ...which };
     const row = rowOf.get('tag' in which ? which.tag : which.digest);
-    const key = await keyOf(
-      target.template,
-      { ...reference, digest: reference.digest ?? row?.digest },
-      registry,
-      options,
-    );
+    const digest = reference.digest ?? row?.digest;
+    const key = await keyOf(target.template, { ...reference, digest }, registry, options);
     const place = posix.join(posix.dirname(key), SETTINGS_NAME);
     beside ??= place;
-    const settingsDigest = async (): Promise<Digest | undefined> => {
-      const own = plan.settings.get(place);
-      return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
-    };
+    const settingsDigest = async (): Promise<Digest | undefined> => digestAt(place, repository, plan, options);
     const from = { transport: 'docker', reference } as const;
     const copying = { ...request, from, to: target.locate(key), settingsDigest, onWritten };
     plan.requests.push(copying);
-    if (row === undefined || archived?.isArchived(row.digest) !== true) continue;
-    const unchanged = request.force === true ? undefined : await archived.unchanged(row.digest, copying.to, options);
-    if (unchanged === undefined) plan.during.set(copying, async (work) => archived.during(row.digest, work));
-    else {
-      plan.unchanged.set(copying, unchanged);
-      found.push(unchanged);
-    }
+    if (row !== undefined && archived?.isArchived(row.digest) === true)
+      found.push(...(await planArchived(copying, row.digest, archived, plan, options)));
   }
   const read = settingsReader(name, backends, options);
   const owner = beside === undefined ? undefined : plan.settings.get(beside);
   if (draft !== undefined) {
-    // where they are written beside archives too, that reports why they cannot be read
-    const isWritten = beside !== undefined && owner === undefined;
     const onFailure = (reason: string): void => {
-      if (isWritten) return;
-      draft.failure({ repository, reason });
+      // where they are written beside archives too, that reports why they cannot be read
+      if (beside !== undefined && owner === undefined) return;
       plan.named.add(faults.messages.length);
+      draft.failure({ repository, reason });
       faults.add(reason);
     };
     draft.repository(repository, await readFact(repository, read, onFailure, options), true);
@@ -187,10 +174,39 @@ async function planRepository(
   }
   if (beside === undefined) return;
   if (owner === undefined) plan.settings.set(beside, { repository, read });
-  else
-    faults.add(
-      `settings of ${repository} were not backed up: those of ${owner.repository} have the same place; put {repository} before a slash in ${quote(request.to)}`,
-    );
+  else faults.add(samePlace(repository, owner.repository, request.to));
+}
+
+/** The digest of the settings that are stored at `place`, where they are those of the repository. */
+async function digestAt(
+  place: string,
+  repository: string,
+  { settings }: BackupPlan,
+  options: OperationOptions,
+): Promise<Digest | undefined> {
+  const own = settings.get(place);
+  return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
+}
+
+function samePlace(repository: string, owner: string, to: string): string {
+  return `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(to)}`;
+}
+
+/** Plans the copy of an archived image: while it is restored, or not at all. Returns its archive where that is up to date. */
+async function planArchived(
+  copying: ImageCopyRequest,
+  digest: Digest,
+  archived: ArchivedInRepository,
+  plan: BackupPlan,
+  options: OperationOptions,
+): Promise<readonly UnchangedArchive[]> {
+  const unchanged = copying.force === true ? undefined : await archived.unchanged(digest, copying.to, options);
+  if (unchanged === undefined) {
+    plan.during.set(copying, async (work) => archived.during(digest, work));
+    return [];
+  }
+  plan.unchanged.set(copying, unchanged);
+  return [unchanged];
 }
 
 /** Where archives go. */
@@ -308,7 +324,7 @@ async function tagsOf(
       else if (pattern !== undefined && !matchesPattern(pattern, tag)) continue;
       else if (!isTag(tag))
         faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
-      else if (!isReferrersTag(tag) || (await isImage(tag, source, options))) images.push(tag);
+      else if (!isReferrersTag(tag) || (await namesImage(tag, source, options))) images.push(tag);
     }
   } catch (error) {
     throw atSide('source', error);
@@ -317,7 +333,7 @@ async function tagsOf(
 }
 
 /** Whether a tag that looks like that of a list of referrers names an image. One that cannot be found out about does: its backup reports why. */
-async function isImage(tag: string, source: Source, options: OperationOptions): Promise<boolean> {
+async function namesImage(tag: string, source: Source, options: OperationOptions): Promise<boolean> {
   try {
     return !(await isListOfReferrers(tag, await source.resolve(tag, options), source, options));
   } catch (error) {

@@ -19,7 +19,7 @@ export interface ImageChange extends ImageName {
 }
 
 /** What a name stands for. */
-export interface RecordedName extends ImageName {
+interface RecordedName extends ImageName {
   readonly digest: Digest;
   /** What refers to the image, sorted. Absent: it was not looked for, or not all of it was found. */
   readonly referrers?: readonly Digest[];

@@ -1,3 +1,4 @@
+import { optional } from '../util/optional.ts';
 import type { SnapshotImage, SnapshotReferrer } from './snapshot.ts';
 import { StateFold, type CountedImage, type FoldedState } from './state.ts';
 
@@ -28,7 +29,14 @@ export class IndexFold {
         size,
         kind,
         ...(archived === undefined ? {} : { archived }),
-        referrers: referrers.map(({ content: _, ...referrer }) => referrer),
+        referrers: referrers.map((one) => ({
+          digest: one.digest,
+          mediaType: one.mediaType,
+          size: one.size,
+          ...optional('artifactType', one.artifactType),
+          subject: one.subject,
+          tags: one.tags,
+        })),
       }),
       gathers ? (host, repository, counted) => this.#gather(host, repository, counted) : undefined,
     );

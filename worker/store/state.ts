@@ -44,7 +44,7 @@ interface Kept {
 export type KeepImage<Image extends Kept> = (image: SnapshotImage, from: NamedSnapshot) => Image;
 
 /** An image of a folded state: what was kept of it, with the tags that are on it. */
-export type FoldedImage<Image extends Kept> = Image & Pick<StateImage, 'tags' | 'stale' | 'pushedAt'>;
+type FoldedImage<Image extends Kept> = Image & Pick<StateImage, 'tags' | 'stale' | 'pushedAt'>;
 
 /** A state whose images have only what was kept of them. */
 export interface FoldedState<Image extends Kept> {
