@@ -4,6 +4,7 @@ import { afterAll, expect, test } from 'vitest';
 import type { Source, Target } from '../../worker/content/content.ts';
 import { backupToBundle } from '../../worker/images/backup-bundle.ts';
 import type { StoreBackupResult } from '../../worker/images/backup-store.ts';
+import { openServedPlace } from '../../worker/images/serve-place.ts';
 import { listPlace } from '../../worker/images/list-place.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
 import { systemClock } from '../../worker/util/clock.ts';
@@ -12,6 +13,8 @@ import { commandLine } from '../support/command-line.ts';
 import { replaceBackends } from '../support/backends.ts';
 import type { MadeImage } from '../support/images.ts';
 import { openLab, sentenceOf, type Session } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { serveForTest } from '../support/served.ts';
 import { stockRegistry } from '../support/stocked-registry.ts';
 
 const lab = await openLab();
@@ -160,6 +163,17 @@ test('verify finds a flipped bit in a store in one file', async () => {
   tar.writeUInt8((tar[layer] ?? 0) ^ 1, layer);
   await writeFile(file, tar);
   expect(await transship('verify', `store:${file}`, '--depth', 'bytes')).toMatchObject({ code: 3 });
+});
+
+test('a store in one file is served', async () => {
+  const [image] = await stock();
+  const file = newFile();
+  await backUp(file);
+  const { backends } = lab.session();
+  const images = await openServedPlace(parsePlace(`store:${file}`), backends, { clock: systemClock });
+  const { repository } = await serveForTest(images);
+  if (image !== undefined)
+    await expectSameImage(lab.view(ecr, 'carried/app-00'), repository('carried/app-00'), image.root);
 });
 
 test('a dry run into one file writes nothing', async () => {
