@@ -3,8 +3,10 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { backup, type BackupRequest, type BackupResult } from '../../worker/images/backup.ts';
+import { backupToStore } from '../../worker/images/backup-store.ts';
+import { systemClock } from '../../worker/util/clock.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
-import type { Snapshot } from '../../worker/store/snapshot.ts';
+import type { Snapshot, SnapshotImage } from '../../worker/store/snapshot.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { openImage } from '../../worker/archive/reader.ts';
 import { replaceBackends } from '../support/backends.ts';
@@ -12,7 +14,7 @@ import { workClock } from '../support/clock.ts';
 import { corrupting } from '../support/faulty-content.ts';
 import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage } from '../support/images.ts';
-import { openLab } from '../support/lab.ts';
+import { openLab, sentenceOf } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -135,6 +137,95 @@ test('a backup that fails for one image names it in the snapshot, with the other
   const snapshot = await snapshotBelow('half/', result);
   expect(snapshot.failures).toMatchObject([{ repository: 'half/app', tag: 'v2', reason: expect.any(String) }]);
   expect(snapshot.repositories).toMatchObject([{ complete: true, images: [{ tags: ['v1'] }] }]);
+});
+
+test('with archived images included each is restored, copied and archived again, and only when it changed', async () => {
+  const own = await lab.registry({ mode: 'ecr', account: '444444444444', region: 'eu-west-3' });
+  const [warm, cold] = [
+    await makeImage({ seed: 78 }),
+    await makeImage({ seed: 79, tag: 'cold', platforms: ['linux/amd64'], signed: true }),
+  ];
+  for (const image of [warm, cold]) await lab.push(image, own, 'frozen/app');
+  const { storageClasses } = lab.session().backends.registry(own.registryHost, 'source');
+  const { digest } = cold.root.descriptor;
+  await storageClasses?.moveToStorageClass('frozen/app', digest, 'ARCHIVE');
+  const statusOf = async (): Promise<string | undefined> =>
+    (await storageClasses?.imageStatuses('frozen/app', [digest]))?.get(digest);
+  const r = { from: `${own.registryHost}/frozen/*`, to: `s3://${bucket}/frozen/`, includeArchived: true };
+  const outcomesOf = (result: BackupResult): readonly string[] => result.items.map(({ outcome }) => outcome);
+  const imageIn = async (result: BackupResult): Promise<SnapshotImage | undefined> =>
+    (await snapshotBelow('frozen/', result)).repositories[0]?.images.find(({ tags }) => tags.includes('cold'));
+  const movesDuring = async (request: Partial<BackupRequest> & typeof r): Promise<[number, BackupResult]> => {
+    let moves = 0;
+    const { backends, options } = lab.session();
+    const counting = replaceBackends(backends, {
+      storageClasses: (inner) => ({
+        imageStatuses: async (...args) => inner.imageStatuses(...args),
+        moveToStorageClass: async (...args) => {
+          moves++;
+          return inner.moveToStorageClass(...args);
+        },
+      }),
+    });
+    const clock = workClock({ startMs: Date.UTC(2026, 0, 1, 0, runs++) });
+    const result = await backup({ snapshotBy: 'test', ...request }, counting, { ...options, clock });
+    return [moves, result];
+  };
+
+  const [first, copied] = await movesDuring(r);
+  expect([first, outcomesOf(copied)]).toEqual([2, ['copied', 'copied']]);
+  expect(await statusOf()).toBe('ARCHIVED');
+  const listed = await imageIn(copied);
+  expect(listed).toMatchObject({ digest, archives: [{ tag: 'cold' }] });
+  expect(listed?.archived).toBeUndefined();
+  await using archive = await openImage(lab.session().backends.bucket(bucket), 'frozen/eu-west-3/frozen/app/cold.tar');
+  await expectSameImage(cold.content, archive, cold.root);
+
+  const [second, unchanged] = await movesDuring(r);
+  expect([second, outcomesOf(unchanged)]).toEqual([0, ['unchanged', 'unchanged']]);
+  expect(await imageIn(unchanged)).toEqual(listed);
+
+  const tag = `${digest.replace(':', '-')}.att`;
+  await lab.push(await makeImage({ seed: 80, tag, layers: [50] }), own, 'frozen/app');
+  const [third, signed] = await movesDuring({ ...r, from: `${own.registryHost}/frozen/app:cold` });
+  expect([third, outcomesOf(signed)]).toEqual([2, ['copied']]);
+  expect((await imageIn(signed))?.referrers.length).toBe((listed?.referrers.length ?? 0) + 1);
+  expect(await statusOf()).toBe('ARCHIVED');
+});
+
+test('settings that cannot be read are a failure of their repository, also where none are written beside its archives', async () => {
+  const [one, two] = [await makeImage({ seed: 75 }), await makeImage({ seed: 76 })];
+  await lab.push(one, ecr, 'unread-a');
+  await lab.push(two, ecr, 'unread-b');
+  const { backends, options } = lab.session();
+  const failing = replaceBackends(backends, {
+    settings: async (repository, inner) => {
+      if (repository === 'unread-a') return inner.settings(repository);
+      throw new Failure('UNAVAILABLE', 'GetLifecyclePolicy: no answer');
+    },
+  });
+  // one place for the settings of both
+  const to = `s3://${bucket}/unread/{repository}_{tag}.tar`;
+  const request = { from: `${ecr.registryHost}/unread-*`, to, snapshotBy: 'test' };
+  const result = await backup(request, failing, { ...options, clock: workClock() });
+  const { failures } = await snapshotBelow('unread/', result);
+  expect(failures).toContainEqual({
+    repository: 'unread-b',
+    reason: expect.stringMatching(/^settings of unread-b were not backed up: .*no answer/),
+  });
+});
+
+test('archives are not written into a store', async () => {
+  await lab.push(await makeImage({ seed: 77 }), registry, 'mixed/app');
+  const { backends, options } = lab.session();
+  const from = `${registry.registryHost}/mixed/app:v1`;
+  await backupToStore({ from, to: `store:s3://${bucket}/mixed/`, tool: 'test' }, backends, {
+    ...options,
+    clock: systemClock,
+  });
+  expect(await sentenceOf(run({ from, to: `s3://${bucket}/mixed/{tag}.tar` }), 'INVALID')).toMatch(
+    /is in a store: write store:s3:.*\/mixed\/ to back up into it/,
+  );
 });
 
 test('a whole registry of ECR is backed up with its images without a tag, and what is archived is listed', async () => {

@@ -2,7 +2,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 
@@ -12,17 +12,7 @@ const { ecr, registry, bucket, environment } = lab.stack;
 const home = join(lab.folder, 'home');
 await mkdir(home);
 
-async function transship(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 test('every command of docs/backup.md succeeds', async () => {
   await lab.push(await makeImage({ signed: true }), ecr, 'team/app');
@@ -94,10 +84,4 @@ test.each([
   const run = await transship('backup', `${registry.registryHost}/x/*`, `store:${lab.folder}/refused`, ...flags);
   expect(run.code).toBe(code);
   expect(run.stderr).toMatch(sentence);
-});
-
-test('into archives with --include-archived is refused', async () => {
-  const run = await transship('backup', `${ecr.registryHost}/x/*`, `s3://${bucket}/refused/`, '--include-archived');
-  expect(run.code).toBe(2);
-  expect(run.stderr).toMatch(/--include-archived does not go with a backup into archives/);
 });

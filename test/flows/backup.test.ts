@@ -64,6 +64,21 @@ describe('a backup', () => {
     await expectArchived(image, key);
   });
 
+  test('of a repository takes tags that only look like those of lists of referrers', async () => {
+    const other = await lab.registry({ mode: 'oci', referrersApi: false });
+    const [signed, image, gone] = [
+      await makeImage({ signed: true, seed: 32 }),
+      await makeImage({ seed: 33 }),
+      await makeImage({ seed: 34 }),
+    ];
+    await lab.push(signed, other, 'tagged/app');
+    const tag = gone.root.descriptor.digest.replace(':', '-');
+    await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, other, 'tagged/app');
+    await run({ from: at(other, 'tagged/app'), to: `s3://${bucket}/tagged/{repository}/{tag}.tar` });
+    // the list of what refers to the signed image is none of them
+    expect(await keysBelow('tagged/')).toEqual([`tagged/tagged/app/${tag}.tar`, 'tagged/tagged/app/v1.tar']);
+  });
+
   test('of a repository takes tags that only look like those of cosign', async () => {
     const image = await makeImage({ signed: true, seed: 31 });
     await lab.push(image, ecr, 'lookalike/app');

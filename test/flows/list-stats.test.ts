@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { PlaceEntry } from '../../worker/images/place-entry.ts';
 import type { PlaceStats } from '../../worker/images/place-stats.ts';
-import { execute } from '../../worker/main/program.ts';
 import { openFiles } from '../../worker/objects/files/store.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { storeImages } from '../support/served.ts';
@@ -19,22 +19,7 @@ const one = await makeImage({ seed: 1, signed: true });
 const two = await makeImage({ seed: 1, tag: 'v2', platforms: ['linux/amd64'] });
 const alias: MadeImage = { ...one, root: { ...one.root, tags: ['latest'] } };
 
-async function transship(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' };
-  const screen = (name: 'stdout' | 'stderr') => ({
-    write: (text: string) => void (said[name] += text),
-    terminal: false,
-    columns: 200,
-  });
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: lab.folder },
-    stdout: screen('stdout'),
-    stderr: screen('stderr'),
-    stop: new AbortController().signal,
-  });
-  return { code, ...said };
-}
+const transship = commandLine({ ...environment, HOME: lab.folder }, { columns: 200 });
 
 async function jsonOf<T>(...args: readonly string[]): Promise<T> {
   const { code, stdout, stderr } = await transship(...args, '--json');
@@ -97,9 +82,19 @@ test('list prints a store with hosts, sizes and what refers to images, as JSON t
   expect((await transship('list', place)).stdout).toContain('registry.example.com/app:latest  sha256:');
 });
 
-test('list prints an empty JSON array, and says which name a pattern does not find', async () => {
-  const place = await inStore();
-  expect(await jsonOf('list', place, '--only', 'none')).toEqual([]);
+test.each(['list', 'list --json', 'stats', 'snapshots show'])(
+  '%s fails where --only chooses nothing',
+  async (words) => {
+    const command = words.split(' ');
+    const place = await inStore();
+    const id = command.includes('show') ? ['latest'] : [];
+    const { code, stdout, stderr } = await transship(...command, place, ...id, '--only', 'ap');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/--only ap matches no image of /);
+  },
+);
+
+test('list says which name a pattern does not find', async () => {
   const { code, stderr } = await transship('list', `${ecr.registryHost}/nothing/*`);
   expect([code, stderr]).toEqual([1, expect.stringContaining('nothing/*')]);
 });

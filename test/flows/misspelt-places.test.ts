@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine, type Ended } from '../support/command-line.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -28,23 +28,11 @@ async function backedUp(): Promise<void> {
   await made;
 }
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+const commands = commandLine({ ...environment, HOME: lab.folder });
 
 async function transship(...args: readonly string[]): Promise<Ended> {
   await backedUp();
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: lab.folder },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
+  return commands(...args);
 }
 
 test.each([['list'], ['stats'], ['verify'], ['serve'], ['restore']])(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 
@@ -14,25 +14,9 @@ const { ecr, registry, bucket, environment } = lab.stack;
 const home = join(lab.folder, 'home');
 await mkdir(home);
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 const prune = async (...args: readonly string[]): Promise<Ended> => transship('prune', ...args);
 
-async function transship(...args: readonly string[]): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 /** Images of one platform, one for each tag. */
 async function push(where: LocalRegistry, repository: string, ...tags: readonly string[]): Promise<void> {

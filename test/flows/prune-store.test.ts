@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { backupToStore } from '../../worker/images/backup-store.ts';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { workClock } from '../support/clock.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -15,23 +15,7 @@ const home = join(lab.folder, 'home');
 await mkdir(home);
 const DAY_SECONDS = 24 * 60 * 60;
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function transship(...args: readonly string[]): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 async function succeed(...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await transship(...args);

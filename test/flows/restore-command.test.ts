@@ -2,7 +2,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -13,23 +13,7 @@ const { ecr, otherEcr, bucket, environment } = lab.stack;
 const home = join(lab.folder, 'home');
 await mkdir(home);
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function transship(...args: readonly string[]): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 const small = { layers: [900], platforms: ['linux/amd64'], sharedLayerBytes: 0 };
 const store = `store:s3://${bucket}/docs`;

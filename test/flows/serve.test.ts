@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openServedPlace, type ServePlaceOptions } from '../../worker/images/serve-place.ts';
@@ -54,6 +54,33 @@ describe('serve of archives', () => {
     expect(await (await get('/v2/served/app/tags/list')).json()).toEqual({ name: 'served/app', tags: ['v1'] });
   });
 
+  test('reports at its start how many archives are compressed, and serves the others', async () => {
+    const place = `${await folder()}/`;
+    const session = lab.session();
+    for (const [tag, ending] of [
+      ['v1', 'tar'],
+      ['v2', 'tar.gz'],
+    ]) {
+      await lab.push(await makeImage({ seed: 17, tag: tag ?? '' }), ecr, 'packed/app');
+      const request = { from: `docker://${ecr.registryHost}/packed/app:${tag}`, snapshotBy: 'test' };
+      await backup(
+        { ...request, to: `oci-archive:${place}{repository}/{tag}.${ending}` },
+        session.backends,
+        session.options,
+      );
+    }
+    const events: Event[] = [];
+    const report = (event: Event): void => void events.push(event);
+    const { get } = await served(place, { report });
+    expect(await (await get('/v2/packed/app/tags/list')).json()).toEqual({ name: 'packed/app', tags: ['v1'] });
+    await served(place, { report, asOfMs: Infinity });
+    const message = expect.stringMatching(/^one archive is compressed and not served: copy /);
+    expect(events).toEqual([
+      { type: 'warning', message },
+      { type: 'warning', message },
+    ]);
+  });
+
   test('finds a blob by its digest alone, though no manifest was asked for', async () => {
     const place = `${await folder()}/`;
     const [one, two] = [await makeImage({ seed: 2 }), await makeImage({ seed: 3, tag: 'v2' })];
@@ -100,6 +127,62 @@ describe('serve of a store', () => {
       await get(`/v2/team/app/referrers/${image.root.descriptor.digest}?artifactType=application/spdx%2Bjson`)
     ).json()) as { manifests: readonly Descriptor[] };
     expect(manifests).toMatchObject([{ artifactType: 'application/spdx+json' }]);
+  });
+
+  test('serves what was backed up since, once a tag is missing or the last look is old', async () => {
+    const at = await folder();
+    const add = async (tag: string, seed: number, day: number): Promise<MadeImage> => {
+      const image = await makeImage({ seed, tag });
+      await storeImages(openFiles(at), '', [{ repository: 'app', image }], {
+        finishedAt: `2026-05-0${day}T00:00:00.000Z`,
+      });
+      return image;
+    };
+    const first = await add('v1', 13, 1);
+    let laterMs = 0;
+    const clock = { ...systemClock, now: () => systemClock.now() + laterMs };
+    const { get } = await served(`store:${at}`, {}, { clock });
+    const fixed = await served(`store:${at}`, { snapshot: 'latest' }, { clock });
+    const statusOf = async (tag: string, { get: ask } = { get }): Promise<number> =>
+      (await ask(`/v2/app/manifests/${tag}`)).status;
+    const digestOf = async (tag: string): Promise<string | null> =>
+      (await get(`/v2/app/manifests/${tag}`)).headers.get('docker-content-digest');
+    const both = await add('v2', 14, 2);
+    // the look at the start was a moment ago
+    expect(await statusOf('v2')).toBe(404);
+    laterMs += 31_000;
+    expect(await digestOf('v2')).toBe(both.root.descriptor.digest);
+    expect(await digestOf('v1')).toBeNull();
+    expect(await statusOf('v2', fixed)).toBe(404);
+    const moved = await add('v2', 15, 3);
+    laterMs += 5 * 60_000;
+    expect(await digestOf('v2')).toBe(both.root.descriptor.digest);
+    // waits for the look that the request before began
+    expect(await statusOf('v9')).toBe(404);
+    expect(await digestOf('v2')).toBe(moved.root.descriptor.digest);
+    expect((await fixed.get('/v2/app/manifests/v1')).headers.get('docker-content-digest')).toBe(
+      first.root.descriptor.digest,
+    );
+  });
+
+  test('serves what was there before where the backup cannot be read again, and reports it', async () => {
+    const at = await folder();
+    const image = await makeImage({ seed: 16 });
+    await storeImages(openFiles(at), '', [{ repository: 'app', image }]);
+    let laterMs = 0;
+    const clock = { ...systemClock, now: () => systemClock.now() + laterMs };
+    const { get, events } = await served(`store:${at}`, {}, { clock });
+    await rm(join(at, 'transship-store.json'));
+    await writeFile(join(at, 'snapshots', 'new'), '');
+    laterMs += 31_000;
+    expect((await get('/v2/app/manifests/v9')).status).toBe(404);
+    expect((await get('/v2/app/manifests/v1')).status).toBe(200);
+    expect(events).toContainEqual({
+      type: 'warning',
+      message: expect.stringMatching(
+        /cannot be read again, so what was there before is served: source: there is no store/,
+      ),
+    });
   });
 
   test('serves the state of an earlier time, or of one snapshot', async () => {

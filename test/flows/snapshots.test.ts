@@ -3,10 +3,10 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { backupToStore } from '../../worker/images/backup-store.ts';
-import { execute } from '../../worker/main/program.ts';
 import { openFiles } from '../../worker/objects/files/store.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import { systemClock } from '../../worker/util/clock.ts';
+import { commandLine, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { startLocalKms } from '../support/local-kms.ts';
@@ -19,23 +19,7 @@ const host = ecr.registryHost;
 const home = join(lab.folder, 'home');
 await mkdir(home);
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function transship(...args: readonly string[]): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
-}
+const transship = commandLine({ ...environment, HOME: home });
 
 const snapshots = async (...args: readonly string[]): Promise<Ended> => transship('snapshots', ...args);
 
@@ -110,13 +94,31 @@ describe('transship snapshots', () => {
     expect(prune.code).toBe(0);
     const second = await backUp('compared/*');
     const { code, stdout } = await snapshots('diff', place, first, second);
-    expect(code).toBe(0);
+    expect(code).toBe(3);
     expect(stdout).toMatch(/^deleted +compared\/app:v1 +sha256:/m);
     expect(stdout).toMatch(/^moved +compared\/app:moving +sha256:[0-9a-f]{12} +sha256:[0-9a-f]{12}$/m);
     expect(stdout).toMatch(/^new +compared\/new:v1 +sha256:/m);
-    expect(stdout).toMatch(/: 1 new, 1 moved, 1 deleted, 1 the same; 0 not backed up; [\d.]+ \w+ of new content$/m);
-    expect((await snapshots('diff', place, first, second, '--exit-code')).code).toBe(3);
-    expect((await snapshots('diff', place, first, first, '--exit-code')).code).toBe(0);
+    expect(stdout).toMatch(
+      /: 1 new, 1 moved, 0 with other referrers, 1 deleted, 1 the same; 0 not backed up; [\d.]+ \w+ of new content$/m,
+    );
+    expect((await snapshots('diff', place, first, first)).code).toBe(0);
+  });
+
+  test('finds an image that was signed between two', async () => {
+    const { place, backUp } = storeFor('resigned');
+    await push('resigned/app', 'v1', 1);
+    await push('resigned/app', 'v2', 2);
+    const first = await backUp('resigned/*');
+    const [image] = JSON.parse((await transship('list', place, '--only', '*:v2', '--json')).stdout);
+    const made = await makeImage({ seed: 2, tag: 'v2', layers: [200], platforms: ['linux/amd64'] });
+    expect(made.root.descriptor.digest).toBe(image.digest);
+    const signature = await makeImage({ seed: 9, tag: `${image.digest.replace(':', '-')}.sig`, layers: [50] });
+    await lab.push(signature, ecr, 'resigned/app');
+    const second = await backUp('resigned/*');
+    const { code, stdout } = await snapshots('diff', place, first, second);
+    expect(code).toBe(3);
+    expect(stdout).toMatch(/^referrers +resigned\/app:v2 +sha256:/m);
+    expect(stdout).toMatch(/: 0 new, 0 moved, 1 with other referrers, 0 deleted, 1 the same;/);
   });
 
   test('tells what the registry has now that is not backed up, and what no rule covers', async () => {
@@ -139,7 +141,7 @@ describe('transship snapshots', () => {
       `version: 1\nrules:\n  - name: app\n    backup: { from: ${host}/now/app, to: s3://backups/, tags: { include: ["v*"] } }\n    schedule: "0 1 * * *"\n`,
     );
     const { code, stdout, stderr } = await snapshots('diff', place, id.slice(0, 8), 'now', '-f', rules);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect({ code, stderr }).toEqual({ code: 3, stderr: '' });
     const rows = stdout.split('\n').map((row) => row.split(/ {2,}/));
     const named = (change: string): readonly (string | undefined)[] =>
       rows.filter(([first]) => first === change).map(([, name]) => name);
@@ -163,7 +165,23 @@ describe('transship snapshots', () => {
     expect(written).toMatchObject({ code: 0, stderr: '' });
     for (const key of ['alias/backups', file])
       expect(await snapshots(place, '--verify-key', key)).toMatchObject({ code: 0 });
+    const target = `docker://${lab.stack.otherEcr.registryHost}`;
+    expect(await transship('verify', place, '--verify-key', file)).toMatchObject({ code: 0 });
+    expect(await transship('restore', place, target, '--verify-key', file, '--quiet')).toMatchObject({ code: 0 });
+    const oneFile = `store:${join(lab.folder, 'signed.tar')}`;
+    const carried = await transship('backup', `${host}/signed/*`, oneFile, '--sign-with', 'alias/backups', '--quiet');
+    expect(carried).toMatchObject({ code: 0, stderr: '' });
+    expect(await transship('verify', oneFile, '--verify-key', file)).toMatchObject({ code: 0 });
     await backUp('signed/*');
+    expect(await transship('verify', place, '--verify-key', file)).toMatchObject({
+      code: 3,
+      stdout: expect.stringMatching(/is not signed, and .*backups\.pem is the key that must have signed it/),
+    });
+    expect(await transship('restore', place, target, '--verify-key', file)).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/is not signed, and .*backups\.pem is the key that must have signed it/),
+    });
     const { code, stdout } = await snapshots(place, '--verify-key', file);
     expect(code).toBe(3);
     expect(stdout).toMatch(

@@ -70,6 +70,20 @@ describe('verify of a store', () => {
     return join(folder, 'snapshots', name ?? '');
   }
 
+  test('of one snapshot counts and reads the blobs that it names, and not those of others', async () => {
+    const { at } = await stored('store-one-snapshot');
+    await lab.push(await small(3, 'v3'), ecr, 'store-one-snapshot/app');
+    const id = await backedUpToStore(`${ecr.registryHost}/store-one-snapshot/app:v3`, at, lab.session());
+    const all = await run(at, { depth: 'bytes' });
+    for (const depth of ['bytes', 'blobs'] as const) {
+      const { blobs, names, findings } = await run(at, { depth, snapshot: id });
+      // a manifest, a config and layers of one platform
+      expect({ names, findings }).toEqual({ names: { checked: 1, of: 1 }, findings: [] });
+      expect(blobs?.checked).toBe(blobs?.of);
+      expect(blobs?.of).toBeLessThan(all.blobs?.of ?? 0);
+    }
+  });
+
   test('finds it whole, each blob read once, and claims no more than the depth says', async () => {
     const { at, folder } = await stored('store-whole');
     const result = await run(at, { depth: 'bytes' });

@@ -23,6 +23,8 @@ for (const key of (await lab.bucketContents()).keys) {
   await writeFile(path, await lab.object(key));
 }
 const name = `${registry.host}/${APP}:v1`;
+const oneFile = join(folder, 'store.tar');
+await run(...transship(['backup', `${registry.host}/${APP}`, `store:${oneFile}`]), o);
 
 /** The digests that the registry lists as referrers of the image in this repository. */
 async function referrersIn(repository: string): Promise<readonly string[]> {
@@ -43,6 +45,20 @@ test('skopeo copies an image out of a store by its whole name, with every platfo
     o,
   );
   expect(await digestAt('by-skopeo:v1')).toBe(image.root.digest);
+});
+
+test('skopeo copies an image out of a store in one file by its whole name, with every platform', async () => {
+  const to = `docker://${registry.host}/by-skopeo-of-a-file:v1`;
+  const flags = ['--all', '--preserve-digests', '--dest-tls-verify=false'];
+  await run('skopeo', ['copy', ...flags, `oci-archive:${oneFile}:${name}`, to], o);
+  expect(await digestAt('by-skopeo-of-a-file:v1')).toBe(image.root.digest);
+});
+
+test('tar unpacks a store in one file to a store in a folder', async () => {
+  const unpacked = join(folder, 'unpacked');
+  await mkdir(unpacked);
+  await run('tar', ['-xf', oneFile, '-C', unpacked], o);
+  await run(...transship(['verify', `store:${unpacked}`, '--depth', 'bytes']), o);
 });
 
 test('umoci lists the images of a store, and unpacks one', async () => {
@@ -68,6 +84,14 @@ describe.skipIf(!isInstalled('oras'))('oras', () => {
     await run('oras', ['cp', '-r', '--from-oci-layout', '--to-plain-http', from, to], o);
     expect(await digestAt('store-by-oras:v1')).toBe(image.root.digest);
     expect(await referrersIn('store-by-oras')).toEqual([image.sbom.digest]);
+  });
+
+  test('copies an image out of a store in one file with its SBOM', async () => {
+    const to = `${registry.host}/file-by-oras:v1`;
+    const from = `${oneFile}@${image.root.digest}`;
+    await run('oras', ['cp', '-r', '--from-oci-layout', '--to-plain-http', from, to], o);
+    expect(await digestAt('file-by-oras:v1')).toBe(image.root.digest);
+    expect(await referrersIn('file-by-oras')).toEqual([image.sbom.digest]);
   });
 
   test('discovers what refers to an image of a store', async () => {

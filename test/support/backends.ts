@@ -1,6 +1,6 @@
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Backends, Registry } from '../../worker/images/backends.ts';
+import type { Backends, Registry, StorageClasses } from '../../worker/images/backends.ts';
 import { isManifestType } from '../../worker/oci/manifest.ts';
 import { orAborted } from '../../worker/util/abort.ts';
 import type { Side } from '../../worker/util/failure.ts';
@@ -11,6 +11,8 @@ export function replaceBackends(
   change: {
     readonly repository?: (inner: Source & Target, side: Side, name: string) => Source & Target;
     readonly bucket?: (store: ObjectStore) => ObjectStore;
+    readonly storageClasses?: (inner: StorageClasses) => StorageClasses;
+    readonly settings?: (repository: string, inner: Registry) => ReturnType<Registry['settings']>;
   },
 ): Backends {
   return {
@@ -24,7 +26,8 @@ export function replaceBackends(
         repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
         manifests: inner.manifests,
-        settings: async (repository, options) => inner.settings(repository, options),
+        settings: async (repository, options) =>
+          change.settings === undefined ? inner.settings(repository, options) : change.settings(repository, inner),
         hasRepository: async (repository, options) => inner.hasRepository(repository, options),
         createRepository: async (repository, settings, options) =>
           inner.createRepository(repository, settings, options),
@@ -33,11 +36,15 @@ export function replaceBackends(
         registrySettings: async (options) => inner.registrySettings(options),
         registrySettingsChanges: async (settings, options) => inner.registrySettingsChanges(settings, options),
         applyRegistrySettings: async (settings, options) => inner.applyRegistrySettings(settings, options),
-        storageClasses: inner.storageClasses,
+        storageClasses:
+          inner.storageClasses === undefined || change.storageClasses === undefined
+            ? inner.storageClasses
+            : change.storageClasses(inner.storageClasses),
       };
     },
     bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),
     folder: (path) => backends.folder(path),
+    removeUnfinished: async (path) => backends.removeUnfinished(path),
     temporary: async () => backends.temporary(),
     standardStreams: backends.standardStreams,
   };

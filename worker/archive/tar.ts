@@ -17,7 +17,7 @@ const MAX_NAME_BYTES = 100;
 /** Pax records and GNU long names of real tars are a few hundred bytes. */
 const MAX_EXTENSION_BYTES = 64 * 1024;
 /** Images have a few files a layer; this keeps a hostile tar from filling the memory. */
-const MAX_ENTRIES = 200_000;
+export const MAX_ENTRIES = 200_000;
 
 /** Zeros after a content of `size` bytes, up to the next block. */
 export function paddingOf(size: number): number {

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
+import { isOneFile } from '../oci/place.ts';
+import { backupToBundle } from '../images/backup-bundle.ts';
 import { backupToStore, type StoreBackupRequest } from '../images/backup-store.ts';
 import { Failure } from '../util/failure.ts';
 import {
@@ -47,7 +49,7 @@ export function addBackup(program: Command, context: CommandContext): void {
     )
     .argument(
       '<dst>',
-      'store:s3://bucket/prefix/ or store:folder for a store; for archives s3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
+      'store:s3://bucket/prefix/ or store:folder for a store, store:file.tar for one in a single file; for archives s3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
     )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
@@ -75,8 +77,8 @@ export function addBackup(program: Command, context: CommandContext): void {
         await runStoreBackup(context, flags, { ...chosen, tool, untagged, includeArchived });
         return;
       }
-      refuse('archives', { '--include-archived': includeArchived });
-      const archives = { ...chosen, force, keepExisting, untagged, snapshotBy: snapshot ? tool : undefined };
+      const snapshotBy = snapshot ? tool : undefined;
+      const archives = { ...chosen, force, keepExisting, untagged, includeArchived, snapshotBy };
       await runImages(context, flags, async (backends, options) => backup(archives, backends, options));
     },
   );
@@ -94,7 +96,8 @@ async function runStoreBackup(context: CommandContext, flags: BackupFlags, reque
   const result = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
     await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
-    return await backupToStore(request, backends, optionsOf(context, flags, report));
+    const isBundle = !request.to.startsWith('store:s3://') && isOneFile(request.to);
+    return await (isBundle ? backupToBundle : backupToStore)(request, backends, optionsOf(context, flags, report));
   });
   const { json, text } = describeStoreBackup(result, (context.clock.now() - startedMs) / 1000);
   printResult(context, flags, json, () => text);

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { PlaceEntry } from '../images/place-entry.ts';
-import { parseImageFilter } from '../oci/image-filter.ts';
+import { matchesNothing, parseImageFilter, type ImageFilter } from '../oci/image-filter.ts';
 import { parsePlace } from '../oci/place.ts';
 import { jsonText, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
@@ -39,7 +39,7 @@ export function addList(program: Command, context: CommandContext): void {
     await withProgress(context, flags, async ({ report }) => {
       const concurrency = concurrencyOf(context, flags);
       await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
-      const entries = listPlace(place, backends, {
+      const listed = listPlace(place, backends, {
         ...optionsOf(context, flags, report),
         snapshot: flags.snapshot,
         asOfMs,
@@ -47,6 +47,7 @@ export function addList(program: Command, context: CommandContext): void {
         untagged: flags.untagged,
         referrers: flags.referrers === true ? 'listed' : undefined,
       });
+      const entries = only === undefined ? listed : matching(listed, only, text);
       const write = (line: string): void => context.stdout.write(`${line}\n`);
       if (flags.json === true) await writeJson(entries, write);
       else await writeRows(entries, { hasHosts: place.kind !== 'registry', digests: flags.digests === true }, write);
@@ -54,15 +55,29 @@ export function addList(program: Command, context: CommandContext): void {
   });
 }
 
+/** The same entries. NOT_FOUND without any: a filter is misspelt, perhaps. */
+async function* matching(
+  entries: AsyncIterable<PlaceEntry>,
+  only: readonly ImageFilter[],
+  place: string,
+): AsyncGenerator<PlaceEntry, void, undefined> {
+  let count = 0;
+  for await (const entry of entries) {
+    count++;
+    yield entry;
+  }
+  if (count === 0) throw matchesNothing(only, place);
+}
+
 /** One JSON document, an array with an entry a line, so that no list has to be held. */
 async function writeJson(entries: AsyncIterable<PlaceEntry>, write: (line: string) => void): Promise<void> {
   let before: string | undefined;
-  write('[');
   for await (const entry of entries) {
-    if (before !== undefined) write(`${before},`);
+    // nothing is printed where the list fails before its first entry
+    write(before === undefined ? '[' : `${before},`);
     before = jsonText(entry);
   }
-  if (before !== undefined) write(before);
+  write(before ?? '[');
   write(']');
 }
 

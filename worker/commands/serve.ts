@@ -28,7 +28,10 @@ export function addServe(program: Command, context: CommandContext): void {
     .description(
       'Serves the images of a store or of archives as a registry that is only read, so that docker, podman, skopeo and Kubernetes pull straight from the backup. Each blob is hashed while it is sent: the connection of a damaged one is broken. It runs until it gets SIGINT or SIGTERM, and then lets pulls go on for ten seconds.',
     )
-    .argument('<place>', 'store:s3://bucket/prefix/, store:folder, or archives: s3://bucket/prefix/, ./folder/')
+    .argument(
+      '<place>',
+      'store:s3://bucket/prefix/, store:folder, store:file.tar, or archives: s3://bucket/prefix/, ./folder/',
+    )
     .addOption(
       new Option(
         '--listen <host:port>',

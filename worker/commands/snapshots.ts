@@ -1,9 +1,15 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { DiffSnapshotsRequest, NotBackedUp, SnapshotsDiff } from '../images/diff-snapshots.ts';
-import type { BrokenSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
+import type { BrokenSnapshot, showSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
 import type { ImageChange, ImageName } from '../images/snapshot-changes.ts';
 import type { Backends, OperationOptions } from '../images/backends.ts';
-import { matchesRepository, matchingTags, parseImageFilter } from '../oci/image-filter.ts';
+import {
+  matchesNothing,
+  matchesRepository,
+  matchingTags,
+  parseImageFilter,
+  type ImageFilter,
+} from '../oci/image-filter.ts';
 import { describeFailure } from '../util/failure.ts';
 import { readConfig } from './apply.ts';
 import {
@@ -21,6 +27,8 @@ import { counted, formatBytes, formatDigest, formatDuration, formatTable, printa
 
 interface PlaceFlags extends CommonFlags, SideFlags, S3Flags, Pick<KeyFlags, 'verifyKey'> {}
 
+type ShownSnapshot = Awaited<ReturnType<typeof showSnapshot>>['snapshot'];
+
 interface ListFlags extends PlaceFlags {
   readonly latest?: number;
 }
@@ -31,7 +39,6 @@ interface ShowFlags extends PlaceFlags {
 
 interface DiffFlags extends PlaceFlags {
   readonly file?: string;
-  readonly exitCode?: boolean;
 }
 
 const PLACE = 'a store (store:s3://bucket/prefix/, store:folder) or archives (s3://bucket/prefix/, ./folder/)';
@@ -86,6 +93,7 @@ function addShow(snapshots: Command, context: CommandContext): void {
     const { name, snapshot, summary } = await reading(context, flags, (backends, options) =>
       showSnapshot(place, id, backends, options),
     );
+    checkMatches(only, snapshot, `the snapshot ${name.id.slice(0, 8)}`);
     printResult(context, flags, { id: name.id, key: name.key, ...snapshot }, () =>
       [
         ...describeSummary(summary),
@@ -123,13 +131,12 @@ function addDiff(snapshots: Command, context: CommandContext): void {
     .command('diff')
     .summary('what is new, moved, deleted or not backed up between two snapshots, or since one')
     .description(
-      'Compares two snapshots of a place, or a snapshot with its registry as it is now: which tags are new, which were moved to another image, which were deleted, and which images are not backed up. With -f also which images no backup rule of the file selects. Reads no image. Exits 0 also when there are differences, unless you pass --exit-code.',
+      'Compares two snapshots of a place, or a snapshot with its registry as it is now: which tags are new, which were moved to another image, which were signed or got another SBOM, which were deleted, and which images are not backed up. With -f also which images no backup rule of the file selects. Reads no image. Exits 3 when there is a difference, or an image that is not backed up or not selected.',
     )
     .argument('<place>', PLACE)
     .argument('<a>', 'a snapshot: its id, the beginning of it, or "latest"')
     .argument('<b>', 'another one, or "now": the registry as it is')
-    .option('-f, --file <file>', 'a rules file: also lists images that none of its backup rules selects')
-    .option('--exit-code', 'exit 3 when there is a difference, or an image that is not backed up or not selected');
+    .option('-f, --file <file>', 'a rules file: also lists images that none of its backup rules selects');
   withSideFlags(withPlaceFlags(command), ['src']).action(
     async (text: string, a: string, b: string, flags: DiffFlags) => {
       const place = parseBackupPlace(text);
@@ -140,9 +147,18 @@ function addDiff(snapshots: Command, context: CommandContext): void {
       );
       printResult(context, flags, diff, () => describeDiff(diff));
       const found = diff.changes.length + diff.notBackedUp.length + (diff.notCovered?.length ?? 0);
-      if (flags.exitCode === true && found > 0) context.exit(3);
+      if (found > 0) context.exit(3);
     },
   );
+}
+
+/** NOT_FOUND where filters choose no image of the snapshot: one of them is misspelt, perhaps. */
+function checkMatches(only: readonly ImageFilter[], { repositories }: ShownSnapshot, what: string): void {
+  const isChosen = repositories.some(
+    ({ name, images }) =>
+      matchesRepository(only, name) && images.some(({ tags }) => matchingTags(only, name, tags) !== undefined),
+  );
+  if (only.length > 0 && !isChosen) throw matchesNothing(only, what);
 }
 
 function withPlaceFlags(command: Command): Command {
@@ -247,7 +263,7 @@ function describeDiff({ a, b, registry, changes, same, newBytes, notBackedUp, no
   const [from, to] = [a, b].map((id) => (id === 'now' ? 'now' : id.slice(0, 8)));
   return [
     ...(rows.length === 0 ? [] : [formatTable(['change', 'image', 'before', 'after', 'reason'], rows), '']),
-    `${printable(registry)}, ${from} to ${to}: ${count('new')} new, ${count('moved')} moved, ${count('deleted')} deleted, ${same} the same; ${notBackedUp.length} not backed up${notCovered === undefined ? '' : `; ${notCovered.length} that no rule covers`}${newBytes === undefined ? '' : `; ${formatBytes(newBytes)} of new content`}`,
+    `${printable(registry)}, ${from} to ${to}: ${count('new')} new, ${count('moved')} moved, ${count('referrers')} with other referrers, ${count('deleted')} deleted, ${same} the same; ${notBackedUp.length} not backed up${notCovered === undefined ? '' : `; ${notCovered.length} that no rule covers`}${newBytes === undefined ? '' : `; ${formatBytes(newBytes)} of new content`}`,
   ].join('\n');
 }
 

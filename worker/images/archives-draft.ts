@@ -3,7 +3,8 @@ import type { Digest } from '../oci/digest.ts';
 import { snapshotPrefix } from '../oci/key-template.ts';
 import { isPattern, type ImagePattern, type Location } from '../oci/location.ts';
 import type { ObjectRoot } from '../oci/place.ts';
-import type { Snapshot, SnapshotFailure, SnapshotScope } from '../store/snapshot.ts';
+import type { ExpandedImage } from '../store/expanded.ts';
+import type { Snapshot, SnapshotArchive, SnapshotFailure, SnapshotScope } from '../store/snapshot.ts';
 import { warnOfOrder } from '../store/clock-order.ts';
 import { SnapshotBuilder } from '../store/snapshot-builder.ts';
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
@@ -108,6 +109,22 @@ export class ArchivesDraft {
     if (outcome !== 'copied') return;
     this.#added.blobs++;
     this.#added.bytes += object.size;
+  }
+
+  /** Adds an image whose archive an earlier backup wrote, and that did not change. */
+  unchanged(repository: string, image: ExpandedImage, archive: SnapshotArchive): void {
+    const { digest, mediaType, size, artifactType, content, referrers, foreign, unchecked } = image;
+    this.#draft.image(repository, {
+      digest,
+      mediaType,
+      size,
+      content,
+      referrers,
+      ...optional('artifactType', artifactType),
+      ...optional('foreign', foreign),
+      ...optional('unchecked', unchecked),
+      ...archiveFacts(archive, this.#pushed.get(digest)),
+    });
   }
 
   /** Names what was not backed up. */

@@ -139,6 +139,8 @@ export interface Backends {
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;
+  /** Removes the folder of a store in one file that was unfinished, with all that is in it. BUG for a path that is not named as those are. */
+  removeUnfinished(path: string): Promise<void>;
   /** A new folder, for archives that cannot be read in place. */
   temporary(): Promise<TemporaryFolder>;
   readonly standardStreams: StandardStreams;

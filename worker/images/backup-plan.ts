@@ -1,11 +1,13 @@
 import { posix } from 'node:path';
+import type { Source } from '../content/content.ts';
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
-import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import { cosignSubject, isReferrersTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isTag, type Reference, type Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
+import type { ArchivedInRepository, BackupOfArchived, UnchangedArchive } from './backup-archived.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
 import type { Faults } from './faults.ts';
 import { digestOfSettings, settingsIn, settingsReader, type SettingsReader } from './store-settings.ts';
@@ -21,6 +23,7 @@ import {
 import { archivesPlace, type ArchivesDraft, type ArchivesPlace } from './archives-draft.ts';
 import type { ImageChoices, ImageCopyRequest, WrittenWhole } from './copy-image.ts';
 import { readEcrInventory } from './inventory-ecr.ts';
+import { isListOfReferrers } from './list-of-referrers.ts';
 import { repositoriesOf } from './list-repositories.ts';
 import type { SettingsFact } from './registry-facts.ts';
 import type { Item } from '../retention/inventory.ts';
@@ -34,6 +37,11 @@ export interface BackupRequest extends ImageChoices {
   readonly to: string;
   /** Also images of ECR without a tag that no index lists and that refer to nothing: under the tag `sha256-<hex>` of the template. Default false. */
   readonly untagged?: boolean | undefined;
+  /**
+   * Also images in ECR's archive storage class, each of which is restored, copied and archived again, unless the last snapshot that has it shows that
+   * its archive is up to date. Default false: they are listed as archived.
+   */
+  readonly includeArchived?: boolean | undefined;
   /** The program that writes a snapshot of what was backed up, such as `transship 0.1.0`. Absent: none is written. */
   readonly snapshotBy?: string | undefined;
 }
@@ -47,6 +55,9 @@ interface OwnSettings {
 /** What a backup is about to do. `planBackup` fills it repository by repository. */
 export interface BackupPlan {
   readonly requests: ImageCopyRequest[];
+  /** As `PlannedCopies` has them. */
+  readonly during: Map<ImageCopyRequest, (work: () => Promise<void>) => Promise<void>>;
+  readonly unchanged: Map<ImageCopyRequest, UnchangedArchive>;
   /** Repositories whose settings are stored, by the key of the settings. */
   readonly settings: Map<string, OwnSettings>;
   /** The tags of cosign by repository, where every tag was asked for. */
@@ -66,6 +77,8 @@ export interface Planning {
   readonly target: TemplateTarget;
   readonly faults: Faults;
   readonly draft: ArchivesDraft | undefined;
+  /** Undefined where archived images are only listed. */
+  readonly archived: BackupOfArchived | undefined;
 }
 
 /** The plan of a backup. A repository that cannot be listed is left out where the pattern names several. */
@@ -77,6 +90,8 @@ export async function planBackup(
   const { pattern, faults, draft } = planning;
   const plan: BackupPlan = {
     requests: [],
+    during: new Map(),
+    unchanged: new Map(),
     settings: new Map(),
     cosign: new Map(),
     failed: undefined,
@@ -105,49 +120,93 @@ export async function planBackup(
 /** Adds the images of one repository to the plan, and what the registry lists of them to the draft. */
 async function planRepository(
   repository: string,
-  { request, pattern, target, faults, draft }: Planning,
+  planning: Planning,
   plan: BackupPlan,
   backends: Backends,
   options: OperationOptions,
 ): Promise<void> {
+  const { request, pattern, target, faults, draft } = planning;
   const registry = backends.registry(pattern.registry, 'source');
   const name = { registry: pattern.registry, repository };
   const tags = await tagsOf(registry, repository, pattern.tag, faults, options);
   if (pattern.tag === undefined) plan.cosign.set(repository, tags.cosign);
-  const rows = draft === undefined ? [] : await rowsOf(registry, repository, pattern.tag, options);
-  const isArchived = new Set(rows.flatMap((row) => (row.status === 'ACTIVE' ? [] : row.tags)));
+  const rows = await rowsOf(registry, repository, planning, options);
+  const archived =
+    rows.length === 0 ? undefined : await planning.archived?.repository(registry, repository, rows, options);
+  const isLeftOut = new Set(rows.flatMap((row) => (archived !== undefined || row.status === 'ACTIVE' ? [] : row.tags)));
   const untagged = request.untagged === true ? await untaggedIn(registry, name, options) : [];
   const wanted = [
-    ...tags.images.flatMap((tag) => (isArchived.has(tag) ? [] : { tag })),
+    ...tags.images.flatMap((tag) => (isLeftOut.has(tag) ? [] : { tag })),
     ...untagged.map((digest) => ({ digest })),
   ];
   const onWritten = draft === undefined ? undefined : (image: WrittenWhole): void => draft.written(image);
+  const rowOf = new Map(rows.flatMap((row) => [row.digest, ...row.tags].map((one) => [one, row])));
   let beside: string | undefined;
+  const found: UnchangedArchive[] = [];
   for (const which of wanted) {
     const reference: Reference = { ...name, ...which };
-    const key = await keyOf(target.template, reference, registry, options);
+    const row = rowOf.get('tag' in which ? which.tag : which.digest);
+    const digest = reference.digest ?? row?.digest;
+    const key = await keyOf(target.template, { ...reference, digest }, registry, options);
     const place = posix.join(posix.dirname(key), SETTINGS_NAME);
     beside ??= place;
-    const settingsDigest = async (): Promise<Digest | undefined> => {
-      const own = plan.settings.get(place);
-      return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
-    };
+    const settingsDigest = async (): Promise<Digest | undefined> => digestAt(place, repository, plan, options);
     const from = { transport: 'docker', reference } as const;
-    plan.requests.push({ ...request, from, to: target.locate(key), settingsDigest, onWritten });
+    const copying = { ...request, from, to: target.locate(key), settingsDigest, onWritten };
+    plan.requests.push(copying);
+    if (row !== undefined && archived?.isArchived(row.digest) === true)
+      found.push(...(await planArchived(copying, row.digest, archived, plan, options)));
   }
   const read = settingsReader(name, backends, options);
+  const owner = beside === undefined ? undefined : plan.settings.get(beside);
   if (draft !== undefined) {
-    draft.repository(repository, await readFact(read, options), true);
-    const asked = new Set(tags.images);
+    const onFailure = (reason: string): void => {
+      // where they are written beside archives too, that reports why they cannot be read
+      if (beside !== undefined && owner === undefined) return;
+      plan.named.add(faults.messages.length);
+      draft.failure({ repository, reason });
+      faults.add(reason);
+    };
+    draft.repository(repository, await readFact(repository, read, onFailure, options), true);
+    const asked = new Set(tags.images.filter((tag) => isLeftOut.has(tag)));
     for (const row of rows) plan.archived += draft.row(repository, row, asked);
+    for (const { image, archive } of found) draft.unchanged(repository, image, archive);
   }
   if (beside === undefined) return;
-  const owner = plan.settings.get(beside);
   if (owner === undefined) plan.settings.set(beside, { repository, read });
-  else
-    faults.add(
-      `settings of ${repository} were not backed up: those of ${owner.repository} have the same place; put {repository} before a slash in ${quote(request.to)}`,
-    );
+  else faults.add(samePlace(repository, owner.repository, request.to));
+}
+
+/** The digest of the settings that are stored at `place`, where they are those of the repository. */
+async function digestAt(
+  place: string,
+  repository: string,
+  { settings }: BackupPlan,
+  options: OperationOptions,
+): Promise<Digest | undefined> {
+  const own = settings.get(place);
+  return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
+}
+
+function samePlace(repository: string, owner: string, to: string): string {
+  return `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(to)}`;
+}
+
+/** Plans the copy of an archived image: while it is restored, or not at all. Returns its archive where that is up to date. */
+async function planArchived(
+  copying: ImageCopyRequest,
+  digest: Digest,
+  archived: ArchivedInRepository,
+  plan: BackupPlan,
+  options: OperationOptions,
+): Promise<readonly UnchangedArchive[]> {
+  const unchanged = copying.force === true ? undefined : await archived.unchanged(digest, copying.to, options);
+  if (unchanged === undefined) {
+    plan.during.set(copying, async (work) => archived.during(digest, work));
+    return [];
+  }
+  plan.unchanged.set(copying, unchanged);
+  return [unchanged];
 }
 
 /** Where archives go. */
@@ -186,15 +245,16 @@ export function parseTemplateTarget(to: string): TemplateTarget {
   };
 }
 
-/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or one tag alone is meant. */
+/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or it is not needed. */
 async function rowsOf(
   { images }: Registry,
   repository: string,
-  pattern: string | undefined,
+  { pattern: { tag }, draft, archived }: Planning,
   options: OperationOptions,
 ): Promise<readonly ListedImage[]> {
   const rows: ListedImage[] = [];
-  if (images === undefined || (pattern !== undefined && !isPattern(pattern))) return rows;
+  const isNeeded = archived !== undefined || (draft !== undefined && (tag === undefined || isPattern(tag)));
+  if (images === undefined || !isNeeded) return rows;
   try {
     for await (const row of images(repository, options)) rows.push(row);
     return rows;
@@ -224,18 +284,26 @@ async function untaggedIn(
   return items.filter(isImage).flatMap(({ digest }) => digest ?? []);
 }
 
-/** The settings in the document that `read` reads. Nothing where it cannot be read, which is reported when it is to be written. */
-async function readFact(read: SettingsReader, options: OperationOptions): Promise<SettingsFact> {
+/** The settings in the document that `read` reads. A failure goes to `onFailure`, but for a refusal: images may be read without their settings. */
+async function readFact(
+  repository: string,
+  read: SettingsReader,
+  onFailure: (reason: string) => void,
+  options: OperationOptions,
+): Promise<SettingsFact> {
   try {
     const document = await read();
     return document === undefined ? {} : optional('settings', settingsIn(document));
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
+    if (!isFailure(error, 'DENIED', 'UNSUPPORTED'))
+      onFailure(`settings of ${repository} were not backed up: ${describeFailure(error)}`);
     return {};
   }
 }
 
+/** The tags of the images that are backed up, and where every tag was listed those of cosign, which come along with the image they are about. */
 async function tagsOf(
   registry: Registry,
   repository: string,
@@ -249,18 +317,30 @@ async function tagsOf(
   }
   const images: string[] = [];
   const cosign: string[] = [];
+  const source = registry.repository(repository);
   try {
-    for await (const tag of registry.repository(repository).tags(options)) {
-      // what refers to an image comes along with it
+    for await (const tag of source.tags({ ...options, all: true })) {
       if (cosignSubject(tag) !== undefined) cosign.push(tag);
-      if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
-      if (isTag(tag)) images.push(tag);
-      else faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+      else if (pattern !== undefined && !matchesPattern(pattern, tag)) continue;
+      else if (!isTag(tag))
+        faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+      else if (!isReferrersTag(tag) || (await namesImage(tag, source, options))) images.push(tag);
     }
   } catch (error) {
     throw atSide('source', error);
   }
   return { images: images.sort(), cosign: cosign.sort() };
+}
+
+/** Whether a tag that looks like that of a list of referrers names an image. One that cannot be found out about does: its backup reports why. */
+async function namesImage(tag: string, source: Source, options: OperationOptions): Promise<boolean> {
+  try {
+    return !(await isListOfReferrers(tag, await source.resolve(tag, options), source, options));
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    return error.code !== 'NOT_FOUND';
+  }
 }
 
 async function keyOf(

@@ -210,7 +210,7 @@ class StoreBackupRun {
       host,
       target: limited(target, new Limit(concurrency * WRITES_PER_IMAGE)),
       present,
-      known: await this.#known(),
+      known: await this.#known(names),
       snapshot,
       atOnce: new Limit(this.#options.imagesAtOnce ?? concurrency),
       tags: tag,
@@ -238,10 +238,10 @@ class StoreBackupRun {
   }
 
   /** What earlier backups found. One image is read from its registry sooner than from snapshots. */
-  async #known(): Promise<KnownImages> {
+  async #known(names: readonly string[]): Promise<KnownImages> {
     const { pattern, store } = this.#about;
     if (pattern.tag !== undefined && !isPattern(pattern.tag) && !isPattern(pattern.repository)) return NOTHING_KNOWN;
-    return onSide('target', readKnownImages(store.snapshots, canonicalHost(pattern.registry), this.#options));
+    return onSide('target', readKnownImages(store.snapshots, canonicalHost(pattern.registry), names, this.#options));
   }
 
   /** The settings of the registry itself. Not for what is only a repository of it. */

@@ -1,6 +1,6 @@
 import { cosignSubject } from '../oci/derived-tag.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
@@ -9,9 +9,12 @@ import { isPattern, type ImagePattern, type Location } from '../oci/location.ts'
 import { ArchivesDraft } from './archives-draft.ts';
 import type { ImageCopyRequest } from './copy-image.ts';
 import { parseRegistryImages } from './list-repositories.ts';
+import { storePlace } from './open-place.ts';
 import { settingsFact } from './registry-facts.ts';
+import { isStore } from '../store/format.ts';
 import type { SnapshotName } from '../store/snapshots.ts';
-import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
+import { BackupOfArchived, copyPlanned } from './backup-archived.ts';
+import type { ItemResult, BatchResult } from './copy-images.ts';
 
 import {
   parseTemplateTarget,
@@ -45,7 +48,11 @@ export async function backup(
   const target = parseTemplateTarget(request.to);
   const faults = collectFaults(options.report);
   const draft = await openDraft(request, pattern, target, startedAt, faults, backends, options);
-  const plan = await planBackup({ request, pattern, target, faults, draft }, backends, options);
+  const { storageClasses } = backends.registry(pattern.registry, 'source');
+  const isRestoring = request.includeArchived === true && request.dryRun !== true && storageClasses !== undefined;
+  await using archived = isRestoring ? new BackupOfArchived(pattern.registry, target.place, backends) : undefined;
+  const planning = { request, pattern, target, faults, draft, archived };
+  const plan = await planBackup(planning, backends, options);
   const { requests } = plan;
   if (requests.length === 0 && plan.failed !== undefined) throw plan.failed;
   checkDistinct(
@@ -56,9 +63,9 @@ export async function backup(
     warnOfLeftOut(plan.cosign, requests, [], request, options);
     throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
   }
-  const items = await copyImages(requests, backends, options);
-  if (request.dryRun !== true)
-    await writeAllSettings(items, { request, pattern, target, faults, draft }, plan, backends, options);
+  await onSide('target', checkNoStore(target, request.to, backends, options));
+  const items = await copyPlanned(plan, backends, options);
+  if (request.dryRun !== true) await writeAllSettings(items, planning, plan, backends, options);
   warnOfLeftOut(plan.cosign, requests, items, request, options);
   const result = { items, faults: faults.messages };
   // a snapshot of failures alone has nothing to restore
@@ -74,6 +81,21 @@ export async function backup(
     faults.add(`no snapshot was written: ${describeFailure(error)}`);
     return { items, faults: faults.messages };
   }
+}
+
+/** INVALID where the archives would be in a store, whose garbage collection knows nothing of them. */
+async function checkNoStore(
+  { place: { root } }: TemplateTarget,
+  to: string,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const place = storePlace(root, backends);
+  if (!(await isStore(place, options))) return;
+  throw new Failure(
+    'INVALID',
+    `${quote(to)} is in a store: write ${place.location} to back up into it, or choose another prefix for archives`,
+  );
 }
 
 /** Writes the settings of each repository of which an archive is there. */

@@ -36,7 +36,7 @@ export interface SnapshotsDiff {
   readonly b: string;
   readonly registry: string;
   readonly changes: readonly ImageChange[];
-  /** Names that stand for the same image in both. */
+  /** Names that stand for the same image in both, to which the same refers as far as both say. */
   readonly same: number;
   /** The bytes of manifests, configs and layers that the second snapshot has and the first does not. Absent: compared with the registry. */
   readonly newBytes?: number;
@@ -118,6 +118,7 @@ function compared(a: Recorded, b: Recorded): Pick<SnapshotsDiff, 'changes' | 'sa
   const changes = changesBetween(a, b);
   let same = 0;
   for (const [key, { digest }] of b.names) same += Number(a.names.get(key)?.digest === digest);
+  same -= changes.filter(({ kind }) => kind === 'referrers').length;
   return { changes, same };
 }
 

@@ -12,23 +12,25 @@ import type { OperationOptions } from './backends.ts';
 import { listedReferrers } from './listed-source.ts';
 import type { RepositoryListing } from './repository-listing.ts';
 
-/** What earlier backups into a store found of a registry: what an image is made of needs no second look. */
+/** What earlier backups found of a registry: what an image is made of needs no second look. */
 export interface KnownImages {
-  /** The image with this digest, as the state of the store has it in that repository. */
+  /** The image with this digest, as the state of the place has it in that repository. */
   find(repository: string, digest: Digest): ExpandedImage | undefined;
 }
 
 export const NOTHING_KNOWN: KnownImages = { find: () => undefined };
 
-/** Reads what the store has of a registry. Only a saving: a snapshot that cannot be read is reported and passed over. */
+/** Reads what backups of a registry have, of these repositories of it at least (default: all). Only a saving: a snapshot that cannot be read is reported and passed over. */
 export async function readKnownImages(
   snapshots: Snapshots,
   registry: string,
+  names: readonly string[] | undefined,
   options: OperationOptions,
 ): Promise<KnownImages> {
   const { repositories } = await readState(snapshots, {
     signal: options.signal,
     registry,
+    repositories: names,
     onBroken: (_, failure) => {
       const message = `a snapshot is passed over: ${describeFailure(failure)}`;
       options.report?.({ type: 'warning', message });

@@ -1,6 +1,8 @@
+import { basename, dirname } from 'node:path';
+import { openTarObjects } from '../archive/tar-objects.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Location } from '../oci/location.ts';
-import type { ObjectRoot } from '../oci/place.ts';
+import { isOneFile, type ObjectRoot } from '../oci/place.ts';
 import { isStore } from '../store/format.ts';
 import { openImageStore } from '../store/image-store.ts';
 import type { StorePlace } from '../store/place.ts';
@@ -22,8 +24,13 @@ export type PlaceBackends = Pick<Backends, 'bucket' | 'folder' | 'snapshotKeys'>
 /** The objects of a place, what all their keys begin with, and the keys of its snapshots. Nothing is asked of it yet. */
 export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): SnapshotsPlace {
   const { prefix } = root;
-  const store = 'bucket' in root ? backends.bucket(root.bucket) : backends.folder(root.folder);
-  return { store, prefix, keys: backends.snapshotKeys };
+  const keys = backends.snapshotKeys;
+  if ('bucket' in root) return { store: backends.bucket(root.bucket), prefix, keys };
+  const { folder } = root;
+  const store = isOneFile(folder)
+    ? openTarObjects(backends.folder(dirname(folder)), basename(folder))
+    : backends.folder(folder);
+  return { store, prefix, keys };
 }
 
 /** `s3://bucket/prefix/`, or the path of the folder. */

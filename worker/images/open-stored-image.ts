@@ -27,7 +27,8 @@ export async function openStoredImage(
   const root = parseStoreRoot(place, text);
   const { snapshots, images } = await openBackups({ kind: 'store', text, root }, backends, options);
   const { registry, tag, digest } = name;
-  const state = await readState(snapshots, { registry, signal: options.signal });
+  const { signal } = options;
+  const state = await readState(snapshots, { registry, repositories: [name.repository], signal });
   const repository = repositoryIn(state, location);
   const found = digest === undefined ? byTag(repository, tag ?? 'latest') : byDigest(repository, digest);
   if (found === undefined)

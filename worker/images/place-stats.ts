@@ -2,7 +2,7 @@ import { openImage } from '../archive/reader.ts';
 import { blobsOf, walk } from '../content/graph.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
-import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
+import { matchesNothing, matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { parseLocation } from '../oci/location.ts';
 import type { Place } from '../oci/place.ts';
 import { contentOf } from '../store/expanded.ts';
@@ -54,7 +54,7 @@ const AT_ONCE = 8;
 /**
  * Counts what the images of a place are made of. A store, and archives at a moment: their snapshots, and one listing. Archives now: the head of each.
  * A registry: every manifest, once a repository; what refers to images is not read. Memory grows with the distinct digests. Fails as
- * `listPlace` does; an image that cannot be read is among `unread`.
+ * `listPlace` does, and with NOT_FOUND where `only` chooses nothing; an image that cannot be read is among `unread`.
  */
 export async function placeStats(place: Place, backends: Backends, options: StatsOptions): Promise<PlaceStats> {
   const count = new ContentCount();
@@ -65,6 +65,8 @@ export async function placeStats(place: Place, backends: Backends, options: Stat
       ? await countState(place, backends, options, count)
       : await countEntries(place, backends, options, { count, unread });
   const stats = count.stats();
+  const { only = [] } = options;
+  if (only.length > 0 && stats.images + unread.length === 0) throw matchesNothing(only, place.text);
   const storedBytes =
     place.kind === 'registry'
       ? stats.repositoryBytes

@@ -2,7 +2,7 @@ import type { Digest } from '../oci/digest.ts';
 import { contentOf } from '../store/expanded.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import type { NamedSnapshot } from '../store/snapshots.ts';
-import { StateFold, type StateRepository } from '../store/state.ts';
+import { wholeFold, type StateRepository } from '../store/state.ts';
 import type { ProofRecord } from './proof-record.ts';
 import { compareStrings } from '../util/text.ts';
 
@@ -95,7 +95,7 @@ interface Backup {
 
 /** Gathers a report from snapshots, from the newest to the oldest. Its memory is that of a state, and a little for each snapshot. */
 export class ReportFold {
-  readonly #state = new StateFold();
+  readonly #state = wholeFold();
   readonly #backups: Backup[] = [];
   /** When each repository was backed up first. */
   readonly #firstMs = new Map<string, number>();

@@ -69,7 +69,11 @@ async function listOne(
   return { manifests: new Map([[found.digest, manifest]]), tags: undefined, bySubject: undefined };
 }
 
-async function listRows(rows: AsyncIterable<ListedImage>, onUnlisted: OnUnlisted): Promise<RepositoryListing> {
+/** What the whole list of a repository says. */
+export async function listRows(
+  rows: AsyncIterable<ListedImage> | Iterable<ListedImage>,
+  onUnlisted: OnUnlisted,
+): Promise<RepositoryListing> {
   const manifests = new Map<Digest, ListedManifest>();
   const byTag = new Map<string, Digest>();
   const bySubject = new Map<Digest, Digest[]>();

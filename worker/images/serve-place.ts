@@ -1,14 +1,18 @@
+import { createHash } from 'node:crypto';
+import type { ObjectStore } from '../objects/objects.ts';
 import type { ImageFilter } from '../oci/image-filter.ts';
+import { isCompressed } from '../oci/archive-key.ts';
 import type { Place } from '../oci/place.ts';
 import { blobKey } from '../store/place.ts';
 import { readState } from '../store/read-state.ts';
+import { SNAPSHOTS_FOLDER } from '../store/snapshot-key.ts';
 import type { SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
 import { openBackups, type BackupPlace } from './open-backups.ts';
 import { storeAndPrefix } from './open-place.ts';
-import { servedArchives } from './served-archives.ts';
+import { reportCompressed, servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
 import { servedState } from './served-state.ts';
 
@@ -26,8 +30,8 @@ export interface ServePlaceOptions extends OperationOptions {
 const PRESIGNED_SECONDS = 20 * 60;
 
 /**
- * The images of a store, or of archives, as they are now or as snapshots list them, to be served. What is listed is what is there at this moment;
- * what is written later is served by the next start. NOT_FOUND where there is nothing, or no such snapshot; INVALID for a registry. A
+ * The images of a store, or of archives, as they are now or as snapshots list them, to be served. What is written later is served when it is read
+ * `again`, unless a snapshot or a time is named. NOT_FOUND where there is nothing, or no such snapshot; INVALID for a registry. A
  * snapshot that cannot be read is reported and passed over, unless it is the one that was asked for.
  */
 export async function openServedPlace(
@@ -40,13 +44,39 @@ export async function openServedPlace(
       'INVALID',
       `${place.text} is a registry, which serves its images itself: name a store or archives (store:s3://bucket/prefix/, s3://bucket/prefix/)`,
     );
-  const repositories =
-    place.kind === 'store' || namesMoment(options)
-      ? await ofSnapshots(place, backends, options)
-      : await servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, options);
+  const isOfSnapshots = place.kind === 'store' || namesMoment(options);
+  const read = async (): Promise<readonly ServedRepository[]> =>
+    isOfSnapshots
+      ? ofSnapshots(place, backends, options)
+      : servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, options);
+  // before the first read: what is written meanwhile is noticed later
+  const { store, prefix } = storeAndPrefix(place.root, backends);
+  const watched = isOfSnapshots ? `${prefix}${SNAPSHOTS_FOLDER}` : prefix;
+  let seen = await objectsBelow(watched, store, options);
+  const repositories = await read();
   if (repositories.length === 0)
     throw new Failure('NOT_FOUND', `there is no image to serve in ${place.text}: check the name, the time and --only`);
-  return { description: place.text, repositories, [Symbol.asyncDispose]: async () => undefined };
+  const again = async (): Promise<readonly ServedRepository[] | undefined> => {
+    const now = await objectsBelow(watched, store, options);
+    if (now === seen) return undefined;
+    const found = await read();
+    seen = now;
+    return found;
+  };
+  const isFixed = namesMoment(options);
+  return {
+    description: place.text,
+    repositories,
+    ...(isFixed ? {} : { again }),
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
+
+/** Stands for the objects whose keys begin so: another text where one was written or deleted. */
+async function objectsBelow(prefix: string, store: ObjectStore, { signal }: OperationOptions): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const { key, etag } of store.list(prefix, { signal })) hash.update(`${key}\n${etag}\n`);
+  return hash.digest('hex');
 }
 
 async function ofSnapshots(
@@ -65,6 +95,10 @@ async function ofSnapshots(
   // who names the key of a backup does not want what is older than the newest that it signed
   const isTrusted = keys?.trusted !== undefined;
   const state = await readState(snapshots, { snapshot, asOfMs, signal, ...(isTrusted ? {} : { onBroken }) });
+  const packed = state.repositories.flatMap((one) =>
+    one.images.filter(({ archives }) => archives?.every(({ key }) => isCompressed(key)) === true),
+  );
+  reportCompressed(packed.length, options);
   const presign = store.presigned?.bind(store);
   const presigned: ServedRepository['presigned'] =
     presign === undefined || place.kind !== 'store'

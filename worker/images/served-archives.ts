@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { openImage } from '../archive/reader.ts';
 import type { Bytes, ByteRange, Source } from '../content/content.ts';
 import { blobsOf, walk, type Graph } from '../content/graph.ts';
+import { isCompressed } from '../oci/archive-key.ts';
 import { isDerivedTag, cosignSubject } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseLocation } from '../oci/location.ts';
@@ -40,10 +41,15 @@ export async function servedArchives(
   const opened = new LRUCache<string, Promise<Source & { readonly graph: Graph }>>({ max: OPEN_ARCHIVES });
   const repositories = new Map<string, { entry: PlaceEntry; archives: Map<string, ListedArchive> }>();
   let unnamed = 0;
+  let compressed = 0;
   for await (const entry of entries) {
     const { registry, repository, tag, digest, where, pushedAt = '' } = entry;
     if (!isRepositoryName(repository)) {
       unnamed++;
+      continue;
+    }
+    if (isCompressed(where)) {
+      compressed++;
       continue;
     }
     const name = `${registry ?? ''}/${repository}`;
@@ -52,6 +58,7 @@ export async function servedArchives(
     const id = tag ?? digest ?? where;
     if ((known.archives.get(id)?.pushedAt ?? '') <= pushedAt) known.archives.set(id, { where, tag, digest, pushedAt });
   }
+  reportCompressed(compressed, options);
   if (unnamed > 0)
     options.report?.({
       type: 'warning',
@@ -60,6 +67,14 @@ export async function servedArchives(
   return [...repositories.values()].map(
     ({ entry, archives }) => new ArchivedRepository(entry, [...archives.values()], { backends, opened, options }),
   );
+}
+
+/** Warns of compressed archives: nothing in them can be read in place, and a registry that anybody may ask unpacks none to a disk. */
+export function reportCompressed(count: number, { report }: OperationOptions): void {
+  if (count === 0) return;
+  const what = count === 1 ? 'one archive is' : `${count} archives are`;
+  const message = `${what} compressed and not served: copy them to archives that end in .tar, or restore them`;
+  report?.({ type: 'warning', message });
 }
 
 interface Reading {

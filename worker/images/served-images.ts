@@ -9,6 +9,8 @@ export interface ServedImages extends AsyncDisposable {
   readonly description: string;
   /** In any order; of one registry each name once. */
   readonly repositories: readonly ServedRepository[];
+  /** The repositories as they are now; undefined where nothing was written since the last call. Absent: they never change. */
+  again?(): Promise<readonly ServedRepository[] | undefined>;
 }
 
 /** One repository of a backup. Calls may run at once. */

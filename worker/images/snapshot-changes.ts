@@ -11,17 +11,24 @@ export interface ImageName {
   readonly digest?: Digest;
 }
 
-/** A name that stands for something else than before. */
+/** A name that stands for something else than before, or to whose image something else refers (`referrers`). */
 export interface ImageChange extends ImageName {
-  readonly kind: 'new' | 'moved' | 'deleted';
+  readonly kind: 'new' | 'moved' | 'referrers' | 'deleted';
   /** What it stood for. Absent: new. */
   readonly before?: Digest;
+}
+
+/** What a name stands for. */
+interface RecordedName extends ImageName {
+  readonly digest: Digest;
+  /** What refers to the image, sorted. Absent: it was not looked for, or not all of it was found. */
+  readonly referrers?: readonly Digest[];
 }
 
 /** What a side of the comparison has: a registry, or what a snapshot recorded of one. */
 export interface Recorded {
   /** By `repository:tag`, or `repository@digest` of an untagged image. */
-  readonly names: ReadonlyMap<string, ImageName & { readonly digest: Digest }>;
+  readonly names: ReadonlyMap<string, RecordedName>;
   /** Whether a name that this side does not have did not exist then. */
   readonly knows: (name: ImageName) => boolean;
 }
@@ -34,25 +41,35 @@ export function keyOf({ repository, tag, digest }: ImageName): string {
 /** What changed from `a` to `b`, by name. A name that one side does not have, and may have had, is not a change. Pure. */
 export function changesBetween(a: Recorded, b: Recorded): readonly ImageChange[] {
   const changes: ImageChange[] = [];
-  for (const [key, name] of b.names) {
+  for (const [key, { referrers, ...name }] of b.names) {
     const before = a.names.get(key);
     if (before === undefined) {
       if (a.knows(name)) changes.push({ kind: 'new', ...name });
     } else if (before.digest !== name.digest) changes.push({ kind: 'moved', ...name, before: before.digest });
+    else if (!sameReferrers(before.referrers, referrers))
+      changes.push({ kind: 'referrers', ...name, before: before.digest });
   }
-  for (const [key, { digest, ...name }] of a.names)
+  for (const [key, { digest, referrers: _, ...name }] of a.names)
     if (!b.names.has(key) && b.knows({ ...name, digest }))
       changes.push({ kind: 'deleted', ...name, ...(name.tag === undefined ? { digest } : {}), before: digest });
   return changes.sort((x, y) => compareStrings(keyOf(x), keyOf(y)));
 }
 
+/** Whether both sides found the same, or one of them does not say. */
+function sameReferrers(a: readonly Digest[] | undefined, b: readonly Digest[] | undefined): boolean {
+  if (a === undefined || b === undefined) return true;
+  return a.length === b.length && a.every((digest, index) => digest === b[index]);
+}
+
 /** What a snapshot recorded; of an archived image, too, that it was there. */
 export function recordedIn({ repositories, scope, failures }: Snapshot): Recorded {
-  const names = new Map<string, ImageName & { readonly digest: Digest }>();
+  const names = new Map<string, RecordedName>();
   for (const { name: repository, images } of repositories)
-    for (const { digest, tags } of images)
+    for (const { digest, tags, referrers, unchecked, archived } of images)
       for (const tag of tags.length === 0 ? [undefined] : tags) {
-        const name = { repository, ...(tag === undefined ? {} : { tag }), digest };
+        const isKnown = scope.referrers && unchecked === undefined && archived !== true;
+        const found = isKnown ? { referrers: referrers.map((one) => one.digest).sort(compareStrings) } : {};
+        const name = { repository, ...(tag === undefined ? {} : { tag }), digest, ...found };
         names.set(keyOf(name), name);
       }
   const byName = new Map<string, SnapshotRepository>(repositories.map((one) => [one.name, one]));

@@ -3,19 +3,20 @@ import { walk } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import { copy } from '../copy/copy.ts';
 import { isDerivedTag, isReferrersTag } from '../oci/derived-tag.ts';
-import { isDigest, type Digest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import { matchesPattern } from '../oci/location.ts';
 import { isIndexType, parsePlatform } from '../oci/manifest.ts';
 import type { ExpandedImage } from '../store/expanded.ts';
 import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
-import { describeFailure, ifFound, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { ArchivedImages } from './archived-images.ts';
 import type { OperationOptions, Registry } from './backends.ts';
 import { describeArchived, describeImage } from './describe-image.ts';
 import { hasListedReferrers, hasSameReferrers, isPresent, type KnownImages } from './known-images.ts';
+import { isListOfReferrers } from './list-of-referrers.ts';
 import { listedSource, readListedManifests } from './listed-source.ts';
 import { chosenImages, type SelectImages } from './select-images.ts';
 import { listedAs, type ListedManifest, type RepositoryListing } from './repository-listing.ts';
@@ -160,7 +161,8 @@ class RepositorySession {
         try {
           const digest = known ?? (await this.#source.resolve(tag, { signal })).digest;
           const listed = manifests.get(digest) ?? listedAs(await this.#source.resolve(digest, { signal }), [tag]);
-          if (isReferrersTag(tag) && (await this.#isListOfReferrers(tag, listed, { signal }))) return;
+          const has = (subject: Digest): boolean => manifests.has(subject);
+          if (isReferrersTag(tag) && (await isListOfReferrers(tag, listed, this.#source, { has, signal }))) return;
           const before = found.get(digest);
           if (before === undefined) found.set(digest, { listed, tags: [tag] });
           else before.tags.push(tag);
@@ -173,22 +175,6 @@ class RepositorySession {
       this.#options,
     );
     return [...found.values()];
-  }
-
-  /** Whether `tag` stands for a list of what refers to an image that is there, whose referrers come along with it. */
-  async #isListOfReferrers(
-    tag: string,
-    { digest, mediaType = '' }: ListedManifest,
-    options: Abortable,
-  ): Promise<boolean> {
-    if (!isIndexType(mediaType)) return false;
-    const subject = tag.replace('-', ':');
-    // only the beginning of a longer digest is in the tag
-    if (!isDigest(subject)) return true;
-    // an image may have its own digest for a tag
-    if (subject === digest) return false;
-    if (this.#listing.manifests.has(subject)) return true;
-    return (await ifFound(this.#source.resolve(subject, options))) !== undefined;
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {

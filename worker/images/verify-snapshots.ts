@@ -1,5 +1,5 @@
 import type { SnapshotName, Snapshots } from '../store/snapshots.ts';
-import { StateFold, type State } from '../store/state.ts';
+import { wholeFold, type State } from '../store/state.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { OperationOptions } from './backends.ts';
@@ -26,7 +26,7 @@ export async function verifySnapshots(
   onSnapshot?: (name: SnapshotName, snapshot: Snapshot) => void,
 ): Promise<VerifiedSnapshots> {
   const findings: Finding[] = [];
-  const fold = new StateFold();
+  const fold = wholeFold();
   const names = await snapshots.list(options);
   let checked = 0;
   for (const wanted of which === undefined ? names.toReversed() : [which]) {

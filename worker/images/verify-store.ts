@@ -30,7 +30,7 @@ interface NamedImage {
 /**
  * Verifies a store against its snapshots: each of those can be read and has its id, index.json is what they say, and the manifest (depth `tags`) or
  * everything (depth `blobs`) of each image is listed with its size. Depth `bytes` reads and hashes every blob that is there, once, also what no image
- * needs, and compares what manifests name with what the snapshot lists.
+ * needs (of a snapshot or a time those of its images), and compares what manifests name with what the snapshot lists.
  */
 export async function verifyStore(
   place: Extract<Place, { kind: 'store' }>,
@@ -60,7 +60,12 @@ export async function verifyStore(
   const lost = lostOf(images, blobs, isRootsOnly);
   append(findings, lost.findings);
   if (!isRootsOnly) append(findings, lostOfOlder(needed, blobs, lost.digests));
-  const sampled = depth === 'bytes' ? [...blobs].filter(([digest]) => isInSample(request.sample, digest)) : [];
+  // of an earlier moment, what its images are made of; now also what no image needs
+  const asked = isNow
+    ? undefined
+    : new Set(images.flatMap(({ image }) => contentOf(image).map(({ digest }) => digest)));
+  const counted = [...blobs].filter(([digest]) => asked?.has(digest) !== false);
+  const sampled = depth === 'bytes' ? counted.filter(([digest]) => isInSample(request.sample, digest)) : [];
   const hashed = await hash(store, sampled, { images, needed }, verifying);
   append(findings, hashed.findings);
   const unread = hashed.findings.filter(({ kind }) => kind === 'unread').length;
@@ -75,7 +80,10 @@ export async function verifyStore(
     depth,
     sample: request.sample,
     names: { checked: images.length - archived, of: images.length },
-    blobs: { checked: depth === 'bytes' ? sampled.length - unread : isRootsOnly ? 0 : blobs.size, of: blobs.size },
+    blobs: {
+      checked: depth === 'bytes' ? sampled.length - unread : isRootsOnly ? 0 : counted.length,
+      of: counted.length,
+    },
     snapshots: looked,
     hashedBytes: hashed.bytes,
     images: [],

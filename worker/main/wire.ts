@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { ConnectOptions, SideOptions } from '../commands/context.ts';
@@ -108,6 +108,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
     registry: (host, side) => sides[side](host),
     bucket,
     folder,
+    removeUnfinished,
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
     snapshotKeys: openSnapshotKeys(options.snapshotKeys ?? {}, proxies),
@@ -133,6 +134,13 @@ async function temporaryFolder(): Promise<TemporaryFolder> {
       temporaries.delete(path);
     },
   };
+}
+
+/** Only what `backup store:FILE.tar` named so. */
+async function removeUnfinished(path: string): Promise<void> {
+  if (!/^\..+\.tar\.unfinished$/.test(basename(path)))
+    throw new Failure('BUG', `remove ${path}: it is not the folder of an unfinished store`);
+  await rm(path, { recursive: true, force: true });
 }
 
 /** What the command says, or else the environment. */

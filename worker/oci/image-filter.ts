@@ -34,6 +34,11 @@ export function formatImageFilters(filters: readonly ImageFilter[]): string {
     .join(' ');
 }
 
+/** The failure of filters that choose no image of `where`. */
+export function matchesNothing(filters: readonly ImageFilter[], where: string): Failure {
+  return new Failure('NOT_FOUND', `${formatImageFilters(filters)} matches no image of ${where}`);
+}
+
 /** Whether one of `filters` matches the repository. Without filters every one does. */
 export function matchesRepository(filters: readonly ImageFilter[], repository: string): boolean {
   return filters.length === 0 || filters.some(({ repositories }) => matchesPattern(repositories, repository));

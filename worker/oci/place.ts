@@ -18,7 +18,7 @@ export type Place =
 
 /**
  * Reads a place: `[docker://]HOST`, `HOST/pattern[:tags]`, `s3://bucket/prefix/`, a folder of archives (`oci-archive:folder/`, or a path that
- * begins with `/`, `./` or `../`; both end in `/`), or a store (`store:s3://bucket/prefix/`, `store:folder`). A host alone stands for all its
+ * begins with `/`, `./` or `../`; both end in `/`), or a store (`store:s3://bucket/prefix/`, `store:folder`, `store:file.tar`). A host alone stands for all its
  * repositories. INVALID otherwise.
  */
 export function parsePlace(text: string): Place {
@@ -39,6 +39,11 @@ export function parsePlace(text: string): Place {
   if (!/[.:]/.test(host) && host !== 'localhost')
     throw invalid(text, 'expected HOST, HOST/repositories*, s3://bucket/prefix/, ./folder/ or store:PLACE');
   return { kind: 'registry', text, pattern: parseImagePattern(host === bare ? `${host}/*` : text) };
+}
+
+/** Whether the place of a store is one file: an uncompressed tar. */
+export function isOneFile(path: string): boolean {
+  return path.endsWith('.tar');
 }
 
 /** Whether `text` names a place of many images where one image could be named too: a pattern, a host alone, a prefix, or a whole store. */

@@ -18,10 +18,10 @@ import type { Report } from '../util/events.ts';
 import { isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
+import { CurrentImages } from './current-images.ts';
 import { json, NO_BODY, Refusal, type Answer, type ErrorCode } from './answer.ts';
 import { pageOf } from './list-page.ts';
 import type { PullRoute } from './pull-route.ts';
-import { ServedNames } from './served-names.ts';
 
 /** A request whose sender may read. */
 export interface PullRequest {
@@ -58,7 +58,7 @@ const NO_STORE = { 'cache-control': 'no-store' };
  * https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
  */
 export class PullApi {
-  readonly #names: ServedNames;
+  readonly #images: CurrentImages;
   readonly #options: PullApiOptions;
   readonly #manifests = new LRUCache<Digest, Uint8Array>({
     maxSize: MANIFEST_CACHE_BYTES,
@@ -68,17 +68,28 @@ export class PullApi {
 
   /** INVALID where two repositories of `images` would have one name. */
   constructor(images: ServedImages, options: PullApiOptions) {
-    this.#names = new ServedNames(images.repositories);
+    this.#images = new CurrentImages(images, options);
     this.#options = options;
   }
 
   /** The names of the repositories, in the order of lists. */
   get repositories(): readonly string[] {
-    return this.#names.all;
+    return this.#images.names;
   }
 
   /** Throws a Refusal for what is not there or makes no sense, and failures of the backup itself. */
   async answer(request: PullRequest, route: PullRoute): Promise<Answer> {
+    try {
+      return await this.#answer(request, route);
+    } catch (error) {
+      // it may have been backed up since
+      const isMissing = 'repository' in route && error instanceof Refusal && error.answer.status === 404;
+      if (!isMissing || !(await this.#images.lookAgain())) throw error;
+      return this.#answer(request, route);
+    }
+  }
+
+  async #answer(request: PullRequest, route: PullRoute): Promise<Answer> {
     switch (route.kind) {
       case 'unknown':
         throw new Refusal(404, 'UNSUPPORTED', 'a registry does not have this path');
@@ -87,7 +98,7 @@ export class PullApi {
       case 'base':
         return json({});
       case 'catalog': {
-        const { page, headers } = pageOf(this.#names.all, (name) => name, request);
+        const { page, headers } = pageOf(this.#images.names, (name) => name, request);
         return json({ repositories: page }, headers);
       }
       case 'tags':
@@ -102,7 +113,7 @@ export class PullApi {
 
   #repository({ query }: PullRequest, name: string): ServedRepository {
     if (!isRepositoryName(name)) throw new Refusal(400, 'NAME_INVALID', `${quote(name)} is not a repository name`);
-    const found = this.#names.find(name, query.get('ns') ?? undefined);
+    const found = this.#images.find(name, query.get('ns') ?? undefined);
     if (found === undefined) throw new Refusal(404, 'NAME_UNKNOWN', `this backup does not have ${name}`);
     return found;
   }

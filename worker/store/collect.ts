@@ -109,7 +109,7 @@ class Collection {
     await checkNames(this.#place, snapshots, options);
     const judged = await judgeSnapshots(snapshots, policy, { ...options, nowMs: options.clock.now() });
     const goneSnapshots = await this.#removeSnapshots(judged);
-    await writeLayoutIndex(this.#place, snapshots, { ...options, check: () => this.#lock.check() });
+    await writeLayoutIndex(this.#place, snapshots, { ...options, readsAll: true, check: () => this.#lock.check() });
     // whatever is there by now stays whole, also a snapshot that was to go and is locked
     const kept = await snapshots.list(options);
     const sweep = await planSweep(this.#place, kept, {

@@ -4,7 +4,7 @@ import type { Abortable } from '../util/abort.ts';
 import { ifFound } from '../util/failure.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { SnapshotName, Snapshots } from './snapshots.ts';
-import { StateFold } from './state.ts';
+import { wholeFold } from './state.ts';
 
 /** What becomes of a snapshot, and why. */
 export interface JudgedSnapshot {
@@ -29,7 +29,7 @@ export async function judgeSnapshots(
   { nowMs, signal }: Abortable & { readonly nowMs: number },
 ): Promise<readonly JudgedSnapshot[]> {
   const names = (await snapshots.list({ signal })).toReversed();
-  const fold = new StateFold();
+  const fold = wholeFold();
   const found: { readonly name: SnapshotName; readonly scope: string; readonly isPresent: boolean }[] = [];
   for (const name of names) {
     const named = await ifFound(snapshots.read(name, { signal }));

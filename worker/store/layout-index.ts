@@ -8,9 +8,9 @@ import type { Report } from '../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure } from '../util/failure.ts';
 import { compareStrings } from '../util/text.ts';
 import { blobKey, type StorePlace } from './place.ts';
-import { readState } from './read-state.ts';
+import { readIndexState, writeCheckpoint } from './index-checkpoint.ts';
+import type { IndexState } from './index-fold.ts';
 import type { Snapshots } from './snapshots.ts';
-import type { State } from './state.ts';
 
 /** What other tools read of a store. */
 export interface LayoutIndex {
@@ -38,7 +38,7 @@ interface Entry {
  * `index.json` of this state: every image under each of its names, `host/repository:tag`, or without one. A referrer is listed without a name, as
  * oras has it, and in the list that the fallback tag of its subject names, as regctl has it; cosign's under their tags. Pure: an equal state gives equal bytes.
  */
-export function layoutIndexOf(state: State): LayoutIndex {
+export function layoutIndexOf(state: IndexState): LayoutIndex {
   const entries = new Map<string, Entry>();
   const referrers = new Map<Digest, Map<Digest, Entry>>();
   const add = (entry: Entry, name?: string): void => {
@@ -84,6 +84,8 @@ function indexBytes(manifests: readonly Entry[]): Uint8Array {
 export interface WriteIndexOptions extends Abortable {
   /** Called right before each write. What it throws ends the work. */
   readonly check?: (() => void) | undefined;
+  /** True: every snapshot is read, whatever an earlier writer noted of them. Default false. */
+  readonly readsAll?: boolean | undefined;
 }
 
 /**
@@ -93,11 +95,11 @@ export interface WriteIndexOptions extends Abortable {
 export async function writeLayoutIndex(
   place: StorePlace,
   snapshots: Snapshots,
-  { check, signal }: WriteIndexOptions = {},
+  options: WriteIndexOptions = {},
 ): Promise<LayoutIndex> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await replaceIndex(place, snapshots, check, { signal });
+      return await replaceIndex(place, snapshots, options);
     } catch (error) {
       if (!isFailure(error, 'CONFLICT') || attempt === ATTEMPTS) throw error;
     }
@@ -123,14 +125,20 @@ export async function tryLayoutIndex(
 async function replaceIndex(
   place: StorePlace,
   snapshots: Snapshots,
-  check: (() => void) | undefined,
-  options: Abortable,
+  { check, readsAll, signal }: WriteIndexOptions,
 ): Promise<LayoutIndex> {
+  const options = { signal };
   const { store } = place;
   const key = `${place.prefix}index.json`;
   // looked at before the snapshots are listed: what another backup writes in between is a CONFLICT
   const there = await ifFound(store.stat(key, options));
-  const index = layoutIndexOf(await readState(snapshots, options));
+  const { state, checkpoint } = await readIndexState(place, snapshots, { readsAll, signal });
+  const index = layoutIndexOf(state);
+  // before the index: a writer that loses the index to another has read as much
+  if (checkpoint !== undefined) {
+    check?.();
+    await writeCheckpoint(place, checkpoint, options);
+  }
   if (there?.size === index.bytes.byteLength && (await holdsIndex(place, index, options))) return index;
   for (const [digest, bytes] of index.lists) {
     check?.();

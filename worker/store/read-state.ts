@@ -1,6 +1,6 @@
 import type { Abortable } from '../util/abort.ts';
 import { isFailure, type Failure } from '../util/failure.ts';
-import { StateFold, type State } from './state.ts';
+import { wholeFold, type State } from './state.ts';
 import type { NamedSnapshot, SnapshotName, Snapshots } from './snapshots.ts';
 
 export interface ReadStateOptions extends Abortable {
@@ -10,6 +10,8 @@ export interface ReadStateOptions extends Abortable {
   readonly asOfMs?: number | undefined;
   /** Only this registry, by its host: fewer snapshots are read. */
   readonly registry?: string | undefined;
+  /** These repositories of the registry are enough: fewer snapshots are read, and others may be missing. Not without `registry`. */
+  readonly repositories?: readonly string[] | undefined;
   /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
   readonly onBroken?: ((name: SnapshotName, failure: Failure) => void) | undefined;
 }
@@ -30,7 +32,7 @@ const MOST_BYTES = 2 * 1024 * 1024;
  * repositories. A snapshot that is deleted meanwhile does not count. INVALID and CORRUPT as `Snapshots.read`.
  */
 export async function readState(snapshots: Snapshots, options: ReadStateOptions = {}): Promise<State> {
-  const fold = new StateFold();
+  const fold = wholeFold();
   if (options.snapshot !== undefined) {
     fold.add(await snapshots.read(options.snapshot, options));
     return fold.state();
@@ -44,7 +46,7 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
       options.onBroken(found.name, found.failure);
     } else if ((options.registry ?? found.snapshot.registry.host) === found.snapshot.registry.host) {
       fold.add(found);
-      if (options.registry !== undefined && fold.isWhole(options.registry)) break;
+      if (options.registry !== undefined && fold.isWhole(options.registry, options.repositories)) break;
     }
   }
   return fold.state();

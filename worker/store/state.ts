@@ -1,8 +1,9 @@
 import { matchesPattern } from '../oci/location.ts';
 import type { Digest } from '../oci/digest.ts';
+import { optional } from '../util/optional.ts';
 import { compareStrings } from '../util/text.ts';
 import { compareImages, expandImage, type ExpandedImage } from './expanded.ts';
-import type { SnapshotFailure, SnapshotRegistry, SnapshotRepository } from './snapshot.ts';
+import type { SnapshotFailure, SnapshotImage, SnapshotRegistry, SnapshotRepository } from './snapshot.ts';
 import type { NamedSnapshot, SnapshotName } from './snapshots.ts';
 
 /** What a place of backups has of its registries at one moment. */
@@ -33,16 +34,57 @@ export interface StateImage extends ExpandedImage {
   readonly stale?: readonly string[];
 }
 
+/** What a fold keeps of an image, apart from its tags. */
+interface Kept {
+  readonly digest: Digest;
+  readonly pushedAt?: string;
+}
+
+/** Makes of an image of a snapshot what a fold keeps of it. */
+export type KeepImage<Image extends Kept> = (image: SnapshotImage, from: NamedSnapshot) => Image;
+
+/** An image of a folded state: what was kept of it, with the tags that are on it. */
+type FoldedImage<Image extends Kept> = Image & Pick<StateImage, 'tags' | 'stale' | 'pushedAt'>;
+
+/** A state whose images have only what was kept of them. */
+export interface FoldedState<Image extends Kept> {
+  readonly repositories: readonly (Omit<StateRepository, 'images'> & {
+    readonly images: readonly FoldedImage<Image>[];
+  })[];
+}
+
+/** An image of a snapshot that counts: what was kept of it, with those of its tags that no newer snapshot decides. */
+export interface CountedImage<Image extends Kept> {
+  readonly image: Image;
+  readonly tags: readonly string[];
+  /** Whether it counts where its tags have moved too. */
+  readonly isUntagged: boolean;
+}
+
+/** Called with each image that counts, from the newest snapshot to the oldest. */
+export type OnCounted<Image extends Kept> = (host: string, repository: string, counted: CountedImage<Image>) => void;
+
+type WholeImage = Omit<StateImage, 'tags' | 'stale'>;
+
+/** A fold that keeps everything of an image: its state is a `State`. */
+export function wholeFold(): StateFold<WholeImage> {
+  return new StateFold<WholeImage>((image, { name, snapshot }) => ({
+    ...expandImage(snapshot, image),
+    kind: snapshot.kind,
+    snapshot: name,
+  }));
+}
+
 /** The state at `timeMs`, from all snapshots that were finished until then, in any order. Pure. */
 export function stateAt(snapshots: Iterable<NamedSnapshot>, timeMs: number): State {
-  const fold = new StateFold();
+  const fold = wholeFold();
   const until = [...snapshots].filter(({ name }) => name.finishedAtMs <= timeMs);
   for (const one of until.sort((a, b) => compareStrings(b.name.key, a.name.key))) fold.add(one);
   return fold.state();
 }
 
 /** A repository while older and older snapshots are added. */
-interface OpenRepository {
+interface OpenRepository<Image extends Kept> {
   registry: SnapshotRegistry;
   name: string;
   settings: SnapshotRepository['settings'];
@@ -56,14 +98,16 @@ interface OpenRepository {
    * exist before.
    */
   tags: Map<string, Digest | 'failed' | 'missing'>;
-  images: Map<Digest, Draft>;
+  images: Map<Digest, Draft<Image>>;
   failures: Map<string, SnapshotFailure>;
 }
 
-interface Draft {
-  readonly image: Omit<StateImage, 'tags' | 'stale'>;
+interface Draft<Image> {
+  readonly image: Image;
   readonly tags: string[];
   readonly stale: string[];
+  /** As the newest snapshot has it that says so: a copy of one tag does not. */
+  pushedAt: string | undefined;
 }
 
 /**
@@ -71,13 +115,20 @@ interface Draft {
  * with the images that later ones added. It is gone where a later snapshot listed the registry without it. What it keeps of a snapshot are the
  * images that count.
  */
-export class StateFold {
-  readonly #registries = new Map<string, OpenRegistry>();
+export class StateFold<Image extends Kept> {
+  readonly #registries = new Map<string, OpenRegistry<Image>>();
+  readonly #keep: KeepImage<Image>;
+  readonly #onCounted: OnCounted<Image> | undefined;
+
+  constructor(keep: KeepImage<Image>, onCounted?: OnCounted<Image>) {
+    this.#keep = keep;
+    this.#onCounted = onCounted;
+  }
 
   /** Returns whether it added anything: a state without the snapshot is another. */
   add({ name, snapshot }: NamedSnapshot): boolean {
     const { registry, scope } = snapshot;
-    const known = this.#registries.get(registry.host) ?? new OpenRegistry();
+    const known = this.#registries.get(registry.host) ?? new OpenRegistry<Image>();
     this.#registries.set(registry.host, known);
     const before = known.progress();
     const failures = Map.groupBy(snapshot.failures, ({ repository }) => repository);
@@ -86,7 +137,11 @@ export class StateFold {
       if (open === undefined) continue;
       const failed = failures.get(repository.name) ?? [];
       addFailures(open, failed, new Set(repository.images.flatMap(({ tags }) => tags)));
-      addImages(open, repository, { name, snapshot });
+      open.settings ??= open.closed ? undefined : repository.settings;
+      for (const image of repository.images) {
+        const isUntagged = image.tags.length === 0 || scope.untagged;
+        this.#addImage(open, image, isUntagged, () => this.#keep(image, { name, snapshot }));
+      }
       if (repository.complete) closeTags(open, scope.tags, new Set(failed.map(({ tag }) => tag)));
     }
     const named = new Set(snapshot.repositories.map((repository) => repository.name));
@@ -100,28 +155,48 @@ export class StateFold {
     return known.progress() > before;
   }
 
-  /** Whether no older snapshot can add anything for this registry. */
-  isWhole(host: string): boolean {
-    return this.#registries.get(host)?.isWhole() ?? false;
+  /** Adds an image that counted when all older snapshots were folded, as `onCounted` was called with it, and in that order. Last of all. */
+  addCounted(host: string, repository: string, { image, tags, isUntagged }: CountedImage<Image>): void {
+    const known = this.#registries.get(host) ?? new OpenRegistry<Image>();
+    this.#registries.set(host, known);
+    const open = known.open({ host }, repository);
+    if (open !== undefined) this.#addImage(open, { ...image, tags }, isUntagged, () => image);
   }
 
-  state(): State {
+  #addImage(
+    open: OpenRepository<Image>,
+    image: Pick<SnapshotImage, 'digest' | 'tags' | 'pushedAt'>,
+    isUntagged: boolean,
+    keep: () => Image,
+  ): void {
+    const tags = addImage(open, image, isUntagged, keep);
+    if (tags === undefined || this.#onCounted === undefined) return;
+    const counted = { image: keep(), tags, isUntagged: isUntagged && !open.closed };
+    this.#onCounted(open.registry.host, open.name, counted);
+  }
+
+  /** Whether no older snapshot can add anything for this registry, or for these repositories of it. */
+  isWhole(host: string, repositories?: readonly string[]): boolean {
+    return this.#registries.get(host)?.isWhole(repositories) ?? false;
+  }
+
+  state(): FoldedState<Image> {
     const hosts = [...this.#registries].sort(([a], [b]) => compareStrings(a, b));
     return { repositories: hosts.flatMap(([, registry]) => registry.repositories()) };
   }
 }
 
-class OpenRegistry {
-  readonly #repositories = new Map<string, OpenRepository>();
+class OpenRegistry<Image extends Kept> {
+  readonly #repositories = new Map<string, OpenRepository<Image>>();
   /** Patterns of repositories that were listed completely. */
   readonly #listed = new Set<string>();
 
   /** The repository, while an older snapshot may say something of it. */
-  open(registry: SnapshotRegistry, name: string): OpenRepository | undefined {
+  open(registry: SnapshotRegistry, name: string): OpenRepository<Image> | undefined {
+    if (this.#isWhole(name)) return undefined;
     const known = this.#repositories.get(name);
-    if (known !== undefined) return known.closed && !hasOpenFailures(known) ? undefined : known;
-    if ([...this.#listed].some((pattern) => matchesPattern(pattern, name))) return undefined;
-    const opened: OpenRepository = {
+    if (known !== undefined) return known;
+    const opened: OpenRepository<Image> = {
       registry,
       name,
       settings: undefined,
@@ -154,65 +229,85 @@ class OpenRegistry {
       known += Number(settings !== undefined) + Number(complete) + Number(closed);
       known += listedTags.size + tags.size + images.size + failures.size;
       for (const digest of tags.values()) known += Number(digest !== 'failed');
+      for (const { pushedAt } of images.values()) known += Number(pushedAt !== undefined);
     }
     return known;
   }
 
-  isWhole(): boolean {
-    return (
-      this.#listed.has('*') && [...this.#repositories.values()].every((one) => one.closed && !hasOpenFailures(one))
-    );
+  isWhole(repositories?: readonly string[]): boolean {
+    if (repositories === undefined)
+      return this.#listed.has('*') && [...this.#repositories.keys()].every((name) => this.#isWhole(name));
+    return repositories.every((name) => this.#isWhole(name));
   }
 
-  repositories(): readonly StateRepository[] {
+  /** Whether no older snapshot says anything of the repository. */
+  #isWhole(name: string): boolean {
+    const known = this.#repositories.get(name);
+    if (known !== undefined) return known.closed && !hasOpenFailures(known);
+    return [...this.#listed].some((pattern) => matchesPattern(pattern, name));
+  }
+
+  repositories(): FoldedState<Image>['repositories'] {
     return [...this.#repositories.values()].sort((a, b) => compareStrings(a.name, b.name)).map(repositoryOf);
   }
 }
 
-function repositoryOf({ registry, name, settings, complete, images, failures }: OpenRepository): StateRepository {
+function repositoryOf<Image extends Kept>({
+  registry,
+  name,
+  settings,
+  complete,
+  images,
+  failures,
+}: OpenRepository<Image>): FoldedState<Image>['repositories'][number] {
   return {
     registry,
     name,
     ...(settings === undefined ? {} : { settings }),
     complete,
-    images: [...images.values()].map(imageOf).sort(compareImages),
+    images: Array.from(images.values(), imageOf).sort(compareImages),
     failures: [...failures.values()],
   };
 }
 
-function hasOpenFailures(repository: OpenRepository): boolean {
+function hasOpenFailures(repository: OpenRepository<Kept>): boolean {
   for (const digest of repository.tags.values()) if (digest === 'failed') return true;
   return false;
 }
 
-function addImages(open: OpenRepository, repository: SnapshotRepository, { name, snapshot }: NamedSnapshot): void {
-  open.settings ??= open.closed ? undefined : repository.settings;
-  const { kind } = snapshot;
-  for (const image of repository.images) {
-    const undecided = image.tags.filter((tag) => open.tags.get(tag) === 'failed' || !isDecided(open, tag));
-    // an image whose tags moved is untagged since
-    const isUntagged = !open.closed && (image.tags.length === 0 || snapshot.scope.untagged);
-    if (undecided.length === 0 && !isUntagged) continue;
-    const draft = open.images.get(image.digest) ?? {
-      image: { ...expandImage(snapshot, image), kind, snapshot: name },
-      tags: [],
-      stale: [],
-    };
-    open.images.set(image.digest, draft);
-    for (const tag of undecided) {
-      (open.tags.get(tag) === 'failed' ? draft.stale : draft.tags).push(tag);
-      open.tags.set(tag, image.digest);
-    }
+/** Adds an image of an older snapshot, as far as it counts. Returns the tags that are on it by this snapshot; undefined where it does not count. */
+function addImage<Image extends Kept>(
+  open: OpenRepository<Image>,
+  { digest, tags, pushedAt }: Pick<SnapshotImage, 'digest' | 'tags' | 'pushedAt'>,
+  isUntagged: boolean,
+  keep: () => Image,
+): readonly string[] | undefined {
+  const undecided = tags.filter((tag) => open.tags.get(tag) === 'failed' || !isDecided(open, tag));
+  const known = open.images.get(digest);
+  // when an image was pushed does not depend on the tag that names it
+  if (known !== undefined && !open.closed) known.pushedAt ??= pushedAt;
+  // an image whose tags moved is untagged since
+  if (undecided.length === 0 && (open.closed || !isUntagged)) return undefined;
+  const draft = known ?? { image: keep(), tags: [], stale: [], pushedAt };
+  open.images.set(digest, draft);
+  for (const tag of undecided) {
+    (open.tags.get(tag) === 'failed' ? draft.stale : draft.tags).push(tag);
+    open.tags.set(tag, digest);
   }
+  return undecided;
 }
 
 /** Whether newer snapshots say where the tag is, or that it does not exist. */
-function isDecided(open: OpenRepository, tag: string): boolean {
+function isDecided(open: OpenRepository<Kept>, tag: string): boolean {
   return open.closed || open.tags.has(tag) || [...open.listedTags].some((pattern) => matchesPattern(pattern, tag));
 }
 
 /** Failures that no newer snapshot made up for. `tags` are those that the same snapshot has. */
-function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[], tags: ReadonlySet<string>): void {
+function addFailures(
+  open: OpenRepository<Kept>,
+  failures: readonly SnapshotFailure[],
+  tags: ReadonlySet<string>,
+): void {
   if (open.closed) return;
   for (const failure of failures) {
     const { tag, digest } = failure;
@@ -224,7 +319,11 @@ function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[],
 }
 
 /** Closes the tags that match: of those, an older snapshot counts only for the ones that failed. */
-function closeTags(open: OpenRepository, pattern: string | undefined, failed: ReadonlySet<string | undefined>): void {
+function closeTags(
+  open: OpenRepository<Kept>,
+  pattern: string | undefined,
+  failed: ReadonlySet<string | undefined>,
+): void {
   for (const [tag, digest] of open.tags) {
     const isListed = pattern === undefined || matchesPattern(pattern, tag);
     if (digest === 'failed' && isListed && !failed.has(tag)) open.tags.set(tag, 'missing');
@@ -237,7 +336,7 @@ function closeTags(open: OpenRepository, pattern: string | undefined, failed: Re
   open.closed = true;
 }
 
-function imageOf({ image, tags, stale }: Draft): StateImage {
+function imageOf<Image extends Kept>({ image, tags, stale, pushedAt }: Draft<Image>): FoldedImage<Image> {
   const all = [...tags, ...stale].sort(compareStrings);
-  return { ...image, tags: all, ...(stale.length === 0 ? {} : { stale }) };
+  return { ...image, tags: all, ...optional('pushedAt', pushedAt), ...(stale.length === 0 ? {} : { stale }) };
 }

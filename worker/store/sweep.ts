@@ -8,7 +8,7 @@ import { listBlobs, type StorePlace } from './place.ts';
 import { signatureKey } from './snapshot-key.ts';
 import type { SnapshotName } from './snapshots.ts';
 import { openSnapshots } from './snapshots.ts';
-import { StateFold } from './state.ts';
+import { wholeFold } from './state.ts';
 
 /** An object that is deleted, as it was listed. */
 export type SweptObject = Pick<ObjectInfo, 'key' | 'etag' | 'size'>;
@@ -71,7 +71,7 @@ async function markedBy(
 ): Promise<ReadonlySet<Digest>> {
   const snapshots = openSnapshots(place);
   const marked = new Set<Digest>();
-  const fold = new StateFold();
+  const fold = wholeFold();
   for (const name of [...kept].sort((a, b) => (a.key < b.key ? 1 : -1))) {
     const named = await ifFound(snapshots.read(name, options));
     if (named === undefined) continue;

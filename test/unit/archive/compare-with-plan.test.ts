@@ -31,6 +31,7 @@ async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult
       const path = await mkdtemp(join(tmpdir(), 'transship-verify-'));
       return { path, [Symbol.asyncDispose]: async () => rm(path, { recursive: true }) };
     },
+    removeUnfinished: unexpected,
     standardStreams: { input: unexpected, output: unexpected },
     folder: () => store,
   };

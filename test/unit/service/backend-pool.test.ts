@@ -41,6 +41,7 @@ function setting(): Setting {
         bucket: never,
         folder: never,
         temporary: never,
+        removeUnfinished: never,
         standardStreams: { input: never, output: never },
         [Symbol.asyncDispose]: async () => void open.delete(made),
       };

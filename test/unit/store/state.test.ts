@@ -2,6 +2,9 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { matchesPattern } from '../../../worker/oci/location.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
+import type { ExpandedImage } from '../../../worker/store/expanded.ts';
+import { IndexFold, type CountedImages } from '../../../worker/store/index-fold.ts';
+import { layoutIndexOf } from '../../../worker/store/layout-index.ts';
 import type { Snapshot } from '../../../worker/store/snapshot.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import type { NamedSnapshot } from '../../../worker/store/snapshots.ts';
@@ -76,6 +79,20 @@ describe('the state of a place', () => {
     const snapshot = makeSnapshot({ repositories: { app: { images: [image] } } });
     const [repository] = stateAt([named(snapshot)], Infinity).repositories;
     expect(repository?.images).toEqual([expect.objectContaining({ ...image, bytes: 31_001_750, kind: 'store' })]);
+  });
+
+  test('keeps the push time of an image that a copy of one tag lists again without it', () => {
+    const { pushedAt: _, ...copied } = snapshotImage('b', ['copied']);
+    const copy = makeSnapshot({
+      finishedAt: timeOf(40),
+      scope: { ...PARTIAL, repositories: 'app', tags: 'copied' },
+      repositories: { app: { complete: false, images: [copied] } },
+    });
+    const [app] = stateAt([...daily, named(copy)], Infinity).repositories;
+    expect(app?.images.find(({ tags }) => tags.includes('copied'))).toMatchObject({
+      tags: ['copied', 'v2'],
+      pushedAt: '2026-11-30T10:00:00.000Z',
+    });
   });
 
   test('keeps registries apart', () => {
@@ -162,38 +179,71 @@ describe('the state of any snapshots', () => {
   test('is what applying them one after another gives', () => {
     fc.assert(
       fc.property(snapshots, fc.nat(7), (recipes, until) => {
-        const made = recipes.map(({ listed, untagged, pattern, tags, repositories }, hour) => {
-          const inScope = Object.entries(repositories).filter(([name]) => matchesPattern(pattern, name));
-          return makeSnapshot({
-            finishedAt: timeOf(hour),
-            scope: { ...PARTIAL, listed, untagged, repositories: pattern, ...(tags === undefined ? {} : { tags }) },
-            repositories: Object.fromEntries(
-              inScope
-                .filter(([, { isListed }]) => isListed)
-                .map(([name, { complete, tags: images, untagged: more }]) => [
-                  name,
-                  {
-                    complete,
-                    images: [
-                      ...Object.entries(images)
-                        .filter(([one]) => matchesPattern(tags ?? '*', one))
-                        .map(([one, image]) => snapshotImage(image, [one])),
-                      ...(more === undefined ? [] : [snapshotImage(more, [])]),
-                    ],
-                  },
-                ]),
-            ),
-            failures: inScope.flatMap(([name, { failed }]) =>
-              failed.map((one) => ({ repository: name, ...(one === undefined ? {} : { tag: one }), reason: 'why' })),
-            ),
-          });
-        });
+        const made = snapshotsOf(recipes);
         const state = stateAt(made.map(named).toReversed(), START + until * HOUR);
         expect(summaryOf(state)).toEqual(appliedInOrder(made.filter((_, hour) => hour <= until)));
       }),
       { numRuns: 300 },
     );
   });
+
+  test('gives the same index.json when what the oldest of them come to was noted', () => {
+    fc.assert(
+      fc.property(snapshots, fc.nat(6), fc.nat(6), (recipes, first, second) => {
+        const newestFirst = snapshotsOf(recipes).map(named).toReversed();
+        const [a, b] = [first, second].toSorted((x, y) => x - y);
+        const oldest = indexFoldOf(newestFirst.slice(b));
+        // what was noted is noted again, with what came meanwhile
+        const older = indexFoldOf(newestFirst.slice(a, b), oldest.counted);
+        const all = indexFoldOf(newestFirst.slice(0, a), older.counted);
+        const whole = layoutIndexOf(stateAt(newestFirst, Infinity));
+        expect(layoutIndexOf(all.state())).toEqual(whole);
+        expect(layoutIndexOf(indexFoldOf(newestFirst).state())).toEqual(whole);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  function indexFoldOf(newestFirst: readonly NamedSnapshot[], older?: CountedImages): IndexFold {
+    const fold = new IndexFold({ gathers: true });
+    for (const one of newestFirst) fold.add(one);
+    if (older !== undefined) fold.addOlder(older);
+    return fold;
+  }
+
+  function snapshotsOf(recipes: typeof snapshots extends fc.Arbitrary<infer T> ? T : never): readonly Snapshot[] {
+    return recipes.map(({ listed, untagged, pattern, tags, repositories }, hour) => {
+      const inScope = Object.entries(repositories).filter(([name]) => matchesPattern(pattern, name));
+      return makeSnapshot({
+        finishedAt: timeOf(hour),
+        scope: { ...PARTIAL, listed, untagged, repositories: pattern, ...(tags === undefined ? {} : { tags }) },
+        repositories: Object.fromEntries(
+          inScope
+            .filter(([, { isListed }]) => isListed)
+            .map(([name, { complete, tags: images, untagged: more }]) => [
+              name,
+              {
+                complete,
+                images: [
+                  ...Object.entries(images)
+                    .filter(([one]) => matchesPattern(tags ?? '*', one))
+                    .map(([one, image]) => snapshotImage(image, [one], signed(image, hour))),
+                  ...(more === undefined ? [] : [snapshotImage(more, [])]),
+                ],
+              },
+            ]),
+        ),
+        failures: inScope.flatMap(([name, { failed }]) =>
+          failed.map((one) => ({ repository: name, ...(one === undefined ? {} : { tag: one }), reason: 'why' })),
+        ),
+      });
+    });
+  }
+
+  /** Sometimes with a signature, which an image gets and loses. */
+  function signed(image: string, hour: number): Pick<ExpandedImage, 'referrers'> {
+    return { referrers: (image.charCodeAt(0) + hour) % 3 === 0 ? [snapshotSignature(image)] : [] };
+  }
 });
 
 type Summary = Readonly<Record<string, { complete: boolean; failures: string[]; images: Record<string, string[]> }>>;

@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import type { ObjectStore } from '../../../worker/objects/objects.ts';
+import { holdsIndex, layoutIndexOf, writeLayoutIndex } from '../../../worker/store/layout-index.ts';
+import { readState } from '../../../worker/store/read-state.ts';
+import { openSnapshots } from '../../../worker/store/snapshots.ts';
+import { MemoryObjects } from '../../support/memory-objects.ts';
+import { makeSnapshot, snapshotImage } from '../../support/snapshots.ts';
+
+const CHECKPOINT = 'index-checkpoint.json.zst';
+
+/** A store to which snapshots of single tags are written, and which counts the snapshots that are read. */
+class Pushed {
+  readonly objects = new MemoryObjects();
+  readonly #read: string[] = [];
+  readonly #place = {
+    store: counting(this.objects, (key) => this.#read.push(key)),
+    prefix: '',
+    location: 'store:memory',
+  };
+  readonly #snapshots = openSnapshots(this.#place);
+  #count = 0;
+
+  /** Each of another image, under one of a hundred tags. `minute`: when it was finished. */
+  async push(count: number, minute?: number): Promise<void> {
+    for (let pushed = 0; pushed < count; pushed++) {
+      const number = this.#count++;
+      const finishedAt = new Date(Date.UTC(2026, 0, 1) + (minute ?? number) * 60_000).toISOString();
+      const images = [snapshotImage(`image ${number}`, [`v${number % 100}`])];
+      await openSnapshots({ store: this.objects, prefix: '' }).write(
+        makeSnapshot({
+          finishedAt,
+          scope: { repositories: 'app', untagged: false, referrers: true, platforms: [], listed: false },
+          repositories: { app: { complete: false, images } },
+        }),
+      );
+    }
+  }
+
+  /** Brings index.json up to date as a backup does. Returns how many snapshots were read for it. */
+  async writeIndex(options: { readonly readsAll?: boolean } = {}): Promise<number> {
+    this.#read.length = 0;
+    await writeLayoutIndex(this.#place, this.#snapshots, options);
+    const read = this.#read.filter((key) => key.startsWith('snapshots/')).length;
+    return read;
+  }
+
+  /** Whatever was read for it, index.json is what all snapshots say. */
+  async expectIndex(): Promise<void> {
+    const index = layoutIndexOf(await readState(openSnapshots({ store: this.objects, prefix: '' })));
+    expect(await holdsIndex(this.#place, index, {})).toBe(true);
+  }
+}
+
+function counting(store: MemoryObjects, onRead: (key: string) => void): ObjectStore {
+  return {
+    describe: (key) => store.describe(key),
+    stat: async (key, options) => store.stat(key, options),
+    list: (prefix, options) => store.list(prefix, options),
+    stream: async (key, body, options) => store.stream(key, body, options),
+    upload: async (key, size, options) => store.upload(key, size, options),
+    write: async (key, body, options) => store.write(key, body, options),
+    read: async (key, options) => {
+      onRead(key);
+      return store.read(key, options);
+    },
+  };
+}
+
+async function isThere(objects: MemoryObjects): Promise<boolean> {
+  return (await Array.fromAsync(objects.list(CHECKPOINT))).length === 1;
+}
+
+describe('a backup that ends', () => {
+  test('reads of a store with many snapshots only those that are new', async () => {
+    const store = new Pushed();
+    await store.push(200);
+    expect(await store.writeIndex()).toBe(200);
+    const reads: number[] = [];
+    for (let backup = 0; backup < 60; backup++) {
+      await store.push(1);
+      reads.push(await store.writeIndex());
+    }
+    expect(reads[0]).toBe(17);
+    expect(Math.max(...reads)).toBe(65);
+    expect(reads.at(-1)).toBeLessThan(30);
+    await store.expectIndex();
+  });
+
+  test('notes nothing in a store of few snapshots', async () => {
+    const store = new Pushed();
+    await store.push(64);
+    await store.writeIndex();
+    expect(await isThere(store.objects)).toBe(false);
+  });
+
+  test('reads all snapshots where one was deleted, or is dated before those that were noted', async () => {
+    const store = new Pushed();
+    await store.push(100);
+    await store.writeIndex();
+    const [oldest] = await openSnapshots({ store: store.objects, prefix: '' }).list();
+    store.objects.remove(oldest?.key ?? '');
+    expect(await store.writeIndex()).toBe(99);
+    expect(await store.writeIndex()).toBe(16);
+    await store.expectIndex();
+    await store.push(1, 7.5);
+    expect(await store.writeIndex()).toBe(100);
+    await store.expectIndex();
+  });
+
+  test.each([
+    ['is damaged', async (objects: MemoryObjects) => void (await objects.write(CHECKPOINT, Buffer.from('what?')))],
+    ['was deleted', async (objects: MemoryObjects) => objects.remove(CHECKPOINT)],
+  ])('reads all snapshots where the checkpoint %s', async (_, damage) => {
+    const store = new Pushed();
+    await store.push(100);
+    await store.writeIndex();
+    expect(await store.writeIndex()).toBe(16);
+    await damage(store.objects);
+    expect(await store.writeIndex()).toBe(100);
+    expect(await store.writeIndex()).toBe(16);
+  });
+});
+
+test('a garbage collection takes index.json from the snapshots alone', async () => {
+  const store = new Pushed();
+  await store.push(100);
+  await store.writeIndex();
+  expect(await store.writeIndex({ readsAll: true })).toBe(100);
+});

@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { z } from 'zod';
+import { collect } from '../content/bytes.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
+import type { Abortable } from '../util/abort.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
+import { IndexFold, type CountedImages, type IndexState } from './index-fold.ts';
+import type { StorePlace } from './place.ts';
+import { readSnapshots } from './read-state.ts';
+import type { SnapshotName, Snapshots } from './snapshots.ts';
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+const KEY = 'index-checkpoint.json.zst';
+/** What more snapshots than these, in number or in bytes, come to is noted; the newest of them, which may yet change their order, are left out. */
+const MOST = { snapshots: 64, bytes: 4 * 1024 * 1024 };
+const LEFT_OUT = { snapshots: 16, bytes: 1024 * 1024 };
+/** What is larger is not written in one request, and not read. */
+const MAX_BYTES = 64 * 1024 * 1024;
+const MAX_JSON_BYTES = 512 * 1024 * 1024;
+
+/** What the oldest snapshots of a store come to, so that the next backup need not read them. Derived from them, and replaced at any time. */
+export interface IndexCheckpoint {
+  /** How many of the oldest snapshots, and the SHA-256 of their keys, each with a line feed. */
+  readonly snapshots: number;
+  readonly keys: string;
+  readonly images: CountedImages;
+}
+
+const text = z.string().min(1);
+const digest = z.custom<Digest>(isDigest, 'expected a digest');
+const facts = { digest, mediaType: text, size: z.int().nonnegative() };
+const referrer = z.object({
+  ...facts,
+  artifactType: z.string().exactOptional(),
+  subject: digest,
+  tags: z.array(text),
+});
+const image = z.object({
+  ...facts,
+  kind: z.enum(['store', 'archives']),
+  archived: z.literal(true).exactOptional(),
+  referrers: z.array(referrer),
+});
+const counted = z.object({ image, tags: z.array(text), isUntagged: z.boolean() });
+const document = z.object({
+  version: z.literal(1),
+  snapshots: z.int().positive(),
+  keys: z.string(),
+  images: z.array(z.tuple([text, z.array(z.tuple([text, z.array(counted)]))])),
+});
+
+/**
+ * The state of which `index.json` is made, from the checkpoint and the snapshots that are not in it, and the checkpoint that is to replace it, where
+ * one is. With `readsAll` from all snapshots. Failures as `readState`.
+ */
+export async function readIndexState(
+  place: StorePlace,
+  snapshots: Snapshots,
+  { readsAll = false, signal }: Abortable & { readonly readsAll?: boolean | undefined },
+): Promise<{ readonly state: IndexState; readonly checkpoint: IndexCheckpoint | undefined }> {
+  const names = await snapshots.list({ signal });
+  // a store of few snapshots has no checkpoint, and asks for none
+  const known = readsAll || isFew(names, MOST) ? undefined : await readCheckpoint(place, { signal });
+  const isCovered = known !== undefined && known.keys === keysOf(names.slice(0, known.snapshots));
+  const covered = isCovered ? known.snapshots : 0;
+  const rest = names.slice(covered);
+  const noted = isFew(rest, MOST) ? covered : names.length - fewest(rest, LEFT_OUT);
+  const recent = new IndexFold();
+  const older = new IndexFold({ gathers: true });
+  const from = rest.toReversed();
+  let isWhole = true;
+  let left = names.length - noted;
+  for await (const found of readSnapshots(snapshots, from, { signal })) {
+    const fold = left-- > 0 ? recent : older;
+    if (found.failure === undefined) fold.add(found);
+    else if (found.failure.code === 'NOT_FOUND') isWhole = false;
+    else throw found.failure;
+  }
+  if (noted === covered) {
+    if (isCovered) recent.addOlder(known.images);
+    return { state: recent.state(), checkpoint: undefined };
+  }
+  if (isCovered) older.addOlder(known.images);
+  recent.addOlder(older.counted);
+  const keys = keysOf(names.slice(0, noted));
+  // one that is gone by now is among the keys
+  const checkpoint = isWhole ? { snapshots: noted, keys, images: older.counted } : undefined;
+  return { state: recent.state(), checkpoint };
+}
+
+/** Writes the checkpoint. One that is too large, or that the place refuses, is left out: it saves reads and nothing else. */
+export async function writeCheckpoint(
+  { store, prefix }: StorePlace,
+  { snapshots, keys, images }: IndexCheckpoint,
+  { signal }: Abortable,
+): Promise<void> {
+  const registries = Array.from(images, ([host, repositories]) => [host, [...repositories]]);
+  const json = Buffer.from(JSON.stringify({ version: 1, snapshots, keys, images: registries }));
+  if (json.byteLength > MAX_JSON_BYTES) return;
+  const bytes = await compress(json, { params: { [constants.ZSTD_c_checksumFlag]: 1 } });
+  if (bytes.byteLength > MAX_BYTES) return;
+  try {
+    await store.write(`${prefix}${KEY}`, bytes, { signal, contentType: 'application/zstd' });
+  } catch (error) {
+    if (!isFailure(error) || error.code === 'ABORTED') throw error;
+  }
+}
+
+/** Undefined without one that can be read. */
+async function readCheckpoint({ store, prefix }: StorePlace, options: Abortable): Promise<IndexCheckpoint | undefined> {
+  const body = await ifFound(store.read(`${prefix}${KEY}`, options));
+  if (body === undefined) return undefined;
+  const tooLong = new Failure('UNSUPPORTED', 'the checkpoint is too long');
+  try {
+    const bytes = await collect(body, MAX_BYTES, () => tooLong);
+    const json = await decompress(bytes, { maxOutputLength: MAX_JSON_BYTES });
+    const { snapshots, keys, images } = document.parse(JSON.parse(json.toString()));
+    return { snapshots, keys, images: new Map(images.map(([host, some]) => [host, new Map(some)])) };
+  } catch (error) {
+    if (isFailure(error) && error !== tooLong) throw error;
+    // changed, damaged, or of another version: the snapshots say it all
+    return undefined;
+  }
+}
+
+/** Whether these are no more than so many snapshots and bytes. */
+function isFew(names: readonly SnapshotName[], most: typeof MOST): boolean {
+  return fewest(names, most) === names.length;
+}
+
+/** How many of the newest are no more than so many snapshots and bytes. */
+function fewest(names: readonly SnapshotName[], most: typeof MOST): number {
+  let bytes = 0;
+  let count = 0;
+  for (const { size } of names.toReversed()) {
+    bytes += size;
+    if (count === most.snapshots || bytes > most.bytes) break;
+    count++;
+  }
+  return count;
+}
+
+function keysOf(names: readonly SnapshotName[]): string {
+  const hash = createHash('sha256');
+  for (const { key } of names) hash.update(`${key}\n`);
+  return hash.digest('hex');
+}
