@@ -57,11 +57,11 @@ describe('serve of archives', () => {
   test('reports at its start how many archives are compressed, and serves the others', async () => {
     const place = `${await folder()}/`;
     const session = lab.session();
-    for (const [tag, ending] of [
-      ['v1', 'tar'],
-      ['v2', 'tar.gz'],
-    ]) {
-      await lab.push(await makeImage({ seed: 17, tag: tag ?? '' }), ecr, 'packed/app');
+    for (const [tag, ending, seed] of [
+      ['v1', 'tar', 17],
+      ['v2', 'tar.gz', 18],
+    ] as const) {
+      await lab.push(await makeImage({ seed, tag }), ecr, 'packed/app');
       const request = { from: `docker://${ecr.registryHost}/packed/app:${tag}`, snapshotBy: 'test' };
       await backup(
         { ...request, to: `oci-archive:${place}{repository}/{tag}.${ending}` },

@@ -6,6 +6,7 @@ import type { Digest } from '../oci/digest.ts';
 import { isTag, type Reference, type Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
+import { append } from '../util/lists.ts';
 import { quote } from '../util/text.ts';
 import type { ArchivedInRepository, BackupOfArchived, UnchangedArchive } from './backup-archived.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
@@ -155,7 +156,7 @@ async function planRepository(
     const copying = { ...request, from, to: target.locate(key), settingsDigest, onWritten };
     plan.requests.push(copying);
     if (row !== undefined && archived?.isArchived(row.digest) === true)
-      found.push(...(await planArchived(copying, row.digest, archived, plan, options)));
+      append(found, await planArchived(copying, row.digest, archived, plan, options));
   }
   const read = settingsReader(name, backends, options);
   const owner = beside === undefined ? undefined : plan.settings.get(beside);

@@ -60,11 +60,7 @@ export async function verifyStore(
   const lost = lostOf(images, blobs, isRootsOnly);
   append(findings, lost.findings);
   if (!isRootsOnly) append(findings, lostOfOlder(needed, blobs, lost.digests));
-  // of an earlier moment, what its images are made of; now also what no image needs
-  const asked = isNow
-    ? undefined
-    : new Set(images.flatMap(({ image }) => contentOf(image).map(({ digest }) => digest)));
-  const counted = [...blobs].filter(([digest]) => asked?.has(digest) !== false);
+  const counted = isNow ? [...blobs] : namedBy(images, blobs);
   const sampled = depth === 'bytes' ? counted.filter(([digest]) => isInSample(request.sample, digest)) : [];
   const hashed = await hash(store, sampled, { images, needed }, verifying);
   append(findings, hashed.findings);
@@ -90,8 +86,20 @@ export async function verifyStore(
     findings,
     unchecked,
     complete:
-      depth === 'bytes' && request.sample === undefined && unchecked.length === 0 && looked.checked === looked.of,
+      depth === 'bytes' &&
+      request.sample === undefined &&
+      unchecked.length + unread === 0 &&
+      looked.checked === looked.of,
   };
+}
+
+/** The blobs that the images of an earlier moment are made of. Now those count too that no image needs. */
+function namedBy(
+  images: readonly { readonly image: StateImage }[],
+  blobs: ReadonlyMap<Digest, number>,
+): readonly (readonly [Digest, number])[] {
+  const named = new Set(images.flatMap(({ image }) => contentOf(image).map(({ digest }) => digest)));
+  return [...blobs].filter(([digest]) => named.has(digest));
 }
 
 /**

@@ -8,7 +8,7 @@ export interface Candidates {
   readonly files: boolean;
 }
 
-export interface Candidate {
+interface Candidate {
   readonly word: string;
   /** What it is, in a sentence. */
   readonly about?: string | undefined;

@@ -89,11 +89,6 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
           pruned.push(one);
           continue;
         }
-        if (rule.kind === 'verify' && rule.restoreTo !== undefined) {
-          const message = `rule ${rule.name} was left out: workers run drills; here, run \`transship verify ${rule.at[0] ?? ''} --restore-to ${rule.restoreTo}\``;
-          options.report?.({ type: 'warning', message });
-          continue;
-        }
         if (rule.kind === 'verify') {
           append(faults, await verifyHere(rule, request, backends, options));
           continue;
@@ -159,6 +154,14 @@ async function verifyHere(
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly string[]> {
+  if (rule.restoreTo !== undefined) {
+    const command = `transship verify ${rule.at[0] ?? ''} --restore-to ${rule.restoreTo}`;
+    options.report?.({
+      type: 'warning',
+      message: `rule ${rule.name} was left out: workers run drills; here, run \`${command}\``,
+    });
+    return [];
+  }
   if (dryRun === true) return [];
   const found: string[] = [];
   for (const { from, depth, sample } of verifyJobsOf({
