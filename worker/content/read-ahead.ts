@@ -11,6 +11,11 @@ import { Width, type Progress } from './width.ts';
 const PIECE_BYTES = 3 * 1024 * 1024;
 /** What is left of a blob must be so much to be worth a further connection. */
 const LEAST_BYTES = 12 * 1024 * 1024;
+/**
+ * So long a stream that has come to where the pieces begin waits for the first of them. It occupies a connection meanwhile, and where readings have all
+ * of those that there may be, and each waits for one more, none comes free.
+ */
+const OPENS_MS = 5000;
 
 const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefined };
 
@@ -53,6 +58,8 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
   #stream: AsyncIterator<Uint8Array> | undefined;
   #streamEnd: number;
   readonly #pieces: { readonly piece: Piece; readonly drop: () => Promise<void> }[] = [];
+  /** Stops the pieces that there are. */
+  #stopPieces = new AbortController();
   /** The next byte to hand out. */
   #position: number;
   /** The first byte that no connection reads. */
@@ -140,7 +147,7 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
 
   /**
    * The next bytes of the stream, up to where the pieces begin. There it waits until the first of them has begun to come: where the source turns out to
-   * give no ranges, the stream goes on.
+   * give no ranges, or no further connection, the stream goes on.
    */
   async #fromStream(stream: AsyncIterator<Uint8Array>): Promise<Uint8Array | undefined> {
     const { done, value: chunk } = await stream.next();
@@ -151,13 +158,31 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
     this.#arrived(chunk.byteLength);
     const left = this.#streamEnd - this.#position;
     if (this.#isAlone || chunk.byteLength < left) return chunk;
-    if ((await this.#pieces[0]?.piece.opens()) === true) return chunk.subarray(0, left);
+    if (await this.#firstOpens()) return chunk.subarray(0, left);
     checkAborted({ signal: this.#signal });
+    this.#stopPieces.abort(new Failure('ABORTED', 'the stream goes on alone'));
+    this.#stopPieces = new AbortController();
     this.#width.stayAtOne();
     this.#streamEnd = this.#descriptor.size;
     this.#planned = this.#descriptor.size;
     await this.#dropPieces();
     return chunk;
+  }
+
+  /** Whether the first piece begins to come in time. */
+  async #firstOpens(): Promise<boolean> {
+    const opens = this.#pieces[0]?.piece.opens() ?? Promise.resolve(false);
+    const waited = new AbortController();
+    const signal = anyOf(this.#signal, waited.signal);
+    const late = async (): Promise<boolean> => {
+      await this.#clock.sleep(OPENS_MS, { signal }).catch(() => undefined);
+      return false;
+    };
+    try {
+      return await Promise.race([opens, late()]);
+    } finally {
+      waited.abort();
+    }
   }
 
   async #closeStream(): Promise<void> {
@@ -204,10 +229,11 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
       const to = Math.min(from + PIECE_BYTES, size);
       this.#planned = to;
       const buffer = this.#shared.idle.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
-      const piece = new Piece(async () => this.#open(from, to), buffer, {
+      const signal = anyOf(this.#signal, this.#stopPieces.signal);
+      const piece = new Piece(async () => this.#open(from, to, signal), buffer, {
         length: to - from,
         showsExcess: to === size,
-        signal: this.#signal,
+        signal,
         onBytes: (bytes) => this.#arrived(bytes),
       });
       const drop = async (): Promise<void> => {
@@ -229,9 +255,9 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
     return giveBack !== undefined;
   }
 
-  async #open(from: number, to = this.#descriptor.size): Promise<Bytes> {
+  async #open(from: number, to = this.#descriptor.size, signal = this.#signal): Promise<Bytes> {
     const end = to === this.#descriptor.size ? {} : { to };
-    return this.#source.open(this.#descriptor, { signal: this.#signal, from, ...end });
+    return this.#source.open(this.#descriptor, { signal, from, ...end });
   }
 
   async #dropPieces(): Promise<void> {

@@ -197,6 +197,37 @@ describe('reading ahead', () => {
     expect(isWhole(budget)).toBe(true);
   });
 
+  test('goes on over one connection where others of its kind have all that there may be, and wait as well', async () => {
+    const { content, d, clock, paced } = network();
+    const connections = new Limit(2);
+    const budgets = [new Limit(32 * MIB), new Limit(32 * MIB)];
+    const inner = paced(content);
+    const limited: Source = {
+      rangesAtOnce: 8,
+      resolve: async (...args) => content.resolve(...args),
+      referrers: (...args) => content.referrers(...args),
+      tags: (...args) => content.tags(...args),
+      open: async (descriptor, options) => {
+        const giveBack = await connections.take(1, options);
+        const body = await inner.open(descriptor, options);
+        return (async function* () {
+          try {
+            for await (const chunk of body) yield chunk;
+          } finally {
+            giveBack();
+          }
+        })();
+      },
+    };
+    const { end, counts } = counting(limited);
+    const both = Promise.all(budgets.map(async (ahead) => drain(read(end, d, { ahead, clock }))));
+    expect(await passing(clock, both)).toEqual([undefined, undefined]);
+    expect(counts.calls.open).toBeGreaterThan(2);
+    expect(allEnded(counts.opened)).toBe(true);
+    expect(budgets.every(isWhole)).toBe(true);
+    expect(isWhole(connections)).toBe(true);
+  });
+
   test('opens more connections when there is memory again', async () => {
     const bytes = Buffer.alloc(48 * MIB, BYTES);
     const { content, d, clock, paced } = network(bytes);
