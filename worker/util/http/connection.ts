@@ -157,8 +157,9 @@ export class Connection {
       return false;
     }
     if (next === 'over') this.#receiver = undefined;
-    this.#isPaused = next === 'pause';
-    return !this.#isPaused;
+    // bytes that TLS has decrypted come after a pause too: what becomes of them does not end it
+    if (next === 'pause') this.#isPaused = true;
+    return next !== 'pause';
   }
 
   #close(error: Error | undefined): void {

@@ -70,6 +70,8 @@ export class HttpReader {
       if (signal !== undefined) exchange.abort(aborted(signal));
     };
     signal?.addEventListener('abort', onAbort, { once: true });
+    // it may have fired between the connection and here
+    if (signal?.aborted === true) onAbort();
     const end = async (): Promise<void> => {
       const idleMs = await exchange.ended;
       signal?.removeEventListener('abort', onAbort);

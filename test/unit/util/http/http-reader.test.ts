@@ -308,6 +308,49 @@ describe('TLS', () => {
     expect((await collect((await get(client, server, { origin })).body)).equals(bytes)).toBe(true);
   });
 
+  describe('with TLS, whose records come on after a pause', () => {
+    const bytes = seededBytes('records', 400_000);
+    const sizes = Array.from({ length: 30 }, (_, index) => 244_000 + index * 4000);
+    const timeouts = { answerTimeoutMs: 2000, stallTimeoutMs: 2000 };
+    /** Lets what was sent arrive while nobody reads. */
+    const arrived = async (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 15));
+
+    test('are used again after a body that ended meanwhile', async () => {
+      const server = await rawHttpServer(
+        (socket, number) => void socket.write(withLength(bytes.subarray(0, sizes[number - 1]))),
+        { key: pem, cert: pem },
+      );
+      const client = clientTo({ tls: { rejectUnauthorized: false } });
+      for (const size of sizes) {
+        const answer = await get(client, server, timeouts);
+        await arrived();
+        expect((await collect(answer.body)).equals(bytes.subarray(0, size))).toBe(true);
+        await answer.ended;
+      }
+      expect(server.sockets).toHaveLength(1);
+    });
+
+    test('go on after the end of a chunk that came meanwhile', async () => {
+      const server = await rawHttpServer(
+        (socket) => {
+          // whole records, and one of the end of the chunk alone
+          const size = 16 * 16_384;
+          socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${size.toString(16)}\r\n`);
+          setTimeout(() => socket.write(Buffer.concat([bytes.subarray(0, size), Buffer.from('\r\n')])), 2);
+          setTimeout(() => socket.write(inHttpChunks(bytes.subarray(size), 30_011)), 8);
+        },
+        { key: pem, cert: pem },
+      );
+      const client = clientTo({ tls: { rejectUnauthorized: false } });
+      for (const _ of sizes) {
+        const answer = await get(client, server, timeouts);
+        await arrived();
+        expect((await collect(answer.body)).equals(bytes)).toBe(true);
+        await answer.ended;
+      }
+    });
+  });
+
   test('a certificate that is not trusted ends it', async () => {
     const server = await rawHttpServer(() => undefined, { key: pem, cert: pem });
     await expect(get(clientTo(), server)).rejects.toMatchObject({ code: /SELF_SIGNED/, [EXPLAINED]: true });
@@ -415,6 +458,23 @@ describe('stopping', () => {
       })();
       await expect(reading).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
       await answer.ended;
+      await closed(server.sockets);
+    }
+  });
+
+  test('in any step before a kept connection is used again ends it', async () => {
+    for (let steps = 0; steps < 8; steps++) {
+      const server = await rawHttpServer(
+        (socket, number) => void (number === 1 && socket.write(withLength(Buffer.from('yes')))),
+      );
+      const client = clientTo();
+      await collect((await get(client, server)).body);
+      const stop = new AbortController();
+      const getting = client.get(request(server, { answerTimeoutMs: 2000 }), { signal: stop.signal });
+      const expected = expect(getting).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
+      for (let step = 0; step < steps; step++) await Promise.resolve();
+      stop.abort(reason);
+      await expected;
       await closed(server.sockets);
     }
   });
