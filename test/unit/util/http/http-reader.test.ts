@@ -309,7 +309,7 @@ describe('TLS', () => {
   });
 
   describe('with TLS, whose records come on after a pause', () => {
-    const bytes = seededBytes('records', 400_000);
+    const content = seededBytes('records', 400_000);
     const sizes = Array.from({ length: 30 }, (_, index) => 244_000 + index * 4000);
     const timeouts = { answerTimeoutMs: 2000, stallTimeoutMs: 2000 };
     /** Lets what was sent arrive while nobody reads. */
@@ -317,14 +317,14 @@ describe('TLS', () => {
 
     test('are used again after a body that ended meanwhile', async () => {
       const server = await rawHttpServer(
-        (socket, number) => void socket.write(withLength(bytes.subarray(0, sizes[number - 1]))),
+        (socket, number) => void socket.write(withLength(content.subarray(0, sizes[number - 1]))),
         { key: pem, cert: pem },
       );
       const client = clientTo({ tls: { rejectUnauthorized: false } });
       for (const size of sizes) {
         const answer = await get(client, server, timeouts);
         await arrived();
-        expect((await collect(answer.body)).equals(bytes.subarray(0, size))).toBe(true);
+        expect((await collect(answer.body)).equals(content.subarray(0, size))).toBe(true);
         await answer.ended;
       }
       expect(server.sockets).toHaveLength(1);
@@ -336,8 +336,8 @@ describe('TLS', () => {
           // whole records, and one of the end of the chunk alone
           const size = 16 * 16_384;
           socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${size.toString(16)}\r\n`);
-          setTimeout(() => socket.write(Buffer.concat([bytes.subarray(0, size), Buffer.from('\r\n')])), 2);
-          setTimeout(() => socket.write(inHttpChunks(bytes.subarray(size), 30_011)), 8);
+          setTimeout(() => socket.write(Buffer.concat([content.subarray(0, size), Buffer.from('\r\n')])), 2);
+          setTimeout(() => socket.write(inHttpChunks(content.subarray(size), 30_011)), 8);
         },
         { key: pem, cert: pem },
       );
@@ -345,7 +345,7 @@ describe('TLS', () => {
       for (const _ of sizes) {
         const answer = await get(client, server, timeouts);
         await arrived();
-        expect((await collect(answer.body)).equals(bytes)).toBe(true);
+        expect((await collect(answer.body)).equals(content)).toBe(true);
         await answer.ended;
       }
     });
