@@ -304,10 +304,14 @@ class Walker {
     return [...found.values()];
   }
 
-  /** Every tag of the source, by a list that shows the tags of the images too: one that does not is late, and proves nothing. */
+  /**
+   * Every tag of the source, by a list that shows the tags of the images too, or for images without a tag any: one that does not is late, and
+   * proves nothing.
+   */
   async #listedTags(): Promise<ReadonlySet<string> | undefined> {
     if (this.#options.byLists !== true) return undefined;
     const listed = await this.#source.listedTags?.(this.#options);
+    if (listed?.size === 0) return undefined;
     return [...this.#named].every((tag) => listed?.has(tag) === true) ? listed : undefined;
   }
 

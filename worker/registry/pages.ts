@@ -116,10 +116,12 @@ export async function* names(
 const FEW_REQUESTS = 3;
 /** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
 const SMALLEST_CUT_PAGE = 10;
+/** Every page size that registries have is a multiple of this: a list of another length was not cut. */
+const PAGE_SIZES_SHARE = 5;
 
 /**
  * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
- * Link may have cut is followed by one more request, as `whole` does in `names`.
+ * Link may have cut is followed by one more request, as `whole` does in `names`; undefined where the registry does not say what follows it.
  */
 export async function fewNames(
   transport: Transport,
@@ -132,11 +134,14 @@ export async function fewNames(
   for (;;) {
     const before = found.size;
     const url = urlAfter(first.url, typeof last === 'string' ? last : undefined);
+    const mayBeCut = before > 0 && before % PAGE_SIZES_SHARE === 0;
     try {
       for await (const page of pages(transport, { ...first, url }, options)) {
         const listed = listOf(first.what, page[member]);
         for (const name of listed) if (typeof name === 'string') found.add(name);
         last = listed.at(-1);
+        // the same page again: the registry takes no notice of `last`
+        if (mayBeCut && last !== undefined && found.size === before) return undefined;
         // the last of them has to show that nothing follows
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
@@ -144,7 +149,7 @@ export async function fewNames(
       // the registry does not say what follows its last page
       const isRefused = requests > 0 && isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED');
       if (!isRefused) throw error;
-      return found.size < NAMES_PER_PAGE ? found : undefined;
+      return mayBeCut ? undefined : found;
     }
     if (found.size < SMALLEST_CUT_PAGE || found.size === before || typeof last !== 'string') return found;
   }
