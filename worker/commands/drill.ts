@@ -72,14 +72,19 @@ async function drillAndDelete(
 ): Promise<{ readonly result: DrillResult; readonly leftovers: Leftovers }> {
   const made: string[] = [];
   const { registry } = parseScratchPlace(request.restoreTo);
+  let isWhole = false;
   const clean = async (signal: AbortSignal): Promise<Leftovers> => {
     const leftovers: string[] = [];
+    const left = (repository: string, why: string): void =>
+      void leftovers.push(`${registry}/${repository} was not deleted: ${why}`);
     for (const repository of made) {
       try {
         const isOwn = (mark: string): boolean => mark === request.mark;
-        await deleteScratch({ registry, repository }, isOwn, backends, { ...options, signal });
+        const end = await deleteScratch({ registry, repository }, isOwn, backends, { ...options, signal });
+        // of a drill that failed, some may never have been made
+        if (end === 'kept' && isWhole) left(repository, 'it does not show the mark of this drill any more');
       } catch (error) {
-        leftovers.push(`${registry}/${repository} was not deleted: ${describeFailure(error)}`);
+        left(repository, describeFailure(error));
       }
     }
     return leftovers;
@@ -90,6 +95,7 @@ async function drillAndDelete(
     async ({ signal }) => {
       try {
         const result = await drill({ ...request, onScratch: (name) => made.push(name) }, backends, options);
+        isWhole = true;
         return { result, leftovers: await clean(signal) };
       } catch (error) {
         for (const message of await clean(signal)) options.report?.({ type: 'warning', message });
