@@ -157,7 +157,9 @@ export class Connection {
       return false;
     }
     if (next === 'over') this.#receiver = undefined;
-    this.#isPaused = next === 'pause';
+    // TLS hands out all records that it has, also after a pause: what the later ones come to does not read on
+    if (next === 'pause') this.#isPaused = true;
+    else if (next === 'more' && this.#isPaused) setImmediate(() => this.resume());
     return !this.#isPaused;
   }
 
