@@ -71,7 +71,7 @@ export interface CopyResult {
   readonly absent: readonly Digest[];
 }
 
-/** Blobs of at most this many bytes take one more request to ask for than to send. */
+/** Sending a blob of at most this many bytes costs no more than asking for it. */
 const SMALL_BYTES = 16 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
 const MANIFESTS_AT_ONCE = 8;
@@ -185,7 +185,7 @@ class CopySession {
     return (await shown.areAll(tags, digest, { signal })) || shown.areAll([digest], digest, { signal });
   }
 
-  /** Counts what is below a manifest of the target as there. Foreign layers, which it may have refused, are asked for. */
+  /** Counts everything below a manifest that the target shows as present. Foreign layers, which it may have refused, are asked for. */
   #trust(root: Root): void {
     const all = part(this.#graph, [root]);
     const below = Array.from(all.manifests.values(), (node) => node.descriptor);
@@ -400,7 +400,7 @@ class CopySession {
   }
 }
 
-/** The manifests of `graph` that were not read and that `below`, a part of it, names. */
+/** The manifests that `below`, a part of `graph`, names and that were not read. */
 function unreadBelow({ unread }: Graph, below: Graph): readonly Descriptor[] {
   if (unread === undefined) return [];
   const named = Array.from(below.manifests.values(), ({ manifest }) => childrenOf(manifest)).flat();

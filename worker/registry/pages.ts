@@ -114,12 +114,12 @@ export async function* names(
 
 /** Requests after which a list counts as long. */
 const FEW_REQUESTS = 3;
-/** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
+/** A page with fewer names was not cut short by a registry or a proxy: no page size is that small. */
 const SMALLEST_CUT_PAGE = 10;
 
 /**
- * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
- * Link may have cut is followed by one more request, as `whole` does in `names`.
+ * All names of a list that ends within a few requests, so that a name which is not among them is absent; undefined for a longer one. A last page
+ * that a lost Link may have cut is followed by one more request, as `whole` does in `names`.
  */
 export async function fewNames(
   transport: Transport,
@@ -137,7 +137,7 @@ export async function fewNames(
         const listed = listOf(first.what, page[member]);
         for (const name of listed) if (typeof name === 'string') found.add(name);
         last = listed.at(-1);
-        // the last of them has to show that nothing follows
+        // the last request has to show that nothing follows
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
     } catch (error) {

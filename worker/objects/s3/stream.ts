@@ -42,7 +42,7 @@ export async function streamToS3(
   }
 }
 
-/** Memory with `length` bytes of the body in it, which whoever takes it gives back. */
+/** Memory that holds `length` bytes of the body. The caller that takes it gives it back. */
 interface Piece extends PartBuffer {
   readonly length: number;
 }
