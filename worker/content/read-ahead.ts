@@ -26,7 +26,7 @@ const sharedOf = new WeakMap<Limit, Shared>();
 /**
  * The raw bytes of `descriptor` from `offset` on. They are read over one connection. Where that turns out to be too slow for its reader, further ones
  * read what comes next, up to `source.rangesAtOnce` in all: `Width` decides that. What they bring waits in memory taken from `budget`, never more
- * than that; where there is none, one connection goes on. Where the source gives no ranges, that costs one request.
+ * than that. Where none is left, one connection goes on. Where the source gives no ranges, that costs one request.
  */
 export function readAhead(
   source: Readable,

@@ -71,7 +71,7 @@ export interface CopyResult {
   readonly absent: readonly Digest[];
 }
 
-/** Sending a blob of at most this many bytes costs no more than asking for it. */
+/** Blobs of at most this many bytes are sent to a new image without asking first: the request costs more than the bytes. */
 const SMALL_BYTES = 16 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
 const MANIFESTS_AT_ONCE = 8;
@@ -237,7 +237,7 @@ class CopySession {
 
   /** `isLater`: another copy may have sent it meanwhile. */
   async #blob(descriptor: Descriptor, isLater: boolean, options: Abortable): Promise<void> {
-    // asking for a small one costs as much as sending it, and the empty config is mostly there
+    // the empty config is in most repositories already, so it is asked for
     const isAbsent = this.#isNew && descriptor.size <= SMALL_BYTES && descriptor.mediaType !== MEDIA_TYPE.ociEmpty;
     if ((isLater || !isAbsent) && (await onSide('target', this.#target.has(descriptor, options))))
       return this.#done(descriptor, 'exists');

@@ -146,7 +146,7 @@ export class Connection {
   }
 
   #received(bytes: number, { buffer, byteOffset }: Uint8Array): boolean {
-    // nothing was asked for: what comes would be taken for the answer to the next request
+    // no request is under way: these bytes would be taken for the answer to the next one
     if (this.#receiver === undefined) {
       this.destroy();
       return false;
