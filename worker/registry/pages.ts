@@ -7,7 +7,7 @@ import type { Transport } from './transport/transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. Parsed, a page takes some thirty times its bytes. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
-/** Of a thousand entries each. A list that is longer was made to have no end. */
+/** Pages have a thousand entries each. A longer list was made to have no end. */
 const MAX_PAGES = 10_000;
 /** The names of one list are held in memory, by their callers too. */
 const MAX_NAMES = 1_000_000;
@@ -114,12 +114,12 @@ export async function* names(
 
 /** Requests after which a list counts as long. */
 const FEW_REQUESTS = 3;
-/** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
+/** A page with fewer names was not cut short by a registry or a proxy: no page size is that small. */
 const SMALLEST_CUT_PAGE = 10;
 
 /**
- * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
- * Link may have cut is followed by one more request, as `whole` does in `names`.
+ * All names of a list that ends within a few requests, so that a name which is not among them is absent; undefined for a longer one. A last page
+ * that a lost Link may have cut is followed by one more request, as `whole` does in `names`.
  */
 export async function fewNames(
   transport: Transport,
@@ -137,7 +137,7 @@ export async function fewNames(
         const listed = listOf(first.what, page[member]);
         for (const name of listed) if (typeof name === 'string') found.add(name);
         last = listed.at(-1);
-        // the last of them has to show that nothing follows
+        // the last request has to show that nothing follows
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
     } catch (error) {

@@ -1,4 +1,4 @@
-// undici has types of its main module alone.
+// undici has types for its main module only.
 declare module 'undici/lib/dispatcher/agent.js' {
   export { Agent as default } from 'undici';
 }
