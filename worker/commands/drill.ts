@@ -18,7 +18,7 @@ import { concurrencyOf, optionsOf, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { counted, formatBytes, formatTable, printable } from './text.ts';
 
-/** What of the flags of `verify` a drill has. */
+/** The flags of `verify` that a drill takes. */
 interface DrillFlags
   extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<SnapshotFlags, 'only' | 'verifyKey'> {
   readonly sample?: string;
@@ -28,7 +28,7 @@ interface DrillFlags
 /** Begins the marks of drills that a person runs: no Cleaner deletes their repositories. */
 const BY_HAND = 'command/';
 
-/** What is left of a drill that could not be deleted, a sentence each. */
+/** What a drill made and could not delete, a sentence each. */
 type Leftovers = readonly string[];
 
 /** `verify PLACE --restore-to`: a drill that deletes the scratch repositories that it made, however it ends. */

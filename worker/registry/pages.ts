@@ -7,7 +7,7 @@ import type { Transport } from './transport/transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. Parsed, a page takes some thirty times its bytes. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
-/** Of a thousand entries each. A list that is longer was made to have no end. */
+/** Pages have a thousand entries each. A longer list was made to have no end. */
 const MAX_PAGES = 10_000;
 /** The names of one list are held in memory, by their callers too. */
 const MAX_NAMES = 1_000_000;
@@ -114,14 +114,15 @@ export async function* names(
 
 /** Requests after which a list counts as long. */
 const FEW_REQUESTS = 3;
-/** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
+/** A page with fewer names was not cut short by a registry or a proxy: no page size is that small. */
 const SMALLEST_CUT_PAGE = 10;
 /** Every page size that registries have is a multiple of this: a list of another length was not cut. */
 const PAGE_SIZES_SHARE = 5;
 
 /**
- * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
- * Link may have cut is followed by one more request, as `whole` does in `names`; undefined where the registry does not say what follows it.
+ * All names of a list that ends within a few requests, so that a name which is not among them is absent; undefined for a longer one. A last page
+ * that a lost Link may have cut is followed by one more request, as `whole` does in `names`; undefined where the registry does not say what
+ * follows it.
  */
 export async function fewNames(
   transport: Transport,
@@ -142,7 +143,7 @@ export async function fewNames(
         last = listed.at(-1);
         // the same page again: the registry takes no notice of `last`
         if (mayBeCut && last !== undefined && found.size === before) return undefined;
-        // the last of them has to show that nothing follows
+        // the last request has to show that nothing follows
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
     } catch (error) {

@@ -1,4 +1,4 @@
-// undici has types of its main module alone.
+// undici has types for its main module only.
 declare module 'undici/lib/api/api-connect.js' {
   const connect: unknown;
   export default connect;
