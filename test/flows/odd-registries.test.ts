@@ -203,6 +203,11 @@ describe('a registry whose list of tags does not show the tag of a signature', (
             body: Buffer.from(JSON.stringify({ tags: listed })),
           };
     });
+  const listOf = (tags: readonly string[]): FrontAnswer => ({
+    status: 200,
+    headers: {},
+    body: Buffer.from(JSON.stringify({ tags })),
+  });
   const old = Array.from({ length: 50 }, (_, at) => `v${at}`);
 
   test.each<[string, string, (url: string) => FrontAnswer | readonly string[]]>([
@@ -210,6 +215,11 @@ describe('a registry whose list of tags does not show the tag of a signature', (
     ['because it refuses to say what follows a page', ':v1', (url) => (url.includes('last=') ? refused(404) : old)],
     ['because it lists nothing, of an image by its digest', '@', () => []],
     ['because it does not answer', ':v1', () => refused(504)],
+    [
+      'because its second page is not there',
+      ':v1',
+      (url) => (url.includes('page=2') ? refused(404) : { ...listOf(old), headers: { link: '<?page=2>; rel="next"' } }),
+    ],
   ])('is asked for it: %s', async (why, by, tags) => {
     const image = await makeImage({ seed: 83, platforms: ['linux/amd64'], signed: true });
     const name = `unlisted/${why.replaceAll(/[^a-z]+/g, '-')}`;

@@ -133,7 +133,7 @@ export async function fewNames(
   let requests = 0;
   let last: unknown;
   for (;;) {
-    const before = found.size;
+    const [before, requestsBefore] = [found.size, requests];
     const url = urlAfter(first.url, typeof last === 'string' ? last : undefined);
     const mayBeCut = before > 0 && before % PAGE_SIZES_SHARE === 0;
     try {
@@ -147,10 +147,10 @@ export async function fewNames(
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
     } catch (error) {
-      // the registry does not say what follows its last page
       const isRefused = requests > 0 && isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED');
       if (!isRefused) throw error;
-      return mayBeCut ? undefined : found;
+      // the registry does not say what follows its last page, or has not the page that its Link names
+      return mayBeCut || requests > requestsBefore ? undefined : found;
     }
     if (found.size < SMALLEST_CUT_PAGE || found.size === before || typeof last !== 'string') return found;
   }
