@@ -89,6 +89,25 @@ describe('a rule whose runs are drills', () => {
     expect(s.events).toContainEqual(expect.objectContaining({ type: 'scratch-deleted' }));
   });
 
+  test('keeps the scratch repository of another deployment, whose rule and scheduled time have the same names', async () => {
+    const s = await service('twin');
+    const run = await s.pass();
+    const [job] = await Array.fromAsync(s.t.state.runs.jobs(run.id, {}));
+    const parsed = parseMessage(job?.body ?? '');
+    assert(parsed.type === 'job');
+    await s.worker.drain();
+    await expectEnded(s.t, run.id, { done: 1 });
+    const at = new Date(run.startedAtMs + 40).toISOString();
+    const name = 'twin-scratch/transship-drill-3/going-on';
+    const tags = { 'transship-drill': markOfDrill({ ...parsed.job, at }) };
+    await lab.client(ecr).createRepository(name, { tags });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
+    expect(await s.scratch()).toEqual([name]);
+    // nobody does it any more
+    await s.t.clock.advance(8 * 24 * HOUR_MS);
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
+  });
+
   test('keeps the scratch repositories of a drill that goes on, and whatever has no mark', async () => {
     const s = await service('kept');
     const run = await s.pass();
