@@ -297,9 +297,9 @@ describe('TLS', () => {
   });
 
   test('a connection is used again after a body that ended while its reader was slower than TLS', async () => {
-    const sizeOf = (request: number): number => 250_000 + request * 20_011;
+    const sizeOf = (number: number): number => 250_000 + number * 20_011;
     const server = await rawHttpServer(
-      (socket, request) => void socket.write(withLength(bytes.subarray(0, sizeOf(request)))),
+      (socket, number) => void socket.write(withLength(bytes.subarray(0, sizeOf(number)))),
       { key: pem, cert: pem },
     );
     const client = clientTo({ tls: { rejectUnauthorized: false } });
