@@ -3,11 +3,10 @@ import type { Target } from '../../worker/content/content.ts';
 import { manifestsFrom } from '../../worker/content/manifests-from.ts';
 import { walk } from '../../worker/content/graph.ts';
 import { copy } from '../../worker/copy/copy.ts';
-import type { ObjectStore } from '../../worker/objects/objects.ts';
+import type { ObjectStore, Upload } from '../../worker/objects/objects.ts';
 import { openArchiveTarget } from '../../worker/images/archive-target.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';
 import { systemClock } from '../../worker/util/clock.ts';
-import type { Event } from '../../worker/util/events.ts';
 import { REPOSITORY } from './archives.ts';
 import { crashed, CrashPoints } from './crash.ts';
 import { crashing } from './faulty-objects.ts';
@@ -20,8 +19,8 @@ export interface Life {
   readonly points: number;
   /** How many bytes of the archive were handed to the store. */
   readonly bytesSent: number;
-  /** When it died: blobs that were begun and not at their end. */
-  readonly blobsInFlight: number;
+  /** When it died: parts that were handed to the store, which had not answered. */
+  readonly partsInFlight: number;
 }
 
 export interface LifeOptions {
@@ -31,9 +30,9 @@ export interface LifeOptions {
   readonly onDeath?: (life: Life) => void;
 }
 
-/** Bytes that may be sent twice because of a death: one part for each blob in flight. Those that hold no blob are sent one at a time. */
+/** Bytes that may be sent twice because of a death: those of the parts in flight. */
 export function sentTwiceAllowed(death: Life, partSize: number): number {
-  return Math.max(1, death.blobsInFlight) * partSize;
+  return death.partsInFlight * partSize;
 }
 
 /** Backs `image` up as `transship backup` does, with its defaults but for the size of parts, or goes on with what earlier lives left. */
@@ -43,19 +42,15 @@ export async function backupLife(
   key: string,
   options: LifeOptions & { readonly partSize: number },
 ): Promise<Life> {
-  const flying = new Set<string>();
+  const flying = { parts: 0 };
   let death: Life | undefined;
   const dying = crashing(store, options.at ?? Infinity, () => {
-    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: flying.size };
+    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), partsInFlight: flying.parts };
     options.onDeath?.(death);
   });
-  const report = (event: Event): void => {
-    if (event.type === 'blob-started') flying.add(event.digest);
-    else if (event.type === 'blob-done') flying.delete(event.digest);
-  };
-  const writing = writeArchive(image, inParts(dying.store, options.partSize), key, { clock: systemClock, report });
+  const writing = writeArchive(image, inParts(dying.store, options.partSize, flying), key, { clock: systemClock });
   await crashed(writing);
-  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: 0 };
+  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), partsInFlight: 0 };
 }
 
 async function writeArchive(
@@ -74,11 +69,11 @@ async function writeArchive(
 export async function mirrorLife(image: MadeImage, target: Target, options: LifeOptions = {}): Promise<Life> {
   let death: Life | undefined;
   const points = new CrashPoints(options.at ?? Infinity, () => {
-    death = { died: true, points: points.count, bytesSent: 0, blobsInFlight: 0 };
+    death = { died: true, points: points.count, bytesSent: 0, partsInFlight: 0 };
     options.onDeath?.(death);
   });
   await crashed(copy(image.content, dyingTarget(target, points), [image.root], { strict: true }));
-  return death ?? { died: false, points: points.count, bytesSent: 0, blobsInFlight: 0 };
+  return death ?? { died: false, points: points.count, bytesSent: 0, partsInFlight: 0 };
 }
 
 /**
@@ -112,9 +107,29 @@ export function dyingTarget(target: Target, points: CrashPoints): Target {
   };
 }
 
-/** The store with uploads in parts of this size. */
-function inParts(store: ObjectStore, partSize: number): ObjectStore {
-  return { ...store, upload: async (key, size, options) => store.upload(key, size, { ...options, partSize }) };
+/** The store with uploads in parts of this size, of which `flying` counts those that it has not answered. */
+function inParts(store: ObjectStore, partSize: number, flying: { parts: number }): ObjectStore {
+  return {
+    ...store,
+    upload: async (key, size, options) => {
+      const upload = await store.upload(key, size, { ...options, partSize });
+      const part: Upload['part'] = async (...args) => {
+        flying.parts++;
+        try {
+          await upload.part(...args);
+        } finally {
+          flying.parts--;
+        }
+      };
+      return new Proxy(upload, {
+        get: (of, name) => {
+          if (name === 'part') return part;
+          const member: unknown = Reflect.get(of, name);
+          return typeof member === 'function' ? (member.bind(of) as unknown) : member;
+        },
+      });
+    },
+  };
 }
 
 /** Plain archives are read in place. */
