@@ -23,6 +23,7 @@ async function commandsOf(page: string): Promise<readonly string[]> {
       .replaceAll(ACCOUNT, ecr.registryHost)
       .replace('registry.example.com/team/*', `${ecr.registryHost}/team/*`)
       .replace('mirror.example.com/copy/team/*', `${otherEcr.registryHost}/copy/team/*`)
+      .replace('222222222222.dkr.ecr.eu-central-1.amazonaws.com', otherEcr.registryHost)
       .replace('#2026-11-30', `#${new Date().toISOString().slice(0, 10)}`)
       .replaceAll(/s3:\/\/(?:my-)?backups\//g, `s3://${bucket}/${page}/`),
   );

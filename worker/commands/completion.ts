@@ -1,7 +1,8 @@
 import { Argument, type Command } from 'commander';
 import { anyOf } from '../util/abort.ts';
 import { candidatesFor, type Candidates, type LookUp } from './completion/candidates.ts';
-import { ASKED, scriptFor, SHELLS, type Shell } from './completion/scripts.ts';
+import { ASKED } from './completion/asked.ts';
+import { scriptFor, SHELLS, type Shell } from './completion/scripts.ts';
 import type { CommandContext } from './context.ts';
 
 /** How long a registry may take to answer: a person waits at the prompt. */

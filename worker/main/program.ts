@@ -2,7 +2,7 @@ import { isatty } from 'node:tty';
 import { Command, CommanderError } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { CommandContext } from '../commands/context.ts';
-import { ASKED } from '../commands/completion/scripts.ts';
+import { ASKED } from '../commands/completion/asked.ts';
 import type { Screen } from '../commands/progress.ts';
 import { printable } from '../commands/text.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';

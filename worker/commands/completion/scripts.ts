@@ -1,9 +1,8 @@
+import { ASKED } from './asked.ts';
+
 /** The shells that `completion` supports. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
-
-/** The hidden command that the scripts ask: the words so far are its arguments, the last the one to complete. */
-export const ASKED = 'complete-words';
 
 /**
  * The script by which a shell completes the words of `transship`. It runs the program at the beginning of the line, which prints a line for each
