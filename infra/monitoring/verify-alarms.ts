@@ -52,7 +52,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: drillAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule drills; a planner that does not run is told as a rule that is late
+      // no rule drills; of a planner that does not run the alarm rule-late reports
       missing: NOT_BREACHING,
     },
   ];

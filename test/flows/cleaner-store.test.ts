@@ -7,7 +7,7 @@ import { openSnapshots } from '../../worker/store/snapshots.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { makeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
-import { testService } from '../support/test-service.ts';
+import { poolOf, testService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -37,7 +37,7 @@ test('deletes snapshots that the rule does not keep, and nothing in a dry run', 
     await t.clock.advance(3_600_000);
     const events: string[] = [];
     const reportOf = () => (event: { readonly type: string }) => void events.push(event.type);
-    const result = await runCleaner(t.state, { use: async (work) => work(backends) }, { clock: t.clock, reportOf });
+    const result = await runCleaner(t.state, poolOf(backends), { clock: t.clock, reportOf });
     expect(result).toMatchObject({ begun: 1, failed: 0, open: 0 });
     expect(events).toContain('place-pruned');
   };

@@ -1,25 +1,17 @@
 // What the service asks for to copy one small image, counted.
 import { afterAll, expect, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { testService, type TestService } from '../support/test-service.ts';
+import { planRun, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, otherEcr } = lab.stack;
-
-/** Plans what is due an hour later. */
-async function plan(t: TestService, backends: Backends): Promise<void> {
-  await t.clock.advance(3_600_000);
-  const use = { use: async <T>(work: (opened: Backends) => Promise<T>) => work(backends) };
-  expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
-}
 
 async function mirrored(name: string): Promise<{ readonly t: TestService; readonly backends: Backends }> {
   const t = testService();
@@ -51,7 +43,7 @@ test('a new image costs six calls to the table, and none to look for signatures 
   const image = await makeImage({ seed: 9701, platforms: ['linux/amd64'], layers: [1000] });
   await lab.push(image, ecr, 'tiny/app');
   const { t, backends } = await mirrored('tiny/app');
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   const { table, calls } = counted(t.table);
   const worker = t.worker(backends, { table });
   // the access to registries is read once in a while, and the run ends with this job
@@ -81,10 +73,10 @@ test('a signature that is made after its image was planned comes with the next r
   expect(signed.root.descriptor.digest).toBe(plain.root.descriptor.digest);
   await lab.push(plain, ecr, 'late/app');
   const { t, backends } = await mirrored('late/app');
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   await lab.push(signed, ecr, 'late/app');
   await t.worker(backends).drain();
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   await t.worker(backends).drain();
   await expectSameImage(signed.content, lab.view(otherEcr, 'late/app'), signed.root);
   expect(await Array.fromAsync(lab.view(otherEcr, 'late/app').referrers(signed.root.descriptor))).not.toEqual([]);

@@ -94,7 +94,10 @@ export interface VerifyJob extends JobCommon {
   /** Which part of a place is read, counted from 0. Default: everything. */
   readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
-  /** `docker://host/prefix`: a drill, which restores images of a store or of archives into scratch repositories there. Of rules alone. */
+  /**
+   * `docker://host/prefix`: the job is a drill, which restores images of a store or of archives into scratch repositories there. Only the jobs
+   * of rules have it.
+   */
   readonly restoreTo?: string | undefined;
 }
 
@@ -243,7 +246,7 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND['backup-store'].omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.publish.omit(FILLED_IN_AND_RULE).strict(),
-  // it writes, and only a rule says where drills may
+  // a drill writes, and only a rule may name where
   BY_KIND.verify.omit({ ...FILLED_IN_AND_RULE, restoreTo: true }).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)
