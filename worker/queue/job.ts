@@ -14,7 +14,7 @@ export type Job = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJ
 
 interface JobCommon {
   readonly version: 1;
-  /** The same for every message that asks for the same work of the same run: what a run counts, and what duplicates are told by. */
+  /** The same for every message that asks for the same work of the same run: what a run counts, and what duplicates are recognized by. */
   readonly id: string;
   /** The run that counts it. */
   readonly run: string;
@@ -239,7 +239,7 @@ const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
 const FILLED_IN = { id: true, run: true, at: true, handovers: true } as const;
 const FILLED_IN_AND_RULE = { ...FILLED_IN, rule: true } as const;
 
-// what a person wrote and we do not know is a slip, and told; what a newer planner wrote may be left aside, see docs/jobs.md
+// an unknown member that a person wrote is a slip, and refused; one that a newer planner wrote may be left aside, see docs/jobs.md
 const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),

@@ -263,7 +263,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     });
   }
 
-  /** One request, repeated as long as that helps, its failures told. */
+  /** One request, repeated as long as that helps. Failures are reported. */
   async #call<T>(
     doing: string,
     action: string,
