@@ -15,8 +15,8 @@ const FOLDERS = {
 } as const satisfies Record<string, { readonly folder: string; readonly input: RolldownOptions['input'] }>;
 
 /**
- * Files that hold these modules and all that they import. Each file costs a millisecond to load, so that what every command needs is in a few:
- * before anything else, to read the command line, and to copy from registry to registry.
+ * Files that hold these modules and everything that they import. A file costs a millisecond to load, so what every command needs is in a few:
+ * what runs first, what reads the command line, and what copies from registry to registry.
  */
 const GROUPS = [
   ['start', /\/worker\/main\/(?:compile-cache|signals)\.ts$/],
@@ -54,7 +54,7 @@ async function build(what: keyof typeof FOLDERS): Promise<void> {
   });
   const { output } = await bundle.write({
     dir: folder,
-    // the same names in each version, so that compiled code of another does not pile up
+    // names that stay the same, so that the compiled code of older versions does not pile up
     chunkFileNames: '[name].js',
     comments: false,
     codeSplitting: {

@@ -1,4 +1,4 @@
-// The packages of npm that a bundle holds, by the modules that it was made of.
+// The npm packages in a bundle, found by the modules that it was made of.
 import { readFileSync } from 'node:fs';
 
 export interface Package {

@@ -1,10 +1,10 @@
-// The licences of the packages in a bundle, as these ask for: each with its own text.
+// The licences of the packages in a bundle, each with its own text, as the licences require.
 import { readdirSync, readFileSync } from 'node:fs';
 import { bundledPackages, type BundledPackage } from './bundled-packages.ts';
 
 const RULE = '-'.repeat(80);
 
-/** Packages with the same text, such as those of the AWS SDK, are listed over it together. `modules` are paths of files. */
+/** The notices, as text. Packages with the same licence text, such as those of the AWS SDK, share one chapter. `modules` are paths of files. */
 export function noticesOf(modules: readonly string[]): string {
   const byText = new Map<string, string[]>();
   for (const one of bundledPackages(modules)) {
@@ -15,7 +15,7 @@ export function noticesOf(modules: readonly string[]): string {
   return ['Transship contains these packages.\n', ...chapters].join(`\n${RULE}\n\n`);
 }
 
-/** The files with its licence and its notices. Some packages have none and name a licence alone. */
+/** The text of the files with its licence and notices, or a sentence where a package has none and only names its licence. Throws without either. */
 function textOf({ folder, license }: BundledPackage): string {
   const files = readdirSync(folder).filter((name) => /^(?:licen[cs]e|notice|copying)/i.test(name));
   if (files.length > 0) return files.map((name) => readFileSync(`${folder}${name}`, 'utf8').trim()).join('\n\n');

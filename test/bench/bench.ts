@@ -1,5 +1,4 @@
-// Time and memory beside the tools that people would take instead, in alternating runs on the same image and the same registries. Those that
-// are not installed are left out.
+// Time and memory beside other tools, in turns on the same image and the same registries. A tool that is not installed is left out.
 //   npm run bench -- [--only mirror,file,s3,restore,unchanged,tiny,shaped] [--security plain,tls] [--gib 1] [--runs 5]
 //                    [--shape 20MB/s,10ms] [--write]
 import { readFile, writeFile } from 'node:fs/promises';
@@ -27,7 +26,7 @@ const runs = Number(values.runs);
 /** What was measured of each tool, by run. */
 type Results = ReadonlyMap<Entry, readonly Measured[]>;
 
-/** The tools in turn, in each run; the first only warms caches. */
+/** Runs the tools in turn; the first run only warms caches. */
 async function measured({ entries }: Case): Promise<Results> {
   const results = new Map<Entry, Measured[]>(entries.map((entry) => [entry, []]));
   for (let run = 0; run <= runs; run++) {
@@ -47,10 +46,7 @@ function ratio(ours: readonly Measured[], theirs: readonly Measured[], key: keyo
 }
 
 function tableOf({ name, aim }: Case, results: Results): readonly string[] {
-  const lines = [
-    `| ${name} | wall s | CPU s | peak MiB | wall, to it | CPU, to it |`,
-    '|---|---:|---:|---:|---:|---:|',
-  ];
+  const lines = [`| ${name} | wall s | CPU s | peak MiB | wall ratio | CPU ratio |`, '|---|---:|---:|---:|---:|---:|'];
   const ours = Array.from(results).find(([{ tool }]) => tool === 'transship')?.[1] ?? [];
   const best = { wall: Infinity, cpu: Infinity };
   const worst = { wall: 0, cpu: 0 };
@@ -68,7 +64,7 @@ function tableOf({ name, aim }: Case, results: Results): readonly string[] {
   const against = (value: number, most: number | undefined): string =>
     most === undefined || !(value > 0) ? '' : `**${value.toFixed(2)}** (aim ${most.toFixed(2)})`;
   const judged = [against(worst.wall, aim.wall), against(worst.cpu, aim.cpu)];
-  if (judged.some((one) => one !== '')) lines.push(`| to the best | | | | ${judged.join(' | ')} |`);
+  if (judged.some((one) => one !== '')) lines.push(`| to the best rival | | | | ${judged.join(' | ')} |`);
   return lines;
 }
 
@@ -95,7 +91,7 @@ for (const name of only) {
 }
 if (values.write) await replaceTables(lines.join('\n'));
 
-/** Puts the tables where those of the last run are. */
+/** Replaces the tables of the last run in docs/performance.md. */
 async function replaceTables(text: string): Promise<void> {
   const file = join(CHECKOUT, 'docs/performance.md');
   const [begin, end] = ['<!-- begin: npm run bench -->', '<!-- end -->'];

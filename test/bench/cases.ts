@@ -6,7 +6,7 @@ import { pushMade, type BenchLab } from './lab.ts';
 import type { Command } from './measure.ts';
 import { installedTools, transshipCommand, type Security, type Tool } from './tools.ts';
 
-/** Something that several tools do, each its own way. */
+/** A task that several tools do, each its own way. */
 export interface Case {
   readonly name: string;
   /** The most that a median ratio to the best rival may be. */
@@ -16,7 +16,7 @@ export interface Case {
 
 export interface Entry {
   readonly tool: string;
-  /** Whether the aim is a ratio to the best of those. */
+  /** Whether it is one of the tools with the best of which the aim compares. */
   readonly isRival: boolean;
   /** Prepares one run; what it returns is measured, then disposed. */
   prepare(): Promise<Prepared>;
@@ -40,7 +40,7 @@ interface Cases extends AsyncDisposable {
   readonly list: readonly Case[];
 }
 
-/** What is measured under a name, with everything that it reads ready. Cases of requests and of shaped connections are plain only. */
+/** The cases of one name, with everything that they read in place. `unchanged`, `tiny` and `shaped` have none with TLS. */
 export async function openCase(
   lab: BenchLab,
   name: CaseName,
@@ -69,7 +69,7 @@ export async function openCase(
   } else if (name === 's3') {
     const from = await large();
     const { env } = use(await lab.s3());
-    // nobody else writes to S3
+    // no other tool writes to S3
     const entries = [toS3({ ...lab.env, ...env }, from), ...(await rivals(lab, tools, from))];
     list.push({ name: `archive ${gib} GiB to S3 (others to a file), ${security}`, aim: {}, entries });
   } else if (name === 'restore') {
@@ -110,7 +110,7 @@ async function restores(
   return entries;
 }
 
-/** Each tool once more, to where it has mirrored the image before. */
+/** Each tool mirrors the image once more to where it is already. */
 async function unchanged(
   lab: BenchLab,
   tools: readonly Tool[],

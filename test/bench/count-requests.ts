@@ -4,7 +4,7 @@ import { createServer, request as proxied } from 'node:http';
 /** Requests that the registry behind it gets, by method and kind. */
 export interface Counter extends AsyncDisposable {
   readonly host: string;
-  /** What came since it was asked last. */
+  /** The requests since the last call, by method and kind: `GET manifests`. */
   take(): Readonly<Record<string, number>>;
 }
 
@@ -15,11 +15,14 @@ export async function countRequests(host: string): Promise<Counter> {
     const kind = /\/(blobs|manifests|tags|referrers|_catalog)\b/.exec(asked.url ?? '')?.[1] ?? 'other';
     const name = `${asked.method} ${kind}`;
     counts[name] = (counts[name] ?? 0) + 1;
-    const headers = { ...asked.headers, host: asked.headers.host };
-    const onward = proxied(`http://${host}${asked.url}`, { method: asked.method ?? 'GET', headers }, (got) => {
-      answer.writeHead(got.statusCode ?? 502, got.headers);
-      got.pipe(answer);
-    });
+    const onward = proxied(
+      `http://${host}${asked.url}`,
+      { method: asked.method ?? 'GET', headers: asked.headers },
+      (got) => {
+        answer.writeHead(got.statusCode ?? 502, got.headers);
+        got.pipe(answer);
+      },
+    );
     asked.pipe(onward);
   });
   server.listen(0, '127.0.0.1');

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { copy } from '../../worker/copy/copy.ts';
-import { openRegistry } from '../../worker/registry/registry.ts';
+import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { MadeImage } from '../support/images.ts';
 import { CHECKOUT, run, type Environment, type Workspace } from '../support/interop-process.ts';
@@ -15,13 +15,13 @@ import type { Security } from './tools.ts';
 
 /** The servers of a benchmark: registries of Debian, plain and with TLS, and the embedded S3 in a process of its own. */
 export class BenchLab {
-  /** Of whatever is measured: every tool trusts the certificates of the registries. */
+  /** The environment of each measured program: every tool trusts the certificates of the registries. */
   readonly env: Environment;
   readonly #work: Workspace;
 
   private constructor(work: Workspace) {
     this.#work = work;
-    // what a user has: a cache of compiled code is the program's own affair
+    // as a user has it: the program keeps compiled code where it does by default
     const { NODE_COMPILE_CACHE: _, ...env } = work.env;
     this.env = { ...env, SSL_CERT_FILE: join(work.folder, 'cert.pem') };
   }
@@ -81,7 +81,7 @@ export class BenchLab {
     return { ...proxy, host: front };
   }
 
-  /** Runs what has to be there before something is measured. */
+  /** Runs a command to its end, before something is measured. */
   async run({ command, args }: Omit<Command, 'env'>, env = this.env): Promise<void> {
     await run(command, args, { env });
   }
@@ -106,13 +106,14 @@ export class BenchLab {
 }
 
 /** Pushes an image that is made in memory, by the engine, to a plain registry. */
-export async function pushMade(
-  host: string,
-  repository: string,
-  image: MadeImage,
-  mountFrom: readonly string[] = [],
-): Promise<void> {
-  await using registry = openRegistry(host, {
+export async function pushMade(host: string, repository: string, image: MadeImage): Promise<void> {
+  await using registry = openTarget(host);
+  await copy(image.content, registry.repository(repository), [image.root]);
+}
+
+/** A plain registry to push to. */
+export function openTarget(host: string): RegistryClient {
+  return openRegistry(host, {
     side: 'target',
     credentials: async () => undefined,
     plainHttp: true,
@@ -120,5 +121,4 @@ export async function pushMade(
     version: 'bench',
     clock: systemClock,
   });
-  await copy(image.content, registry.repository(repository), [image.root], { mountFrom });
 }

@@ -6,12 +6,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { copy } from '../../worker/copy/copy.ts';
 import { formatBytes, formatTable } from '../../worker/commands/text.ts';
-import { openRegistry } from '../../worker/registry/registry.ts';
-import { systemClock } from '../../worker/util/clock.ts';
 import { createWorkspace, isInstalled, start, type Workspace } from '../support/interop-process.ts';
 import { startDockerRegistry } from '../support/interop-registry.ts';
 import { stockImage, stockRepository } from '../support/stocked-registry.ts';
 import { countRequests } from './count-requests.ts';
+import { openTarget } from './lab.ts';
 import { measure, median, type Command, type Measured } from './measure.ts';
 
 const { values } = parseArgs({
@@ -32,14 +31,7 @@ async function push(
   host: string,
   images: readonly { readonly repository: string; readonly tag: string; readonly seed: string }[],
 ): Promise<void> {
-  await using registry = openRegistry(host, {
-    side: 'target',
-    credentials: async () => undefined,
-    plainHttp: true,
-    create: {},
-    version: 'bench',
-    clock: systemClock,
-  });
+  await using registry = openTarget(host);
   for (const { repository, tag, seed } of images) {
     const image = stockImage({
       repositories,

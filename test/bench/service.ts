@@ -24,7 +24,7 @@ import { rule } from '../support/rules.ts';
 import { seedRegistry } from '../support/seeded-registry.ts';
 
 type Counts = Readonly<Record<'dynamodb' | 'sqs' | 'source' | 'target', number>>;
-type Told = { readonly environment: Readonly<Record<string, string>>; readonly hosts: readonly string[] } | Counts;
+type Message = { readonly environment: Readonly<Record<string, string>>; readonly hosts: readonly string[] } | Counts;
 
 const { values } = parseArgs({
   options: {
@@ -38,7 +38,10 @@ const { values } = parseArgs({
 if (values.serve === undefined) await bench(Number(values.images), Number(values.tags));
 else await serve(values.serve, values.kind === 'plan' ? Number(values.tags) : 0, Number(values.images));
 
-/** The stack, which tells how often it was asked since it was asked for that last. With tags, they are images that can be listed alone. */
+/**
+ * Runs the stack. Answers each message with the calls since the last one. With `tags`, a repository has that many images, which can be listed and
+ * not read.
+ */
 async function serve(folder: string, tags: number, images: number): Promise<void> {
   if (tags > 0) {
     await mkdir(join(folder, 'ecr'), { recursive: true });
@@ -57,20 +60,20 @@ async function serve(folder: string, tags: number, images: number): Promise<void
   let before = new Set<unknown>();
   const all = () => ({
     dynamodb: stack.dynamodb.calls,
-    // a person who waits for the end of the run asks for counts
+    // the bench asks for counts, to see when the work is over
     sqs: stack.sqs.calls.filter(({ action }) => action !== 'GetQueueAttributes'),
     source: stack.ecr.requests,
     target: stack.otherEcr.requests,
   });
-  const tell = (told: Told): void => void process.send?.(told);
+  const report = (message: Message): void => void process.send?.(message);
   process.on('message', () => {
     const { dynamodb, sqs, source, target: written } = all();
     const since = (list: readonly unknown[]): number => list.filter((one) => !before.has(one)).length;
-    tell({ dynamodb: since(dynamodb), sqs: since(sqs), source: since(source), target: since(written) });
+    report({ dynamodb: since(dynamodb), sqs: since(sqs), source: since(source), target: since(written) });
     before = new Set<unknown>([...dynamodb, ...sqs, ...source, ...written]);
   });
   process.once('disconnect', () => process.exit(0));
-  tell({ environment: stack.environment, hosts: [stack.ecr.registryHost, stack.otherEcr.registryHost] });
+  report({ environment: stack.environment, hosts: [stack.ecr.registryHost, stack.otherEcr.registryHost] });
   await once(process, 'disconnect');
 }
 
@@ -97,7 +100,7 @@ async function measure(kind: 'plan' | 'copy', images: number, tags: number): Pro
   const folder = await mkdtemp(join(tmpdir(), 'transship-bench-'));
   const args = ['--serve', folder, '--kind', kind, '--images', String(images), '--tags', String(tags)];
   const stack = fork(fileURLToPath(import.meta.url), args);
-  const asked = async (): Promise<Told> => (await once(stack, 'message'))[0] as Told;
+  const asked = async (): Promise<Message> => (await once(stack, 'message'))[0] as Message;
   try {
     const started = await asked();
     if (!('environment' in started)) throw new Error('the stack did not start');

@@ -11,7 +11,7 @@ interface Shape {
   readonly delayMs: number;
 }
 
-/** What a connection may hold between its ends. More would hide its slowness from who writes. */
+/** What a connection may hold between its ends. More would hide its slowness from the sender. */
 const HELD_BYTES = 256 * 1024;
 const CHUNK_BYTES = 16 * 1024;
 /** How late a timer may be. */

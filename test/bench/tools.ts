@@ -2,12 +2,12 @@
 import { isInstalled } from '../support/interop-process.ts';
 import type { Command } from './measure.ts';
 
-/** How a registry is spoken to. With TLS every tool trusts the authority that SSL_CERT_FILE names. */
+/** Plain HTTP or TLS. With TLS every tool trusts the authority that SSL_CERT_FILE names. */
 export type Security = 'plain' | 'tls';
 
 export interface Tool {
   readonly name: string;
-  /** Whether what is aimed at is compared with it. skopeo is beaten long ago, oras does not hash what it mirrors. */
+  /** Whether aims compare with it. skopeo is slower in every case, and oras does not hash what it mirrors. */
   readonly isRival: boolean;
   readonly mirror?: (from: string, to: string) => Omit<Command, 'env'>;
   /** With what refers to the image, where the tool knows that. */
@@ -16,7 +16,7 @@ export interface Tool {
   readonly restore?: (file: string, to: string) => Omit<Command, 'env'>;
 }
 
-/** All that this machine has, transship first. */
+/** The tools that this machine has, transship first. */
 export function installedTools(security: Security): readonly Tool[] {
   return [transship(), crane(), regctl(security), oras(security), skopeo(security)].filter(
     ({ name }) => name === 'transship' || isInstalled(name),

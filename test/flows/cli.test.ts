@@ -112,7 +112,7 @@ describe('the command line', () => {
   test('tells of a flag that is none on stderr, with where help is: 2', async () => {
     const { code, stdout, stderr } = await run(['copy', '--no-such-flag', 'a', 'b']);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toMatch(/^error: .*\n\(transship copy --help tells more\)\n$/);
+    expect(stderr).toMatch(/^error: .*\n\(transship copy --help prints more\)\n$/);
   });
 
   test('tells of an environment that cannot be, naming the variable: 2', async () => {

@@ -18,7 +18,7 @@ import { backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { hourlyRule } from '../support/rules.ts';
-import { expectEnded, planRun, poolOf, testService } from '../support/test-service.ts';
+import { expectEnded, HOUR_MS, planRun, poolOf, testService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -77,6 +77,25 @@ describe('a rule whose runs are drills', () => {
     expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
     expect(await s.scratch()).toEqual([]);
     expect(s.events).toContainEqual(expect.objectContaining({ type: 'scratch-deleted' }));
+  });
+
+  test('keeps the scratch repository of another deployment, whose rule and scheduled time have the same names', async () => {
+    const s = await service('twin');
+    const run = await s.pass();
+    const [job] = await Array.fromAsync(s.t.state.runs.jobs(run.id, {}));
+    const parsed = parseMessage(job?.body ?? '');
+    assert(parsed.type === 'job');
+    await s.worker.drain();
+    await expectEnded(s.t, run.id, { done: 1 });
+    const at = new Date(run.startedAtMs + 40).toISOString();
+    const name = 'twin-scratch/transship-drill-3/going-on';
+    const tags = { 'transship-drill': markOfDrill({ ...parsed.job, at }) };
+    await lab.client(ecr).createRepository(name, { tags });
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
+    expect(await s.scratch()).toEqual([name]);
+    // the drill is over a week later
+    await s.t.clock.advance(8 * 24 * HOUR_MS);
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
   });
 
   test('keeps the scratch repositories of a drill that is not over, and those without a mark', async () => {

@@ -10,6 +10,7 @@ import { drill, type DrillRequest } from '../../worker/images/drill.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { parseImageFilter } from '../../worker/oci/image-filter.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
+import { alteringFront } from '../support/altering-front.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
 import { runCommand, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
@@ -165,6 +166,19 @@ describe('verify --restore-to', () => {
     const part = await run(folder, '--restore-to', `${ecr.registryHost}/typed-scratch`, '--sample', '3/20', '--json');
     expect(JSON.parse(part.stdout)).toMatchObject({ sample: { slice: 2, slices: 20 }, findings: [], leftovers: [] });
     expect(await namesAt('typed-scratch/')).toEqual([]);
+  });
+
+  test('names a scratch repository that it could not delete because its mark does not show, and exits 1', async () => {
+    const folder = `store:${join(lab.folder, 'unmarked')}`;
+    await backedUp('unmarked', folder);
+    const host = await alteringFront(registry.url, (line, answer) =>
+      line.endsWith('/manifests/transship-drill-mark') && !line.startsWith('PUT')
+        ? { status: 404, headers: {}, body: Buffer.alloc(0) }
+        : answer,
+    );
+    const { code, stdout } = await run(folder, '--restore-to', `${host}/unmarked-scratch`);
+    expect(stdout).toMatch(/^left: .*unmarked-scratch\/transship-drill-\w+\/unmarked\/app was not deleted/m);
+    expect(code).toBe(1);
   });
 
   test('exits 3 for an image that cannot be restored, and still deletes what it made', async () => {

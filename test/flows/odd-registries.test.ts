@@ -186,3 +186,43 @@ describe('a target that answers 403 for manifests that it does not have', () => 
     await expectSameImage(image.content, lab.view(registry, 'denying/target'), image.root);
   });
 });
+
+describe('a registry whose list of tags does not show the tag of a signature', () => {
+  const listing = async (tags: (url: string) => FrontAnswer | readonly string[]): Promise<string> =>
+    alteringFront(registry.url, (line, answer) => {
+      if (!line.includes('/tags/list')) return answer;
+      const listed = tags(line);
+      return 'status' in listed
+        ? listed
+        : {
+            ...answer,
+            headers: { 'content-type': 'application/json' },
+            body: Buffer.from(JSON.stringify({ tags: listed })),
+          };
+    });
+  const listOf = (tags: readonly string[]): FrontAnswer => ({
+    status: 200,
+    headers: {},
+    body: Buffer.from(JSON.stringify({ tags })),
+  });
+  const old = Array.from({ length: 50 }, (_, at) => `v${at}`);
+
+  test.each<[string, string, (url: string) => FrontAnswer | readonly string[]]>([
+    ['because it gives the same first page whatever is asked for', ':v1', () => old],
+    ['because it refuses to say what follows a page', ':v1', (url) => (url.includes('last=') ? refused(404) : old)],
+    ['because it lists nothing, of an image by its digest', '@', () => []],
+    ['because it does not answer', ':v1', () => refused(504)],
+    [
+      'because its second page is not there',
+      ':v1',
+      (url) => (url.includes('page=2') ? refused(404) : { ...listOf(old), headers: { link: '<?page=2>; rel="next"' } }),
+    ],
+  ])('is asked for it: %s', async (why, by, tags) => {
+    const image = await makeImage({ seed: 83, platforms: ['linux/amd64'], signed: true });
+    const name = `unlisted/${why.replaceAll(/[^a-z]+/g, '-')}`;
+    await lab.push(image, registry, name);
+    const from = `docker://${await listing(tags)}/${name}${by === '@' ? `@${image.root.descriptor.digest}` : by}`;
+    await lab.session().copy(from, `docker://${ecr.registryHost}/${name}:v1`);
+    await expectSameImage(image.content, lab.view(ecr, name), image.root);
+  });
+});

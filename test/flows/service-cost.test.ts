@@ -2,16 +2,18 @@
 import { afterAll, expect, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { openLocation } from '../../worker/images/open-location.ts';
+import { parseLocation } from '../../worker/oci/location.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { planRun, testService, type TestService } from '../support/test-service.ts';
+import { mirrorJob, planRun, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
-const { ecr, otherEcr } = lab.stack;
+const { bucket, ecr, otherEcr } = lab.stack;
 
 async function mirrored(name: string): Promise<{ readonly t: TestService; readonly backends: Backends }> {
   const t = testService();
@@ -80,4 +82,31 @@ test('a signature that is made after its image was planned comes with the next r
   await t.worker(backends).drain();
   await expectSameImage(signed.content, lab.view(otherEcr, 'late/app'), signed.root);
   expect(await Array.fromAsync(lab.view(otherEcr, 'late/app').referrers(signed.root.descriptor))).not.toEqual([]);
+});
+
+test('a job that waited while another one brought a new signature does not take it away again', async () => {
+  const recipe = { seed: 9703, platforms: ['linux/amd64'], layers: [1000] } as const;
+  const [plain, signed] = [await makeImage(recipe), await makeImage({ ...recipe, signed: true })];
+  await lab.push(plain, ecr, 'overtaken/app');
+  const t = testService();
+  const session = lab.session();
+  const { backends, options } = session;
+  const archive = `s3://${bucket}/overtaken/app.tar`;
+  const document = formatRule(
+    rule({ name: 'keep', from: [`${ecr.registryHost}/overtaken/app`], to: [archive], settings: false }),
+  );
+  await t.state.rules.put({ name: 'keep', document }, 0);
+  await planRun(t, backends, { hours: 1 });
+  const [waiting] = await t.queue.receive(1, { waitSeconds: 0, visibilitySeconds: 3600 });
+  await lab.push(signed, ecr, 'overtaken/app');
+  await t.clock.advance(1000);
+  const { from, to } = { from: `docker://${ecr.registryHost}/overtaken/app:v1`, to: archive };
+  await t.enqueue({ ...mirrorJob(from, to), kind: 'backup', rule: 'keep' });
+  const worker = t.worker(backends);
+  await worker.next();
+  await waiting?.settle({ type: 'again', seconds: 0 });
+  await worker.drain();
+  await using kept = await openLocation(backends, parseLocation(archive), 'source', options);
+  await expectSameImage(signed.content, kept.source, signed.root);
+  expect(await Array.fromAsync(kept.source.referrers(signed.root.descriptor))).not.toEqual([]);
 });

@@ -46,8 +46,8 @@ export async function collect(body: Bytes): Promise<Buffer> {
 }
 
 /**
- * The same bytes, each chunk lent: in one buffer that is used again, and full of 0xdb whenever a chunk was given back. What keeps a chunk
- * without copying it is found out by its digest.
+ * The same bytes, each chunk lent: in one buffer that is used again, and full of 0xdb whenever a chunk was given back. Code that keeps a chunk
+ * without copying it ends up with another digest.
  */
 export async function* lent(body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
   let buffer = Buffer.alloc(0);

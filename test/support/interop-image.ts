@@ -24,7 +24,7 @@ export interface UmociImage {
 }
 
 export interface UmociRecipe {
-  /** Of a file that does not compress, in a layer of its own. Default 3 MB. */
+  /** The size of a file that does not compress, in a layer of its own. Default 3 MB. */
   readonly dataBytes?: number;
 }
 

@@ -14,7 +14,7 @@ export interface Lab extends AsyncDisposable {
   readonly image: UmociImage;
   readonly registry: DockerRegistry;
   readonly s3: LocalS3;
-  /** Of the S3. */
+  /** The client of the S3. */
   readonly client: S3Client;
   /** Starts another docker-registry. */
   startRegistry(name: string, htpasswd?: string): Promise<DockerRegistry>;

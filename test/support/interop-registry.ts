@@ -54,7 +54,7 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
   try {
     const [, host = ''] = await server.stderrMatch(/listening on (127\.0\.0\.1:\d+)/);
     const url = `${options.tls === undefined ? 'http' : 'https'}://${host}`;
-    // who asks by TLS has to trust the certificate, which this process does not
+    // this process does not trust the certificate, so it cannot ask
     if (options.tls === undefined) await answering(`${url}/v2/`);
     return { url, host, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
   } catch (error) {

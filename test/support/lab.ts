@@ -109,7 +109,7 @@ export async function openLab(stackOptions: { readonly pushEvents?: boolean } = 
   return lab;
 }
 
-/** Of `ann`, whom registries with users know. */
+/** The password of `ann`, a user of each registry that has users. */
 export const PASSWORD = 'correct-horse-battery';
 
 /** The Failure that `work` ends with, which has to have this code. */

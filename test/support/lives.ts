@@ -18,7 +18,7 @@ export interface Life {
   readonly died: boolean;
   /** Points at which it could have been killed; where it died, up to that one. */
   readonly points: number;
-  /** Of the archive, handed to the store. */
+  /** How many bytes of the archive were handed to the store. */
   readonly bytesSent: number;
   /** When it died: blobs that were begun and not at their end. */
   readonly blobsInFlight: number;

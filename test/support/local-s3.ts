@@ -10,6 +10,8 @@ import { lendBodies } from '../../worker/objects/s3/lent-bodies.ts';
 import { seededBytes } from './images.ts';
 
 export const BUCKET = 'bucket';
+/** Objects that a client of these tests reads at once. */
+export const READ_AT_ONCE = 64;
 
 export interface OpenS3 extends AsyncDisposable {
   readonly s3: LocalS3;
@@ -40,7 +42,7 @@ export function clientOf(s3: LocalS3, config: S3ClientConfig = {}): S3Client {
     maxAttempts: 1,
     ...config,
   });
-  return lendBodies(client, { concurrency: 64, connectTimeoutMs: 10_000, stallTimeoutMs: 60_000 });
+  return lendBodies(client, { concurrency: READ_AT_ONCE, connectTimeoutMs: 10_000, stallTimeoutMs: 60_000 });
 }
 
 /** How S3 refused, as `status Code`; throws when it did not. */

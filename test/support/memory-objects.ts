@@ -15,7 +15,7 @@ import { Failure, type Code } from '../../worker/util/failure.ts';
 import { chunked, collect, lent } from './chunks.ts';
 
 export interface MemoryObjectsOptions {
-  /** Of uploads that do not say. Default 1 MiB. */
+  /** The part size of uploads that name none. Default 1 MiB. */
   readonly partSize?: number;
   /** Bytes of the chunks in which objects are read. Default 65,536. */
   readonly chunkBytes?: number;
@@ -28,7 +28,7 @@ interface Stored {
   readonly info: ObjectInfo;
 }
 
-/** What of an upload outlives whoever began it. */
+/** The state of an upload that outlives the process that began it. */
 interface Unfinished {
   readonly parts: Map<number, Uint8Array>;
   committed?: ObjectInfo;

@@ -17,7 +17,7 @@ export interface MemoryQueueOptions {
   readonly clock: Clock;
   /** Default `memory`. */
   readonly name?: string;
-  /** Of receives that do not say. Default 30. */
+  /** The visibility timeout of receives that name none. Default 30. */
   readonly visibilitySeconds?: number;
   /** Where messages go that were received so often and never settled as done. */
   readonly deadLetters?: { readonly queue: MemoryQueue; readonly maxReceiveCount: number };
@@ -31,7 +31,7 @@ interface Stored {
   visibleAtMs: number;
   receiveCount: number;
   firstReceivedAtMs: number | undefined;
-  /** Of the delivery that holds it. */
+  /** The delivery that holds the message. */
   holder: { readonly receivedAtMs: number; readonly isDoomed: boolean } | undefined;
   readonly isCopy: boolean;
 }

@@ -22,7 +22,7 @@ interface Step {
   readonly process: SimulatedProcess;
   /** `effect`: a request reaches the store. `answer`: its process hears of it. `timer`: a wait of the process is over. */
   readonly kind: 'effect' | 'answer' | 'timer';
-  /** Of a timer: not before. Of an effect: not after. */
+  /** A timer fires not before this, an effect happens not after it. */
   readonly atMs: number;
   readonly run: () => void;
 }

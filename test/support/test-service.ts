@@ -28,7 +28,7 @@ export interface TestService {
   readonly state: StateStore;
   readonly queue: MemoryQueue;
   readonly deadLetters: MemoryQueue;
-  /** Of state, queues and messages: it stands until it is moved on. */
+  /** The clock of state, queues and messages: it stands until a test moves it on. */
   readonly clock: ManualClock;
   readonly events: readonly JobEvent[];
   /** A worker with these backends. */

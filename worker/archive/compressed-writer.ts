@@ -120,7 +120,7 @@ async function* through(body: Bytes, transform: Transform): Bytes {
 /** Gives all of `body` to `transform`, and the next chunk when it has used the one before. A failure of the body destroys the transform. Never rejects. */
 async function feed(body: Bytes, transform: Transform): Promise<void> {
   let used = (): void => undefined;
-  // one that is destroyed may never say that it has used a chunk
+  // a transform that is destroyed may never report that it has used a chunk
   transform.once('close', () => used());
   try {
     for await (const chunk of body) {
@@ -163,7 +163,7 @@ async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
       };
       for await (const chunk of through(rest(), frame)) yield chunk;
       offset += frame.bytesWritten;
-      // a frame may end where a chunk does: only the next chunk tells whether there is another
+      // a frame may end where a chunk does: only the next chunk shows whether there is another
       if (current !== undefined) current = current.subarray(frame.bytesWritten - start);
       if (current?.byteLength === 0) current = await pull();
       if (current !== undefined) onNextFrame?.(offset);

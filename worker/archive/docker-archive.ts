@@ -74,7 +74,7 @@ class DockerReader {
       throw failureIn(
         this.#files,
         'INVALID',
-        `${where} has ${layerPaths.length} layers, but its config tells of ${diffIds.length}`,
+        `${where} has ${layerPaths.length} layers, but its config names ${diffIds.length}`,
       );
     }
     const layers: Descriptor[] = [];

@@ -11,7 +11,10 @@ export interface TarFile {
   readonly open: () => Bytes;
 }
 
-/** The bytes of an uncompressed tar of these files, in their order: the same for the same files. UNSUPPORTED for more than a reader takes. */
+/**
+ * The bytes of an uncompressed tar of these files, in their order: the same for the same files. UNSUPPORTED for more files than a reader takes,
+ * CORRUPT for a file of another size than listed.
+ */
 export async function* tarOf(files: readonly TarFile[]): Bytes {
   if (files.length > MAX_ENTRIES)
     throw new Failure('UNSUPPORTED', `one file holds at most ${MAX_ENTRIES} blobs and snapshots, not ${files.length}`);

@@ -17,7 +17,7 @@ interface Opened {
 }
 
 /**
- * The files of an uncompressed tar as objects that are only read: nothing is unpacked. The tar is read when it is first needed, by its headers alone.
+ * The files of an uncompressed tar as objects that are only read: nothing is unpacked. Its headers are read when an object is first asked for.
  * A tar that does not exist has no objects. INVALID for what is not a tar, CORRUPT for one that is cut off; writes are UNSUPPORTED.
  */
 export function openTarObjects(store: ObjectStore, key: string): ObjectStore {
@@ -93,7 +93,7 @@ class TarObjects implements ObjectStore {
 
   async #open(options?: Abortable): Promise<Opened | undefined> {
     checkAborted(options);
-    // without the signal of the caller that is first: others wait for it too
+    // without the signal of the first caller: others wait for the same scan
     const opened = await this.#opened.get(async () => this.#scan());
     checkAborted(options);
     return opened;
@@ -123,7 +123,7 @@ class TarObjects implements ObjectStore {
       if (offset < window.from || offset + length > window.from + window.bytes.byteLength) {
         const wanted = Math.min(size - offset, Math.max(length, READ_BYTES));
         const body = await this.#store.read(this.#key, { offset, length: wanted, ifMatch: etag });
-        const longer = (): Failure => new Failure('BUG', 'a range is longer than it was asked for');
+        const longer = (): Failure => new Failure('BUG', 'a range is longer than asked for');
         window = { from: offset, bytes: await collect(body, wanted, longer) };
       }
       return window.bytes.subarray(offset - window.from, offset - window.from + length);

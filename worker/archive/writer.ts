@@ -65,12 +65,11 @@ export interface ArchiveTarget extends Target, Disposable {
  *   its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
  *
  * When the process crashes, a part is stored or on its way, or was never sent. So what is sent twice is at most the parts that were on their way, and
- * they are in memory: one large blob or many small ones, it is at most the memory for parts.
+ * they are in memory: at most the memory for parts, for one large blob and for many small ones.
  *
  * That memory is a budget for all parts that are filled, held back or sent. A blob has one own part whatever the others have, and held parts never
- * wait, since two blobs could wait for each other. So a blob waits for nothing but its source and its own parts, and the budget is exceeded only
- * where the blobs in flight have that many: one own part each, and of held parts one more than there are blobs, as long as they are started in the
- * order of the layout.
+ * wait, since two blobs could wait for each other. So a blob waits for nothing but its source and its own parts. The budget is exceeded by at most
+ * two parts for each further blob in flight, one own part and one held part, as long as blobs are started in the order of the layout.
  */
 export async function createArchive(
   store: ObjectStore,
@@ -256,7 +255,7 @@ class Archive implements ArchiveTarget {
   }
 
   [Symbol.dispose](): void {
-    this.#failed ??= new Failure('BUG', `write ${this.#name}: it was given up before`);
+    this.#failed ??= new Failure('BUG', `write ${this.#name}: it was disposed before`);
     for (const held of this.#held.values()) held.buffer?.giveBack();
     this.#held.clear();
   }

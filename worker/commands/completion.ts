@@ -4,9 +4,9 @@ import { candidatesFor, type Candidates, type LookUp } from './completion/candid
 import { ASKED, scriptFor, SHELLS, type Shell } from './completion/scripts.ts';
 import type { CommandContext } from './context.ts';
 
-/** Who waits at a prompt does not wait longer for a registry. */
+/** How long a registry may take to answer: a person waits at the prompt. */
 const ANSWER_MS = 3000;
-/** More than anybody reads. */
+/** More candidates than a person reads. */
 const MOST = 500;
 
 export function addCompletion(program: Command, context: CommandContext): void {
@@ -34,7 +34,7 @@ function answerOf({ words, files }: Candidates): string {
   return [...lines, files ? ':files' : ':', ''].join('\n');
 }
 
-/** The registries themselves, with the credentials that every command has. A failure is no candidate, and says nothing at a prompt. */
+/** Asks registries with the credentials that every command has. A failure gives no candidate, and prints nothing at the prompt. */
 function registriesOf(context: CommandContext): LookUp {
   const quietly = async (list: (signal: AbortSignal) => AsyncIterable<string>): Promise<readonly string[]> => {
     const found: string[] = [];

@@ -18,7 +18,7 @@ import { concurrencyOf, optionsOf, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { counted, formatBytes, formatTable, printable } from './text.ts';
 
-/** What of the flags of `verify` a drill has. */
+/** The flags of `verify` that a drill takes. */
 interface DrillFlags
   extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<SnapshotFlags, 'only' | 'verifyKey'> {
   readonly sample?: string;
@@ -28,7 +28,7 @@ interface DrillFlags
 /** Begins the marks of drills that a person runs: no Cleaner deletes their repositories. */
 const BY_HAND = 'command/';
 
-/** What is left of a drill that could not be deleted, a sentence each. */
+/** What a drill made and could not delete, a sentence each. */
 type Leftovers = readonly string[];
 
 /** `verify PLACE --restore-to`: a drill that deletes the scratch repositories that it made, however it ends. */
@@ -72,14 +72,19 @@ async function drillAndDelete(
 ): Promise<{ readonly result: DrillResult; readonly leftovers: Leftovers }> {
   const made: string[] = [];
   const { registry } = parseScratchPlace(request.restoreTo);
+  let isWhole = false;
   const clean = async (signal: AbortSignal): Promise<Leftovers> => {
     const leftovers: string[] = [];
+    const left = (repository: string, why: string): void =>
+      void leftovers.push(`${registry}/${repository} was not deleted: ${why}`);
     for (const repository of made) {
       try {
         const isOwn = (mark: string): boolean => mark === request.mark;
-        await deleteScratch({ registry, repository }, isOwn, backends, { ...options, signal });
+        const end = await deleteScratch({ registry, repository }, isOwn, backends, { ...options, signal });
+        // of a drill that failed, some may never have been made
+        if (end === 'kept' && isWhole) left(repository, 'it does not show the mark of this drill any more');
       } catch (error) {
-        leftovers.push(`${registry}/${repository} was not deleted: ${describeFailure(error)}`);
+        left(repository, describeFailure(error));
       }
     }
     return leftovers;
@@ -90,6 +95,7 @@ async function drillAndDelete(
     async ({ signal }) => {
       try {
         const result = await drill({ ...request, onScratch: (name) => made.push(name) }, backends, options);
+        isWhole = true;
         return { result, leftovers: await clean(signal) };
       } catch (error) {
         for (const message of await clean(signal)) options.report?.({ type: 'warning', message });

@@ -15,7 +15,7 @@ export interface ProgressOptions {
   readonly clock: Clock;
   /** `bars` redraws a terminal; `lines` writes a line an event; `json` the same as JSON; `none` only warnings. */
   readonly style: 'bars' | 'lines' | 'json' | 'none';
-  /** Also tells of what was there already, and of each retry. */
+  /** Also prints what was there already, and each retry. */
   readonly verbose: boolean;
 }
 
@@ -227,7 +227,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
   }
 }
 
-/** What is shown however quiet a command is. */
+/** What is printed even with --quiet. */
 function warningLine(event: WarningEvent): string {
   switch (event.type) {
     case 'warning':

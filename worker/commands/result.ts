@@ -37,22 +37,23 @@ export function verifyTargetOption(): Option {
 }
 
 export function withConcurrency(command: Command): Command {
-  return command.option('--concurrency <n>', 'blobs at once (default: 4)', (value) => {
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < 1 || number > 64)
-      throw new InvalidArgumentError('expected a whole number from 1 to 64.');
-    return number;
-  });
+  return command.option('--concurrency <n>', 'blobs at once (default: 4)', parseAtOnce);
 }
 
 /** For commands on many images. */
 export function withImages(command: Command): Command {
-  return command.option('--images <n>', 'images at once, with one budget of blobs and memory (default: 4)', (value) => {
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < 1 || number > 64)
-      throw new InvalidArgumentError('expected a whole number from 1 to 64.');
-    return number;
-  });
+  return command.option(
+    '--images <n>',
+    'images at once, with one budget of blobs and memory (default: 4)',
+    parseAtOnce,
+  );
+}
+
+function parseAtOnce(value: string): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1 || number > 64)
+    throw new InvalidArgumentError('expected a whole number from 1 to 64.');
+  return number;
 }
 
 /** The flag, else the environment. */

@@ -152,7 +152,7 @@ function addDiff(snapshots: Command, context: CommandContext): void {
   );
 }
 
-/** NOT_FOUND where filters choose no image of the snapshot: one of them is misspelt, perhaps. */
+/** Throws NOT_FOUND where filters choose no image of the snapshot, since one may be misspelt. */
 function checkMatches(only: readonly ImageFilter[], { repositories }: ShownSnapshot, what: string): void {
   const isChosen = repositories.some(
     ({ name, images }) =>

@@ -1,6 +1,6 @@
 import type { Source } from './content.ts';
 
-/** What only some sources can do, for a source that asks `source` for everything but what it changes. */
+/** The optional members of `source`, for a source that wraps it. */
 export function abilitiesOf(source: Source): Pick<Source, 'rangesAtOnce' | 'listedTags'> {
   return {
     ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),

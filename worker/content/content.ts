@@ -3,7 +3,7 @@ import type { Abortable } from '../util/abort.ts';
 
 /**
  * Bytes as they come. Leaving the loop early closes what is behind it. A chunk is lent: it is valid until the next one is asked for, or the
- * loop is left; then its memory may hold other bytes. Who keeps a chunk copies it, and nobody writes to it.
+ * loop is left; then its memory may hold other bytes. A caller that keeps a chunk copies it. No caller writes to one.
  */
 export type Bytes = AsyncIterable<Uint8Array>;
 
@@ -14,7 +14,7 @@ export interface ByteRange {
 }
 
 export interface OpenOptions extends Abortable, ByteRange {
-  /** Called when the backend itself gave the bytes, and not what was kept of an earlier answer. */
+  /** Called when the bytes come from the backend itself, and not from an earlier answer that was kept. */
   readonly onAnswered?: (() => void) | undefined;
 }
 
@@ -23,12 +23,12 @@ export interface ReferrersOptions extends Abortable {
   readonly onRefused?: ((reason: string) => void) | undefined;
   /** Every tag of the repository, the fallback tags of referrers too, where they were listed: a tag that is not among them is not asked for. */
   readonly listedTags?: { has(tag: string): boolean } | undefined;
-  /** Whether to give what an API lists without asking whether each is there, and how large it is: the caller reads them. Default false. */
+  /** Whether to give what an API lists without asking the backend for each one's existence and size: the caller reads them. Default false. */
   readonly asListed?: boolean | undefined;
 }
 
 export interface TagOptions extends Abortable {
-  /** Whether to write without looking first, because the name hardly stands for the manifest already. Default false. */
+  /** Whether to write without asking first what the name stands for: the caller expects it to stand for something else. Default false. */
   readonly skipLook?: boolean | undefined;
 }
 
@@ -62,8 +62,8 @@ export interface Source {
   tags(options?: Abortable & { readonly all?: boolean }): AsyncIterable<string>;
 
   /**
-   * Every tag that there was after the call, also those that `tags` leaves out, where a few requests tell. Undefined where they do not: there are
-   * too many, or the registry does not list them. Absent: asking for one tag after the other costs as little.
+   * Every tag, as of a moment after the call, with those that `tags` leaves out, where a few requests list them. Undefined where there are too
+   * many, or the registry does not list them. Absent: asking for one tag after the other costs no more.
    */
   listedTags?(options?: Abortable): Promise<ReadonlySet<string> | undefined>;
 }

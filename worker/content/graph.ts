@@ -46,8 +46,8 @@ export interface WalkOptions extends Abortable {
   /** Whether to look for referrers and cosign tags. Default true. */
   readonly referrers?: boolean | undefined;
   /**
-   * Whether lists of the source are believed: that of its tags, which tells that a tag of cosign or a fallback tag is absent, and those of
-   * referrers, which tell how large each is. Default false: each is asked for, and a refusal to answer for a tag is in `unlisted`, whatever is listed.
+   * Whether lists of the source are believed: that of its tags, which shows that a tag of cosign or a fallback tag is absent, and those of
+   * referrers, which state how large each is. Default false: each is asked for, and a refusal to answer for a tag is in `unlisted`, whatever is listed.
    */
   readonly byLists?: boolean | undefined;
   /**
@@ -61,7 +61,7 @@ export interface WalkOptions extends Abortable {
   readonly clock?: Clock | undefined;
 }
 
-/** Indexes within indexes: more than anybody makes. */
+/** Indexes within indexes: more than images have. */
 const MAX_DEPTH = 16;
 /** The most manifests that refer to one image, directly or through each other: far more than its signatures and SBOMs. */
 export const MAX_REFERRERS = 1000;
@@ -249,7 +249,7 @@ class Walker {
     this.unread.delete(descriptor.digest);
   }
 
-  /** Whether a child is not read; it is noted then. */
+  /** Whether a child is left unread; it is then noted as such. */
   #staysUnread(child: Descriptor): boolean {
     if (!this.#outline || isIndexType(child.mediaType) || this.#reader.has(child.digest)) return false;
     const { os = 'unknown' } = child.platform ?? {};
@@ -304,10 +304,14 @@ class Walker {
     return [...found.values()];
   }
 
-  /** Every tag of the source, by a list that shows the tags of the images too: one that does not is late, and proves nothing. */
+  /**
+   * Every tag of the source, by a list that shows the tags of the images too, or for images without a tag any: one that does not is late, and
+   * proves nothing.
+   */
   async #listedTags(): Promise<ReadonlySet<string> | undefined> {
     if (this.#options.byLists !== true) return undefined;
     const listed = await this.#source.listedTags?.(this.#options);
+    if (listed?.size === 0) return undefined;
     return [...this.#named].every((tag) => listed?.has(tag) === true) ? listed : undefined;
   }
 
@@ -342,7 +346,7 @@ class Walker {
     );
   }
 
-  /** Reads a referrer again with the size that it really has, where a list that was believed said another. */
+  /** Reads a referrer again with its real size, where a list that was believed states another one. */
   async #readAsItIs(listed: Descriptor, failure: Failure, signal: AbortSignal): Promise<void> {
     let why = failure;
     if (this.#options.byLists === true && failure.code === 'CORRUPT') {
@@ -357,7 +361,7 @@ class Walker {
         why = error;
       }
     }
-    this.#reader.fails(listed.digest, why);
+    this.#reader.markFailed(listed.digest, why);
   }
 
   #warnOfMore(depth: number): void {
@@ -369,7 +373,7 @@ class Walker {
     this.#options.report?.({ type: 'warning', message });
   }
 
-  /** A signature that is listed and not there, or broken, must not keep anybody from the image. */
+  /** A signature that is listed and not there, or broken, must not keep the image from being copied. */
   async #enterIfReadable(root: Root): Promise<Root | undefined> {
     const before = new Set(this.manifests.keys());
     try {

@@ -51,7 +51,7 @@ export class ManifestReader {
 
   /**
    * A manifest, verified. `isRoot`: the media type is the server's word, so the bytes decide. The media type of a child is part of its parent and
-   * must be right.
+   * must be right. Throws as `readAll` and `parseManifest` do, and UNSUPPORTED where the manifests are too many for memory.
    */
   async read(
     descriptor: Descriptor,
@@ -77,8 +77,8 @@ export class ManifestReader {
     }
   }
 
-  /** Takes note of why a manifest cannot be read: reading it throws that. */
-  fails(digest: Digest, failure: Failure): void {
+  /** Remembers why a manifest cannot be read: `read` throws that from now on. */
+  markFailed(digest: Digest, failure: Failure): void {
     this.#failed.set(digest, failure);
   }
 }

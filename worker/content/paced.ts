@@ -3,9 +3,10 @@ import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import type { BodyWatcher } from './watch.ts';
 
+/** How often progress is reported at most. */
 const EVERY_MS = 100;
 
-/** Calls `report` with the bytes that are taken of a body, at most ten times a second and once more when the body is over. */
+/** Calls `report` with the number of bytes taken since its last call, at most ten times a second and once more when the body is over. */
 export function paced(report: (bytes: number) => void, clock: Pick<Clock, 'now'>): BodyWatcher {
   let reportedMs = -Infinity;
   let bytes = 0;
@@ -27,7 +28,7 @@ export function paced(report: (bytes: number) => void, clock: Pick<Clock, 'now'>
   };
 }
 
-/** Reports the progress of a blob. */
+/** Reports the progress of a blob, paced: `blob-progress`. */
 export function progressOf(
   { digest }: Pick<Descriptor, 'digest'>,
   report: Report | undefined,

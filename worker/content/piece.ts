@@ -2,16 +2,16 @@ import { checkAborted } from '../util/abort.ts';
 import { toFailure, type Failure } from '../util/failure.ts';
 import type { Bytes } from './content.ts';
 
-/** What hashes and writes pieces takes so much of one at a time, which stays in the processor's cache. */
+/** A piece is handed out in chunks of this size, so that one stays in the processor's cache while it is hashed and written. */
 const CHUNK_BYTES = 256 * 1024;
 
 interface PieceOptions {
   /** How many bytes the range has. */
   readonly length: number;
-  /** Whether a byte is handed out that the source gives after the range: at the end of a blob, which then is too long. Else it is cut off. */
+  /** Whether to hand out a byte that the source gives after the range, which shows that a blob is too long. Otherwise it is cut off. */
   readonly showsExcess: boolean;
   readonly signal: AbortSignal;
-  /** Called with the size of what arrived. */
+  /** Called with the number of bytes that arrived. */
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -42,12 +42,12 @@ export class Piece {
     this.#ended = this.#fetch(open, options.signal);
   }
 
-  /** Whether any byte has come. */
+  /** Whether any byte has arrived. */
   get hasBytes(): boolean {
     return this.#filled > 0;
   }
 
-  /** Whether the source gives this range: resolves with the first byte, or when it failed or ended before. */
+  /** Resolves to whether the source gives this range: true with its first byte, false when it failed or ended before. */
   async opens(): Promise<boolean> {
     return this.#opened.promise;
   }
@@ -70,12 +70,12 @@ export class Piece {
     }
   }
 
-  /** Whether all bytes came that the range has. */
+  /** Whether every byte of the range has arrived. */
   get isComplete(): boolean {
     return this.#filled === this.length;
   }
 
-  /** Resolves when it has ended, which its signal hastens. */
+  /** Resolves when nothing writes to the buffer any more. The signal makes that soon. */
   async ended(): Promise<void> {
     await this.#ended;
   }

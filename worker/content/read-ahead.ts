@@ -5,20 +5,19 @@ import { Failure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
 import type { Bytes, Readable } from './content.ts';
 import { Piece } from './piece.ts';
+import { DONE } from './watch.ts';
 import { Width, type Progress } from './width.ts';
 
 /** One connection reads this much at a time while others read what comes after it. */
 const PIECE_BYTES = 3 * 1024 * 1024;
-/** What is left of a blob must be so much to be worth a further connection. */
+/** A further connection is opened only where at least this much of a blob is left. */
 const LEAST_BYTES = 12 * 1024 * 1024;
-
-const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefined };
 
 /** What the readings with one budget share. */
 interface Shared {
   /** Buffers of a piece that are free. */
   readonly idle: Buffer[];
-  /** What came over all connections. */
+  /** How much came over all connections. */
   bytes: number;
 }
 
@@ -27,7 +26,7 @@ const sharedOf = new WeakMap<Limit, Shared>();
 /**
  * The raw bytes of `descriptor` from `offset` on. They are read over one connection. Where that turns out to be too slow for its reader, further ones
  * read what comes next, up to `source.rangesAtOnce` in all: `Width` decides that. What they bring waits in memory taken from `budget`, never more
- * than that; where there is none, one connection goes on. Where the source gives no ranges, nothing but one request is lost.
+ * than that. Where none is left, one connection goes on. Where the source gives no ranges, that costs one request.
  */
 export function readAhead(
   source: Readable,
@@ -57,7 +56,7 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
   #position: number;
   /** The first byte that no connection reads. */
   #planned: number;
-  /** Where it is tried next to have pieces after a stream that is alone. */
+  /** The position from which a stream that is alone may be split again. */
   #splitAt = 0;
   #bytes = 0;
   #waitedMs = 0;

@@ -7,7 +7,7 @@ import type { WatchableBytes } from './watch.ts';
 
 /**
  * The bytes of `descriptor`, verified: exactly its size, exactly its digest, or the iteration throws CORRUPT. The last chunk is handed out only after
- * the digest was found right, so whoever has all bytes has right bytes. A body that breaks is reopened where it broke. The one place that
+ * the digest was found right, so a caller that has all bytes has the right ones. A body that breaks is reopened where it broke. The one place that
  * hashes.
  */
 export function read(source: Readable, descriptor: Descriptor, options: ReadOptions = {}): WatchableBytes {

@@ -8,7 +8,7 @@ import type { Limit } from '../util/limit.ts';
 import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
 import type { ByteRange, Bytes, Readable } from './content.ts';
 import { readAhead } from './read-ahead.ts';
-import { Watchers, type BodyWatcher, type WatchableBytes } from './watch.ts';
+import { DONE, Watchers, type BodyWatcher, type WatchableBytes } from './watch.ts';
 
 export interface ReadOptions extends Abortable {
   readonly clock?: Clock | undefined;
@@ -20,7 +20,7 @@ export interface ReadOptions extends Abortable {
   readonly ahead?: Limit | undefined;
 }
 
-/** What a reading is of, and what is made of its bytes. */
+/** Which bytes a reading is of, and what is done with them. */
 interface ReadingOptions {
   /** What messages call the content. Default: its digest, shortened. */
   readonly name?: string;
@@ -42,8 +42,6 @@ const ATTEMPTS = 6;
 /** A body that brings less than this while its reader waits for it is too slow. */
 const LEAST_BYTES_PER_SECOND = 1024;
 const RATE_SECONDS = 300;
-
-const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefined };
 
 /**
  * Bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. Chunks are those of the source,
@@ -96,7 +94,7 @@ export class Reading implements WatchableBytes {
     // what follows a part is not looked at
     if (isPart && this.#offset === this.#to) return this.return();
     this.#rate.asked();
-    // all bytes are there with it, and the source has not ended yet, which takes a chunk back
+    // a copy of the last chunk: asking the source for its end takes the chunk back
     let last: Uint8Array | undefined;
     try {
       for (;;) {
@@ -174,7 +172,7 @@ export class Reading implements WatchableBytes {
     return wanted;
   }
 
-  /** Waits until the body may be opened again. Throws where that is of no use. */
+  /** Waits until the body may be opened again. Throws where opening it again cannot help. */
   async #recover(thrown: unknown): Promise<void> {
     const fault = this.#fault;
     this.#fault = undefined;

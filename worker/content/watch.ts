@@ -1,6 +1,6 @@
 import type { Bytes } from './content.ts';
 
-/** What learns of a body while it is taken. */
+/** Observes a body while it is read. */
 export interface BodyWatcher {
   /** Called with the size of each chunk, before it is handed out. */
   taken?(bytes: number): void;
@@ -10,11 +10,14 @@ export interface BodyWatcher {
   ended?(): void;
 }
 
-/** A body that calls watchers itself, so that none has to be put around it: each body around another costs a promise for every chunk. */
+/** A body that calls its watchers itself. Wrapping it in another iterator would cost a promise for each chunk. */
 export interface WatchableBytes extends AsyncIterableIterator<Uint8Array, undefined> {
-  /** Adds a watcher. Before the first chunk is asked for. */
+  /** Adds a watcher. To be called before the first chunk is asked for. */
   watch(watcher: BodyWatcher): void;
 }
+
+/** What an iterator of a body returns once it is over. */
+export const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefined };
 
 /** The same body, watched. Watchers that were added earlier are called earlier. */
 export function watched(body: Bytes, watcher: BodyWatcher): Bytes {
@@ -75,7 +78,7 @@ class WatchedBytes implements WatchableBytes {
   }
 
   async next(): Promise<IteratorResult<Uint8Array, undefined>> {
-    if (this.#isOver) return { done: true, value: undefined };
+    if (this.#isOver) return DONE;
     let next: IteratorResult<Uint8Array, unknown>;
     try {
       this.#chunks ??= this.#body[Symbol.asyncIterator]();
@@ -87,7 +90,7 @@ class WatchedBytes implements WatchableBytes {
     if (next.done === true) {
       this.#isOver = true;
       this.#watchers.ended();
-      return { done: true, value: undefined };
+      return DONE;
     }
     this.#watchers.taken(next.value.byteLength);
     return next;
@@ -102,6 +105,6 @@ class WatchedBytes implements WatchableBytes {
         this.#watchers.ended();
       }
     }
-    return { done: true, value: undefined };
+    return DONE;
   }
 }

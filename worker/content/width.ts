@@ -13,13 +13,13 @@ export interface Progress {
 
 /** How long a reading is watched before it is decided. */
 const WINDOW_MS = 100;
-/** Of this time, its reader must have waited for bytes: else more of them are of no use. */
+/** The share of this time that the reader must have waited for bytes: otherwise more of them are of no use. */
 const LEAST_WAITED = 0.6;
-/** And the thread must have been idle: else it is what is too slow, and every further connection costs it more. */
+/** The share that the thread must have been idle: otherwise the thread is too slow, and each further connection slows it more. */
 const LEAST_IDLE = 0.3;
-/** Readings that bring so much together have no slow connections. One connection to S3 gives 80 to 100 MB/s. */
+/** Readings that bring this much together have no slow connections. One connection to S3 gives 80 to 100 MB/s. */
 const FAST_BYTES_PER_SECOND = 200e6;
-/** Twice the connections must bring so many times the bytes. */
+/** Twice the connections must bring this many times the bytes. */
 const LEAST_GAIN = 1.25;
 /** They have this long to do so: a connection begins slowly. */
 const TRIAL_MS = 300;
@@ -39,7 +39,7 @@ interface Trial {
  * makes the reading faster. In a fast network, or where this machine is the bottleneck, it stays at one, which costs the least.
  */
 export class Width {
-  /** How many there should be. */
+  /** How many connections there should be. */
   current = 1;
   readonly #most: number;
   #from: Progress;
@@ -84,7 +84,7 @@ export class Width {
     this.current = Math.min(2 * this.current, this.#most);
   }
 
-  /** Ends the decision at one connection. */
+  /** Decides for one connection, permanently. */
   stayAtOne(): void {
     this.current = 1;
     this.#isDecided = true;

@@ -19,8 +19,8 @@ export class CopyBudget {
   }
 
   /**
-   * Sends a blob to a place, after other copies that send it there. `send` gets whether there was one, so that it asks the place first. Without a
-   * place it is no other copy's.
+   * Sends a blob to a place, after other copies that send it there. `isLater` is whether there was one, so that `send` asks the place first.
+   * Without a place no other copy writes there, and the blob waits for none.
    */
   async inTurn(
     place: string | undefined,

@@ -71,7 +71,7 @@ export interface CopyResult {
   readonly absent: readonly Digest[];
 }
 
-/** Blobs of at most this many bytes take one more request to ask for than to send. */
+/** Blobs of at most this many bytes are sent to a new image without asking first: the request costs more than the bytes. */
 const SMALL_BYTES = 16 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
 const MANIFESTS_AT_ONCE = 8;
@@ -185,7 +185,7 @@ class CopySession {
     return (await shown.areAll(tags, digest, { signal })) || shown.areAll([digest], digest, { signal });
   }
 
-  /** Counts what is below a manifest of the target as there. Foreign layers, which it may have refused, are asked for. */
+  /** Counts everything below a manifest that the target shows as present. Foreign layers, which it may have refused, are asked for. */
   #trust(root: Root): void {
     const all = part(this.#graph, [root]);
     const below = Array.from(all.manifests.values(), (node) => node.descriptor);
@@ -237,7 +237,7 @@ class CopySession {
 
   /** `isLater`: another copy may have sent it meanwhile. */
   async #blob(descriptor: Descriptor, isLater: boolean, options: Abortable): Promise<void> {
-    // asking for a small one costs as much as sending it, and the empty config is mostly there
+    // the empty config is in most repositories already, so it is asked for
     const isAbsent = this.#isNew && descriptor.size <= SMALL_BYTES && descriptor.mediaType !== MEDIA_TYPE.ociEmpty;
     if ((isLater || !isAbsent) && (await onSide('target', this.#target.has(descriptor, options))))
       return this.#done(descriptor, 'exists');
@@ -400,7 +400,7 @@ class CopySession {
   }
 }
 
-/** The manifests of `graph` that were not read and that `below`, a part of it, names. */
+/** The manifests that `below`, a part of `graph`, names and that were not read. */
 function unreadBelow({ unread }: Graph, below: Graph): readonly Descriptor[] {
   if (unread === undefined) return [];
   const named = Array.from(below.manifests.values(), ({ manifest }) => childrenOf(manifest)).flat();

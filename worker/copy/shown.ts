@@ -28,7 +28,7 @@ export class Shown {
     return references.length > 0;
   }
 
-  /** Takes note that the target showed the manifest with this digest. */
+  /** Records that the target showed the manifest with this digest. */
   note(digest: Digest): void {
     this.#found.set(digest, Promise.resolve(digest));
   }

@@ -8,7 +8,7 @@ import { readSettings } from './settings.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectDeleting, connectService, connectState } from './wire.ts';
 
-/** What a program gets from the process that it is. */
+/** What the program gets from its process. */
 export interface Surroundings {
   /** The first two are the program's own. */
   readonly argv: readonly string[];
@@ -20,7 +20,7 @@ export interface Surroundings {
   readonly onLoaded?: () => void;
 }
 
-/** The same, with what the program gives back to its process. */
+/** The same, and what the program gives back to its process. */
 export interface ProgramSurroundings extends Surroundings {
   readonly exit: CommandContext['exit'];
 }
@@ -43,7 +43,7 @@ export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurround
     start: (args, options) => startProgram(args, { ...options, signal: stop }),
     setEnvironment: (variables) => Object.assign(process.env, variables),
     runWorker: async (options) => {
-      // loaded by this command only, since it takes time
+      // loaded by its command only, since it takes time
       const { runWorker } = await import('./run-worker.ts');
       await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
     },

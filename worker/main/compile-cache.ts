@@ -4,15 +4,15 @@ import { isAbsolute, join } from 'node:path';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Has Node keep the compiled program in `compileCacheFolder`, or where `NODE_COMPILE_CACHE` says. A folder that cannot be written is not used. */
+/** Makes Node keep the compiled program in `compileCacheFolder`, or where `NODE_COMPILE_CACHE` says. A folder that cannot be written is not used. */
 export function keepCompiled(env: Environment): void {
   const folder = compileCacheFolder(env);
   if (folder !== undefined) enableCompileCache(folder);
 }
 
 /**
- * A folder in `$XDG_CACHE_HOME` or `~/.cache`. Undefined where the environment names neither, and where they belong to another user than `uid`:
- * what the folder holds is run. For the same reason it is not Node's own, below /tmp, which any user of the machine could have made.
+ * A folder in `$XDG_CACHE_HOME` or `~/.cache`. Undefined where the environment names neither, and where it belongs to another user than `uid`,
+ * because what it holds is run. For the same reason it is not Node's default below /tmp, which any user of the machine could have made.
  */
 export function compileCacheFolder(env: Environment, uid: number | undefined = process.getuid?.()): string | undefined {
   const cache = pathIn(env, 'XDG_CACHE_HOME');

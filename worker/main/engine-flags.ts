@@ -10,8 +10,8 @@ export function setEngineFlags(): void {
 }
 
 /**
- * Bytes are in buffers that live for a moment but are freed only when the garbage collector comes by, and it comes by the little that JavaScript
- * itself allocates. A young generation that does not grow has it come often and cheaply. Grown to its default, and with full collections begun
+ * Bytes are in buffers that are needed for a moment but are freed only when the garbage collector runs, and how often it runs depends on the little
+ * that JavaScript itself allocates. With a young generation that does not grow it runs often and cheaply. Grown to its default, and with full collections begun
  * early because part buffers look like a heap that grows, a GiB that passes through causes some fifty of those, a quarter of all CPU time, and
  * holds 100 MiB more.
  */
@@ -22,7 +22,8 @@ function collectOften(): void {
 
 /**
  * undici's parser of HTTP is WebAssembly, one large function. By default V8 compiles it a second time, with everything that it has, after some
- * ten requests: a fifth of the time in which a small image is copied, and 20 MiB. Requests are no faster for it. The budget is in bytes of code that ran.
+ * ten requests: a fifth of the time in which a small image is copied, and 20 MiB. That makes no request faster. The budget is in bytes of code
+ * that ran.
  */
 function compileParserOnce(): void {
   setFlagsFromString('--wasm-tiering-budget=1000000000');

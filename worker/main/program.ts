@@ -18,7 +18,7 @@ Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FIL
 /** Adds one command to the program. */
 type AddCommand = (program: Command, context: CommandContext) => void;
 
-/** What adds each command, by its name. */
+/** By the name of a command, what loads the function that adds it. */
 export type Commands = Readonly<Record<string, () => Promise<AddCommand>>>;
 
 /** In the order of `--help`. The code of a command is loaded when it is named. */
@@ -105,7 +105,7 @@ const EXIT_CODE: Readonly<Record<Code, number>> = {
   BUG: 1,
 };
 
-/** The commands that these arguments are about: the one that they name, none to print the version, or all of them. */
+/** What to add for these arguments: the command that they name, none for the version, otherwise every command. */
 function addedFor(args: readonly string[], commands: Commands): Commands[string][] {
   if (args.length === 1 && /^(?:-V|--version)$/.test(args[0] ?? '')) return [];
   const [first = '', second = '', ...others] = args.filter((arg) => !arg.startsWith('-') || arg === '-');
@@ -132,7 +132,7 @@ async function program(surroundings: ProgramSurroundings, added: readonly Comman
       writeErr: (text) => stderr.write(text),
       outputError: (text, write) => write(withoutValues(text)),
     })
-    .showHelpAfterError('(transship COMMAND --help tells more)');
+    .showHelpAfterError('(transship COMMAND --help prints more)');
   if (added.length === 0) return root;
   const [{ openContext }, ...adds] = await Promise.all([
     import('./command-context.ts'),
@@ -141,9 +141,9 @@ async function program(surroundings: ProgramSurroundings, added: readonly Comman
   const context = openContext(surroundings, version);
   for (const add of adds) add(root, context);
   for (const command of root.commands) {
-    command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+    command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help prints more)`);
     for (const below of command.commands)
-      below.exitOverride().showHelpAfterError(`(transship ${command.name()} ${below.name()} --help tells more)`);
+      below.exitOverride().showHelpAfterError(`(transship ${command.name()} ${below.name()} --help prints more)`);
   }
   return root;
 }

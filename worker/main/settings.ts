@@ -23,7 +23,7 @@ export interface Settings {
   readonly s3: BucketSettings;
   /** Blobs at once; absent: the default. */
   readonly concurrency: number | undefined;
-  /** Of the deployed system; only commands that need it miss it. */
+  /** The job queue of the deployed system. Only commands that need it fail without it. */
   readonly queueUrl: string | undefined;
   /** The queue of requests by hand; absent: they are in the queue of jobs. */
   readonly requestQueueUrl: string | undefined;
@@ -41,11 +41,11 @@ export interface Settings {
   readonly lookEveryHours: number;
   /** Pushes to one repository within this time are planned by one run. Default 30. */
   readonly pushWindowSeconds: number;
-  /** Of worker and planner. Default `info`. */
+  /** The least level that the worker and the planner log. Default `info`. */
   readonly logLevel: LogLevel;
   /** Where a worker tells on loopback whether it is well; absent: nowhere. */
   readonly healthPort: number | undefined;
-  /** Of the ECS container agent, which sets it. */
+  /** The endpoint of the ECS container agent, which sets it. */
   readonly ecsAgentUri: string | undefined;
 }
 

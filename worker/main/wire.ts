@@ -136,7 +136,7 @@ async function temporaryFolder(): Promise<TemporaryFolder> {
   };
 }
 
-/** Only what `backup store:FILE.tar` named so. */
+/** Removes the folder in which `backup store:FILE.tar` prepares the file. BUG for a path that is not named like one. */
 async function removeUnfinished(path: string): Promise<void> {
   if (!/^\..+\.tar\.unfinished$/.test(basename(path)))
     throw new Failure('BUG', `remove ${path}: it is not the folder of an unfinished store`);

@@ -2,9 +2,9 @@ import { Limit } from '../util/limit.ts';
 import type { ObjectStore } from './objects.ts';
 
 const MIB = 1024 * 1024;
-/** Bytes of the parts of a copy that are in memory at once: eight parts of 8 MiB. */
+/** Bytes of parts that are in memory at once: eight parts of 8 MiB. */
 const PART_MEMORY_BYTES = 64 * MIB;
-/** More parts at once than these fill no pipe better, however small they are. Those of files are of 1 MiB, and stay in the processor's cache. */
+/** More parts at once make nothing faster, however small they are. Those of files have 1 MiB, and stay in the processor's cache. */
 const MOST_PARTS = 16;
 
 const memoryOf = new WeakMap<ObjectStore, PartMemory>();
@@ -19,7 +19,7 @@ export function partMemoryOf(store: ObjectStore, partSize: number): PartMemory {
 /** A place for the bytes of one part. */
 export interface PartBuffer {
   readonly bytes: Buffer;
-  /** Hands the buffer on to other parts. Calling it twice is harmless. */
+  /** Makes the buffer free for other parts. Idempotent. */
   giveBack(): void;
 }
 
@@ -29,11 +29,12 @@ export class PartMemory {
   readonly #idle: Buffer[] = [];
   #allocated = 0;
 
-  /** Memory of `capacity` bytes. Default: for parts of `partSize` bytes, 64 MiB and at most 16 of them. */
+  /** Memory for parts of `partSize` bytes: 64 MiB, and at most 16 parts. */
   static for(partSize: number): PartMemory {
     return new PartMemory(Math.min(PART_MEMORY_BYTES, MOST_PARTS * partSize));
   }
 
+  /** Memory of `capacity` bytes, none of which is allocated yet. */
   constructor(capacity: number) {
     this.#limit = new Limit(capacity);
   }
@@ -44,7 +45,7 @@ export class PartMemory {
     return giveBack === undefined ? undefined : this.#granted(size, giveBack);
   }
 
-  /** A buffer of `size` bytes, be it beyond the capacity. For parts that must not wait. */
+  /** A buffer of `size` bytes, even beyond the capacity. For parts that must not wait. */
   takeNow(size: number): PartBuffer {
     return this.#granted(size, this.#limit.takeNow(size));
   }

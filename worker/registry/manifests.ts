@@ -176,7 +176,7 @@ export class Manifests {
         { ...options, limit },
       );
     } catch (error) {
-      // Hub's limit is told by 429 as well; waiting for it here is no use
+      // Hub reports its pull limit by 429 as well; waiting for it here is of no use
       if (isFailure(error, 'THROTTLED') && pulls.spent) throw pulls.exhausted(what);
       throw error;
     } finally {

@@ -7,7 +7,7 @@ import type { Transport } from './transport/transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. Parsed, a page takes some thirty times its bytes. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
-/** Of a thousand entries each. A list that is longer was made to have no end. */
+/** Pages have a thousand entries each. A longer list was made to have no end. */
 const MAX_PAGES = 10_000;
 /** The names of one list are held in memory, by their callers too. */
 const MAX_NAMES = 1_000_000;
@@ -114,12 +114,15 @@ export async function* names(
 
 /** Requests after which a list counts as long. */
 const FEW_REQUESTS = 3;
-/** A page of fewer names is not one that a registry or a proxy cut short: no page size is that small. */
+/** A page with fewer names was not cut short by a registry or a proxy: no page size is that small. */
 const SMALLEST_CUT_PAGE = 10;
+/** Every page size that registries have is a multiple of this: a list of another length was not cut. */
+const PAGE_SIZES_SHARE = 5;
 
 /**
- * All names of a list that ends within a few requests, from which what is absent can be told; undefined for a longer one. A last page that a lost
- * Link may have cut is followed by one more request, as `whole` does in `names`.
+ * All names of a list that ends within a few requests, so that a name which is not among them is absent; undefined for a longer one. A last page
+ * that a lost Link may have cut is followed by one more request, as `whole` does in `names`; undefined where the registry does not say what
+ * follows it.
  */
 export async function fewNames(
   transport: Transport,
@@ -130,21 +133,24 @@ export async function fewNames(
   let requests = 0;
   let last: unknown;
   for (;;) {
-    const before = found.size;
+    const [before, requestsBefore] = [found.size, requests];
     const url = urlAfter(first.url, typeof last === 'string' ? last : undefined);
+    const mayBeCut = before > 0 && before % PAGE_SIZES_SHARE === 0;
     try {
       for await (const page of pages(transport, { ...first, url }, options)) {
         const listed = listOf(first.what, page[member]);
         for (const name of listed) if (typeof name === 'string') found.add(name);
         last = listed.at(-1);
-        // the last of them has to show that nothing follows
+        // the same page again: the registry takes no notice of `last`
+        if (mayBeCut && last !== undefined && found.size === before) return undefined;
+        // the last request has to show that nothing follows
         if (++requests >= FEW_REQUESTS && found.size > before) return undefined;
       }
     } catch (error) {
-      // the registry does not say what follows its last page
       const isRefused = requests > 0 && isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED');
       if (!isRefused) throw error;
-      return found.size < NAMES_PER_PAGE ? found : undefined;
+      // the registry does not say what follows its last page, or has not the page that its Link names
+      return mayBeCut || requests > requestsBefore ? undefined : found;
     }
     if (found.size < SMALLEST_CUT_PAGE || found.size === before || typeof last !== 'string') return found;
   }

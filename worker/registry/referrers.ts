@@ -54,9 +54,8 @@ export class Referrers {
 
   /**
    * Each once, as they really are, or with `asListed` as an API lists them: lists were seen with sizes that are wrong, and with manifests that
-   * are not there or refer to something else. At most
-   * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over. `onRefused` is called where
-   * the API or the tag refuses to say.
+   * are not there or refer to something else. At most `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that
+   * are passed over. `onRefused` is called where the API or the tag refuses to answer.
    */
   async *of(subject: Digest, options: ReferrersOptions): AsyncIterable<Descriptor> {
     const listed = (await this.#listed(subject, options)) ?? (await this.#tagged(subject, options));

@@ -54,7 +54,7 @@ export interface RegistryOptions {
   readonly version: string;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
-  /** What pauses all requests to the host after one too many; the clients of both sides share it. Default: one of its own. */
+  /** Pauses all requests to the host after it refused one as too many; the clients of both sides share it. Default: one of its own. */
   readonly backoff?: HostBackoff | undefined;
 }
 

@@ -23,8 +23,8 @@ import type { HttpAnswer } from './transport/layer.ts';
 import { Uploads } from './upload.ts';
 
 /**
- * What storage behind a registry serves well, by one connection 80 to 100 MB/s: that of ECR is S3. `readAhead` opens more than one only where one is
- * too slow, and goes on with one where the registry gives no ranges.
+ * The connections that the storage behind a registry serves well: that of ECR is S3, where one gives 80 to 100 MB/s. `readAhead` opens more than one
+ * only where one is too slow, and goes on with one where the registry gives no ranges.
  */
 const RANGES_AT_ONCE = 8;
 

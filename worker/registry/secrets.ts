@@ -12,7 +12,7 @@ import { sdkRequests } from '../util/sdk-requests.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
 
 export interface SecretOptions {
-  /** Of the secret; its region is where it is read. */
+  /** The secret, which is read in the region that this names. */
   readonly arn: string;
   readonly clock: Clock;
   readonly report?: Report | undefined;

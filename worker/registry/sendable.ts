@@ -6,12 +6,12 @@ import type { Bytes } from '../content/content.ts';
  * https://github.com/nodejs/undici/blob/v8.12.4/lib/core/connect.js
  */
 const TAKEN_BYTES = 64 * 1024;
-/** What small chunks are gathered to. */
+/** Small chunks are gathered up to this size. */
 const GATHERED_BYTES = 256 * 1024;
 
 /**
  * The same bytes in chunks that may be lent to undici. Large chunks stay as they are. Small ones would still wait in the socket when the next is
- * asked for: they are gathered in memory of their own, which is written to again only when undici has asked for another chunk. `size`: what the body has.
+ * asked for: they are gathered in memory of their own, which is written to again only when undici has asked for another chunk. `size`: the bytes of the body.
  */
 export async function* sendable(body: Bytes, size: number): Bytes {
   let gathered: Buffer | undefined;

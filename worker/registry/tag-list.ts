@@ -3,6 +3,9 @@ import { isFailure } from '../util/failure.ts';
 import type { RepositoryContext } from './context.ts';
 import { fewNames } from './pages.ts';
 
+/** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long holds nothing up for ever. */
+const ATTEMPTS = 2;
+
 /**
  * The tags of one repository, listed for many callers at once. Each gets a list that was begun after it asked, so that a tag which is not in it
  * was absent after the caller's question. Callers that ask while a list is read share the next one.
@@ -11,13 +14,16 @@ export class TagList {
   readonly #context: RepositoryContext;
   #running: Promise<ReadonlySet<string> | undefined> | undefined;
   #next: Promise<ReadonlySet<string> | undefined> | undefined;
+  /** Whether the registry answers here at all: waiting for it once is enough. */
+  #answers = true;
 
   constructor(context: RepositoryContext) {
     this.#context = context;
   }
 
-  /** Every tag. Undefined where that takes more than a few requests, or the registry does not list them. */
+  /** Every tag. Undefined where that takes more than a few requests, or the registry does not list them, for whatever reason. */
   async read(options: Abortable): Promise<ReadonlySet<string> | undefined> {
+    if (!this.#answers) return undefined;
     this.#next ??= this.#after(this.#running);
     return orAborted(this.#next, options);
   }
@@ -40,10 +46,12 @@ export class TagList {
     const url = `/v2/${name}/tags/list`;
     try {
       // for all callers: none of them breaks it off
-      return await fewNames(transport, { what, operation: 'list-tags', url, member: 'tags', scopes }, {});
+      const request = { what, operation: 'list-tags', url, member: 'tags', scopes, attempts: ATTEMPTS } as const;
+      return await fewNames(transport, request, {});
     } catch (error) {
-      if (isFailure(error, 'NOT_FOUND', 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED', 'INVALID')) return undefined;
-      throw error;
+      if (!isFailure(error) || error.code === 'ABORTED' || error.code === 'BUG') throw error;
+      if (error.code === 'UNAVAILABLE') this.#answers = false;
+      return undefined;
     }
   }
 }

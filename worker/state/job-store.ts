@@ -204,7 +204,8 @@ export class JobStore {
   }
 
   async revive(run: string, job: string, options?: Abortable): Promise<void> {
-    const set = { state: 'waiting', attempts: 0, changedAtMs: this.#clock.now() };
+    // what its planner's list showed is old by now
+    const set = { state: 'waiting', attempts: 0, changedAtMs: this.#clock.now(), unreferenced: undefined };
     const { item } = await this.#table.update(jobKey(run, job), { set }, { state: 'failed' }, options);
     if (item === undefined) throw noJob(run, job);
     if (!OPEN.includes(stateOf(item))) return;

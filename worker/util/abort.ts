@@ -25,7 +25,7 @@ export function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSi
 export async function orAborted<T>(promise: Promise<T>, options: Abortable | undefined): Promise<T> {
   const signal = options?.signal;
   if (signal === undefined) return promise;
-  promise.catch(() => undefined); // handled below, or nobody waits for it any more
+  promise.catch(() => undefined); // handled below, or no caller waits for it any more
   checkAborted(options);
   const { promise: stopped, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(aborted(signal));

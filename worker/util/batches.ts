@@ -1,6 +1,6 @@
 /**
- * Work that is asked for one by one and done together: what is added while some is under way is done next, `max` at once at most. Nothing waits
- * for others to come.
+ * Items that are added one by one and worked on together: those that are added while a batch is under way make up the next one, of at most `max`.
+ * No item waits for others to be added.
  */
 export class Batches<T, R> {
   readonly #max: number;

@@ -8,7 +8,7 @@ export interface Clock {
   sleep(ms: number, options?: Abortable): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
-  /** Milliseconds in which this thread had nothing to do, since it began. Absent: not known. */
+  /** Milliseconds that this thread has been idle since it began. Absent: not known. */
   idleMs?(): number;
 }
 

@@ -8,7 +8,7 @@ interface Deadline extends AsyncDisposable {
   readonly signal: AbortSignal;
 }
 
-/** One for all: an error with its stack for each request would be a good part of what a small one costs. */
+/** Shared, since making an error with its stack is a good part of what a small request costs. */
 const ENDED = new Failure('ABORTED', 'the work ended in time');
 
 /** `ms` from now; what is not above 0 is at once. `reason` is made when it is needed. */

@@ -47,7 +47,7 @@ export class Limit {
     return this.#waiting.length === 0 && this.#free >= wanted ? this.#granted(wanted) : undefined;
   }
 
-  /** As `take`, but at once, be it more than is free: those that wait go on waiting until as much was given back. For what must never wait. */
+  /** As `take`, but at once, even where less is free: callers that wait go on waiting until as much was given back. For work that must never wait. */
   takeNow(amount = 1): () => void {
     return this.#granted(this.#wanted(amount));
   }

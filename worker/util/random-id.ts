@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-/** 13 lowercase hexadecimal digits by chance: two processes of one moment have different ones. */
+/** 13 random lowercase hexadecimal digits, so that processes that start in the same moment have different ids. */
 export function randomId(clock: Pick<Clock, 'random'>): string {
   return Math.floor(clock.random() * 2 ** 52)
     .toString(16)

@@ -18,7 +18,7 @@ const FIRST_DELAY_MS = 200;
 export const MAX_RETRY_AFTER_MS = 120_000;
 
 /**
- * Runs `work` until it succeeds, fails for good, or the attempts are used up. Only failures with `retryable` are tried again,
+ * Runs `work` until it succeeds, fails permanently, or the attempts are used up. Only failures with `retryable` are tried again,
  * after an exponential wait, half of it by chance, or after the wait that the server asked for. `work` must be safe to repeat.
  */
 export async function retry<T>(

@@ -11,7 +11,7 @@ export function suggest(word: string, words: readonly string[]): string | undefi
 
 /** Characters to insert, remove, replace or swap with their neighbour. */
 function distanceOf(a: string, b: string): number {
-  // nobody mistypes a name that much
+  // a name is not mistyped that much
   if (Math.abs(a.length - b.length) > 8) return Infinity;
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);

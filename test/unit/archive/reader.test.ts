@@ -419,7 +419,7 @@ describe('an archive that docker save made', () => {
       'more layers than the config has',
       withManifest([{ Config: 'config.json', Layers: ['one/layer.tar'] }]),
       'INVALID',
-      /has 1 layers, but its config tells of 3/,
+      /has 1 layers, but its config names 3/,
     ],
     [
       'a config outside of the archive',

@@ -4,7 +4,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 
 const DIGEST = digestOf(Buffer.from('a layer'));
 
-test('a blob is sent to one place by one copy at a time, and the later one is told', async () => {
+test('one copy at a time sends a blob to a place, and a later one learns that another did', async () => {
   const budget = new CopyBudget(4);
   const { promise: first, resolve: finish } = Promise.withResolvers<void>();
   const seen: string[] = [];

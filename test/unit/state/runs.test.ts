@@ -47,6 +47,16 @@ async function endOf({ runs }: StateStore): Promise<End> {
   };
 }
 
+test('a job that is revived forgets what a list showed when it was planned', async () => {
+  const { runs } = stateOver(memoryTable(), manualClock());
+  await runs.begin({ id: 'run', trigger: 'request' });
+  await runs.addJobs('run', [{ id: 'a', title: 'a', fingerprint: 'f', unreferenced: true }]);
+  expect(await runs.takeJob('run', 'a', 'f')).toMatchObject({ attempt: 1, unreferenced: true });
+  await runs.endJob('run', 'a', FAILED);
+  await runs.reviveJob('run', 'a');
+  expect(await runs.takeJob('run', 'a', 'f')).toEqual({ state: 'taken', attempt: 1, unreferenced: undefined });
+});
+
 describe('a crash', () => {
   test('between any two writes is healed by who does the work again', async () => {
     const clock = manualClock();

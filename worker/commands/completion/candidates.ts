@@ -1,7 +1,7 @@
 import type { Argument, Command, Option } from 'commander';
 import { withoutTransport } from '../../oci/location.ts';
 
-/** What may stand in the place of the last word of a command line. */
+/** What the last word of a command line may become. */
 export interface Candidates {
   readonly words: readonly Candidate[];
   /** Whether the shell completes names of files as well. */
@@ -12,11 +12,11 @@ interface Candidate {
   readonly word: string;
   /** What it is, in a sentence. */
   readonly about?: string | undefined;
-  /** Whether more belongs to the same word, so that the shell adds no blank. */
+  /** Whether the word goes on after it, so that the shell adds no blank. */
   readonly goesOn?: boolean;
 }
 
-/** Asks registries. What cannot be asked, in time or at all, is empty. */
+/** Asks registries. A list is empty where the registry does not answer, or not in time. */
 export interface LookUp {
   /** Registries that there are credentials for. */
   hosts(): Promise<readonly string[]>;
@@ -29,7 +29,7 @@ export interface LookUp {
 const LOCATIONS: ReadonlySet<string> = new Set(['src', 'dst', 'place', 'ref', 'a', 'b', 'rule-or-src']);
 /** Values of options that name a file. */
 const FILE_VALUE = /<(?:file|folder)>/;
-/** What names other places than a registry begin with. */
+/** The beginnings of places that are not registries. */
 const TRANSPORTS = ['s3://', 'store:', 'oci-archive:', 'oci:', 'docker-archive:'];
 
 const NOTHING: Candidates = { words: [], files: false };

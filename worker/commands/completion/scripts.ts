@@ -1,4 +1,4 @@
-/** The shells that there is a script for. */
+/** The shells that `completion` supports. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
 
@@ -6,8 +6,9 @@ export type Shell = (typeof SHELLS)[number];
 export const ASKED = 'complete-words';
 
 /**
- * What a shell reads to complete the words of `transship`. Each asks the program that stands at the beginning of the line. It answers with a
- * line for each word: the word, a tab and what it is, or two tabs at the end where more belongs to the word; the last line is `:` or `:files`.
+ * The script by which a shell completes the words of `transship`. It runs the program at the beginning of the line, which prints a line for each
+ * candidate: the word, a tab and its description, or two tabs at the end where the word goes on. The last line is `:`, or `:files` where names of
+ * files fit too.
  */
 export function scriptFor(shell: Shell): string {
   return SCRIPTS[shell];

@@ -239,7 +239,7 @@ class FileUpload implements Upload {
     if (!isSame(there, file) || there?.size !== file.size)
       throw new Failure(
         'UNAVAILABLE',
-        `upload ${path}: somebody else removed the unfinished file: start the upload again`,
+        `upload ${path}: another process removed the unfinished file: start the upload again`,
       );
   }
 }

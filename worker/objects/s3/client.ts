@@ -3,7 +3,7 @@ import { aborted, type Abortable } from '../../util/abort.ts';
 import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
-import { ciphersOf } from '../../util/http/ciphers.ts';
+import { preferredCiphers } from '../../util/http/ciphers.ts';
 import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { retry, retryDelayMs } from '../../util/retry.ts';
@@ -217,7 +217,7 @@ function newClient(proxies: Proxies | undefined): S3Client {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: STALL_TIMEOUT_MS,
       httpAgent: agent,
-      httpsAgent: { ...agent, ciphers: ciphersOf() },
+      httpsAgent: { ...agent, ciphers: preferredCiphers() },
     },
   });
   const [connectTimeoutMs, stallTimeoutMs] = [CONNECT_TIMEOUT_MS, STALL_TIMEOUT_MS];

@@ -15,7 +15,7 @@ import type { openS3, S3StoreOptions } from './store.ts';
 
 type S3 = ReturnType<typeof openS3>;
 
-/** As `openS3`, whose code and SDK are loaded with the first call: most copies reach no bucket. */
+/** As `openS3`, but its code and the SDK are loaded with the first call: most copies reach no bucket. */
 export function openS3Late(options: S3StoreOptions): S3 {
   return new LateStore(options);
 }

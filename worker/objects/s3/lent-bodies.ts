@@ -8,7 +8,7 @@ type Handler = S3Client['config']['requestHandler'];
 type SdkRequest = Parameters<Handler['handle']>[0];
 
 export interface LentBodiesOptions {
-  /** GETs that go through one are left to the SDK. */
+  /** Requests through a proxy are left to the SDK. */
   readonly proxies?: Proxies | undefined;
   /** Objects that are read at once; more wait. */
   readonly concurrency: number;
@@ -19,7 +19,7 @@ export interface LentBodiesOptions {
 
 /** Servers close idle connections after 5 seconds and more. */
 const IDLE_TIMEOUT_MS = 4000;
-/** What of a query is encoded although `encodeURIComponent` leaves it, as the signature has it. */
+/** The signature encodes these characters of a query, which `encodeURIComponent` leaves. */
 const RESERVED = /[!'()*]/gu;
 
 const lent = new WeakMap<Readable, AsyncIterable<Uint8Array>>();

@@ -9,7 +9,7 @@ import { isRefusal, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { DEFAULT_PART_BYTES, MAX_PART_BYTES, MAX_PARTS, MIB } from './part-size.ts';
 
-/** Bytes of parts in memory. What is compressed comes slower than a bucket takes four parts at once. */
+/** Bytes of parts in memory. Compressed bytes come slower than a bucket takes four parts at once. */
 const MEMORY_BYTES = 4 * DEFAULT_PART_BYTES;
 
 /** Stores a body of unknown length in parts of growing size, several of which are sent at once. A short one is handed to `write`. */
@@ -42,7 +42,7 @@ export async function streamToS3(
   }
 }
 
-/** Memory with `length` bytes of the body in it, which whoever takes it gives back. */
+/** Memory that holds `length` bytes of the body. The caller that takes it gives it back. */
 interface Piece extends PartBuffer {
   readonly length: number;
 }

@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { Dispatcher } from 'undici';
-import { ciphersOf } from '../../util/http/ciphers.ts';
+import { preferredCiphers } from '../../util/http/ciphers.ts';
 import type { TlsSettings } from './wire.ts';
 import { Agent, Pool, ProxyAgent } from './undici.ts';
 
@@ -23,7 +23,7 @@ const TUNNEL_TIMEOUT_MS = 30_000;
 /** Undici's connections, for what is sent and for what goes through a proxy. */
 export function openDispatcher(options: DispatcherOptions): Dispatcher {
   const { proxy, tls, lookup, connections, stallTimeoutMs: bodyTimeout, idleTimeoutMs: keepAliveTimeout } = options;
-  const connect = { timeout: options.connectTimeoutMs, ciphers: ciphersOf(), ...tls };
+  const connect = { timeout: options.connectTimeoutMs, ciphers: preferredCiphers(), ...tls };
   const limits: Pool.Options = { allowH2: false, connections, bodyTimeout, keepAliveTimeout };
   if (proxy === undefined) return new Agent({ ...limits, connect: { ...connect, lookup } });
   return new ProxyAgent({

@@ -197,7 +197,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
 }
 
 function givenUp(): Failure {
-  return new Failure('ABORTED', 'nobody reads the rest');
+  return new Failure('ABORTED', 'the rest of the body is not read');
 }
 
 /** The iterator of `body`, and `done` called when it has ended, failed or been closed. */

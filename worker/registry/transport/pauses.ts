@@ -48,7 +48,7 @@ export class HostBackoff {
   }
 }
 
-/** Sends no request while the registry has refused another as one too many. What refused a request before it was sent pauses nothing. */
+/** Holds every request back while the host is paused. A limit that refuses a request before it is sent pauses nothing. */
 export class Pauses implements Layer {
   readonly #inner: Layer;
   readonly #backoff: HostBackoff;

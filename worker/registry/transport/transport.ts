@@ -53,7 +53,7 @@ const AHEAD_AT_ONCE = 16;
  * The requests to one registry and to where it redirects. It retries what may succeed later, follows redirects, authorizes, and turns every
  * refusal into a Failure: each in a layer of its own, stacked here. From the outside in:
  *
- * retries → whole body (`send` only) → pauses → limits → deadlines → acceptance → authorization → observer → redirects → wire
+ * retries → whole body (`send` only) → limits → pauses → deadlines → acceptance → authorization → observer → redirects → wire
  */
 export class Transport {
   readonly #origin: Origin;
@@ -79,7 +79,8 @@ export class Transport {
     const whole = new Deadlines(acceptance, { clock: timeoutClock, body: true });
     const large = new Limit(largeAtOnce);
     const backoff = options.backoff ?? new HostBackoff(clock);
-    const limited = (inner: Layer, limit: Limit): Layer => new Pauses(new Limits(inner, limit), { backoff, clock });
+    // one that waited for its turn waits for a pause that began meanwhile too
+    const limited = (inner: Layer, limit: Limit): Layer => new Limits(new Pauses(inner, { backoff, clock }), limit);
     this.#opening = new Retries(limited(begun, large), { clock, report });
     this.#sendingSmall = new Retries(new WholeBody(limited(whole, new Limit(SMALL_AT_ONCE))), { clock, report });
     this.#sendingLarge = new Retries(new WholeBody(limited(whole, large)), { clock, report });

@@ -187,7 +187,7 @@ export class Wire implements Layer<WireRequest> {
   }
 }
 
-/** A request that only reads, and goes to no proxy. */
+/** A request that only reads, and does not go through a proxy. */
 interface DirectRead extends Pick<WireRequest, 'what'> {
   readonly method: 'GET' | 'HEAD';
   readonly url: URL;

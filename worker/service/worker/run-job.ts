@@ -134,7 +134,7 @@ async function copyToDestinations(
   // a request by hand may be meant to send again what a registry lost
   const trustTarget = job.kind === 'mirror' && job.rule !== undefined;
   // a referrer that was pushed after the planner's list is new to the next run, which copies the image again
-  const asked = options.unreferenced ? false : referrers;
+  const asked = options.unreferenced && !isOvertaken(job, destinations, options) ? false : referrers;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create, trustTarget };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
@@ -169,6 +169,16 @@ async function copyToDestinations(
     for (const destination of left) failed.push({ destination, failure });
   }
   return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done', bytes };
+}
+
+/** Whether another job wrote one of the destinations since this one was planned: it may have brought what the planner's list does not show. */
+function isOvertaken(
+  { at }: Pick<CopyJob, 'at'>,
+  leased: readonly LeasedDestination[],
+  { destinations }: Pick<RunJobOptions, 'destinations'>,
+): boolean {
+  const plannedMs = Date.parse(at);
+  return leased.some(({ lease, key }) => (destinations.foundBy(lease, key)?.atMs ?? -Infinity) >= plannedMs);
 }
 
 /** Warns of an image that was written without its foreign layers: the job succeeded, but the image is incomplete. */

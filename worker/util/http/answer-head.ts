@@ -13,7 +13,7 @@ export interface AnswerHead {
 
 /** The most bytes of a head: as undici and Node, https://nodejs.org/docs/latest-v24.x/api/http.html#httpmaxheadersize */
 export const MAX_HEAD_BYTES = 16 * 1024;
-/** A connection is given up so long before the server says that it closes it: a request may be under way then. */
+/** A connection is given up this long before the server closes it, since a request could be under way then. */
 const EARLIER_MS = 2000;
 
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d{2})(?: .*)?$/;
@@ -29,8 +29,9 @@ export class MalformedAnswer extends Error {
 }
 
 /**
- * The head in `bytes`, which end with its empty line, of an answer to `method`. Throws MalformedAnswer for all that two readers could understand in two ways: a line
- * without CR, a folded line, several lengths, a length beside chunks (https://www.rfc-editor.org/rfc/rfc9112#section-11.2).
+ * The head of an answer to `method`, from `bytes`, which end with its empty line. Throws MalformedAnswer for everything that two readers could
+ * understand in two ways: a line without CR, a folded line, several lengths, a length beside chunks
+ * (https://www.rfc-editor.org/rfc/rfc9112#section-11.2).
  */
 export function parseAnswerHead(bytes: Buffer, method: 'GET' | 'HEAD'): AnswerHead {
   const [first = '', ...lines] = bytes.toString('utf8', 0, bytes.byteLength - 4).split('\r\n');

@@ -1,6 +1,6 @@
 import { connect as connectPlain, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
-import { ciphersOf } from './ciphers.ts';
+import { preferredCiphers } from './ciphers.ts';
 
 /** Where the bytes of a connection go while an answer is read from it. */
 export interface Receiver {
@@ -14,14 +14,14 @@ export interface Receiver {
   timedOut(): void;
 }
 
-export interface ConnectionOptionsOf {
+export interface ConnectionSettings {
   /** `http://host:port` or `https://…`. */
   readonly origin: URL;
   readonly lookup?: LookupFunction | undefined;
   readonly tls?: ConnectionOptions | undefined;
   /** How long it may take to connect, with the handshake of TLS. */
   readonly connectTimeoutMs: number;
-  /** That of an earlier connection to the same host, which saves a part of the handshake. */
+  /** The TLS session of an earlier connection to the same host, which saves a part of the handshake. */
   readonly session: Buffer | undefined;
   readonly onSession: (session: Buffer) => void;
   /** Called when the connection cannot be used any more. */
@@ -36,7 +36,7 @@ export class ConnectionError extends Error {
   constructor(code: ConnectionError['code'], message: string) {
     super(message);
     this.code = code;
-    // what the AWS SDK and ours look at
+    // the AWS SDK and our own code recognize a timeout by this name
     if (code === 'CONNECT_TIMEOUT' || code === 'ANSWER_TIMEOUT' || code === 'STALLED') this.name = 'TimeoutError';
   }
 }
@@ -59,7 +59,7 @@ export class Connection {
   #isPaused = false;
   #error: Error | undefined;
 
-  constructor(options: ConnectionOptionsOf) {
+  constructor(options: ConnectionSettings) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#connected = promise;
     this.#connected.catch(() => undefined); // the sender awaits it, or has given up
@@ -106,12 +106,12 @@ export class Connection {
     this.#socket.resume();
   }
 
-  /** How long nothing may move in either direction; 0: for ever. */
+  /** Sets how long nothing may move in either direction; 0: no limit. */
   limit(idleMs: number): void {
     this.#socket.setTimeout(idleMs);
   }
 
-  /** Keeps the connection for another request, for at most so long, and does not keep the process for it. */
+  /** Keeps the connection for another request, for at most `idleMs`. It does not keep the process running. */
   idle(idleMs: number): void {
     this.limit(idleMs);
     this.#socket.unref();
@@ -123,7 +123,7 @@ export class Connection {
     this.#socket.destroy();
   }
 
-  #connect({ origin, lookup, tls, session, onSession }: ConnectionOptionsOf): Socket {
+  #connect({ origin, lookup, tls, session, onSession }: ConnectionSettings): Socket {
     const host = origin.hostname.replace(/^\[|\]$/g, '');
     const isTls = origin.protocol === 'https:';
     const options = {
@@ -141,12 +141,12 @@ export class Connection {
     if (!isTls) return connectPlain(options);
     const servername = isIP(host) === 0 ? host : '';
     const known = session === undefined ? {} : { session };
-    const secured = { ciphers: ciphersOf(), ...tls, ...known, servername, ALPNProtocols: ['http/1.1'] };
+    const secured = { ciphers: preferredCiphers(), ...tls, ...known, servername, ALPNProtocols: ['http/1.1'] };
     return connectTls({ ...options, ...secured }).on('session', onSession);
   }
 
   #received(bytes: number, { buffer, byteOffset }: Uint8Array): boolean {
-    // nothing was asked for: what comes would be taken for the answer to the next request
+    // no request is under way: these bytes would be taken for the answer to the next one
     if (this.#receiver === undefined) {
       this.destroy();
       return false;
@@ -157,7 +157,9 @@ export class Connection {
       return false;
     }
     if (next === 'over') this.#receiver = undefined;
-    this.#isPaused = next === 'pause';
+    // TLS hands out all records that it has, also after a pause: what the later ones come to does not read on
+    if (next === 'pause') this.#isPaused = true;
+    else if (next === 'more' && this.#isPaused) setImmediate(() => this.resume());
     return !this.#isPaused;
   }
 

@@ -56,7 +56,7 @@ export class GetExchange implements Receiver {
   /** Breaks off with `error`, whatever is under way. */
   abort(error: Error): void {
     if (this.#state === 'over') return;
-    this.#end(0, error, 'once');
+    this.#end(0, error, 'at once');
     this.#connection.destroy();
   }
 
@@ -69,7 +69,7 @@ export class GetExchange implements Receiver {
       return this.#state === 'head' ? this.#takeHead(bytes) : this.#takeBody(bytes);
     } catch (error) {
       const broken = error instanceof Error ? error : new MalformedAnswer(String(error));
-      this.#end(0, broken, 'the end');
+      this.#end(0, broken, 'at the end');
       return broken;
     }
   }
@@ -81,7 +81,7 @@ export class GetExchange implements Receiver {
     if (isWhole) return this.#end(0);
     const begun = this.#state === 'body';
     const how = new ConnectionError(begun ? 'BROKEN_OFF' : 'CLOSED', 'the server closed the connection');
-    this.#end(0, error ?? how, 'the end');
+    this.#end(0, error ?? how, 'at the end');
   }
 
   timedOut(): void {
@@ -103,7 +103,7 @@ export class GetExchange implements Receiver {
       from = 0;
       if (head.status >= 200) return this.#beginBody(head);
       if (head.status === 101 || ++this.#interim > MAX_INTERIM)
-        throw new MalformedAnswer('the answer does not begin, but others before it');
+        throw new MalformedAnswer('too many interim answers come before the answer');
     }
   }
 
@@ -130,7 +130,7 @@ export class GetExchange implements Receiver {
       if (this.#discardBytes < 0 && !isWhole) throw new ConnectionError('CLOSED', 'the rest is not wanted');
     }
     const goesOn = this.#discardBytes !== undefined || decoded === 0 || this.body.filled(decoded);
-    // bytes after the end are no answer to anything: what comes next on this connection cannot be told
+    // bytes after the end answer no request: the next answer on this connection could be a wrong one
     if (isWhole) this.#end(taken === bytes.byteLength ? this.#keepAliveMs : 0);
     if (isWhole) return 'over';
     if (!goesOn) this.#connection.limit(0);
@@ -162,14 +162,14 @@ export class GetExchange implements Receiver {
     this.#resume();
   }
 
-  #end(idleMs: number, error?: Error, at: 'once' | 'the end' = 'the end'): void {
+  #end(idleMs: number, error?: Error, when: 'at once' | 'at the end' = 'at the end'): void {
     this.#state = 'over';
     if (error === undefined) {
       this.body.complete();
     } else {
       const explained = this.#options.explain(error);
       this.#answer.reject(explained);
-      this.body.fail(explained, at);
+      this.body.fail(explained, when);
     }
     this.#over.resolve(idleMs);
   }

@@ -28,7 +28,7 @@ export interface HttpReaderOptions {
   readonly connectTimeoutMs: number;
   /** How long a connection is kept for the next request. */
   readonly idleTimeoutMs: number;
-  /** Connections to one host that are kept. More are opened where more requests are sent at once: their number is the caller's affair. */
+  /** Connections to one host that are kept. More are opened where more requests are sent at once: the caller limits their number. */
   readonly maxIdle: number;
   readonly lookup?: LookupFunction | undefined;
   readonly tls?: ConnectionOptions | undefined;
@@ -40,15 +40,15 @@ const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const PATH = /^\/[\x21-\x7e]*$/;
 
 /**
- * Sends requests that only read by HTTP/1.1 over connections that are used again, and lends the bodies of the answers. Every status is an answer. Reads a body
- * for a half to a fifth of what undici and Node's client cost (docs/decisions/0021-a-body-reader-of-our-own.md).
+ * Sends requests that only read, by HTTP/1.1 over connections that are used again, and lends the bodies of the answers. Every status is an answer.
+ * Reading a body costs a half to a fifth of what undici and Node's client take (docs/decisions/0021-a-body-reader-of-our-own.md).
  */
 export class HttpReader {
   readonly #options: HttpReaderOptions;
   readonly #idle = new Map<string, Connection[]>();
   readonly #open = new Set<Connection>();
   readonly #running = new Set<GetExchange>();
-  /** Of TLS, by the origin. */
+  /** TLS sessions, by origin. */
   readonly #sessions = new Map<string, Buffer>();
   #isClosed = false;
 
@@ -56,7 +56,7 @@ export class HttpReader {
     this.#options = options;
   }
 
-  /** Rejects with what `explain` makes of an error of the connection, or with ABORTED. */
+  /** Resolves when the answer begins. Rejects with what `explain` makes of an error of the connection, or with ABORTED. */
   async get(request: GetRequest, options: Abortable): Promise<GetAnswer> {
     checkAborted(options);
     if (this.#isClosed) throw request.explain(closed());

@@ -1,10 +1,10 @@
 import { BUFFER_BYTES, giveBackBuffer, takeBuffer } from './buffers.ts';
 
-/** A buffer with less room than this is full: a record of TLS has so many bytes, and would be split. */
+/** A buffer with less room than this is full: a record of TLS has this many bytes, and would be split. */
 const LEAST_ROOM = 16 * 1024;
-/** So many bytes are handed on as soon as the socket has no more for the moment. */
+/** This many bytes are handed on as soon as the socket has no more for the moment. */
 const WORTH_BYTES = 64 * 1024;
-/** Fewer wait so long for more: each chunk costs its reader the same, however small it is. */
+/** How long fewer bytes wait for more: each chunk costs its reader the same, however small it is. */
 const GATHER_MS = 5;
 
 /** What the reader of a body asks of its source. */
@@ -35,7 +35,7 @@ export class LentBody implements AsyncIterableIterator<Uint8Array, undefined> {
   #lent: Chunk | undefined;
   readonly #ready: Chunk[] = [];
   #filling: Buffer | undefined;
-  /** What of the buffer that is being filled is no chunk yet. */
+  /** The bytes of the buffer that is being filled that are not in a chunk yet. */
   #from = 0;
   #to = 0;
   #end: 'complete' | 'left' | Error | undefined;
@@ -68,10 +68,10 @@ export class LentBody implements AsyncIterableIterator<Uint8Array, undefined> {
     this.#finish('complete');
   }
 
-  /** The body broke. Bytes that came are read first, unless `at` is `once`. */
-  fail(error: Error, at: 'once' | 'the end'): void {
+  /** The body broke. Bytes that came are read first, unless `when` is `at once`. */
+  fail(error: Error, when: 'at once' | 'at the end'): void {
     if (this.#end !== undefined) return;
-    if (at === 'once') this.#drop();
+    if (when === 'at once') this.#drop();
     else this.#cut(false);
     this.#finish(error);
   }
@@ -122,7 +122,7 @@ export class LentBody implements AsyncIterableIterator<Uint8Array, undefined> {
     else waiting?.resolve({ done: true, value: undefined });
   }
 
-  /** Makes a chunk of the bytes that are none yet; with `isLast`, of the last ones of their buffer. */
+  /** Makes a chunk of the bytes that are not in one yet; with `isLast`, of the last ones of their buffer. */
   #cut(isLast: boolean): void {
     const buffer = this.#filling;
     if (buffer === undefined) return;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Bytes } from '../../../../worker/content/content.ts';
 import type { Authorizer } from '../../../../worker/registry/transport/authorization.ts';
 import type { HttpRequest } from '../../../../worker/registry/transport/layer.ts';
@@ -10,7 +10,8 @@ import { Transport } from '../../../../worker/registry/transport/transport.ts';
 import { Failure } from '../../../../worker/util/failure.ts';
 import { MAX_RETRY_AFTER_MS } from '../../../../worker/util/retry.ts';
 import { CHUNK_SIZES, chunked, collect } from '../../../support/chunks.ts';
-import { fakeClock, type FakeClock } from '../../../support/clock.ts';
+import { fakeClock, manualClock } from '../../../support/clock.ts';
+import type { Clock } from '../../../../worker/util/clock.ts';
 import { seededBytes } from '../../../support/images.ts';
 import { scriptedServer, type Reply, type Script, type ScriptedServer } from '../../../support/scripted-server.ts';
 
@@ -34,7 +35,7 @@ function transportTo(
   url: string,
   o: {
     readonly authorizer?: Authorizer;
-    readonly clock?: FakeClock;
+    readonly clock?: Clock;
     readonly concurrency?: number;
     readonly host?: string;
   } = {},
@@ -61,6 +62,24 @@ const ok = (body: string | Uint8Array = 'yes'): Reply => ({ status: 200, body })
 const redirect = (location: string, status = 307): Reply => ({ status, headers: { location } });
 
 describe('requests', () => {
+  test('that waited for their turn are not sent while the host has refused others as too many', async () => {
+    const refusals = Array.from({ length: 16 }, (): Reply => ({ status: 429, headers: { 'retry-after': '5' } }));
+    const server = await serve({ 'GET /v2/it': [...refusals, ...Array.from({ length: 20 }, () => ok())] });
+    const clock = manualClock();
+    const transport = transportTo(server.url, { clock });
+    const all = Array.from({ length: 20 }, async () => transport.send(READ));
+    await vi.waitFor(() => expect(server.requests.length).toBeGreaterThanOrEqual(16));
+    // more than a request takes
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(server.requests).toHaveLength(16);
+    for (let at = 0; at < 10; at++) {
+      await clock.advance(5000);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await Promise.all(all);
+    expect(server.requests).toHaveLength(36);
+  });
+
   test('share connections, HEAD included, and say who we are', async () => {
     const server = await serve({ 'HEAD /v2/it': Array.from({ length: 10 }, () => ok()), 'GET /v2/it': [ok()] });
     const transport = transportTo(server.url);

@@ -296,6 +296,25 @@ describe('TLS', () => {
     expect(server.sockets).toHaveLength(1);
   });
 
+  test('a connection is used again after a body that ended while its reader was slower than TLS', async () => {
+    const sizeOf = (request: number): number => 250_000 + request * 20_011;
+    const server = await rawHttpServer(
+      (socket, request) => void socket.write(withLength(bytes.subarray(0, sizeOf(request)))),
+      { key: pem, cert: pem },
+    );
+    const client = clientTo({ tls: { rejectUnauthorized: false } });
+    for (let number = 1; number <= 30; number++) {
+      let received = 0;
+      const { body } = await get(client, server);
+      for await (const chunk of body) {
+        received += chunk.byteLength;
+        for (let i = 0; i < 50; i++) await turn();
+      }
+      expect(received).toBe(sizeOf(number));
+    }
+    expect(server.sockets).toHaveLength(1);
+  });
+
   test('a name of several addresses is tried at each', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(bytes)), { key: pem, cert: pem });
     const lookup: NonNullable<HttpReaderOptions['lookup']> = (_, __, callback) =>
