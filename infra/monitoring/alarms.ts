@@ -42,7 +42,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       // not NumberOfMessagesSent, which does not count what SQS itself moves
       metric: deadLetters.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
       threshold: 1,
-      // SQS tells nothing of a queue that nobody used for six hours: dead letters that were there then still are
+      // SQS emits no metrics of a queue that was not used for six hours: dead letters that were there then still are
       missing: IGNORE,
     },
     {
@@ -138,7 +138,7 @@ function ofParts({
       // one that failed is made up for by the next
       periods: 3,
       datapoints: 2,
-      // it did not run, which is told as a rule that is late
+      // it did not run, which the alarm rule-late reports
       missing: NOT_BREACHING,
     },
     {
@@ -172,7 +172,7 @@ function ofParts({
       }),
       threshold: 0.5,
       periods: 4,
-      // SQS tells nothing of a queue that nobody used for six hours
+      // SQS emits no metrics of a queue that was not used for six hours
       missing: NOT_BREACHING,
     },
     {

@@ -38,7 +38,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: verificationAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule verifies; a planner that does not run is told as a rule that is late
+      // no rule verifies; the alarm rule-late reports a planner that does not run
       missing: NOT_BREACHING,
     },
     {
@@ -52,7 +52,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: drillAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule drills; a planner that does not run is told as a rule that is late
+      // no rule drills; the alarm rule-late reports a planner that does not run
       missing: NOT_BREACHING,
     },
   ];

@@ -16,8 +16,8 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then;
- * `scratchRepository` those with the name of a drill's, and `markedRepository` those of them that carry its mark.
+ * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
+ * `scratchRepository` are repositories with the name of a drill's, `markedRepository` those of them that have its mark.
  */
 export type ResourceKind =
   | 'jobs'
@@ -83,7 +83,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
   'dynamodb.BatchGetItem': { actions: ['dynamodb:BatchGetItem'], by: { table: ALL } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
-  // IAM knows no transactions: each update in one is allowed as any other
+  // IAM has no action for transactions: each update in one is allowed as any other
   'dynamodb.TransactWriteItems': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
   // the command `import cuppett` reads the table of another tool
   'dynamodb.Scan': { actions: ['dynamodb:Scan'], by: {} },
@@ -242,7 +242,7 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
   scratchRepository: 'Drills name their scratch repositories when they make them.',
-  markedRepository: 'Drills name their scratch repositories when they make them; only those with their mark.',
+  markedRepository: 'Drills name their scratch repositories when they make them. A condition asks for their mark.',
   prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
   account:

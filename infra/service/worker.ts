@@ -276,7 +276,7 @@ export class Workers extends Construct {
       comparisonOperator: ComparisonOperator.LESS_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 0,
       evaluationPeriods: IDLE_PERIODS,
-      // SQS tells nothing of a queue that nobody used for six hours
+      // SQS emits no metrics of a queue that was not used for six hours
       treatMissingData: TreatMissingData.BREACHING,
     });
     nothingToDo.addAlarmAction(new ApplicationScalingAction(nothing));

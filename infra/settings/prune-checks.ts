@@ -28,7 +28,7 @@ export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): vo
       ['prune'],
       'there is nothing in it: name repositories, prefixes, stores or scratch repositories that may be deleted from, or leave it out',
     );
-  // each scratch prefix is in three statements
+  // two statements name each scratch prefix
   const names = [
     ...repositories.flatMap((some) => some.names),
     ...scratch.flatMap((some) => some.prefixes.flatMap((one) => [one, one])),

@@ -175,7 +175,7 @@ const prune = z
   .strictObject({
     /** Repositories of ECR whose images may be deleted. */
     repositories: z.array(z.strictObject(repositoriesOfEcr)).default([]),
-    /** Where drills make scratch repositories: those that are over are deleted. What a rule's `restoreTo` names after the host. */
+    /** Where drills make scratch repositories, as a rule's `restoreTo` names it after the host. Those of drills that are over may be deleted. */
     scratch: z
       .array(
         z.strictObject({

@@ -185,7 +185,7 @@ class DynamoDb {
   readonly #clock: Clock;
   /** Writes share it. One that takes all of it is alone. */
   readonly #writing = new Limit(WRITES_AT_ONCE);
-  /** The tokens of transactions that were made: with one of them nothing is made again. */
+  /** The tokens of transactions that were made. A transaction with one of them is not made again. */
   readonly #transacted = new Set<string>();
 
   constructor(dynalite: Dynalite, settings: Settings, arn: string, clock: Clock) {
@@ -206,7 +206,7 @@ class DynamoDb {
       KeySchema: keys.map((AttributeName, index) => ({ AttributeName, KeyType: index === 0 ? 'HASH' : 'RANGE' })),
     });
     await this.#settings.set(name, ttlAttribute === undefined ? {} : { ttlAttribute });
-    // until then there is no such table for whoever reads or writes an item, which under load lasts longer than a start
+    // until then reads and writes of items find no table, which under load lasts longer than a start
     while (recordOf((await this.#ask('DescribeTable', { TableName: name }))['Table'])['TableStatus'] !== 'ACTIVE');
   }
 
@@ -313,7 +313,7 @@ class DynamoDb {
     }
   }
 
-  /** One change after the other, while no other process writes, undone where a condition fails. Reads may see a part of it. */
+  /** Makes one change after the other, while nothing else is written, and undoes them where a condition fails. Reads may see a part of them. */
   async #transact({ TransactItems, ClientRequestToken: token }: Fields): Promise<Fields> {
     const changes = Array.isArray(TransactItems) ? TransactItems.map((one) => recordOf(recordOf(one)['Update'])) : [];
     if (changes.length === 0 || changes.length > MAX_TRANSACTED)
@@ -392,7 +392,7 @@ function describeTtl({ ttlAttribute }: TableSettings): Fields {
     : { TimeToLiveStatus: 'ENABLED', AttributeName: ttlAttribute };
 }
 
-/** Of so many changes of a transaction the condition of this one failed. */
+/** The refusal of a transaction of `count` changes, where the condition of the change at `failed` did not hold. */
 function cancelled(count: number, failed: number): CallRefusal {
   const code = (index: number): string => (index === failed ? 'ConditionalCheckFailed' : 'None');
   const codes = Array.from({ length: count }, (_, index) => code(index));

@@ -1,14 +1,13 @@
 // Rules that back up into a store, through planner, queue, workers and state, over the embedded S3 and ECR.
 import assert from 'node:assert/strict';
 import { afterAll, describe, expect, test } from 'vitest';
-import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import { formatRule } from '../../worker/rules/config.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import { status } from '../../worker/service/admin/status.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherPush } from '../../worker/service/planner/push-event.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { Failure, ifFound } from '../../worker/util/failure.ts';
@@ -17,12 +16,12 @@ import type { PushEvent } from '../../worker/queue/events.ts';
 import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
-import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
+import { hourlyRule } from '../support/rules.ts';
+import { deadLettersOf, expectEnded, planRun, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr } = lab.stack;
-const HOUR_MS = 3_600_000;
 
 /** A rule with a store or archives of its own, and the service that runs it. */
 interface Kept {
@@ -45,9 +44,8 @@ let rules = 0;
 
 async function kept(words: (name: string) => string): Promise<Kept> {
   const name = `kept-${++rules}`;
-  const text = `version: 1\nrules:\n  - name: ${name}\n    schedule: '0 * * * *'\n    backup: ${words(name)}\n`;
-  const [rule] = parseConfig(text).rules;
-  assert(rule?.kind === 'backup');
+  const rule = hourlyRule(name, `backup: ${words(name)}`);
+  assert(rule.kind === 'backup');
   const t = testService();
   await t.state.rules.put({ name, document: formatRule(rule) }, 0);
   const session = lab.session();
@@ -58,14 +56,7 @@ async function kept(words: (name: string) => string): Promise<Kept> {
     prefix,
     session,
     worker: t.worker(session.backends),
-    pass: async (hours = 0) => {
-      await t.clock.advance(hours * HOUR_MS);
-      const result = await runPass(t, { use: async (work) => work(session.backends) }, { clock: t.clock });
-      expect(result).toMatchObject({ begun: 1, failed: 0 });
-      const [run] = await t.state.runs.list({ rule: name, limit: 1 });
-      assert(run);
-      return run;
-    },
+    pass: async (hours = 0) => planRun(t, session.backends, { hours }),
     snapshots: async () => {
       const place = openSnapshots({ store: session.backends.bucket(bucket), prefix });
       const names = await place.list();

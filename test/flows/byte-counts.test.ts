@@ -3,8 +3,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
-import { execute } from '../../worker/main/program.ts';
 import { openImage } from '../../worker/archive/reader.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -26,26 +26,16 @@ interface Bytes {
   readonly resumed?: { readonly parts: number; readonly total: number };
 }
 
-async function run(args: readonly string[]): Promise<{ readonly stdout: string; readonly stderr: string }> {
-  let [stdout, stderr] = ['', ''];
-  await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { stdout, stderr };
-}
+const run = commandLine({ ...environment, HOME: home });
 
 async function copied(from: string, to: string, ...flags: readonly string[]): Promise<Bytes> {
-  const { stdout, stderr } = await run(['copy', '--json', from, to, ...flags]);
+  const { stdout, stderr } = await run('copy', '--json', from, to, ...flags);
   expect(stdout, stderr).not.toBe('');
   return JSON.parse(stdout) as Bytes;
 }
 
 async function backedUp(from: string, to: string): Promise<readonly Bytes[]> {
-  const { stdout, stderr } = await run(['backup', '--json', from, to]);
+  const { stdout, stderr } = await run('backup', '--json', from, to);
   expect(stdout, stderr).not.toBe('');
   return (JSON.parse(stdout) as { readonly items: readonly Bytes[] }).items;
 }
@@ -96,7 +86,7 @@ describe('a backup that is resumed', () => {
 
     s3.faults.clear();
     const before = s3.requests.length;
-    const { stdout, stderr } = await run(['copy', '--json', from, to]);
+    const { stdout, stderr } = await run('copy', '--json', from, to);
     const result = JSON.parse(stdout) as Bytes;
     const { size } = await lab.session().backends.bucket(bucket).stat('resumed.tar');
     expect(result).toMatchObject({ bytesSent: receivedSince(before), resumed: { parts: 1, total: 3 } });
@@ -112,10 +102,10 @@ describe('a backup that is resumed', () => {
       { operation: 'UploadPart', key: 'people.tar', skip: 2, times: 2 },
       { kind: 'answer', status: 403, code: 'AccessDenied' },
     );
-    const failed = await run(['backup', from, to]);
+    const failed = await run('backup', from, to);
     expect(failed.stdout).toMatch(/^0 of 1 images, [1-9]\d*\.\d+ MiB sent/m);
     s3.faults.clear();
-    const { stdout, stderr } = await run(['backup', from, to]);
+    const { stdout, stderr } = await run('backup', from, to);
     expect(stdout).toMatch(/^1 of 1 images, 12\.\d MiB sent, 8\.00 MiB reused in /m);
     expect(stdout).toMatch(/^resumed: 1 of 3 parts were there: docker:/m);
     expect(stderr).toContain(`resumed ${to}: 1 of 3 parts were there`);
@@ -244,7 +234,7 @@ rules:
       ['copy', from, `s3://${bucket}/dry.tar.gz`],
       ['backup', from, `s3://${bucket}/dry/`],
     ]) {
-      const { stdout, stderr } = await run([...args, '--dry-run']);
+      const { stdout, stderr } = await run(...args, '--dry-run');
       expect(stderr, args.join(' ')).not.toMatch(/^(?:copied|tagged) /m);
       expect(stdout, args.join(' ')).toMatch(/would send up to [1-9][\d.]* KiB/);
       expect(stdout, args.join(' ')).not.toMatch(/\bsent\b/);

@@ -24,7 +24,7 @@ import { crashingTable, slowTable } from '../support/faulty-table.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { mirrorJob, NO_JOBS, testService, type TestService } from '../support/test-service.ts';
+import { mirrorJob, NO_JOBS, poolOf, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -56,7 +56,7 @@ interface CleanerParts extends Partial<CleanOptions> {
 async function clean(t: TestService, parts: CleanerParts = {}): Promise<CleanResult> {
   const { state = t.state, backends = lab.session().backends, events = [], ...options } = parts;
   const reportOf = () => (event: Event) => void events.push(event);
-  return runCleaner(state, { use: async (work) => work(backends) }, { clock: t.clock, reportOf, ...options });
+  return runCleaner(state, poolOf(backends), { clock: t.clock, reportOf, ...options });
 }
 
 /** Backends whose deletions of images go through `delete_`. */

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 
@@ -13,17 +13,11 @@ await mkdir(join(lab.folder, '.docker'));
 const auths = { 'ghcr.io': { auth: 'YTpi' }, 'https://index.docker.io/v1/': { auth: 'YTpi' } };
 await writeFile(join(lab.folder, '.docker', 'config.json'), JSON.stringify({ auths }));
 
+const transship = commandLine({ ...environment, HOME: lab.folder });
+
 /** The words that may stand in the place of the last of these, and whether files may too. */
 async function complete(...words: readonly string[]): Promise<{ words: string[]; files: boolean }> {
-  let stdout = '';
-  let stderr = '';
-  const code = await execute({
-    argv: ['node', 'transship', 'complete-words', '--', ...words],
-    env: { ...environment, HOME: lab.folder },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 200 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 200 },
-    stop: new AbortController().signal,
-  });
+  const { code, stdout, stderr } = await transship('complete-words', '--', ...words);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   const lines = stdout.split('\n');
   expect(lines.pop()).toBe('');
@@ -71,7 +65,7 @@ describe('the words that a shell completes', () => {
     expect((await complete('copy', 'x', `${HOST}/team/app:v2`)).words).toEqual([`${HOST}/team/app:v2`]);
   });
 
-  test('are none, without a message, where a registry does not answer', async () => {
+  test('are an empty list, without a message, where a registry does not answer', async () => {
     expect((await complete('copy', '127.0.0.1:1/te')).words).toEqual([]);
     expect((await complete('copy', `${HOST}/no/such:`)).words).toEqual([]);
   });

@@ -12,18 +12,17 @@ import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { runCleaner, type CleanResult } from '../../worker/service/cleaner/pass.ts';
 import { statusOfRules } from '../../worker/service/admin/status.ts';
 import { markOfDrill } from '../../worker/service/drill-mark.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
-import { expectEnded, testService } from '../support/test-service.ts';
+import { hourlyRule } from '../support/rules.ts';
+import { expectEnded, HOUR_MS, planRun, poolOf, testService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr } = lab.stack;
-const HOUR_MS = 3_600_000;
 
 /** A store with two images, a rule that drills it, and the service that runs it. */
 async function service(name: string) {
@@ -34,28 +33,19 @@ async function service(name: string) {
   }
   await backedUpToStore(`${ecr.registryHost}/${name}/*`, place, lab.session());
   const verify = `{ at: '${place}', restoreTo: '${ecr.registryHost}/${name}-scratch' }`;
-  const text = `version: 1\nrules:\n  - name: ${name}\n    schedule: '0 * * * *'\n    verify: ${verify}\n`;
-  const [rule] = parseConfig(text).rules;
-  assert(rule?.kind === 'verify');
   const t = testService();
-  await t.state.rules.put({ name, document: formatRule(rule) }, 0);
+  await t.state.rules.put({ name, document: formatRule(hourlyRule(name, `verify: ${verify}`)) }, 0);
   const { backends } = lab.session();
   const events: Event[] = [];
   const report = (event: Event): void => void events.push(event);
-  const use = { use: async <T>(work: (one: typeof backends) => Promise<T>): Promise<T> => work(backends) };
   return {
     t,
     events,
     place,
     worker: t.worker(backends),
-    pass: async (hours = 0): Promise<Run> => {
-      await t.clock.advance(hours * HOUR_MS);
-      await runPass(t, use, { clock: t.clock, report });
-      const [run] = await t.state.runs.list({ rule: name, limit: 1 });
-      assert(run);
-      return run;
-    },
-    clean: async (): Promise<CleanResult> => runCleaner(t.state, use, { clock: t.clock, reportOf: () => report }),
+    pass: async (hours = 0): Promise<Run> => planRun(t, backends, { hours, report }),
+    clean: async (): Promise<CleanResult> =>
+      runCleaner(t.state, poolOf(backends), { clock: t.clock, reportOf: () => report }),
     scratch: async (): Promise<readonly string[]> => Array.fromAsync(lab.client(ecr).repositories(`${name}-scratch/`)),
   };
 }
@@ -103,12 +93,12 @@ describe('a rule whose runs are drills', () => {
     await lab.client(ecr).createRepository(name, { tags });
     expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
     expect(await s.scratch()).toEqual([name]);
-    // nobody does it any more
+    // the drill is over a week later
     await s.t.clock.advance(8 * 24 * HOUR_MS);
     expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
   });
 
-  test('keeps the scratch repositories of a drill that goes on, and whatever has no mark', async () => {
+  test('keeps the scratch repositories of a drill that is not over, and those without a mark', async () => {
     const s = await service('kept');
     const run = await s.pass();
     await s.worker.drain();
@@ -137,7 +127,7 @@ describe('a rule whose runs are drills', () => {
     expect(await s.scratch()).toHaveLength(3);
   });
 
-  test('fails its job with what cannot be restored, and its age goes on growing', async () => {
+  test('fails its job with what cannot be restored, and the age of its last good drill grows', async () => {
     const s = await service('broken');
     const good = await s.pass();
     await s.worker.drain();
@@ -190,7 +180,7 @@ describe('a rule that drills', () => {
     expect(() => parse(drill, backup(`'${host}/team/*'`))).not.toThrow();
   });
 
-  test('cannot be asked for by a message: only a rule says where drills write', () => {
+  test('cannot be asked for by a message: only a rule names where drills write', () => {
     const message = {
       version: 1,
       kind: 'verify',

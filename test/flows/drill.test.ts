@@ -7,12 +7,12 @@ import { blobPath } from '../../worker/archive/plan.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { deleteScratch } from '../../worker/images/delete-scratch.ts';
 import { drill, type DrillRequest } from '../../worker/images/drill.ts';
-import { execute } from '../../worker/main/program.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { parseImageFilter } from '../../worker/oci/image-filter.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
 import { alteringFront } from '../support/altering-front.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
+import { runCommand, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { failureOf, openLab, type Session } from '../support/lab.ts';
 
@@ -91,7 +91,7 @@ describe('a drill', () => {
     for (const name of scratch) expect(await Array.fromAsync(lab.view(registry, name).tags({ all: true }))).toEqual([]);
   });
 
-  test('names an image whose blob is damaged, and says so of no other', async () => {
+  test('names the image whose blob is damaged, and no other', async () => {
     const to = await backedUp('drilled-damaged');
     const image = await makeImage({ seed: 3, platforms: ['linux/amd64', 'linux/arm64'], layers: [500], signed: true });
     const [blob] = blobsOf(await walk(image.content, [image.root]));
@@ -151,35 +151,8 @@ describe('a drill', () => {
 });
 
 describe('verify --restore-to', () => {
-  interface Result {
-    readonly code: number;
-    readonly stdout: string;
-    readonly stderr: string;
-  }
-
-  async function transship(
-    argv: readonly string[],
-    o: { readonly stop?: AbortSignal; readonly onEvent?: (text: string) => void } = {},
-  ): Promise<Result> {
-    let [stdout, stderr] = ['', ''];
-    const code = await execute({
-      argv: ['node', 'transship', ...argv],
-      env: { ...environment, HOME: lab.folder },
-      stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-      stderr: {
-        write: (text) => {
-          stderr += text;
-          o.onEvent?.(text);
-        },
-        terminal: false,
-        columns: 120,
-      },
-      stop: o.stop ?? new AbortController().signal,
-    });
-    return { code, stdout, stderr };
-  }
-
-  const run = async (...argv: readonly string[]): Promise<Result> => transship(['verify', ...argv, '-q']);
+  const env = { ...environment, HOME: lab.folder };
+  const run = async (...args: readonly string[]): Promise<Ended> => runCommand(['verify', ...args, '-q'], { env });
 
   test('restores, compares, and deletes what it made', async () => {
     const folder = `store:${join(lab.folder, 'typed-drill')}`;
@@ -208,7 +181,7 @@ describe('verify --restore-to', () => {
     expect(code).toBe(1);
   });
 
-  test('exits 3 for an image that cannot be restored, and deletes what it made all the same', async () => {
+  test('exits 3 for an image that cannot be restored, and still deletes what it made', async () => {
     const to = await backedUp('typed-faulty');
     const image = await makeImage({ seed: 3, platforms: ['linux/amd64', 'linux/arm64'], layers: [500], signed: true });
     const [blob] = blobsOf(await walk(image.content, [image.root]));
@@ -232,7 +205,7 @@ describe('verify --restore-to', () => {
     const drilled = await run(`store:${folder}`, '--restore-to', `${ecr.registryHost}/recorded-scratch`, '--record');
     expect(drilled.code).toBe(0);
     const page = join(lab.folder, 'recorded.html');
-    const report = await transship(['report', `store:${folder}`, '--html', page, '--json', '-q']);
+    const report = await runCommand(['report', `store:${folder}`, '--html', page, '--json', '-q'], { env });
     expect(JSON.parse(report.stdout)).toMatchObject({
       proofs: [
         {
@@ -263,15 +236,13 @@ describe('verify --restore-to', () => {
       await backedUp(name, folder);
       const stop = new AbortController();
       let events = 0;
-      const onEvent = (text: string): void => {
+      const onStderr = (text: string): void => {
         if (!/"type":"(?:blob|manifest)-done"/.test(text) || ++events < stopAt) return;
         stop.abort(new Failure('ABORTED', 'stopped by SIGTERM'));
       };
       const scratch = `${ecr.registryHost}/${name}-scratch`;
-      const { code } = await transship(['verify', folder, '--restore-to', scratch, '--json'], {
-        stop: stop.signal,
-        onEvent,
-      });
+      const args = ['verify', folder, '--restore-to', scratch, '--json'];
+      const { code } = await runCommand(args, { env, stop: stop.signal, onStderr });
       expect(code).toBe(130);
       expect(await namesAt(`${name}-scratch/`)).toEqual([]);
     },

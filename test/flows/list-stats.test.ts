@@ -94,7 +94,7 @@ test.each(['list', 'list --json', 'stats', 'snapshots show'])(
   },
 );
 
-test('list says which name a pattern does not find', async () => {
+test('list names the pattern that matches nothing', async () => {
   const { code, stderr } = await transship('list', `${ecr.registryHost}/nothing/*`);
   expect([code, stderr]).toEqual([1, expect.stringContaining('nothing/*')]);
 });

@@ -4,9 +4,9 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { inspect } from '../../worker/images/inspect.ts';
 import { verify } from '../../worker/images/verify.ts';
-import { execute } from '../../worker/main/program.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { commandLine } from '../support/command-line.ts';
 import { alteringFront, type FrontAnswer } from '../support/altering-front.ts';
 import { makeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
@@ -78,12 +78,9 @@ test('an image that is broken at its source is a failure, not wrong usage: exit 
   const host = await alteringFront(registry.url, (line, answer) =>
     line.includes('/manifests/') ? { status: 200, headers, body } : answer,
   );
-  const said: string[] = [];
-  const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
-  const argv = ['node', 'transship', 'copy', `docker://${host}/broken/app:v1`, `oci:${join(lab.folder, 'broken')}`];
-  const { signal: stop } = new AbortController();
-  const code = await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
-  expect({ code, text: said.join('') }).toEqual({ code: 1, text: expect.stringContaining('rebuild it') });
+  const transship = commandLine(lab.stack.environment);
+  const ended = await transship('copy', `docker://${host}/broken/app:v1`, `oci:${join(lab.folder, 'broken')}`);
+  expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining('rebuild it') });
 });
 
 describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {

@@ -1,3 +1,5 @@
+// A store in one file: written once by a backup, then verified, listed, restored, copied and served.
+import assert from 'node:assert/strict';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -74,7 +76,8 @@ test('a backup into one file is verified, listed and restored as a store is', as
   expect({ code: restored.code, stderr: restored.stderr }).toEqual({ code: 0, stderr: '' });
   expect(await transship('diff', from, `${otherEcr.registryHost}/carried/*`)).toMatchObject({ code: 0 });
   const { digest } = await lab.view(otherEcr, 'carried/app-00').resolve('v0');
-  expect(digest).toBe(image?.root.descriptor.digest);
+  assert(image);
+  expect(digest).toBe(image.root.descriptor.digest);
 });
 
 test('one image of a store in one file can be copied', async () => {
@@ -172,8 +175,8 @@ test('a store in one file is served', async () => {
   const { backends } = lab.session();
   const images = await openServedPlace(parsePlace(`store:${file}`), backends, { clock: systemClock });
   const { repository } = await serveForTest(images);
-  if (image !== undefined)
-    await expectSameImage(lab.view(ecr, 'carried/app-00'), repository('carried/app-00'), image.root);
+  assert(image);
+  await expectSameImage(lab.view(ecr, 'carried/app-00'), repository('carried/app-00'), image.root);
 });
 
 test('a dry run into one file writes nothing', async () => {

@@ -28,12 +28,20 @@ import { replaceBackends } from '../support/backends.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
-import { deadLettersOf, expectEnded, expectFree, testService, type TestService } from '../support/test-service.ts';
+import {
+  deadLettersOf,
+  expectEnded,
+  expectFree,
+  HOUR_MS,
+  planRun,
+  poolOf,
+  testService,
+  type TestService,
+} from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr, s3 } = lab.stack;
-const HOUR_MS = 3_600_000;
 
 /** A rule that publishes a prefix of its own, and the service that runs it. */
 interface Published {
@@ -77,12 +85,7 @@ async function published(change: Partial<PublishRule> = {}): Promise<Published> 
     session,
     worker: t.worker(session.backends),
     put: async (key, text) => void (await store.write(`${name}/${key}`, Buffer.from(text))),
-    pass: async (hours = 0) => {
-      await t.clock.advance(hours * HOUR_MS);
-      const result = await runPass(t, { use: async (work) => work(session.backends) }, { clock: t.clock });
-      expect(result).toMatchObject({ begun: 1, failed: 0 });
-      return latest();
-    },
+    pass: async (hours = 0) => planRun(t, session.backends, { hours }),
     latest,
     tags: async () => {
       const tags = await Array.fromAsync(lab.view(ecr, name).tags());
@@ -202,7 +205,7 @@ describe('a rule that publishes', () => {
     await expectEnded(p.t, asked.id, { done: 2 });
     const options = { clock: p.t.clock, untilMs: p.t.clock.now() };
     await p.t.clock.advance(HOUR_MS);
-    await runPass(p.t, { use: async (work) => work(p.session.backends) }, options);
+    await runPass(p.t, poolOf(p.session.backends), options);
     const late = await p.latest();
     await p.worker.drain();
     await expectEnded(p.t, late.id, { skipped: 1 });
@@ -409,12 +412,12 @@ test('ends the run of a planner that was killed at any write', { timeout: 60_000
     const points = new CrashPoints(at);
     const { table } = crashingTable(p.t.table, points);
     const { service } = p.t.worker(p.session.backends, { table, queue: dyingQueue(p.t.queue, points) }).context;
-    const use = async <T>(work: (backends: Session['backends']) => Promise<T>): Promise<T> => work(p.session.backends);
-    await runPass(service, { use }, { clock: p.t.clock }).catch(() => undefined);
+    const pool = poolOf(p.session.backends);
+    await runPass(service, pool, { clock: p.t.clock }).catch(() => undefined);
     // until its leases are over, and what was lost is sent again
     for (let round = 0; round < 3; round++) {
       await p.t.clock.advance(HOUR_MS / 3);
-      await runPass(p.t, { use }, { clock: p.t.clock });
+      await runPass(p.t, pool, { clock: p.t.clock });
       await p.worker.drain();
     }
     expect(await p.latest(), `killed at ${at}`).toMatchObject({ endedAtMs: expect.any(Number), jobs: { failed: 0 } });

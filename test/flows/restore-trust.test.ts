@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { backup } from '../../worker/images/backup.ts';
 import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
 import type { BatchResult } from '../../worker/images/copy-images.ts';
-import { execute } from '../../worker/main/program.ts';
+import { commandLine } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
@@ -14,6 +14,7 @@ import { clientOf } from '../support/local-s3.ts';
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, otherEcr, registry, bucket } = lab.stack;
+const transship = commandLine(lab.stack.environment);
 const HOME = `docker://${ecr.registryHost}`;
 const [ACCOUNT = ''] = ecr.registryHost.split('.');
 const [OTHER_ACCOUNT = ''] = otherEcr.registryHost.split('.');
@@ -115,16 +116,10 @@ describe('the settings of a repository that exists', () => {
 
   test('stay as they are with --no-create, which --settings replace contradicts', async () => {
     const { repository, from } = await archived('uncreated', { tagMutability: 'IMMUTABLE' });
-    const said: string[] = [];
-    const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
-    const stop = new AbortController().signal;
-    const restoring = async (...flags: string[]): Promise<number> => {
-      const argv = ['node', 'transship', 'restore', '--no-create', ...flags, from, HOME];
-      return execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
-    };
-    expect(await restoring('--settings', 'replace')).toBe(2);
-    expect(said.join('')).toMatch(/^transship: --settings replace [^\n]* pass one of the two\n$/);
-    expect(await restoring(), said.join('')).toBe(0);
+    const refused = await transship('restore', '--no-create', '--settings', 'replace', from, HOME);
+    expect(refused).toMatchObject({ code: 2, stdout: '' });
+    expect(refused.stderr).toMatch(/^transship: --settings replace [^\n]* pass one of the two\n$/);
+    expect(await transship('restore', '--no-create', from, HOME)).toMatchObject({ code: 0 });
     expect(await settingsOf(repository)).toMatchObject({ tagMutability: 'MUTABLE' });
   });
 
@@ -195,10 +190,8 @@ describe('settings that the caller chooses', () => {
     const { repository, from } = await archived('chosen-by-flag', { tagMutability: 'MUTABLE' });
     const file = join(lab.folder, 'create-settings.json');
     await writeFile(file, JSON.stringify({ tagMutability: 'IMMUTABLE' }));
-    const screen = { write: () => undefined, terminal: false, columns: 80 };
-    const argv = ['node', 'transship', 'restore', '--create-settings', file, from, `docker://${otherEcr.registryHost}`];
-    const stop = new AbortController().signal;
-    expect(await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop })).toBe(0);
+    const to = `docker://${otherEcr.registryHost}`;
+    expect(await transship('restore', '--create-settings', file, from, to)).toMatchObject({ code: 0 });
     expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'IMMUTABLE' });
   });
 
@@ -375,18 +368,14 @@ describe('a repository.json that the archives were not written with', () => {
   test('is a line of text and of JSON, and the restore exits 0', async () => {
     const { from, to, place, overwrite } = await sealed('sealed-said');
     await overwrite({});
-    const said = async (...flags: readonly string[]): Promise<string> => {
-      const lines: string[] = [];
-      const stderr = { write: (text: string) => void lines.push(text), terminal: false, columns: 80 };
-      const stdout = { ...stderr, write: () => undefined };
-      const argv = ['node', 'transship', 'restore', ...flags, from, to];
-      const stop = new AbortController().signal;
-      expect(await execute({ argv, env: lab.stack.environment, stdout, stderr, stop }), lines.join('')).toBe(0);
-      return lines.join('');
+    const printed = async (...flags: readonly string[]): Promise<string> => {
+      const { code, stderr } = await transship('restore', ...flags, from, to);
+      expect(code, stderr).toBe(0);
+      return stderr;
     };
     const message = `settings of sealed-said/app: ${place} is not the one that 2 of its archives were written with: it was changed since, or replaced`;
-    expect((await said('--dry-run', '--quiet')).split('\n')).toContain(`warning: ${message}`);
-    const events = (await said('--json')).trim().split('\n');
+    expect((await printed('--dry-run', '--quiet')).split('\n')).toContain(`warning: ${message}`);
+    const events = (await printed('--json')).trim().split('\n');
     expect(events.map((line): unknown => JSON.parse(line))).toContainEqual(
       expect.objectContaining({ type: 'warning', message }),
     );

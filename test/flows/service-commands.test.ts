@@ -4,10 +4,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { execute } from '../../worker/main/program.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { connectService } from '../../worker/main/wire.ts';
+import { runCommand, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -24,22 +24,8 @@ afterAll(async () => worker[Symbol.asyncDispose]());
 const service = connectService(readSettings(environment));
 afterAll(async () => service[Symbol.asyncDispose]());
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 async function run(args: readonly string[], env: Readonly<Record<string, string>> = environment): Promise<Ended> {
-  let [stdout, stderr] = ['', ''];
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...env, HOME: home },
-    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
-    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
-    stop: new AbortController().signal,
-  });
-  return { code, stdout, stderr };
+  return runCommand(args, { env: { ...env, HOME: home } });
 }
 
 async function json(args: readonly string[]): Promise<{ readonly code: Ended['code']; readonly value: unknown }> {
@@ -354,18 +340,11 @@ describe('sync', () => {
 test('enqueue --wait that is stopped says that its run goes on: 130', { timeout: 60_000 }, async () => {
   const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
   const stop = new AbortController();
-  let stderr = '';
-  const hear = (text: string): void => {
-    stderr += text;
-    if (stderr.includes('waiting')) stop.abort(new Failure('ABORTED', 'stopped by SIGINT'));
+  const onStderr = (text: string): void => {
+    if (text.includes('waiting')) stop.abort(new Failure('ABORTED', 'stopped by SIGINT'));
   };
-  const code = await execute({
-    argv: ['node', 'transship', ...args],
-    env: { ...environment, HOME: home },
-    stdout: { write: () => undefined, terminal: false, columns: 120 },
-    stderr: { write: hear, terminal: false, columns: 120 },
-    stop: stop.signal,
-  });
+  const env = { ...environment, HOME: home };
+  const { code, stderr } = await runCommand(args, { env, stop: stop.signal, onStderr });
   expect(code).toBe(130);
   const [latest] = await service.state.runs.list({ limit: 1 });
   expect(stderr).toContain(`transship: stopped waiting: the run ${latest?.id} goes on; see \`transship status\`\n`);

@@ -1,7 +1,6 @@
 // What the service asks for to copy one small image, counted.
 import { afterAll, expect, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
@@ -10,18 +9,11 @@ import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { mirrorJob, testService, type TestService } from '../support/test-service.ts';
+import { mirrorJob, planRun, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr, otherEcr } = lab.stack;
-
-/** Plans what is due an hour later. */
-async function plan(t: TestService, backends: Backends): Promise<void> {
-  await t.clock.advance(3_600_000);
-  const use = { use: async <T>(work: (opened: Backends) => Promise<T>) => work(backends) };
-  expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
-}
 
 async function mirrored(name: string): Promise<{ readonly t: TestService; readonly backends: Backends }> {
   const t = testService();
@@ -53,7 +45,7 @@ test('a new image costs six calls to the table, and none to look for signatures 
   const image = await makeImage({ seed: 9701, platforms: ['linux/amd64'], layers: [1000] });
   await lab.push(image, ecr, 'tiny/app');
   const { t, backends } = await mirrored('tiny/app');
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   const { table, calls } = counted(t.table);
   const worker = t.worker(backends, { table });
   // the access to registries is read once in a while, and the run ends with this job
@@ -83,10 +75,10 @@ test('a signature that is made after its image was planned comes with the next r
   expect(signed.root.descriptor.digest).toBe(plain.root.descriptor.digest);
   await lab.push(plain, ecr, 'late/app');
   const { t, backends } = await mirrored('late/app');
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   await lab.push(signed, ecr, 'late/app');
   await t.worker(backends).drain();
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   await t.worker(backends).drain();
   await expectSameImage(signed.content, lab.view(otherEcr, 'late/app'), signed.root);
   expect(await Array.fromAsync(lab.view(otherEcr, 'late/app').referrers(signed.root.descriptor))).not.toEqual([]);
@@ -104,7 +96,7 @@ test('a job that waited while another one brought a new signature does not take 
     rule({ name: 'keep', from: [`${ecr.registryHost}/overtaken/app`], to: [archive], settings: false }),
   );
   await t.state.rules.put({ name: 'keep', document }, 0);
-  await plan(t, backends);
+  await planRun(t, backends, { hours: 1 });
   const [waiting] = await t.queue.receive(1, { waitSeconds: 0, visibilitySeconds: 3600 });
   await lab.push(signed, ecr, 'overtaken/app');
   await t.clock.advance(1000);

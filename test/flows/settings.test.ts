@@ -7,14 +7,13 @@ import { digestOf } from '../../worker/oci/digest.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { status, type Status } from '../../worker/service/admin/status.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
 import { rule } from '../support/rules.ts';
-import { testService } from '../support/test-service.ts';
+import { planRun, testService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -22,7 +21,6 @@ const { ecr, bucket, s3 } = lab.stack;
 const client = clientOf(s3);
 afterAll(() => client.destroy());
 
-const HOUR_MS = 3_600_000;
 const POLICY = JSON.stringify({
   rules: [
     {
@@ -59,13 +57,11 @@ async function backedUp(name: string, registry: LocalRegistry = ecr): Promise<Ba
   const bench: BackedUp = {
     key: `owed/${name}/repository.json`,
     run: async ({ planned } = {}) => {
-      await t.clock.advance(HOUR_MS);
-      const use = { use: async <T>(work: (opened: typeof backends) => Promise<T>) => work(backends) };
-      expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
+      const { id } = await planRun(t, backends, { hours: 1 });
       planned?.();
       await t.worker(backends).drain();
-      const [run] = await t.state.runs.list({ limit: 1 });
-      if (run?.endedAtMs === undefined) throw new Error('the run has not ended');
+      const run = await t.run(id);
+      if (run.endedAtMs === undefined) throw new Error('the run has not ended');
       return run;
     },
     status: async () => status(t, { clock: t.clock }),

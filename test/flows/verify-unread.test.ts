@@ -6,12 +6,12 @@ import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { verifyPlace } from '../../worker/images/verify.ts';
 import { parsePlace } from '../../worker/oci/place.ts';
 import type { Descriptor } from '../../worker/oci/manifest.ts';
-import { formatRule, parseConfig } from '../../worker/rules/config.ts';
-import { runPass } from '../../worker/service/planner/pass.ts';
+import { formatRule } from '../../worker/rules/config.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
-import { testService } from '../support/test-service.ts';
+import { hourlyRule } from '../support/rules.ts';
+import { planRun, testService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -80,7 +80,7 @@ describe('verify of a place', () => {
     expect(result.complete).toBe(false);
   });
 
-  test('fails where no image can be asked: that says nothing about the place', async () => {
+  test('fails where no image can be asked: that proves nothing about the place', async () => {
     await push('unread-all/app', registry);
     const { backends, options } = lab.session();
     using _ = undoing(registry.faults.add({ operation: 'blob-get', times: 500 }, REFUSED));
@@ -98,15 +98,11 @@ test('a job whose only finding is an archive that it may not read fails with tha
   const key = objects.map((one) => one.key).find((one) => one.endsWith('/v2.tar'));
   assert(key);
   using _ = undoing(s3.faults.add({ operation: 'GetObject', key, times: 500 }, { ...REFUSED, code: 'AccessDenied' }));
-  const text = `version: 1\nrules:\n  - { name: unread, schedule: '0 * * * *', verify: { at: '${to}' } }\n`;
-  const [rule] = parseConfig(text).rules;
-  assert(rule);
   const t = testService();
-  await t.state.rules.put({ name: 'unread', document: formatRule(rule) }, 0);
-  await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock });
+  await t.state.rules.put({ name: 'unread', document: formatRule(hourlyRule('unread', `verify: { at: '${to}' }`)) }, 0);
+  const run = await planRun(t, backends);
   await t.worker(backends).drain();
-  const [run] = await t.state.runs.list({ rule: 'unread' });
-  const [job] = await Array.fromAsync(t.state.runs.jobs(run?.id ?? '', {}));
+  const [job] = await Array.fromAsync(t.state.runs.jobs(run.id, {}));
   expect(job).toMatchObject({ state: 'failed', code: 'DENIED' });
   expect(job?.reason).toMatch(/unread: s3:.*v2\.tar: it could not be asked/);
 });

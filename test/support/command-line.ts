@@ -7,20 +7,42 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Runs the commands of the program in this process, each as a shell without a terminal does. */
+interface CommandOptions {
+  readonly env: Readonly<Record<string, string>>;
+  readonly columns?: number;
+  /** Stops the command, as a signal of the system does. */
+  readonly stop?: AbortSignal;
+  /** Called with what the command prints to standard error, as it prints it. */
+  readonly onStderr?: (text: string) => void;
+}
+
+/** Runs a command of the program in this process, as a shell without a terminal does. */
+export async function runCommand(
+  args: readonly string[],
+  { env, columns = 120, stop = new AbortController().signal, onStderr }: CommandOptions,
+): Promise<Ended> {
+  let [stdout, stderr] = ['', ''];
+  const code = await execute({
+    argv: ['node', 'transship', ...args],
+    env,
+    stdout: { write: (text) => void (stdout += text), terminal: false, columns },
+    stderr: {
+      write: (text) => {
+        stderr += text;
+        onStderr?.(text);
+      },
+      terminal: false,
+      columns,
+    },
+    stop,
+  });
+  return { code, stdout, stderr };
+}
+
+/** As `runCommand`, with the same environment for each command. */
 export function commandLine(
   env: Readonly<Record<string, string>>,
-  { columns = 120 }: { readonly columns?: number } = {},
+  { columns }: { readonly columns?: number } = {},
 ): (...args: readonly string[]) => Promise<Ended> {
-  return async (...args) => {
-    let [stdout, stderr] = ['', ''];
-    const code = await execute({
-      argv: ['node', 'transship', ...args],
-      env,
-      stdout: { write: (text) => void (stdout += text), terminal: false, columns },
-      stderr: { write: (text) => void (stderr += text), terminal: false, columns },
-      stop: new AbortController().signal,
-    });
-    return { code, stdout, stderr };
-  };
+  return async (...args) => runCommand(args, { env, ...(columns === undefined ? {} : { columns }) });
 }

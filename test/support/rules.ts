@@ -1,4 +1,12 @@
-import type { CopyRule } from '../../worker/rules/rule.ts';
+import { parseConfig } from '../../worker/rules/config.ts';
+import type { CopyRule, Rule } from '../../worker/rules/rule.ts';
+
+/** The rule of a rules file that is due every hour. `part` says what it does, as `verify: { at: host/app }`. */
+export function hourlyRule(name: string, part: string): Rule {
+  const [only] = parseConfig(`version: 1\nrules:\n  - name: ${name}\n    schedule: '0 * * * *'\n    ${part}\n`).rules;
+  if (only === undefined) throw new Error('the file has no rule');
+  return only;
+}
 
 /** A rule that is due every hour, and backs up where its destinations are in S3, without snapshots. */
 export function rule(options: Partial<CopyRule> & Pick<CopyRule, 'from' | 'to'>): CopyRule {

@@ -1,8 +1,10 @@
+import assert from 'node:assert/strict';
 import { expect } from 'vitest';
 import { jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
 import type { Delivery, Outcome, Queue } from '../../worker/queue/queue.ts';
-import { openBackendPool } from '../../worker/service/backend-pool.ts';
+import { openBackendPool, type BackendPool } from '../../worker/service/backend-pool.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
 import { newJob } from '../../worker/service/planner/run-jobs.ts';
 import type { WorkContext } from '../../worker/service/worker/work-context.ts';
 import { work } from '../../worker/service/worker/work.ts';
@@ -13,7 +15,7 @@ import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { checkAborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
-import type { Event, JobName } from '../../worker/util/events.ts';
+import type { Event, JobName, Report } from '../../worker/util/events.ts';
 import { manualClock, type ManualClock } from './clock.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
@@ -113,6 +115,26 @@ export function testService({ allow = [] }: { readonly allow?: readonly string[]
       return run;
     },
   };
+}
+
+/** A pool that always has these backends. */
+export function poolOf<B extends Backends>(backends: B): Pick<BackendPool<B>, 'use'> {
+  return { use: async (task) => task(backends) };
+}
+
+export const HOUR_MS = 3_600_000;
+
+/** Moves the clock on by `hours`, and runs a pass of the planner, which must begin one run. Returns that run. */
+export async function planRun(
+  t: TestService,
+  backends: Backends,
+  { hours = 0, report }: { readonly hours?: number; readonly report?: Report } = {},
+): Promise<Run> {
+  await t.clock.advance(hours * HOUR_MS);
+  expect(await runPass(t, poolOf(backends), { clock: t.clock, report })).toMatchObject({ begun: 1, failed: 0 });
+  const [run] = await t.state.runs.list({ limit: 1 });
+  assert(run);
+  return run;
 }
 
 export const NO_JOBS = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };

@@ -111,7 +111,7 @@ export class ArchivesDraft {
     this.#added.bytes += object.size;
   }
 
-  /** Adds an image whose archive an earlier backup wrote, and that did not change. */
+  /** Adds an image that did not change since an earlier backup wrote its archive. */
   unchanged(repository: string, image: ExpandedImage, archive: SnapshotArchive): void {
     const { digest, mediaType, size, artifactType, content, referrers, foreign, unchecked } = image;
     this.#draft.image(repository, {

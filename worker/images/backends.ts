@@ -139,7 +139,7 @@ export interface Backends {
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;
-  /** Removes the folder of a store in one file that was unfinished, with all that is in it. BUG for a path that is not named as those are. */
+  /** Removes the folder of an unfinished store in one file, with its content. BUG for a path without the name of such a folder. */
   removeUnfinished(path: string): Promise<void>;
   /** A new folder, for archives that cannot be read in place. */
   temporary(): Promise<TemporaryFolder>;
@@ -165,7 +165,7 @@ export interface OperationOptions extends Abortable {
   readonly clock: Clock;
   /** Blobs at once. Default 4. */
   readonly concurrency?: number | undefined;
-  /** Images at once, of operations on many. Default 4. */
+  /** How many images an operation on many works on at once. Default 4. */
   readonly imagesAtOnce?: number | undefined;
   /** What the copies of one command share. Default: each has its own. */
   readonly budget?: CopyBudget | undefined;

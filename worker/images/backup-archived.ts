@@ -18,16 +18,16 @@ import { storeAndPrefix } from './open-place.ts';
 import { listRows, type RepositoryListing } from './repository-listing.ts';
 import { RestoredImages } from './restored-images.ts';
 
-/** Images of a repository that are restored together, and wait together. */
+/** How many images wait for their restore at once. */
 const AT_ONCE = 100;
 
-/** An image whose archive an earlier backup wrote, and that did not change since. */
+/** An image that did not change since an earlier backup wrote its archive. */
 export interface UnchangedArchive {
   readonly image: ExpandedImage;
   readonly archive: SnapshotArchive;
 }
 
-/** The images in ECR's archive storage class of one repository, for a backup into archives. */
+/** The images of one repository that are in ECR's archive storage class, for a backup into archives. */
 export class ArchivedInRepository {
   readonly #archived: ArchivedImages;
   readonly #listing: RepositoryListing;
@@ -41,7 +41,7 @@ export class ArchivedInRepository {
     this.#listing = listing;
   }
 
-  /** Whether the image can be read only by `during`. */
+  /** Whether the image can be read only in `during`. */
   isArchived(digest: Digest): boolean {
     return this.#archived.isArchived(digest);
   }
@@ -52,8 +52,8 @@ export class ArchivedInRepository {
   }
 
   /**
-   * The archive at `to`, where the last snapshot that has the image lists that very object, and the registry lists the same referrers as then: nothing
-   * has to be restored to find out that it is up to date.
+   * The archive at `to`, where it is up to date: the last snapshot that has the image lists that very object, and the registry lists the same
+   * referrers as then. So nothing has to be restored to find out.
    */
   async unchanged(digest: Digest, to: Location, options: OperationOptions): Promise<UnchangedArchive | undefined> {
     const image = (await this.#backup.known(options)).find(this.#repository, digest);
@@ -82,7 +82,7 @@ export class BackupOfArchived implements AsyncDisposable {
     this.#restored = new RestoredImages({ ...this.#objects, registry: this.#host });
   }
 
-  /** The archived images among the rows of a repository. They are archived again when they were used, and at the latest when this is disposed. */
+  /** The archived images among the rows of a repository. Each is archived again after its use, and at the latest when this is disposed. */
   async repository(
     registry: Registry,
     repository: string,
@@ -95,7 +95,7 @@ export class BackupOfArchived implements AsyncDisposable {
     return new ArchivedInRepository(this, repository, archived, listing);
   }
 
-  /** What earlier snapshots have, read once. */
+  /** What earlier snapshots have of the registry. Read once. */
   async known(options: OperationOptions): Promise<KnownImages> {
     const read = async (): Promise<KnownImages> =>
       onSide('target', readKnownImages(openSnapshots(this.#objects), this.#host, undefined, options));
@@ -107,12 +107,12 @@ export class BackupOfArchived implements AsyncDisposable {
   }
 }
 
-/** What a plan says of its requests, apart from the order. */
+/** The copies of a plan. */
 export interface PlannedCopies {
   readonly requests: readonly ImageCopyRequest[];
-  /** Requests for archived images: each is copied while its image is restored. */
+  /** Requests for archived images. Each is copied while its image is restored. */
   readonly during: ReadonlyMap<ImageCopyRequest, (work: () => Promise<void>) => Promise<void>>;
-  /** Requests whose archives are up to date, which was found without a copy. */
+  /** Requests whose archives are known to be up to date. */
   readonly unchanged: ReadonlyMap<ImageCopyRequest, UnchangedArchive>;
 }
 

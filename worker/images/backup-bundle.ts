@@ -6,8 +6,8 @@ import { backupToStore, type StoreBackupRequest, type StoreBackupResult } from '
 import { openStore, storeAndPrefix } from './open-place.ts';
 
 /**
- * As `backupToStore`, into a store in one file, `store:file.tar`, which appears when it is whole. What is sent is kept in a folder beside it until then,
- * `.file.tar.unfinished`: a backup that was stopped goes on there. CONFLICT where the file exists, because it is written once.
+ * Backs up as `backupToStore` does, into a store in one file, `store:file.tar`. The file appears when it is whole. Until then a folder beside it,
+ * `.file.tar.unfinished`, keeps what was read, and a backup that was stopped goes on there. CONFLICT where the file exists: it is written once.
  */
 export async function backupToBundle(
   request: StoreBackupRequest,
@@ -29,7 +29,7 @@ export async function backupToBundle(
   const result = await backupToStore({ ...request, to: `store:${unfinished}` }, backends, options);
   const { snapshot } = result;
   if (snapshot === undefined) throw new Failure('BUG', `back up to ${request.to}: there is no snapshot`);
-  options.report?.({ type: 'note', message: `${path}: writes what was stored into one file` });
+  options.report?.({ type: 'note', message: `writing what was stored into one file, ${path}` });
   const store = await openStore(root, backends, { ...options, side: 'target' });
   const { clock, report, signal } = options;
   const body = await onSide(

@@ -39,8 +39,8 @@ export interface BackupRequest extends ImageChoices {
   /** Also images of ECR without a tag that no index lists and that refer to nothing: under the tag `sha256-<hex>` of the template. Default false. */
   readonly untagged?: boolean | undefined;
   /**
-   * Also images in ECR's archive storage class, each of which is restored, copied and archived again, unless the last snapshot that has it shows that
-   * its archive is up to date. Default false: they are listed as archived.
+   * Whether images in ECR's archive storage class are backed up too. Each is restored, copied and archived again, unless the last snapshot that has
+   * it shows that its archive is up to date. Default false: they are listed as archived.
    */
   readonly includeArchived?: boolean | undefined;
   /** The program that writes a snapshot of what was backed up, such as `transship 0.1.0`. Absent: none is written. */
@@ -162,7 +162,7 @@ async function planRepository(
   const owner = beside === undefined ? undefined : plan.settings.get(beside);
   if (draft !== undefined) {
     const onFailure = (reason: string): void => {
-      // where they are written beside archives too, that reports why they cannot be read
+      // where settings are written beside archives too, that write reports why they cannot be read
       if (beside !== undefined && owner === undefined) return;
       plan.named.add(faults.messages.length);
       draft.failure({ repository, reason });
@@ -178,7 +178,7 @@ async function planRepository(
   else faults.add(samePlace(repository, owner.repository, request.to));
 }
 
-/** The digest of the settings that are stored at `place`, where they are those of the repository. */
+/** The digest of the settings at `place`, where they belong to the repository. */
 async function digestAt(
   place: string,
   repository: string,
@@ -193,7 +193,7 @@ function samePlace(repository: string, owner: string, to: string): string {
   return `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(to)}`;
 }
 
-/** Plans the copy of an archived image: while it is restored, or not at all. Returns its archive where that is up to date. */
+/** Plans the copy of an archived image: while it is restored, or not at all. Returns the image where its archive is up to date. */
 async function planArchived(
   copying: ImageCopyRequest,
   digest: Digest,
@@ -246,7 +246,7 @@ export function parseTemplateTarget(to: string): TemplateTarget {
   };
 }
 
-/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or it is not needed. */
+/** What ECR lists of a repository. Empty where the registry has no such list, refuses it, or where it is not needed. */
 async function rowsOf(
   { images }: Registry,
   repository: string,
@@ -333,7 +333,7 @@ async function tagsOf(
   return { images: images.sort(), cosign: cosign.sort() };
 }
 
-/** Whether a tag that looks like that of a list of referrers names an image. One that cannot be found out about does: its backup reports why. */
+/** Whether a tag that looks like that of a list of referrers names an image. True where that cannot be found out: the backup of the tag reports why. */
 async function namesImage(tag: string, source: Source, options: OperationOptions): Promise<boolean> {
   try {
     return !(await isListOfReferrers(tag, await source.resolve(tag, options), source, options));

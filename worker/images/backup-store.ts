@@ -78,7 +78,7 @@ export interface StoreBackupResult {
 
 const REPOSITORIES_AT_ONCE = 4;
 /** Blobs at once for each image, and images at once. */
-/** Writes at once for each image that is stored: while one waits for its source, another is sent. */
+/** How many writes each image may have at once: while one waits for its source, another is sent. */
 const WRITES_PER_IMAGE = 2;
 const CONCURRENCY = 4;
 

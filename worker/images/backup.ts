@@ -83,7 +83,7 @@ export async function backup(
   }
 }
 
-/** INVALID where the archives would be in a store, whose garbage collection knows nothing of them. */
+/** Throws INVALID where the archives would be in a store, whose garbage collection does not know archives. */
 async function checkNoStore(
   { place: { root } }: TemplateTarget,
   to: string,

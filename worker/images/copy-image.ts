@@ -34,8 +34,8 @@ interface WriteChoices extends RepositoryOptions {
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
   /**
-   * Whether a registry that shows an image is trusted to have all of it: then nothing below is asked for. Default false: every manifest and every
-   * blob is, so that what the registry lost is sent again.
+   * Whether a registry that shows an image is trusted to have all of it, so that nothing below it is asked for. Default false: the registry is
+   * asked for every manifest and blob, and what it lost is sent again.
    */
   readonly trustTarget?: boolean | undefined;
   /** The program, as the snapshot of a store names it. Default `transship`. */
@@ -110,7 +110,7 @@ export interface SelectedImage extends AsyncDisposable {
   readonly referrers: boolean | undefined;
   /** Everything that belongs to it, read with the first target and shared by all. */
   readonly graph: SharedPromise<Graph>;
-  /** As `graph`, but the manifests of platforms may be unread: for targets that are trusted to have them. */
+  /** The graph for targets that are trusted: the manifests of platforms may be unread. */
   readonly outline: SharedPromise<Graph>;
 }
 

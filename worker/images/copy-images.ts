@@ -26,7 +26,7 @@ export interface BatchResult {
   readonly faults: readonly string[];
 }
 
-/** Images at once: more than one, because small ones spend their time waiting. What moves bytes has one budget for all. */
+/** How many images are copied at once: more than one, because small images spend their time waiting. One budget bounds the bytes of all. */
 export const IMAGES_AT_ONCE = 4;
 
 /** The options of copies that run at once: they share a budget. */

@@ -6,12 +6,12 @@ import type { DeletingBackends, ImageDeletions } from './deletions.ts';
 import { readRepository } from './inventories.ts';
 import { artifactMark, MARK_NAME, MARK_TAG } from './scratch-mark.ts';
 
-/** What became of a scratch repository: `kept` without a mark, or with one of a drill that is not over. */
+/** What became of a scratch repository. `kept`: it has no mark, or that of a drill which is not over. */
 export type ScratchEnd = 'deleted' | 'kept' | 'gone';
 
 /**
- * Deletes a scratch repository whose mark is one that `isOver` says so of. In ECR the repository itself goes; elsewhere its manifests go, the mark last,
- * so that one that was stopped goes on. Idempotent. Throws what the registry does not delete.
+ * Deletes a scratch repository if `isOver` holds for its mark. In ECR it deletes the repository itself, in other registries the manifests, the mark
+ * last, so that a deletion which was stopped goes on. Idempotent. Throws the failure of what the registry does not delete.
  */
 export async function deleteScratch(
   { registry: host, repository }: { readonly registry: string; readonly repository: string },
@@ -48,7 +48,7 @@ async function deleteAll({ items }: Inventory, deletions: ImageDeletions, option
   await removed(marks, deletions, options);
 }
 
-/** What none of the others lists, and what refers to none of them: images go before what belongs to them. */
+/** The items that no other item lists, and that refer to no other item: images go before what belongs to them. */
 function nextOf(left: ReadonlySet<Item>): readonly Item[] {
   const present = new Set<Digest>([...left].flatMap(({ digest }) => digest ?? []));
   const listed = new Set<Digest>([...left].flatMap(({ children }) => children));

@@ -6,8 +6,8 @@ import type { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
 
 /**
- * What can delete. Commands that prune, `verify --restore-to` and the Cleaner are given it, and no other process: what reads images that others made cannot delete
- * anything.
+ * What can delete. Only commands that prune, `verify --restore-to` and the Cleaner are given it: workers and planners, which read images that
+ * others made, cannot delete anything.
  */
 export interface Deletions {
   /** A repository of the registry at `host`, with the credentials of the target. Nothing is asked of it yet. */
@@ -46,7 +46,7 @@ export interface ImageDeletions {
    * last tag. UNSUPPORTED where tags alone cannot be removed.
    */
   removeTags(tags: readonly TagOf[], options?: Abortable): Promise<readonly NotDeleted[]>;
-  /** Deletes the repository itself, with everything in it. Absent where repositories are not resources of their own (all registries but ECR). */
+  /** Deletes the repository itself. Absent where a repository is not a resource of its own, as in all registries but ECR. */
   readonly whole?: RepositoryDeletion | undefined;
 }
 

@@ -36,7 +36,7 @@ export interface SnapshotsDiff {
   readonly b: string;
   readonly registry: string;
   readonly changes: readonly ImageChange[];
-  /** Names that stand for the same image in both, to which the same refers as far as both say. */
+  /** How many names stand for the same image with the same referrers, as far as both snapshots list them. */
   readonly same: number;
   /** The bytes of manifests, configs and layers that the second snapshot has and the first does not. Absent: compared with the registry. */
   readonly newBytes?: number;

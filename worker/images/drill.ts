@@ -18,19 +18,19 @@ import { createScratch } from './scratch-mark.ts';
 import { SharedBlobs } from './shared-blobs.ts';
 import type { Finding } from './verify-result.ts';
 
-/** A restore that proves that a backup can be restored: which images, and into which scratch repositories. */
+/** What a drill restores, and into which scratch repositories. */
 export interface DrillRequest {
   readonly place: BackupPlace;
   /** `host/prefix`, where scratch repositories are made. */
   readonly restoreTo: string;
-  /** Names the scratch repositories: lowercase letters and digits. A drill that is repeated with the same one goes on where it was stopped. */
+  /** The part of their names that is the drill's: lowercase letters and digits. A drill that is repeated with the same id goes on where it stopped. */
   readonly id: string;
-  /** What the scratch repositories are marked with: no other drill has it. */
+  /** The mark of the scratch repositories. No other drill has it. */
   readonly mark: string;
   /** Which part of the images is restored; one image at least. Default: all. */
   readonly sample?: Sample | undefined;
   readonly only?: readonly ImageFilter[] | undefined;
-  /** Gets the name of each scratch repository before it is made. */
+  /** Called with the name of each scratch repository before it is made. */
   readonly onScratch?: ((repository: string) => void) | undefined;
 }
 
@@ -63,11 +63,11 @@ const REPOSITORIES_AT_ONCE = 4;
 const IMAGES_AT_ONCE = 8;
 
 /**
- * Restores images of the state of a place into scratch repositories that it creates, and compares them digest by digest. Settings are not restored. What
- * cannot be restored, or is not the same at the target, is a finding. Deletes nothing. Idempotent: a drill that was stopped sends what is missing.
+ * Restores images of the state of a place into scratch repositories that it creates, and compares them digest by digest. Settings are not restored.
+ * What cannot be restored, or differs at the target, is a finding. Deletes nothing. Idempotent: a drill that was stopped sends what is missing.
  *
- * Throws INVALID without a prefix; NOT_FOUND where there is nothing to restore; CONFLICT for a repository that existed before; and what kept it from
- * looking, such as a registry that does not answer, which says nothing about the backup.
+ * Throws INVALID without a prefix, NOT_FOUND where there is nothing to restore, and CONFLICT for a repository that existed before. Also throws
+ * failures that prove nothing about the backup, such as a registry that does not answer.
  */
 export async function drill(
   request: DrillRequest,
@@ -106,7 +106,7 @@ export async function drill(
   };
 }
 
-/** The repositories of the sample, each with the images of it alone. An empty part of a backup proves nothing, so one image is always there. */
+/** The repositories with images of the sample, each with these images alone. An empty sample proves nothing, so one image is always chosen. */
 function choose(
   { repositories }: State,
   { sample, only = [] }: DrillRequest,
@@ -131,7 +131,7 @@ function choose(
   return { chosen, images: all.length };
 }
 
-/** The scratch repository of each. Those of a second registry are below a folder of their own: two may have one name. */
+/** The scratch repository of each. Those of a second registry have a folder of their own, because two registries may have the same names. */
 function planOf(
   chosen: readonly StateRepository[],
   to: { readonly registry: string; readonly prefix: string },
@@ -143,7 +143,7 @@ function planOf(
   });
 }
 
-/** Failures that are an answer: of the backup, or of a registry that does not take what was backed up. */
+/** Failures that prove something: the backup is damaged, or a registry does not take what was backed up. */
 const FINDINGS: Readonly<Partial<Record<Code, Finding['kind']>>> = {
   CORRUPT: 'faulty',
   INVALID: 'faulty',
@@ -202,7 +202,7 @@ class DrillSession {
   }
 }
 
-/** Images that could not be restored. Throws where that says nothing about them. */
+/** The images that could not be restored. Throws a failure that proves nothing about them. */
 function findingsOf({ failures }: ImagesOutcome, { to }: PlannedRepository): readonly Finding[] {
   return failures.map(({ repository, tag, digest, code, reason }) => {
     const at = tag === undefined ? `${repository}@${digest}` : `${repository}:${tag}`;
@@ -212,7 +212,7 @@ function findingsOf({ failures }: ImagesOutcome, { to }: PlannedRepository): rea
   });
 }
 
-/** What is not the same at the target. An image that could not be restored is a finding already. */
+/** What differs at the target. An image that could not be restored is already a finding. */
 function differencesOf(
   { differences }: RepositoryComparison,
   { failures }: ImagesOutcome,

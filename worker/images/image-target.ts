@@ -19,9 +19,9 @@ export interface WholeImage {
 export interface ImageTarget extends AsyncDisposable {
   /** What is there now, where reading manifests from it may spare the source. */
   readonly current: Source | undefined;
-  /** Called with each manifest that `current` gave. Absent: it is of no use to the target. */
+  /** Called with each manifest that was read from `current`. Absent: the target does not need it. */
   readonly onShown?: ((digest: Digest) => void) | undefined;
-  /** Whether the target is trusted to have all of the image that it shows, so that the manifests of its platforms need not be read. Default false. */
+  /** Whether the target is trusted to have all of an image that it shows, so that the manifests of platforms need not be read. Default false. */
   readonly isTrusted?: boolean | undefined;
   /** Makes the target equal to `image`. Idempotent. CONFLICT for an archive that another process wrote since it was opened. */
   write(image: WholeImage): Promise<WrittenImage>;

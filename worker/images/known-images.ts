@@ -12,7 +12,7 @@ import type { OperationOptions } from './backends.ts';
 import { listedReferrers } from './listed-source.ts';
 import type { RepositoryListing } from './repository-listing.ts';
 
-/** What earlier backups found of a registry: what an image is made of needs no second look. */
+/** What earlier backups recorded of a registry, so that the content of an image is not looked up again. */
 export interface KnownImages {
   /** The image with this digest, as the state of the place has it in that repository. */
   find(repository: string, digest: Digest): ExpandedImage | undefined;
@@ -20,7 +20,10 @@ export interface KnownImages {
 
 export const NOTHING_KNOWN: KnownImages = { find: () => undefined };
 
-/** Reads what backups of a registry have, of these repositories of it at least (default: all). Only a saving: a snapshot that cannot be read is reported and passed over. */
+/**
+ * Reads what earlier backups have of a registry: at least of the repositories `names`, or of all. It only saves requests, so a snapshot that cannot be
+ * read is reported and passed over.
+ */
 export async function readKnownImages(
   snapshots: Snapshots,
   registry: string,

@@ -5,8 +5,8 @@ import type { Abortable } from '../util/abort.ts';
 import { ifFound } from '../util/failure.ts';
 
 /**
- * Whether `tag`, which looks like the tag of a list of referrers, stands for one of an image that is there: then its referrers come along with the
- * image. Every other such tag names an image. `has`: which manifests are known to be there; others are asked for.
+ * Whether `tag`, which looks like the tag of a list of referrers, stands for the list of an image that exists: then its referrers come along with the
+ * image. Every other such tag names an image. `has` knows manifests that exist; others are asked for.
  */
 export async function isListOfReferrers(
   tag: string,
@@ -16,9 +16,9 @@ export async function isListOfReferrers(
 ): Promise<boolean> {
   if (!isIndexType(mediaType)) return false;
   const subject = tag.replace('-', ':');
-  // only the beginning of a longer digest is in the tag
+  // the tag has only the beginning of a longer digest
   if (!isDigest(subject)) return true;
-  // an image may have its own digest for a tag
+  // the tag of an image may be its own digest
   if (subject === digest) return false;
   return has?.(subject) === true || (await ifFound(source.resolve(subject, options))) !== undefined;
 }

@@ -14,7 +14,10 @@ export interface ReportOptions extends OperationOptions {
 
 const DAYS = 60;
 
-/** Reads every snapshot of a place, and the records of its newest verifications and drills, into a report. NOT_FOUND without a snapshot; one that cannot be read is among `broken`. */
+/**
+ * Reads every snapshot of a place, and the newest records of verifications and drills, into a report. A snapshot that cannot be read is among
+ * `broken`. NOT_FOUND where there is no snapshot.
+ */
 export async function makeReport(
   place: BackupPlace,
   backends: Backends,

@@ -9,27 +9,27 @@ import type { OperationOptions } from './backends.ts';
 import type { DrillResult } from './drill.ts';
 import type { Finding, Looked, PlaceResult } from './verify-result.ts';
 
-// What a verification or a drill of a place came to, as one object for each beside the snapshots: `verified/TIME-ID.json`. Written once, never changed.
-// A record is the word of the process that wrote it. `report` shows records; nothing else reads them.
+// The results of verifications and drills of a place, each an object beside the snapshots: `verified/TIME-ID.json`. A record is written once and never
+// changed. It is not signed: it is what the process that wrote it reports. Only `report` reads records.
 
-/** What was proved of a place, and when. Times are ISO 8601 in UTC. */
+/** The result of a verification or drill. Times are ISO 8601 in UTC. */
 export interface ProofRecord {
   readonly version: 1;
   readonly kind: 'verification' | 'drill';
   readonly startedAt: string;
   readonly finishedAt: string;
-  /** Of a verification. */
+  /** Only of a verification. */
   readonly depth?: PlaceResult['depth'] | undefined;
   /** Which part was looked at. Absent: everything. */
   readonly sample?: Sample | undefined;
-  /** Names of a verification, images of a drill. */
+  /** A verification counts names, a drill images. */
   readonly names: Looked;
   readonly findings: number;
   /** The first of them, as `kind: at: message`. */
   readonly first: readonly string[];
-  /** Of a drill: `host/prefix` that it restored to. */
+  /** Only of a drill: the `host/prefix` that it restored to. */
   readonly restoredTo?: string | undefined;
-  /** Of a drill: `host/repository` of those whose restored images were all equal. */
+  /** Only of a drill: `host/repository` of each repository whose restored images were all equal. */
   readonly restored?: readonly string[] | undefined;
 }
 
@@ -77,7 +77,7 @@ interface RecordsPlace {
   readonly prefix: string;
 }
 
-/** Writes a record. `id` tells two of one moment apart: the same id at the same moment is the same record. */
+/** Writes a record. `id` distinguishes records of the same moment: with the same id the record is replaced. */
 export async function writeProof(
   { store, prefix }: RecordsPlace,
   record: ProofRecord,
@@ -92,7 +92,7 @@ export async function writeProof(
   });
 }
 
-/** The newest records of a place, the newest first, and how many of them cannot be read. */
+/** The newest records of a place, newest first, and how many of these cannot be read. */
 export async function readProofs(
   { store, prefix }: RecordsPlace,
   options: OperationOptions,
@@ -113,7 +113,7 @@ export async function readProofs(
   return { proofs, unread };
 }
 
-/** Undefined for what is no record of this version, or is gone. */
+/** Undefined where the object is not a record of this version, or was deleted. */
 async function readProof(store: ObjectStore, key: string, options: OperationOptions): Promise<ProofRecord | undefined> {
   const body = await ifFound(store.read(key, options));
   if (body === undefined) return undefined;

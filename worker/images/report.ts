@@ -23,9 +23,9 @@ export interface BackupReport {
   readonly failures: readonly ReportedFailure[];
   /** Snapshots that cannot be read, a sentence each. */
   readonly broken: readonly string[];
-  /** The newest verifications and drills that left a record, the newest first. */
+  /** The newest records of verifications and drills, newest first. */
   readonly proofs: readonly ProofRecord[];
-  /** Records that cannot be read. */
+  /** How many records cannot be read. */
   readonly unreadProofs: number;
 }
 
@@ -55,11 +55,11 @@ export interface ReportedRepository {
   /** Failures, and images in ECR's archive storage class. */
   readonly missing: number;
   /**
-   * When the last verification without a finding began, of the whole place or a part of it, after the repository was backed up first. Absent: there is no
-   * record of one.
+   * When the last verification of the place without a finding began, at depth `blobs` or `bytes` and after the repository was first backed up. Absent:
+   * no record of one exists.
    */
   readonly verifiedAt?: string;
-  /** When the last drill began that restored images of it, all of them equal. Absent: there is no record of one. */
+  /** When the last drill that restored images of the repository, all equal, began. Absent: no record of one exists. */
   readonly restoredAt?: string;
   /** For each day how many days old its last good backup was at the end of the day. Undefined: there was none yet. */
   readonly ages: readonly (number | undefined)[];
@@ -97,13 +97,13 @@ interface Backup {
 export class ReportFold {
   readonly #state = wholeFold();
   readonly #backups: Backup[] = [];
-  /** When each repository was backed up first. */
+  /** When each repository was first backed up. */
   readonly #firstMs = new Map<string, number>();
 
   add(read: NamedSnapshot): void {
     const { snapshot, name } = read;
     this.#state.add(read);
-    // from the newest to the oldest: what stays is the oldest
+    // snapshots are added from the newest to the oldest, so the oldest stays
     for (const one of snapshot.repositories)
       this.#firstMs.set(`${snapshot.registry.host}/${one.name}`, name.finishedAtMs);
     this.#backups.push({
@@ -196,7 +196,7 @@ export class ReportFold {
   }
 }
 
-/** When a repository was verified and restored last, by records without a finding about it. */
+/** When a repository was last verified and restored, by records that have no finding about it. */
 function provedOf(
   name: string,
   firstMs = Infinity,

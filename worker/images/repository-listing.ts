@@ -69,7 +69,7 @@ async function listOne(
   return { manifests: new Map([[found.digest, manifest]]), tags: undefined, bySubject: undefined };
 }
 
-/** What the whole list of a repository says. */
+/** Reads the whole list of a repository. */
 export async function listRows(
   rows: AsyncIterable<ListedImage> | Iterable<ListedImage>,
   onUnlisted: OnUnlisted,

@@ -17,9 +17,9 @@ export interface RepositoryTargetRequest {
   readonly mountFrom: readonly string[];
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Names the target among those of copies at once. Absent: no other copy writes there. */
+  /** Names the target among those of copies that run at once. Absent: no other copy writes there. */
   readonly place?: string | undefined;
-  /** Whether a manifest that the target shows stands for all that is below it. Default false: everything is asked for. */
+  /** Whether a target that shows a manifest is trusted to have all that is below it. Default false: everything is asked for. */
   readonly trusted?: boolean | undefined;
   /** Called with the image when all of it is written. */
   readonly finish?: ((image: Descriptor) => Promise<void>) | undefined;
@@ -33,7 +33,7 @@ export async function openRepositoryTarget(
   const { target, root, mountFrom, trusted = false } = request;
   const shown = new Shown(target);
   const { digest } = root.descriptor;
-  // what is not asked for is not known to be there
+  // a trusted target has the image only where it shows it under every tag
   const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, options);
   return {
     current: isThere ? target : undefined,

@@ -1,4 +1,5 @@
 import { EMPTY, EMPTY_BYTES } from '../artifacts/names.ts';
+import { once } from '../content/bytes.ts';
 import type { Source, Target } from '../content/content.ts';
 import { readAll } from '../content/read.ts';
 import { digestOf } from '../oci/digest.ts';
@@ -8,8 +9,8 @@ import { Failure, ifFound } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { Registry } from './backends.ts';
 
-// A scratch repository carries the mark of its drill from its first moment on: in ECR as a tag of the resource, which it is created with; elsewhere, where
-// repositories have no tags, as an artifact that is pushed before anything else.
+// A scratch repository has the mark of its drill before it has anything else. In ECR the mark is a tag of the resource, set by the call that creates the
+// repository. In other registries, where repositories have no tags, it is an artifact that is pushed first.
 
 /** The tag of the resource, in ECR. */
 export const MARK_TAG = 'transship-drill';
@@ -20,8 +21,8 @@ const ARTIFACT_TYPE = 'application/vnd.transship.drill.v1';
 const ANNOTATION = 'vnd.transship.drill';
 
 /**
- * Makes a repository exist that carries `mark`. Idempotent. CONFLICT for one that existed before without this mark, also where it is empty: nothing is
- * written to it.
+ * Creates a repository with `mark`. Idempotent. CONFLICT for a repository that exists without this mark, even an empty one: nothing is written to
+ * it.
  */
 export async function createScratch(registry: Registry, name: string, mark: string, options: Abortable): Promise<void> {
   const exists = await registry.hasRepository(name, options);
@@ -30,7 +31,7 @@ export async function createScratch(registry: Registry, name: string, mark: stri
     return;
   }
   if (!exists) await registry.createRepository(name, { tags: { [MARK_TAG]: mark } }, options);
-  // one that another process created in between stays as it is
+  // another process may have created it in between, without the mark
   const tags = (await registry.settings(name, options))?.['tags'];
   if (!isRecord(tags) || tags[MARK_TAG] !== mark) throw existed(name);
 }
@@ -57,12 +58,12 @@ async function markWithArtifact(
       annotations: { [ANNOTATION]: mark },
     }),
   );
-  await repository.put(EMPTY, () => chunksOf(EMPTY_BYTES), options);
+  await repository.put(EMPTY, () => once(EMPTY_BYTES), options);
   const descriptor = { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(bytes), size: bytes.byteLength };
-  await repository.tag(MARK_NAME, descriptor, () => chunksOf(bytes), options);
+  await repository.tag(MARK_NAME, descriptor, () => once(bytes), options);
 }
 
-/** The mark of a repository that is not in ECR. Undefined where it has none. */
+/** The mark of a repository outside ECR. Undefined where it has no mark. */
 export async function artifactMark(repository: Source, options: Abortable): Promise<string | undefined> {
   const descriptor = await ifFound(repository.resolve(MARK_NAME, options));
   if (descriptor === undefined) return undefined;
@@ -77,8 +78,4 @@ function existed(name: string): Failure {
     `${name} exists already and is not of this drill: a drill writes only to repositories that it creates`,
     { context: { side: 'target' } },
   );
-}
-
-async function* chunksOf(bytes: Uint8Array): AsyncIterable<Uint8Array> {
-  yield bytes;
 }

@@ -49,7 +49,7 @@ export async function openServedPlace(
     isOfSnapshots
       ? ofSnapshots(place, backends, options)
       : servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, options);
-  // before the first read: what is written meanwhile is noticed later
+  // before the first read: what is written during it is noticed by the next look
   const { store, prefix } = storeAndPrefix(place.root, backends);
   const watched = isOfSnapshots ? `${prefix}${SNAPSHOTS_FOLDER}` : prefix;
   let seen = await objectsBelow(watched, store, options);
@@ -72,7 +72,7 @@ export async function openServedPlace(
   };
 }
 
-/** Stands for the objects whose keys begin so: another text where one was written or deleted. */
+/** A digest of the objects below a prefix: it changes when one of them is written or deleted. */
 async function objectsBelow(prefix: string, store: ObjectStore, { signal }: OperationOptions): Promise<string> {
   const hash = createHash('sha256');
   for await (const { key, etag } of store.list(prefix, { signal })) hash.update(`${key}\n${etag}\n`);

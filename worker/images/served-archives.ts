@@ -69,7 +69,7 @@ export async function servedArchives(
   );
 }
 
-/** Warns of compressed archives: nothing in them can be read in place, and a registry that anybody may ask unpacks none to a disk. */
+/** Warns of compressed archives: nothing in them can be read in place, and a server unpacks nothing to a disk for a request. */
 export function reportCompressed(count: number, { report }: OperationOptions): void {
   if (count === 0) return;
   const what = count === 1 ? 'one archive is' : `${count} archives are`;

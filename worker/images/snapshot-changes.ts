@@ -11,7 +11,7 @@ export interface ImageName {
   readonly digest?: Digest;
 }
 
-/** A name that stands for something else than before, or to whose image something else refers (`referrers`). */
+/** A name that stands for another image than before, or for the same image with other referrers (`referrers`). */
 export interface ImageChange extends ImageName {
   readonly kind: 'new' | 'moved' | 'referrers' | 'deleted';
   /** What it stood for. Absent: new. */
@@ -21,7 +21,7 @@ export interface ImageChange extends ImageName {
 /** What a name stands for. */
 interface RecordedName extends ImageName {
   readonly digest: Digest;
-  /** What refers to the image, sorted. Absent: it was not looked for, or not all of it was found. */
+  /** What refers to the image, sorted. Absent: the snapshot does not list all referrers. */
   readonly referrers?: readonly Digest[];
 }
 
@@ -55,7 +55,7 @@ export function changesBetween(a: Recorded, b: Recorded): readonly ImageChange[]
   return changes.sort((x, y) => compareStrings(keyOf(x), keyOf(y)));
 }
 
-/** Whether both sides found the same, or one of them does not say. */
+/** Whether both sides list the same, or one of them does not list all. */
 function sameReferrers(a: readonly Digest[] | undefined, b: readonly Digest[] | undefined): boolean {
   if (a === undefined || b === undefined) return true;
   return a.length === b.length && a.every((digest, index) => digest === b[index]);

@@ -17,7 +17,8 @@ const IMAGES_AT_ONCE = 4;
 
 /**
  * Verifies what a pattern names in a registry: every tag stands for the image that is listed, and with depth `blobs` or `bytes` every image is opened,
- * untagged ones too where the registry lists them. An image that cannot be asked is a finding. What images share is read once, and asked for once in each repository.
+ * untagged ones too where the registry lists them. An image that cannot be asked is a finding. What images share is read once, and asked for once
+ * in each repository.
  */
 export async function verifyRegistry(
   place: Extract<Place, { kind: 'registry' }>,
@@ -156,7 +157,7 @@ async function imagesIn(
   return { images, findings, checked: sampled.length - unasked };
 }
 
-/** Verifies an image that was listed. One that cannot be pulled or asked, or is another by now, is a finding. */
+/** Verifies an image that was listed. One that cannot be pulled or asked, or that changed since, is a finding. */
 async function openListed(
   { where: at, digest }: PlaceEntry,
   onManifests: (digests: Iterable<Digest>) => void,

@@ -33,7 +33,7 @@ export interface Finding {
   readonly at: string;
   /** One sentence. */
   readonly message: string;
-  /** Of `unread`: the code of the failure. */
+  /** Only of `unread`: the code of the failure. */
   readonly code?: Code | undefined;
 }
 

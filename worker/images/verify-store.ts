@@ -93,7 +93,7 @@ export async function verifyStore(
   };
 }
 
-/** The blobs that the images of an earlier moment are made of. Now those count too that no image needs. */
+/** The blobs that the images of an earlier moment need. For the present state blobs that no image needs count too. */
 function namedBy(
   images: readonly { readonly image: StateImage }[],
   blobs: ReadonlyMap<Digest, number>,

@@ -62,7 +62,7 @@ export async function verifyPlace(
   const { place, against, only, snapshot, asOfMs } = request;
   const verifying = verifyingOf(request.depth ?? defaultDepth(place.kind), backends, options);
   const looked = await verifyKind(request, verifying);
-  // what could not be asked was not looked at
+  // what could not be asked was not verified
   const result = looked.findings.some(({ kind }) => kind === 'unread') ? { ...looked, complete: false } : looked;
   const { names, findings } = result;
   const isNothing = names.of === 0 || (place.kind === 'archives' && names.checked === 0);

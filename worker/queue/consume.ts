@@ -24,7 +24,7 @@ export interface ConsumeOptions extends Abortable {
 
 /**
  * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon: with CONFLICT as the reason,
- * the delivery is ours no longer, and what it gives is not told to the queue; with a reason of which `isTooOld` is true, the message
+ * the delivery is ours no longer, and its outcome is not sent to the queue; with a reason of which `isTooOld` is true, the message
  * reaches the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message comes again after a while
  * that grows with its deliveries, or at once where the worker stops.
  */
@@ -134,7 +134,7 @@ class Consumer {
     enough.abort();
     received = await this.#within(SHORT_MS, receiving);
     if (received !== undefined && 'value' in received) return received;
-    // one that heeds no signal: what it still brings is somebody else's
+    // a receive that heeds no signal: what it still brings is given back
     if (received === undefined)
       void receiving.then(async (later) => ('value' in later ? this.#giveBack(later.value) : undefined));
     const what = `receive from queue ${this.#queue.name}: no answer within ${RECEIVE_TIMEOUT_MS / 1000} seconds`;
@@ -180,7 +180,7 @@ class Consumer {
     this.#busy();
   }
 
-  /** One message, from its receipt to its settlement. Must not throw: nobody else settles it. */
+  /** One message, from its receipt to its settlement. Must not throw: nothing else settles it. */
   async #do(delivery: Delivery): Promise<void> {
     const { signal: stop } = this.#options;
     const lost = new AbortController();

@@ -14,7 +14,7 @@ export type Job = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJ
 
 interface JobCommon {
   readonly version: 1;
-  /** The same for every message that asks for the same work of the same run: what a run counts, and what duplicates are told by. */
+  /** The same for every message that asks for the same work of the same run: what a run counts, and what duplicates are recognized by. */
   readonly id: string;
   /** The run that counts it. */
   readonly run: string;
@@ -94,7 +94,10 @@ export interface VerifyJob extends JobCommon {
   /** Which part of a place is read, counted from 0. Default: everything. */
   readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
-  /** `docker://host/prefix`: a drill, which restores images of a store or of archives into scratch repositories there. Of rules alone. */
+  /**
+   * `docker://host/prefix`: the job is a drill, which restores images of a store or of archives into scratch repositories there. Only the jobs
+   * of rules have it.
+   */
   readonly restoreTo?: string | undefined;
 }
 
@@ -236,14 +239,14 @@ const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
 const FILLED_IN = { id: true, run: true, at: true, handovers: true } as const;
 const FILLED_IN_AND_RULE = { ...FILLED_IN, rule: true } as const;
 
-// what a person wrote and we do not know is a slip, and told; what a newer planner wrote may be left aside, see docs/jobs.md
+// an unknown member that a person wrote is a slip, and refused; one that a newer planner wrote may be left aside, see docs/jobs.md
 const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND['backup-store'].omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.publish.omit(FILLED_IN_AND_RULE).strict(),
-  // it writes, and only a rule says where drills may
+  // a drill writes, and only a rule may name where
   BY_KIND.verify.omit({ ...FILLED_IN_AND_RULE, restoreTo: true }).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)

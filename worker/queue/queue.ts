@@ -53,12 +53,12 @@ export interface Delivery {
   readonly reason: string | undefined;
   /** Keeps it for `seconds` from now. CONFLICT when it is ours no longer. */
   extend(seconds: number, options?: Abortable): Promise<void>;
-  /** Ends this delivery. No signal: what is done must be told. Safe to repeat. */
+  /** Ends this delivery. It takes no signal: what is done must be recorded. Safe to repeat. */
   settle(outcome: Outcome): Promise<void>;
 }
 
 export type Outcome =
-  /** It never comes again. */
+  /** It is never redelivered. */
   | { readonly type: 'done' }
-  /** It comes again, for whoever asks, in `seconds`. */
+  /** It is redelivered to any worker in `seconds`. */
   | { readonly type: 'again'; readonly seconds: number };

@@ -1,12 +1,12 @@
 import type { Clock } from '../util/clock.ts';
 import type { Queue } from './queue.ts';
 
-/** A queue of requests that was empty is not asked again for this long while there are jobs. */
+/** How long an empty queue of requests is not asked again while there are jobs. */
 const EMPTY_FOR_MS = 1000;
 
 /**
- * A queue that receives the messages of `requests` before those of `jobs`. It sends to `jobs`, and counts the messages there. A request that
- * comes may wait a second for jobs that are there already.
+ * A queue that receives the messages of `requests` before those of `jobs`. It sends to `jobs`, and counts the messages there. A new request may
+ * wait a second, while jobs that are already there are received.
  */
 export function requestsFirst(requests: Queue, jobs: Queue, clock: Clock): Queue {
   let askedMs = -Infinity;

@@ -66,7 +66,7 @@ class SqsQueue implements Queue, AsyncDisposable {
   readonly #options: SqsOptions;
   readonly #url: URL;
   #client: Promise<Sdk.SQSClient> | undefined;
-  /** Messages to delete, by their handles. */
+  /** The handles of messages to delete: those that are done at the same time share a request. */
   readonly #deletes = new Batches<string, string | undefined>(MAX_BATCH, async (handles) => this.#deleteBatch(handles));
 
   constructor(options: SqsOptions) {
@@ -177,7 +177,10 @@ class SqsQueue implements Queue, AsyncDisposable {
     }
   }
 
-  /** Why SQS refuses to delete each of these; undefined where it was deleted. What it refuses for the moment is asked for again, and only that. */
+  /**
+   * Deletes messages. Returns why SQS refuses to delete each of them, undefined where it was deleted. Only what SQS refuses for the moment is sent
+   * again.
+   */
   async #deleteBatch(handles: readonly string[]): Promise<readonly (string | undefined)[]> {
     const count = handles.length === 1 ? 'a message' : `${handles.length} messages`;
     const doing = `delete ${count} of queue ${this.name}`;
@@ -260,7 +263,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     });
   }
 
-  /** One request, repeated as long as that helps, its failures told. */
+  /** One request, repeated as long as that helps. Failures are reported. */
   async #call<T>(
     doing: string,
     action: string,

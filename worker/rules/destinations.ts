@@ -96,7 +96,7 @@ function parseMirrorTemplate(text: string): DestinationTemplate {
   checkVariables(text, whole);
   const slash = name.indexOf('/');
   const host = name.slice(0, Math.max(slash, 0));
-  // what docker would read as a name of Docker Hub has to say so: nobody publishes by a slip
+  // what docker would read as a name of Docker Hub has to name the host, so that no slip publishes an image
   if (host.includes('{') || !(/[.:]/.test(host) || host === 'localhost'))
     throw invalid(text, 'it names no host: expected host/repository, such as registry.example/mirror/{repository}');
   // the rest is read with the variables filled in, as it is read when it is used

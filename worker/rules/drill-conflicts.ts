@@ -5,7 +5,7 @@ import type { Fault, Path } from './faults.ts';
 import { isCopyRule, type Rule } from './rule.ts';
 import { registryName, sourcesOf } from './sources.ts';
 
-/** Scratch repositories of drills that a rule would copy: each drill would back up its own copies. */
+/** Finds drills whose scratch repositories another rule would copy: a backup would then contain its own drills. */
 export function* drillFaults(rules: readonly { readonly rule: Rule; readonly path: Path }[]): Iterable<Fault> {
   const sources = rules.flatMap(({ rule }) =>
     isCopyRule(rule) ? sourcesOf(rule).map((source) => ({ source, name: rule.name })) : [],

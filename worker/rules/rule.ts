@@ -119,7 +119,7 @@ export interface VerifyRule extends RuleCommon {
   readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
   /** The most that one run reads, in percent; each run reads another part. Absent: everything. */
   readonly sample?: number | undefined;
-  /** `host/prefix`: each run is a drill, which restores images of `at` into scratch repositories there. Absent: it only reads. */
+  /** `host/prefix`: each run is a drill, which restores images of `at` into scratch repositories there. Absent: runs only read. */
   readonly restoreTo?: string | undefined;
 }
 

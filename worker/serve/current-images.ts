@@ -4,9 +4,9 @@ import type { Report } from '../util/events.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import { ServedNames } from './served-names.ts';
 
-/** How old what is served may get before a request has it read again, without waiting for that. */
+/** The age at which a request has the backup read again, without waiting for it. */
 const STALE_MS = 5 * 60_000;
-/** How soon a name that is missing has the backup read again. */
+/** The age at which a request for a missing name has the backup read again, and waits for it. */
 const SOONEST_MS = 30_000;
 
 export interface CurrentImagesOptions {
@@ -14,7 +14,10 @@ export interface CurrentImagesOptions {
   readonly report?: Report | undefined;
 }
 
-/** The repositories of a backup, as it was when it was read last: what was backed up since is found soon, and what cannot be read changes nothing. */
+/**
+ * The repositories of a backup as it was when it was last read. What was backed up since is found by the next read; a read that fails changes
+ * nothing.
+ */
 export class CurrentImages {
   readonly #images: ServedImages;
   readonly #options: CurrentImagesOptions;
@@ -41,7 +44,7 @@ export class CurrentImages {
     return this.#names.find(name, namespace);
   }
 
-  /** Reads the backup again, unless that was done a moment ago. Returns whether something changed. */
+  /** Reads the backup again, unless it was read a moment ago. Returns whether something changed. */
   async lookAgain(): Promise<boolean> {
     return this.#reading ?? (this.#ageMs() >= SOONEST_MS ? this.#readAgain() : false);
   }

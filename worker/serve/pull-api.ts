@@ -82,7 +82,7 @@ export class PullApi {
     try {
       return await this.#answer(request, route);
     } catch (error) {
-      // it may have been backed up since
+      // what is missing may have been backed up since
       const isMissing = 'repository' in route && error instanceof Refusal && error.answer.status === 404;
       if (!isMissing || !(await this.#images.lookAgain())) throw error;
       return this.#answer(request, route);

@@ -52,10 +52,10 @@ export async function sendAnswer(response: ServerResponse, answer: Answer, optio
   }
 }
 
-/** Resolves when the connection has taken the chunk: it is lent, and given back when the next one is asked for. */
+/** Resolves when the connection has taken the chunk, which is lent until the next one is asked for. */
 async function written(response: ServerResponse, chunk: Uint8Array, options: SendOptions): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  // with an error the connection is gone, which the signal reports
+  // an error means that the connection is gone, which the signal reports
   response.write(chunk, () => resolve());
   await inTime(promise, options);
 }

@@ -18,7 +18,7 @@ export async function disagreement(
   return disagreementOf(job, known === undefined ? 'unknown' : 'other');
 }
 
-/** The failure of a message whose job the state does not have, or has as another one. */
+/** The failure of a message whose job the state does not have (`unknown`), or has with other content (`other`). */
 export function disagreementOf(job: Job, state: Extract<JobTaken['state'], 'unknown' | 'other'>): Failure {
   const why =
     state === 'unknown'

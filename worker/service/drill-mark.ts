@@ -11,12 +11,12 @@ export interface MarkedDrill {
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-/** What the scratch repositories of a drill are marked with: the same for every attempt. Characters that tags of AWS take. */
+/** The mark of a drill's scratch repositories: the same for every attempt, and only of characters that AWS tags accept. */
 export function markOfDrill({ run, id, at }: Pick<VerifyJob, 'run' | 'id' | 'at'>): string {
   return `${run}/${id}/${at}`;
 }
 
-/** Reads the mark of a worker's drill. Undefined for any other, such as that of a command. */
+/** Reads the mark of a worker's drill. Undefined for any other mark, such as that of a command. */
 export function parseDrillMark(mark: string): MarkedDrill | undefined {
   const [run, job, at, ...more] = mark.split('/');
   const atMs = Date.parse(at ?? '');
@@ -26,8 +26,8 @@ export function parseDrillMark(mark: string): MarkedDrill | undefined {
 }
 
 /**
- * Whether no worker does the drill any more: its job has ended, or has not changed for a day, which is longer than a message lives. A job that the state does
- * not know may be that of another deployment until it is a week old.
+ * Whether the drill is over: its job has ended, or has not changed for a day, which is longer than a message exists. A job that the state does not
+ * have may belong to another deployment, so its drill is over when it is a week old.
  */
 export function isDrillOver({ atMs }: MarkedDrill, job: JobRecord | undefined, nowMs: number): boolean {
   if (job === undefined) return nowMs - atMs > 7 * DAY_MS;

@@ -143,8 +143,8 @@ export function pruneLock(place: string): string {
 }
 
 /**
- * A place of the job where a Cleaner is deleting at this moment. Undefined where there is none. Asks once for all places, and for no pattern: a
- * Cleaner that comes later sees the job, and an image that one deletes before is missing from the backup.
+ * Finds a place of the job where a Cleaner is deleting at this moment. One read for all places. Patterns are left out: a Cleaner that starts
+ * later sees the job, and an image that a Cleaner deleted before is missing from the backup.
  */
 export async function prunedPlace(
   job: Job,

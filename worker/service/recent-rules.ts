@@ -2,10 +2,10 @@ import type { Rules, StoredRule } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 
-/** How long a change of rules may take to be noticed. */
+/** How long a change of the rules may take to be noticed. */
 const FRESH_MS = 60_000;
 
-/** The stored rules as they were a minute ago at most: for what comes often and is compared by a schedule all the same. */
+/** The stored rules, at most a minute old. For events, which are frequent: a run by schedule finds what one of them missed. */
 export class RecentRules implements Pick<Rules, 'list'> {
   readonly #rules: Pick<Rules, 'list'>;
   readonly #clock: Clock;
@@ -16,7 +16,7 @@ export class RecentRules implements Pick<Rules, 'list'> {
     this.#clock = clock;
   }
 
-  /** The same objects for as long as they were not read again. */
+  /** Returns the same objects until the rules are read again. */
   async list(options: Abortable = {}): Promise<readonly StoredRule[]> {
     const atMs = this.#clock.now();
     if (this.#read === undefined || atMs - this.#read.atMs >= FRESH_MS)

@@ -1,19 +1,19 @@
 import { Batches } from '../util/batches.ts';
 
 /**
- * Counts down for jobs that ended, by few writes: those of one run that end while a write for it is under way are counted by the next one. Each
- * caller waits for the write that counts its job, so a crash loses no more than it would by one write for each.
+ * Counts down for jobs that ended, with few writes: jobs of one run that end while a write for it is under way are counted by the next one. Each
+ * caller waits for the write that counts its job, so a crash loses no more than with one write for each job.
  */
 export class CountDowns {
   readonly #write: (run: string, count: number) => Promise<number>;
   readonly #byRun = new Map<string, Batches<undefined, number>>();
 
-  /** `write` counts so many jobs of a run, and returns how many are left. */
+  /** `write` subtracts `count` from the jobs of a run that are left, and returns how many are left then. */
   constructor(write: (run: string, count: number) => Promise<number>) {
     this.#write = write;
   }
 
-  /** Counts one job. Returns how many are left, which may count others of the same write. */
+  /** Counts one job. Returns how many are left after the write, which may count other jobs too. */
   async take(run: string): Promise<number> {
     const batches = this.#byRun.get(run) ?? this.#batches(run);
     try {

@@ -85,7 +85,7 @@ function heldOf(lease: Lease, destination: DestinationKey): HeldLease['held'] {
   return held;
 }
 
-/** BUG for the lease of another destination. */
+/** The lease, if it is one of this destination. BUG for any other. */
 function heldLease(lease: Lease, destination: DestinationKey): HeldLease {
   const key = itemKey(destination);
   if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
@@ -93,7 +93,7 @@ function heldLease(lease: Lease, destination: DestinationKey): HeldLease {
   return lease;
 }
 
-/** Whether the item is what a write of this record left that gave the lease back: the answer to it was lost. */
+/** Whether a write of this record, whose answer was lost, made the item what it is and gave the lease back. */
 function isMadeBy(item: Item | undefined, { run, atMs, digest }: SyncRecord, fence: number): boolean {
   if (item === undefined || item['fence'] !== fence || item['owner'] !== undefined) return false;
   return item['run'] === run && item['atMs'] === atMs && item['digest'] === digest;

@@ -105,7 +105,7 @@ class DynamoTable implements Table {
   async updateAll(changes: readonly ItemChange[], options: Abortable = {}): Promise<boolean> {
     const input: Sdk.TransactWriteItemsCommandInput = {
       TransactItems: changes.map((one) => ({ Update: this.#updateOf(one) })),
-      // what was done and not answered is not done again
+      // DynamoDB makes a transaction once that is sent again because its answer was lost
       ClientRequestToken: randomUUID(),
     };
     const doing = `write ${changes.length} items`;
@@ -268,7 +268,7 @@ class Expressions {
   }
 }
 
-/** One string for a key: none of the keys of this program has a NUL. */
+/** One string for a key. No key of this program has a NUL. */
 function nameOf({ pk, sk }: Key): string {
   return `${pk}\0${sk}`;
 }

@@ -23,7 +23,7 @@ import type { JobEnd, JobListOptions, JobRecord, JobTaken, NewJob } from './stat
 import { MAX_CHANGES, numberOf, type Item, type ItemChange, type Table } from './table.ts';
 
 const JOBS_AT_ONCE = 32;
-/** Requests that make many jobs each. */
+/** Requests at once, each of which makes many jobs. */
 const TOGETHER_AT_ONCE = 4;
 const MAX_REASON = 1000;
 const MAX_TITLE = 2000;
@@ -49,7 +49,7 @@ export class JobStore {
   async add(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>> {
     let found = await this.#table.get(runKey(run), options);
     if (found === undefined) throw noRun(run);
-    // before any of them is made, so that none is overlooked
+    // before the first of them is made, so that no reader overlooks one
     if (found['spread'] !== true && jobs.some(({ id }) => isSpread(id)))
       found = await this.#runs.change(run, { set: { spread: true } }, options);
     const open = new Set<string>();
@@ -70,7 +70,7 @@ export class JobStore {
       chunksOf(made),
       TOGETHER_AT_ONCE,
       async (some, taskOptions) => {
-        // of jobs that are all new, as nearly always: one request for many of them
+        // one request for many jobs where all of them are new, which is nearly always so
         if (some.length === 1 || !(await this.#table.updateAll(some, taskOptions))) return makeEach(some, taskOptions);
         for (const { id, isOpen } of some) {
           if (!isOpen) continue;
@@ -89,15 +89,15 @@ export class JobStore {
     return open;
   }
 
-  /** How the item of a job that no process has made yet is made. */
+  /** The change that makes the item of a job, where it does not exist yet. */
   #newItem(run: string, { id, title, rule, body, fingerprint, fault, unreferenced, failed }: NewJob): NewItem {
     const nowMs = this.#clock.now();
     const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
     const ended = failed && { code: failed.code, reason: failed.reason.slice(0, MAX_REASON) };
     const state = failed === undefined ? 'waiting' : 'failed';
-    const said = { ...shown, rule, body, fingerprint, unreferenced, ...ended, state, attempts: 0, changedAtMs: nowMs };
+    const known = { ...shown, rule, body, fingerprint, unreferenced, ...ended, state, attempts: 0, changedAtMs: nowMs };
     const isOpen = failed === undefined;
-    return { id, isOpen, key: jobKey(run, id), change: { set: { ...said, ttl: ttlFrom(nowMs) } }, expected: ABSENT };
+    return { id, isOpen, key: jobKey(run, id), change: { set: { ...known, ttl: ttlFrom(nowMs) } }, expected: ABSENT };
   }
 
   /** Adds to `left` exactly once, even when an answer is lost: a count that stays too high would keep the run from ending. */
@@ -120,7 +120,7 @@ export class JobStore {
     const expected = { state: 'waiting', fingerprint };
     const { done, item } = await this.#table.update(jobKey(run, job), change, expected, options);
     if (item === undefined) return { state: 'unknown' };
-    // not done, but ours: the answer to an earlier try was lost
+    // it has our mark, so an earlier try was done and its answer was lost
     if (done || item['mark'] === mark)
       return { state: 'taken', attempt: numberOf(item, 'attempts'), unreferenced: jobOf(item).unreferenced };
     if (item['fingerprint'] !== fingerprint) return { state: 'other' };
@@ -199,7 +199,7 @@ export class JobStore {
     };
     const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
-    // not done, but ours: the answer to an earlier try was lost
+    // it has our mark, so an earlier try was done and its answer was lost
     return done || item['mark'] === mark ? this.#takeOne(run, options) : this.#countDown(run, options);
   }
 
@@ -241,7 +241,7 @@ export class JobStore {
   }
 }
 
-/** The changes that make a job. */
+/** The change that makes a job. */
 interface NewItem extends ItemChange {
   readonly id: string;
   readonly isOpen: boolean;
@@ -249,7 +249,7 @@ interface NewItem extends ItemChange {
 
 const ABSENT = { pk: undefined };
 
-/** In pieces for `Table.updateAll`. */
+/** The items in pieces that `Table.updateAll` takes. */
 function* chunksOf(items: readonly NewItem[]): Generator<readonly NewItem[]> {
   for (let at = 0; at < items.length; at += MAX_CHANGES) yield items.slice(at, at + MAX_CHANGES);
 }

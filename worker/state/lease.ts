@@ -51,7 +51,7 @@ export class Leases {
     const nowMs = this.#clock.now();
     const open = (): HeldLease => new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000 });
     const ttl = Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
-    // most are free, and have no record yet or are no destination: without reading the item first
+    // most items are free, and have no record yet or are no destinations: they need not be read first
     const lease = open();
     const { done, item } = await lease.begin({ owner: undefined, sourceDigest: undefined }, ttl, options);
     if (done) return lease;
@@ -67,7 +67,7 @@ export class Leases {
   }
 }
 
-/** What an item has when no one holds its lease. */
+/** The attributes of an item whose lease is free. */
 export const RELEASED = { owner: undefined, leaseUntilMs: undefined } as const;
 
 /** A lease that `Leases.take` gave. */
@@ -149,8 +149,8 @@ export class HeldLease implements Lease {
   }
 
   /**
-   * Gives the lease back by a write of the caller that sets `RELEASED`. Returns whether it was made; where it was not, the lease is
-   * lost. Where it fails, the lease is not renewed any more.
+   * Gives the lease back by a write of the caller that sets `RELEASED`. Returns whether the write was made; where it was not, the lease is
+   * lost. Where `write` throws, the lease is not renewed any more.
    */
   async endBy(write: () => Promise<boolean>): Promise<boolean> {
     this.#given.abort();

@@ -70,7 +70,7 @@ export function memoryTable(): Table {
   };
 }
 
-/** The item, unless it has become too large. */
+/** The item. INVALID where it is too large for the table. */
 function resized({ pk, sk }: Key, item: Item): Item {
   if (sizeOf(item) <= MAX_ITEM_BYTES) return item;
   throw new Failure('INVALID', `write ${pk}, ${sk}: an item has ${MAX_ITEM_BYTES} bytes at most`);

@@ -84,7 +84,7 @@ const ACCESS = keyOf(PK, 'ACCESS');
 /** CONFLICT unless it was done, by this or by an earlier try whose answer was lost. */
 function checkDone(updated: Updated, mark: string, doing: string): Item {
   if (updated.item !== undefined && findText(updated.item, 'mark') === mark) return updated.item;
-  throw new Failure('CONFLICT', `${doing}: somebody else changed it in the meantime: look at it again`);
+  throw new Failure('CONFLICT', `${doing}: another process changed it in the meantime: look at it again`);
 }
 
 function ruleOf(item: Item): StoredRule {

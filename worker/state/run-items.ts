@@ -46,7 +46,7 @@ export function jobKey(run: string, job: string): Key {
   return keyOf(partitionOf(RUN + run, job), JOB + job);
 }
 
-/** The `pk` of every partition with jobs of the run. */
+/** The `pk` of every partition that may have jobs of the run. */
 export function jobPartitions(run: Item): readonly string[] {
   return run['spread'] === true ? partitionsOf(run.pk) : [run.pk];
 }

@@ -11,7 +11,7 @@ export interface StateStore {
   readonly runs: Runs;
   /** A lease by name, for what is no destination. As `Destinations.lock`. */
   lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
-  /** The first of these different names whose lease may be held at this moment, so that `lock` would not get it. Costs one read in all. */
+  /** The first of these different names whose lease may be held at this moment, so that `lock` would not get it. One read for all names. */
   findLocked(names: readonly string[], options?: Abortable): Promise<string | undefined>;
 }
 
@@ -86,7 +86,7 @@ export interface Destinations {
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Whether a destination of the group is written to at this moment: its lease may be held. */
   isWritten(group: string, options?: Abortable): Promise<boolean>;
-  /** What was remembered of the destination when `lease` was taken. Asks for nothing. */
+  /** The record of the destination as it was when `lease` was taken. Makes no request. */
   foundBy(lease: Lease, key: DestinationKey): SyncRecord | undefined;
   /**
    * Remembers it, and gives `lease`, of the same destination, back in the same write. CONFLICT when it is no longer held. Where the write fails,
@@ -192,13 +192,13 @@ export interface JobRecord {
   /** The code of the last failure, also of one that is tried again. */
   readonly code?: string | undefined;
   readonly reason?: string | undefined;
-  /** Whether nothing in the source's repository referred to anything when it was planned, as its list showed. Absent: not known. */
+  /** Whether the source's repository had no referrers when the job was planned, as its list showed. Absent: not known. */
   readonly unreferenced?: true | undefined;
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
   /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
   readonly doomed?: string | undefined;
-  /** Of a verification that was handed over: what its parts so far came to, as the worker wrote it. */
+  /** Of a verification that was handed over: the result of the parts that are done, as the worker wrote it. */
   readonly verified?: string | undefined;
   readonly changedAtMs: number;
   /** When its message is redelivered for the next attempt, after one that failed. */
@@ -325,8 +325,8 @@ interface RunWriter {
 }
 
 /**
- * What became of the taking of a job: `taken`, the attempt counts; `open`, another delivery began it, and may still run it; `ended`; `other`, the
- * job with this id asks for something else; `unknown`, no such job was made.
+ * What `takeJob` found: `taken`, the job is running and the attempt counts; `open`, another delivery began it, and may still run it; `ended`;
+ * `other`, the job with this id asks for something else; `unknown`, no such job was made.
  */
 export type JobTaken =
   | ({ readonly state: 'taken'; readonly attempt: number } & Pick<JobRecord, 'unreferenced'>)
@@ -335,19 +335,19 @@ export type JobTaken =
 /** Changes the states of jobs. NOT_FOUND for a job that was not added. */
 interface JobWriter {
   /**
-   * Marks a job as running that waits and whose message has this fingerprint, and counts the attempt. Changes nothing otherwise, but the count
-   * of a run whose job has ended. Never NOT_FOUND.
+   * Marks a waiting job with this fingerprint as running, and counts the attempt. Changes nothing otherwise, except that a job which has ended
+   * is counted in its run. Never NOT_FOUND.
    */
   takeJob(run: string, job: string, fingerprint: string, options?: Abortable): Promise<JobTaken>;
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
   /** Remembers what is about to be deleted, 300 KB at most. Nothing when the job has ended already. */
   setDoomed(run: string, job: string, doomed: string, options?: Abortable): Promise<void>;
-  /** Remembers what the parts of a verification so far came to, 300 KB at most. Nothing when the job has ended already. */
+  /** Remembers the result of the parts of a verification that are done, 300 KB at most. Does nothing when the job has ended. */
   setVerified(run: string, job: string, verified: string, options?: Abortable): Promise<void>;
   /**
-   * Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already, and
-   * nothing when it was begun again since `attempt`, where that is given.
+   * Sets a job back to waiting as if it had not been begun: the attempt does not count. Does nothing when the job has ended, or, with `attempt`,
+   * when another attempt began since.
    */
   giveBackJob(run: string, job: string, options?: Abortable & { readonly attempt?: number | undefined }): Promise<void>;
   /** Back to waiting until `dueAtMs`, with the reason. Nothing when it has ended already. */

@@ -11,13 +11,13 @@ import { Failure } from '../util/failure.ts';
 export interface Table {
   /** The item; undefined where it does not exist. */
   get(key: Key, options?: Abortable): Promise<Item | undefined>;
-  /** The items of different keys, in this order. Each is read on its own: they may be of different moments. */
+  /** The items of different keys, in the order of the keys. They may be of different moments. */
   getEach(keys: readonly Key[], options?: Abortable): Promise<readonly (Item | undefined)[]>;
   /** Changes the item, or makes it, where it is as expected. INVALID when it grows too large. */
   update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated>;
   /**
-   * Makes each of these changes, of MAX_CHANGES different items at most, where all items are as expected; otherwise none, and returns false. It
-   * may return false too while others change one of them.
+   * Makes all of these changes, of MAX_CHANGES different items at most, where every item is as expected. Otherwise makes none and returns false.
+   * May also return false while another process changes one of the items.
    */
   updateAll(changes: readonly ItemChange[], options?: Abortable): Promise<boolean>;
   /** All items of a `pk`, in order of the bytes of their `sk`. */
@@ -51,7 +51,7 @@ export interface ItemChange {
   readonly expected: Expected;
 }
 
-/** https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html */
+/** The most changes of one transaction: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html */
 export const MAX_CHANGES = 100;
 
 /** By attribute: its value, one of several, or undefined where it must be absent. `{ pk }`: the item is there; `{ pk: undefined }`: it is not. */

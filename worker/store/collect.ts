@@ -172,7 +172,7 @@ class Collection {
 async function untilAlone(place: StorePlace, lock: StoreLock, options: LockOptions): Promise<void> {
   const { clock, report } = options;
   const untilMs = clock.now() + WAIT_MS;
-  const told = new Set<string>();
+  const reported = new Set<string>();
   for (;;) {
     const others = await lock.others(options);
     const rival = others.find(({ kind, key }) => kind === 'collect' && key < lock.key);
@@ -188,9 +188,9 @@ async function untilAlone(place: StorePlace, lock: StoreLock, options: LockOptio
         'UNAVAILABLE',
         `prune ${place.location}: a backup is running, whose lock ${backup.key} was written at ${backup.refreshedAt.toISOString()}: try again when it has ended`,
       );
-    if (!told.has(backup.key))
+    if (!reported.has(backup.key))
       report?.({ type: 'note', message: `${place.location}: waits for a running backup (${backup.key})` });
-    told.add(backup.key);
+    reported.add(backup.key);
     await clock.sleep(LOOK_MS, options);
     // others compare their age with its time
     await lock.refresh(options);

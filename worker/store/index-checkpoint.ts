@@ -15,16 +15,19 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 const KEY = 'index-checkpoint.json.zst';
-/** What more snapshots than these, in number or in bytes, come to is noted; the newest of them, which may yet change their order, are left out. */
+/**
+ * A checkpoint is written where more snapshots than `MOST` are not in one. It leaves out the newest, `LEFT_OUT`:
+ * another backup may still write a snapshot that comes before one of them.
+ */
 const MOST = { snapshots: 64, bytes: 4 * 1024 * 1024 };
 const LEFT_OUT = { snapshots: 16, bytes: 1024 * 1024 };
-/** What is larger is not written in one request, and not read. */
+/** A larger checkpoint is neither written nor read. */
 const MAX_BYTES = 64 * 1024 * 1024;
 const MAX_JSON_BYTES = 512 * 1024 * 1024;
 
-/** What the oldest snapshots of a store come to, so that the next backup need not read them. Derived from them, and replaced at any time. */
+/** What the oldest snapshots of a store mean for `index.json`, so that a backup need not read them. It may be deleted or replaced at any time. */
 export interface IndexCheckpoint {
-  /** How many of the oldest snapshots, and the SHA-256 of their keys, each with a line feed. */
+  /** How many of the oldest snapshots it stands for, and the SHA-256 of their keys, each followed by a line feed. */
   readonly snapshots: number;
   readonly keys: string;
   readonly images: CountedImages;
@@ -54,8 +57,8 @@ const document = z.object({
 });
 
 /**
- * The state of which `index.json` is made, from the checkpoint and the snapshots that are not in it, and the checkpoint that is to replace it, where
- * one is. With `readsAll` from all snapshots. Failures as `readState`.
+ * Reads the state that `index.json` is made of: from the checkpoint and the snapshots that are not in it, or from all snapshots with `readsAll`.
+ * Returns the next checkpoint too, where one is due. Fails as `readState` does.
  */
 export async function readIndexState(
   place: StorePlace,
@@ -63,7 +66,7 @@ export async function readIndexState(
   { readsAll = false, signal }: Abortable & { readonly readsAll?: boolean | undefined },
 ): Promise<{ readonly state: IndexState; readonly checkpoint: IndexCheckpoint | undefined }> {
   const names = await snapshots.list({ signal });
-  // a store of few snapshots has no checkpoint, and asks for none
+  // a store of few snapshots has no checkpoint
   const known = readsAll || isFew(names, MOST) ? undefined : await readCheckpoint(place, { signal });
   const isCovered = known !== undefined && known.keys === keysOf(names.slice(0, known.snapshots));
   const covered = isCovered ? known.snapshots : 0;
@@ -87,12 +90,12 @@ export async function readIndexState(
   if (isCovered) older.addOlder(known.images);
   recent.addOlder(older.counted);
   const keys = keysOf(names.slice(0, noted));
-  // one that is gone by now is among the keys
+  // a snapshot that was deleted meanwhile is still among the keys
   const checkpoint = isWhole ? { snapshots: noted, keys, images: older.counted } : undefined;
   return { state: recent.state(), checkpoint };
 }
 
-/** Writes the checkpoint. One that is too large, or that the place refuses, is left out: it saves reads and nothing else. */
+/** Writes the checkpoint. One that is too large, or that the place refuses, is not written: it only saves reads. */
 export async function writeCheckpoint(
   { store, prefix }: StorePlace,
   { snapshots, keys, images }: IndexCheckpoint,
@@ -110,7 +113,7 @@ export async function writeCheckpoint(
   }
 }
 
-/** Undefined without one that can be read. */
+/** Undefined where there is no checkpoint that can be read. */
 async function readCheckpoint({ store, prefix }: StorePlace, options: Abortable): Promise<IndexCheckpoint | undefined> {
   const body = await ifFound(store.read(`${prefix}${KEY}`, options));
   if (body === undefined) return undefined;
@@ -122,17 +125,17 @@ async function readCheckpoint({ store, prefix }: StorePlace, options: Abortable)
     return { snapshots, keys, images: new Map(images.map(([host, some]) => [host, new Map(some)])) };
   } catch (error) {
     if (isFailure(error) && error !== tooLong) throw error;
-    // changed, damaged, or of another version: the snapshots say it all
+    // changed, damaged, or of another version: the snapshots have everything
     return undefined;
   }
 }
 
-/** Whether these are no more than so many snapshots and bytes. */
+/** Whether there are at most so many snapshots and bytes. */
 function isFew(names: readonly SnapshotName[], most: typeof MOST): boolean {
   return fewest(names, most) === names.length;
 }
 
-/** How many of the newest are no more than so many snapshots and bytes. */
+/** How many of the newest snapshots come to at most so many snapshots and bytes. */
 function fewest(names: readonly SnapshotName[], most: typeof MOST): number {
   let bytes = 0;
   let count = 0;

@@ -8,19 +8,19 @@ export interface IndexImage extends Pick<SnapshotImage, 'digest' | 'mediaType' |
   readonly referrers: readonly Omit<SnapshotReferrer, 'content'>[];
 }
 
-/** A state, as far as `index.json` is made of it. */
+/** The part of a state that `index.json` is made of. */
 export type IndexState = FoldedState<IndexImage>;
 
-/** The images of repositories that count, by the host of their registry: in the order in which a fold met them. */
+/** The images that count, by the host of their registry, then by their repository, in the order in which a fold met them. */
 export type CountedImages = ReadonlyMap<string, ReadonlyMap<string, readonly CountedImage<IndexImage>[]>>;
 
-/** A fold of snapshots, as far as `index.json` needs them. */
+/** A fold of snapshots that keeps what `index.json` needs. */
 export class IndexFold {
   readonly #counted = new Map<string, Map<string, CountedImage<IndexImage>[]>>();
   readonly #untagged = new Set<string>();
   readonly #fold: StateFold<IndexImage>;
 
-  /** `gathers`: `counted` has what was added. Default false. */
+  /** `gathers`: whether `counted` is filled. Default false. */
   constructor({ gathers = false }: { readonly gathers?: boolean } = {}) {
     this.#fold = new StateFold<IndexImage>(
       ({ digest, mediaType, size, archived, referrers }, { snapshot: { kind } }) => ({
@@ -42,7 +42,7 @@ export class IndexFold {
     );
   }
 
-  /** What the snapshots that were added come to: a fold that gets it after newer snapshots has the state of all. */
+  /** The images that count in the snapshots that were added. Another fold that gets newer snapshots, then these, has the state of all. */
   get counted(): CountedImages {
     return this.#counted;
   }
@@ -52,7 +52,7 @@ export class IndexFold {
     this.#fold.add(...one);
   }
 
-  /** Adds what all older snapshots come to. Last of all. */
+  /** Adds the images that count in all older snapshots. To be called last. */
   addOlder(older: CountedImages): void {
     for (const [host, repositories] of older)
       for (const [name, images] of repositories)

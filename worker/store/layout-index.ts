@@ -84,7 +84,7 @@ function indexBytes(manifests: readonly Entry[]): Uint8Array {
 export interface WriteIndexOptions extends Abortable {
   /** Called right before each write. What it throws ends the work. */
   readonly check?: (() => void) | undefined;
-  /** True: every snapshot is read, whatever an earlier writer noted of them. Default false. */
+  /** Whether every snapshot is read, and the checkpoint is not used. Default false. */
   readonly readsAll?: boolean | undefined;
 }
 
@@ -134,7 +134,7 @@ async function replaceIndex(
   const there = await ifFound(store.stat(key, options));
   const { state, checkpoint } = await readIndexState(place, snapshots, { readsAll, signal });
   const index = layoutIndexOf(state);
-  // before the index: a writer that loses the index to another has read as much
+  // before the index: the checkpoint is right even where another writer replaces the index first
   if (checkpoint !== undefined) {
     check?.();
     await writeCheckpoint(place, checkpoint, options);

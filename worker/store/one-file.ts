@@ -13,8 +13,8 @@ import { MAX_COMPRESSED_BYTES } from './snapshot-codec.ts';
 import type { ImageStore } from './store.ts';
 
 /**
- * The bytes of a tar that is a store with this snapshot alone: its description, an `index.json` of its images, the snapshot with its signature, and the
- * blobs that it names, each hashed while it is read. The same bytes for the same snapshot.
+ * The bytes of a tar that is a store with this snapshot alone: the description of the store, the snapshot with its signature, an `index.json` of the
+ * images, and the blobs that the snapshot names, each hashed while it is read. The same bytes for the same snapshot.
  */
 export async function storeTar(
   place: Pick<StorePlace, 'store' | 'prefix'>,

@@ -10,7 +10,7 @@ export interface ReadStateOptions extends Abortable {
   readonly asOfMs?: number | undefined;
   /** Only this registry, by its host: fewer snapshots are read. */
   readonly registry?: string | undefined;
-  /** These repositories of the registry are enough: fewer snapshots are read, and others may be missing. Not without `registry`. */
+  /** Only these repositories of `registry` are needed: fewer snapshots are read, and other repositories may be missing. */
   readonly repositories?: readonly string[] | undefined;
   /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
   readonly onBroken?: ((name: SnapshotName, failure: Failure) => void) | undefined;

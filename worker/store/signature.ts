@@ -64,7 +64,7 @@ export function decodeSignature(bytes: Uint8Array, what: string): SnapshotSignat
   throw new Failure('CORRUPT', `the signature of ${what} is not one: it was changed or damaged after it was written`);
 }
 
-/** Whether `value` is Base64 as encoders write it, with its padding. */
+/** Whether `value` is canonical Base64, with padding. */
 function isBase64(value: unknown): value is string {
   return typeof value === 'string' && Buffer.from(value, 'base64').toString('base64') === value;
 }

@@ -38,7 +38,7 @@ export interface Snapshots {
 
   /**
    * Keys of objects that end as those of snapshots do and are named otherwise: renamed by hand, or written by another version. They are not listed,
-   * and may be what somebody counts on.
+   * and a person may count on them.
    */
   misnamed(options?: Abortable): Promise<readonly string[]>;
 

@@ -40,7 +40,7 @@ interface Kept {
   readonly pushedAt?: string;
 }
 
-/** Makes of an image of a snapshot what a fold keeps of it. */
+/** Returns what a fold keeps of an image of a snapshot. */
 export type KeepImage<Image extends Kept> = (image: SnapshotImage, from: NamedSnapshot) => Image;
 
 /** An image of a folded state: what was kept of it, with the tags that are on it. */
@@ -53,11 +53,11 @@ export interface FoldedState<Image extends Kept> {
   })[];
 }
 
-/** An image of a snapshot that counts: what was kept of it, with those of its tags that no newer snapshot decides. */
+/** An image of a snapshot that counts: what is kept of it, with those of its tags that no newer snapshot decides. */
 export interface CountedImage<Image extends Kept> {
   readonly image: Image;
   readonly tags: readonly string[];
-  /** Whether it counts where its tags have moved too. */
+  /** Whether it also counts where all its tags have moved. */
   readonly isUntagged: boolean;
 }
 
@@ -106,7 +106,7 @@ interface Draft<Image> {
   readonly image: Image;
   readonly tags: string[];
   readonly stale: string[];
-  /** As the newest snapshot has it that says so: a copy of one tag does not. */
+  /** From the newest snapshot that has it: the copy of one tag does not. */
   pushedAt: string | undefined;
 }
 
@@ -155,7 +155,7 @@ export class StateFold<Image extends Kept> {
     return known.progress() > before;
   }
 
-  /** Adds an image that counted when all older snapshots were folded, as `onCounted` was called with it, and in that order. Last of all. */
+  /** Adds an image that counted in a fold of all older snapshots, in the order in which `onCounted` was called there. To be called last. */
   addCounted(host: string, repository: string, { image, tags, isUntagged }: CountedImage<Image>): void {
     const known = this.#registries.get(host) ?? new OpenRegistry<Image>();
     this.#registries.set(host, known);
@@ -275,7 +275,7 @@ function hasOpenFailures(repository: OpenRepository<Kept>): boolean {
   return false;
 }
 
-/** Adds an image of an older snapshot, as far as it counts. Returns the tags that are on it by this snapshot; undefined where it does not count. */
+/** Adds an image of an older snapshot where it counts. Returns the tags that this snapshot puts on it; undefined where it does not count. */
 function addImage<Image extends Kept>(
   open: OpenRepository<Image>,
   { digest, tags, pushedAt }: Pick<SnapshotImage, 'digest' | 'tags' | 'pushedAt'>,
@@ -286,7 +286,7 @@ function addImage<Image extends Kept>(
   const known = open.images.get(digest);
   // when an image was pushed does not depend on the tag that names it
   if (known !== undefined && !open.closed) known.pushedAt ??= pushedAt;
-  // an image whose tags moved is untagged since
+  // an image whose tags moved has been untagged since
   if (undecided.length === 0 && (open.closed || !isUntagged)) return undefined;
   const draft = known ?? { image: keep(), tags: [], stale: [], pushedAt };
   open.images.set(digest, draft);

@@ -134,8 +134,8 @@ export class StoreTarget implements Target {
 }
 
 /**
- * Stores a verified body as the parts of an upload. Parts of an interrupted upload that hold the same bytes are not sent again. While one part is
- * filled, those before it are sent, as many as there is memory for.
+ * Stores a verified body as the parts of an upload. Parts of an interrupted upload that hold the same bytes are not sent again. While a part is
+ * filled, earlier ones are sent, as many as there is memory for.
  */
 async function sendParts(
   upload: Upload,

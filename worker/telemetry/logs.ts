@@ -45,7 +45,7 @@ export function startLogs(options: LogOptions): Sink {
   };
 }
 
-/** `error` is for what somebody has to look at, `warn` for what somebody may want to. */
+/** `error` is for what you have to look at, `warn` for what you may want to look at. */
 function levelOf(event: Event): LogLevel {
   switch (event.type) {
     case 'planned':
@@ -84,7 +84,7 @@ function levelOf(event: Event): LogLevel {
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
     case 'retry':
-      // what does not pass by itself is only tried again because nobody may give up
+      // a failure that does not pass by itself is only tried again because its caller may not give up
       return event.code === 'UNAVAILABLE' || event.code === 'THROTTLED' ? 'info' : 'warn';
     case 'run-ended':
       return event.failed === 0 ? 'info' : 'warn';

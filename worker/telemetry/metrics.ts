@@ -54,7 +54,7 @@ export const METRICS = {
   DrillImages: {
     unit: 'Count',
     by: 'rule',
-    meaning: 'images that drills restored and found equal; what they found wrong is in VerifyFindings',
+    meaning: 'images that drills restored and found equal; VerifyFindings counts their findings',
   },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {

@@ -17,7 +17,7 @@ export interface Telemetry {
   /** Takes what belongs to a job; without one, what belongs to none, or to that of `inJob`. */
   readonly reportOf: (job: JobName | undefined) => Report;
   /**
-   * Runs the work of at most one job. What is reported meanwhile without a job, by whoever it calls, belongs to the job whose start was
+   * Runs the work of at most one job. What is reported meanwhile without a job, by anything it calls, belongs to the job whose start was
    * reported in it: connections are shared by jobs, and their retries do not say whose they are.
    */
   readonly inJob: <T>(work: () => Promise<T>) => Promise<T>;

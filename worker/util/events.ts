@@ -229,7 +229,7 @@ type PlanEvent =
       readonly continued: boolean;
     }
   | { readonly type: 'run-ended'; readonly run: string; readonly rule: string; readonly failed: number }
-  /** A tick came while the run before was going on, or the run was declared dead. */
+  /** A scheduled time came while the run before was going on, or the run was declared dead. */
   | {
       readonly type: 'run-late';
       readonly run: string;

@@ -146,7 +146,7 @@ describe('a table', () => {
     assert.equal(await nameOf(client.send(statement)), 'NotImplemented');
   });
 
-  test('makes all updates of a transaction, or none and tells whose condition failed', async () => {
+  test('makes all updates of a transaction, or none and reports whose condition failed', async () => {
     const it = await open();
     await put(it, { v: { S: 'before' } });
     const update = (sk: string, condition: string, value: string) => ({

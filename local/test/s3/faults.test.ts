@@ -68,10 +68,13 @@ describe('a fault', () => {
     await put(open, body);
     open.s3.faults.add({ operation: 'GetObject' }, { kind: 'cut-answer', afterBytes: bytes });
     const received: Buffer[] = [];
-    await assert.rejects(async () => {
-      const { Body } = await open.client.send(new GetObjectCommand(at));
-      for await (const chunk of Body as AsyncIterable<Buffer>) received.push(chunk);
-    }, { code: 'BROKEN_OFF' });
+    await assert.rejects(
+      async () => {
+        const { Body } = await open.client.send(new GetObjectCommand(at));
+        for await (const chunk of Body as AsyncIterable<Buffer>) received.push(chunk);
+      },
+      { code: 'BROKEN_OFF' },
+    );
     const all = Buffer.concat(received);
     assert.ok(all.length <= bytes && all.equals(body.subarray(0, all.length)));
     assert.equal(open.s3.requests.at(-1)?.sentBytes, bytes);

@@ -71,7 +71,7 @@ describe('a report', () => {
     ]);
   });
 
-  test('has when each repository was verified and restored last, and takes no proof from before it was backed up', () => {
+  test('shows when each repository was last verified and restored, and ignores proofs from before its first backup', () => {
     const fold = new ReportFold();
     const app = { images: [snapshotImage('a', ['v1'])] };
     const late = { images: [snapshotImage('b', ['v1'])] };

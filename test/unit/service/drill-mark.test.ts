@@ -16,7 +16,7 @@ describe('the mark of a drill', () => {
   });
 
   test.each(['', 'command/0123456789abc', 'a/b', 'a/b/c', 'a/b/2026-12-01T02:00:00.000Z/d'])(
-    'of another process is none of a worker: %j',
+    'of another process is not taken for that of a worker: %j',
     (mark) => {
       expect(parseDrillMark(mark)).toBeUndefined();
     },
@@ -42,7 +42,7 @@ describe('a drill is over', () => {
     expect(isDrillOver(drill, job(state, NOW), NOW + 25 * HOUR_MS)).toBe(true);
   });
 
-  test('a week after it was asked for, when the state does not know its job', () => {
+  test('a week after it was asked for, when the state does not have its job', () => {
     expect(isDrillOver(drill, undefined, NOW + 7 * 24 * HOUR_MS)).toBe(false);
     expect(isDrillOver(drill, undefined, NOW + 7 * 24 * HOUR_MS + 1)).toBe(true);
   });
@@ -51,7 +51,7 @@ describe('a drill is over', () => {
 describe('the name of a scratch repository', () => {
   const place = parseScratchPlace('docker://host.example/team/scratch/');
 
-  test('is recognized at its place alone', () => {
+  test('is recognized only at its place', () => {
     expect(isScratchName(place, `${scratchFolder(place, 'abc1')}/team/app`)).toBe(true);
     for (const name of [
       'team/scratch/app',

@@ -20,7 +20,7 @@ class Pushed {
   readonly #snapshots = openSnapshots(this.#place);
   #count = 0;
 
-  /** Each of another image, under one of a hundred tags. `minute`: when it was finished. */
+  /** Writes so many snapshots, each of another image under one of a hundred tags. `minute`: when they were finished. */
   async push(count: number, minute?: number): Promise<void> {
     for (let pushed = 0; pushed < count; pushed++) {
       const number = this.#count++;
@@ -40,11 +40,10 @@ class Pushed {
   async writeIndex(options: { readonly readsAll?: boolean } = {}): Promise<number> {
     this.#read.length = 0;
     await writeLayoutIndex(this.#place, this.#snapshots, options);
-    const read = this.#read.filter((key) => key.startsWith('snapshots/')).length;
-    return read;
+    return this.#read.filter((key) => key.startsWith('snapshots/')).length;
   }
 
-  /** Whatever was read for it, index.json is what all snapshots say. */
+  /** Expects `index.json` to be what all snapshots say, whatever was read for it. */
   async expectIndex(): Promise<void> {
     const index = layoutIndexOf(await readState(openSnapshots({ store: this.objects, prefix: '' })));
     expect(await holdsIndex(this.#place, index, {})).toBe(true);
@@ -66,12 +65,12 @@ function counting(store: MemoryObjects, onRead: (key: string) => void): ObjectSt
   };
 }
 
-async function isThere(objects: MemoryObjects): Promise<boolean> {
+async function hasCheckpoint(objects: MemoryObjects): Promise<boolean> {
   return (await Array.fromAsync(objects.list(CHECKPOINT))).length === 1;
 }
 
 describe('a backup that ends', () => {
-  test('reads of a store with many snapshots only those that are new', async () => {
+  test('reads only the new snapshots of a store with many', async () => {
     const store = new Pushed();
     await store.push(200);
     expect(await store.writeIndex()).toBe(200);
@@ -86,14 +85,14 @@ describe('a backup that ends', () => {
     await store.expectIndex();
   });
 
-  test('notes nothing in a store of few snapshots', async () => {
+  test('writes no checkpoint in a store of few snapshots', async () => {
     const store = new Pushed();
     await store.push(64);
     await store.writeIndex();
-    expect(await isThere(store.objects)).toBe(false);
+    expect(await hasCheckpoint(store.objects)).toBe(false);
   });
 
-  test('reads all snapshots where one was deleted, or is dated before those that were noted', async () => {
+  test('reads all snapshots where one was deleted, or is dated before those in the checkpoint', async () => {
     const store = new Pushed();
     await store.push(100);
     await store.writeIndex();

@@ -187,13 +187,13 @@ describe('the state of any snapshots', () => {
     );
   });
 
-  test('gives the same index.json when what the oldest of them come to was noted', () => {
+  test('gives the same index.json from a checkpoint of the oldest of them', () => {
     fc.assert(
       fc.property(snapshots, fc.nat(6), fc.nat(6), (recipes, first, second) => {
         const newestFirst = snapshotsOf(recipes).map(named).toReversed();
         const [a, b] = [first, second].toSorted((x, y) => x - y);
         const oldest = indexFoldOf(newestFirst.slice(b));
-        // what was noted is noted again, with what came meanwhile
+        // a checkpoint is made of the one before and newer snapshots
         const older = indexFoldOf(newestFirst.slice(a, b), oldest.counted);
         const all = indexFoldOf(newestFirst.slice(0, a), older.counted);
         const whole = layoutIndexOf(stateAt(newestFirst, Infinity));

@@ -42,11 +42,11 @@ export async function apply(config: Config, state: StateStore, options: Abortabl
     execute: async (taskOptions = {}) => {
       await using lease = await state.lock('rules', LOCK_SECONDS, taskOptions);
       if (lease === undefined)
-        throw new Failure('CONFLICT', 'apply rules: somebody else does at this moment: try again in two minutes');
+        throw new Failure('CONFLICT', 'apply rules: another process is applying rules: try again in two minutes');
       const signal = anyOf(taskOptions.signal, lease.signal);
       const [rulesNow, accessNow] = await Promise.all([state.rules.list({ signal }), state.rules.access({ signal })]);
       if (!isSame(stored, rulesNow) || storedAccess?.revision !== accessNow?.revision)
-        throw new Failure('CONFLICT', 'apply rules: somebody else changed them in the meantime: look at them again');
+        throw new Failure('CONFLICT', 'apply rules: another process changed them in the meantime: look at them again');
       // how to reach a registry before the rules that reach it
       if (access.length > 0) await state.rules.putAccess(document, storedAccess?.revision ?? 0, { signal });
       for (const { name, document: rule } of changes) {

@@ -15,7 +15,7 @@ export interface RuleStatus {
   readonly name: string;
   /** Absent where this version cannot read it. */
   readonly kind?: Rule['kind'];
-  /** Whether it verifies by drills. */
+  /** Whether its runs are drills. */
   readonly drills?: true;
   readonly nextTickMs?: number | undefined;
   /** The run that is going on. */

@@ -43,7 +43,7 @@ export interface SyncRequest {
   readonly rules?: readonly string[] | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Asks registries for every manifest and blob, also below images that they show. Default false. */
+  /** Asks registries for every manifest and blob, also of images that they show. Default false. */
   readonly verifyTarget?: boolean | undefined;
   /** Lets rules that prune delete, except in a dry run. Absent: they only report what would go. */
   readonly deletions?: Deletions | undefined;

@@ -42,14 +42,15 @@ export interface CleanResult {
     readonly postponed: number;
     readonly failed: number;
   };
-  /** Scratch repositories of drills: those that were deleted, and those that could not be deleted or listed. */
+  /** Scratch repositories of drills: how many were deleted, and how many could not be deleted or listed. */
   readonly scratch: { readonly deleted: number; readonly failed: number };
 }
 
 /**
  * One pass of a Cleaner: begins the runs of all rules that prune and are due, and goes on with those that were asked for or did not end. It is
  * called every quarter of an hour. Any number may run at once: one of them serves a rule, and one is at a place. One rule that fails does not
- * stop the others. Then the scratch repositories of drills that are over go. Safe to stop anywhere: the next pass goes on with the places that were not done.
+ * stop the others. Last, it deletes the scratch repositories of drills that are over. Safe to stop anywhere: the next pass goes on with the
+ * places that were not done.
  */
 export async function runCleaner(
   state: StateStore,

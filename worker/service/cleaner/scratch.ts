@@ -15,7 +15,7 @@ export interface ScratchOptions extends OperationOptions {
   readonly untilMs?: number | undefined;
 }
 
-/** What became of scratch repositories. `open`: time was over before all of them were looked at. */
+/** What became of scratch repositories. `open`: the time was over before all of them were looked at. */
 export interface ScratchCounts {
   readonly deleted: number;
   readonly failed: number;
@@ -23,8 +23,9 @@ export interface ScratchCounts {
 }
 
 /**
- * Deletes the scratch repositories of drills that are over, at the places that rules name for drills: those alone that have the name of one, and the mark of a
- * drill whose job has ended. Safe to stop anywhere. A place that cannot be listed, or a repository that cannot be deleted, is reported, and the others are done.
+ * Deletes the scratch repositories of drills that are over, at the places that rules name for drills. It deletes only repositories that have the
+ * name of a scratch repository and the mark of a drill that is over. A place that cannot be listed, or a repository that cannot be deleted, is
+ * reported, and does not stop the others. Safe to stop anywhere.
  */
 export async function cleanScratch(
   rules: readonly Rule[],
@@ -36,7 +37,7 @@ export async function cleanScratch(
   const counts = { deleted: 0, failed: 0, open: false };
   for (const text of [...places].sort(compareStrings)) {
     await using lock = await state.lock(`scratch/${text}`, LOCK_SECONDS, options);
-    // another Cleaner is there
+    // another Cleaner is already running there
     if (lock === undefined) continue;
     const one = await cleanPlace(text, state, backends, { ...options, signal: anyOf(options.signal, lock.signal) });
     counts.deleted += one.deleted;

@@ -32,7 +32,7 @@ export async function listTags(rule: CopyRule, source: Source, nowMs: number, op
       }
       return referrers;
     },
-    // by the referrers API anything may refer to an image
+    // the list does not show what refers to an image by the referrers API
     unreferenced: false,
     archived: [],
   };

@@ -46,9 +46,9 @@ const RUNS_LOOKED_AT = 100;
 
 /**
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
- * is late, expired or failed, and how old each rule's last good copy, verification or drill is. It deletes the dead letters of jobs that were done since. It is called
- * every few minutes. Any number may run at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not
- * stop the others.
+ * is late, expired or failed, and how old each rule's last good copy, verification or drill is. It deletes the dead letters of jobs that were
+ * done since. It is called every few minutes. Any number may run at once: one of them begins the run of a scheduled time, and one plans it. One
+ * rule that fails does not stop the others.
  *
  * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
@@ -118,8 +118,7 @@ class Pass {
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
     const { lastGoodRunAtMs, lastScheduledAtMs } = progress ?? {};
     const ageSeconds = Math.max(0, Math.round((nowMs - (lastGoodRunAtMs ?? stored.appliedAtMs)) / 1000));
-    const what = rule.kind !== 'verify' ? 'copy' : rule.restoreTo === undefined ? 'verification' : 'drill';
-    this.#options.report?.({ type: 'rule-age', rule: rule.name, what, ageSeconds });
+    this.#options.report?.({ type: 'rule-age', rule: rule.name, what: goodRunOf(rule), ageSeconds });
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
     const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
@@ -209,6 +208,12 @@ class Pass {
     );
     if (plan !== undefined && plan.failed > 0) this.tally.incomplete++;
   }
+}
+
+/** What a good run of the rule was. */
+function goodRunOf(rule: PlannedRule): 'copy' | 'verification' | 'drill' {
+  if (rule.kind !== 'verify') return 'copy';
+  return rule.restoreTo === undefined ? 'verification' : 'drill';
 }
 
 function leftOf({ jobs, plannedAtMs }: Run): string {

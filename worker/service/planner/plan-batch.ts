@@ -29,7 +29,7 @@ export interface BatchContext {
   readonly remembered: Pick<Remembered, 'find'>;
   readonly presences: Pick<Presences, 'find'>;
   readonly owners: DestinationOwners;
-  /** As in `SourceImages`. */
+  /** Whether the run has so many images that its jobs are spread over the table. Default false. */
   readonly spread?: boolean | undefined;
   /** Absent: a job is made for an image whatever earlier runs are trying. */
   readonly retries?: Retries | undefined;

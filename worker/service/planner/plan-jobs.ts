@@ -40,7 +40,7 @@ export interface SourceImages {
   readonly registry: string;
   readonly repository: string;
   readonly images: readonly SourceImage[];
-  /** Whether the run has so many images that its jobs are spread over the table. Default false. */
+  /** As in `BatchContext`. */
   readonly spread?: boolean | undefined;
 }
 
@@ -87,14 +87,15 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
       continue;
     }
     const source = formatLocation({ transport: 'docker', reference });
+    // by what is copied alone: when a run is planned again, some of its destinations may be done
+    const idOf = (...more: readonly string[]): string => {
+      const id = jobId(run, rule.kind, source, ...more);
+      return from.spread === true ? spreadId(id) : id;
+    };
     const job = (to: Iterable<string>, ...more: readonly string[]): CopyJob => ({
       version: 1,
       kind: rule.kind,
-      // by what is copied alone: when a run is planned again, some of its destinations may be done
-      id:
-        from.spread === true
-          ? spreadId(jobId(run, rule.kind, source, ...more))
-          : jobId(run, rule.kind, source, ...more),
+      id: idOf(...more),
       run,
       rule: rule.name,
       at: new Date(startedAtMs).toISOString(),

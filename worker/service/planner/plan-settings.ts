@@ -20,9 +20,9 @@ interface ArchivedRepository extends Repository {
 
 /**
  * Compares the settings of a repository with what is stored beside its archives, and sends a job for each place that has no settings or
- * others. What cannot be compared at this moment is left to a job too, which is retried like any other. Settings that cannot be read or
- * compared at all are a failed job of the run. Where no archive is remembered yet, the jobs that write the first ones store the settings too,
- * and this only finds out whether they can be read.
+ * different ones. What cannot be compared at this moment is left to a job too, which is retried like any other. Settings that can never be read
+ * or compared are a failed job of the run. Where no archive is remembered yet, the jobs that write the first ones store the settings too, and
+ * this only finds out whether they can be read.
  */
 export async function planSettings(
   { registry, repository, archives }: ArchivedRepository,
@@ -43,7 +43,7 @@ export async function planSettings(
       !isFailure(document) &&
       (await orFailure(hasSettings({ repository: source, to: location }, document, backends, options)));
     if (isThere === true) continue;
-    // one failure for a repository: the other places have another run
+    // one failure for a repository: the next run plans its other places
     if (isFailure(isThere) && !mayPass(isThere)) return fail(isThere);
     const job: SettingsJob = {
       version: 1,

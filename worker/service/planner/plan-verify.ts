@@ -58,8 +58,7 @@ export function verifyJobsOf({ rule, run }: VerifyPlan): readonly VerifyJob[] {
 /** What people know the job by. */
 export function verifyTitle({ from, against, depth, sample, restoreTo }: VerifyJob): string {
   const how = [...(depth === undefined ? [] : [depth]), ...(sample === undefined ? [] : [describeSample(sample)])];
-  const verb = restoreTo === undefined ? 'verify' : 'drill';
-  const other = restoreTo === undefined ? (against === undefined ? '' : ` against ${against}`) : ` in ${restoreTo}`;
-  const what = `${verb} ${from}${other}`;
+  const compared = against === undefined ? '' : ` against ${against}`;
+  const what = restoreTo === undefined ? `verify ${from}${compared}` : `drill ${from} in ${restoreTo}`;
   return how.length === 0 ? what : `${what} (${how.join(', ')})`;
 }

@@ -22,7 +22,7 @@ const WINDOW_SECONDS = 30;
 export interface PushOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** The rules to go by. Default: those that are stored now. */
+  /** The rules that the event is compared with. Default: those that are stored now. */
   readonly rules?: Pick<Rules, 'list'> | undefined;
   /** How long the first event of a run waits for others. Default 30. */
   readonly windowSeconds?: number | undefined;
@@ -125,7 +125,7 @@ async function addToRun(
   return run.id;
 }
 
-/** Rules that were read already: every event is compared with all of them. */
+/** The rules of documents that were read before: every event is compared with all rules, which are mostly the same objects. */
 const parsed = new WeakMap<StoredRule, Rule>();
 
 /** The rule where an event may start it; undefined where not, and for a rule that cannot be read, which is reported. */

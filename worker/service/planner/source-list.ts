@@ -17,7 +17,7 @@ export interface SourceList {
     isWanted: (subject: string) => boolean,
     options: Abortable,
   ): Promise<ReadonlyMap<string, readonly string[]>>;
-  /** Whether the list shows that nothing in the repository refers to anything: no signature, SBOM or other referrer. */
+  /** Whether the list shows that the repository has no referrers: no signature, no SBOM, nothing else that names a subject. */
   readonly unreferenced: boolean;
   /** Archived images that were left out: they cannot be pulled. */
   readonly archived: readonly ListedImage[];

@@ -30,7 +30,7 @@ import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
 
-/** After so many messages of twelve hours each a verification that shows no progress is given up. */
+/** A verification that shows no progress is given up after so many messages of twelve hours each. */
 const MAX_VERIFY_HANDOVERS = 28;
 
 /** Handles one delivery of a job, from its leases to the outcome of its message. */
@@ -42,7 +42,7 @@ export class JobDelivery {
   readonly #report: Report;
   /** Fires when the worker stops, or the message can no longer be extended. */
   readonly #signal: AbortSignal;
-  /** The attempt that was counted, until its work begins. */
+  /** The attempt that this delivery began, until its work begins. */
   #taken: number | undefined;
   #unreferenced = false;
 
@@ -58,16 +58,16 @@ export class JobDelivery {
   /**
    * Does the job, or hands it back. Its failures become outcomes; failures of the state, the queues and the access to registries are thrown.
    *
-   * @param taken what this delivery has begun; undefined where another has begun the job, and may still run it
+   * @param taken the attempt that this delivery began; undefined where another delivery began the job, and may still run it
    */
   async run(taken: TakenJob | undefined): Promise<Outcome> {
     this.#taken = taken?.attempt;
-    // what the planner's list showed is old by the second attempt
+    // by the second attempt the planner's list is out of date
     this.#unreferenced = taken?.attempt === 1 && taken.unreferenced === true;
     try {
       return await this.#run();
     } catch (error) {
-      // it did not come to the work
+      // its work did not begin
       await this.#giveUpAttempt().catch(() => undefined);
       throw error;
     }
@@ -78,7 +78,7 @@ export class JobDelivery {
     const job = this.#job;
     if (job.kind === 'plan')
       return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
-    // a planner sent it because its message seemed lost: who ends the last job of the run sends it again
+    // a planner sent it because its message seemed lost: the process that ends the last job of the run sends it again
     if (
       job.kind === 'snapshot' &&
       !(await isOver(job.run, this.#context.service.state.runs, { signal: this.#signal }))
@@ -145,7 +145,7 @@ export class JobDelivery {
     return await this.#deadLetter(failure, failedWith(failure, leases), 0);
   }
 
-  /** Makes the job waiting again where this delivery has taken it and not come to its work. Another attempt that began since goes on. */
+  /** Sets the job back to waiting where this delivery began it, but not its work. An attempt that began since is not affected. */
   async #giveUpAttempt(): Promise<void> {
     const attempt = this.#taken;
     this.#taken = undefined;
@@ -170,7 +170,7 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
-    // no event shows how far a plan has come: its run does. A verification goes on with its next part
+    // no event shows how far a plan is: its run does. A verification goes on with its next part
     const { kind, handovers = 0 } = this.#job;
     let hasMoved = kind === 'plan' || (kind === 'verify' && handovers < MAX_VERIFY_HANDOVERS);
     const report = (event: Event): void => {
@@ -252,7 +252,7 @@ export class JobDelivery {
     return retryLater(this.#delivery, this.#next(), seconds, this.#context.service.queue);
   }
 
-  /** Another message in the place of this one. */
+  /** Replaces this message with a new one. */
   async replace(): Promise<Outcome> {
     return replace(this.#next(), 0, this.#context.service.queue);
   }

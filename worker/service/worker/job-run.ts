@@ -7,7 +7,7 @@ import type { FailedDestination } from './failed-destinations.ts';
 export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'foundBy' | 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
-  /** Whether the planner's list showed, a moment ago, that nothing in the source's repository refers to anything. */
+  /** Whether the planner's list showed, a moment ago, that the source's repository has no referrers. */
   readonly unreferenced: boolean;
   readonly runs: ArchiveSettingsOptions['runs'] & Pick<Runs, 'job' | 'setVerified'>;
   /** The program, as snapshots name it. */

@@ -9,8 +9,8 @@ import type { LeasedDestination } from './leases.ts';
 
 /**
  * Which destinations of a job belong to another rule, or to another source of its rule, and why. Read under the leases, so that of two rules
- * that write one destination for the first time the second is refused. Asks the state for nothing but rules, and for these only where a
- * destination is another's.
+ * that write one destination for the first time the second is refused. The records are those that the leases were taken with; the rules are read
+ * only where another rule wrote a destination.
  */
 export async function refusedDestinations(
   job: CopyJob | RestoreJob | PublishJob,

@@ -131,9 +131,9 @@ async function copyToDestinations(
   options: RunJobOptions,
 ): Promise<Ended> {
   const { referrers, create } = job;
-  // who asks by hand may want what a registry lost to be sent again
+  // a request by hand may be meant to send again what a registry lost
   const trustTarget = job.kind === 'mirror' && job.rule !== undefined;
-  // what came since the planner's list is new to the next run, which copies the image again
+  // a referrer that was pushed after the planner's list is new to the next run, which copies the image again
   const asked = options.unreferenced && !isOvertaken(job, destinations, options) ? false : referrers;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create, trustTarget };
   const from = serviceLocation(job.from);
@@ -154,7 +154,7 @@ async function copyToDestinations(
         unchanged &&= item.result.outcome === 'unchanged';
         for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
-        // before its record, which gives the lease back; for an unchanged archive too, whose settings an earlier attempt may not have stored
+        // before the record, which gives the lease back; for an unchanged archive too, because an earlier attempt may have stored no settings
         await settings.keep(target.location);
         await record(job, target, item.result, options);
       } catch (error) {

@@ -20,9 +20,10 @@ import type { Done, RunJobOptions } from './job-run.ts';
 const NAMED = 5;
 
 /**
- * Verifies an image, or a place of many, or restores a part of a place in a drill. What is not as it should be makes the job fail with CORRUPT, which names
- * it: another attempt would find it again. What could not be asked alone makes it fail with the code of that. INVALID for what no worker reaches. Idempotent: a verification changes nothing of the
- * place, and a drill goes on in the scratch repositories that it made. Both leave a record beside the snapshots.
+ * Verifies an image or a place, or restores a part of a place in a drill. Where something is not as it should be, the job fails with CORRUPT and
+ * names it: another attempt would find it again. Where the only findings are `unread`, it fails with their code. INVALID for what no worker
+ * reaches. Idempotent: a verification does not change the place, and a drill goes on in the scratch repositories that it made. Both leave a record
+ * beside the snapshots.
  */
 export async function verifyAt(job: VerifyJob, backends: Backends, options: RunJobOptions): Promise<Done> {
   const { restoreTo } = job;
@@ -44,16 +45,14 @@ export async function verifyAt(job: VerifyJob, backends: Backends, options: RunJ
   });
 }
 
-/**
- * CORRUPT, unless all that was found is that something could not be asked: then that is why the job failed, and it is tried again where it may pass.
- */
+/** The code of the failure: CORRUPT, or that of an `unread` finding where there are no others. One that may pass comes first. */
 function codeOf(findings: readonly Finding[]): Code {
   if (findings.some(({ kind }) => kind !== 'unread')) return 'CORRUPT';
   const codes = findings.flatMap(({ code }) => code ?? []);
   return codes.find((code) => new Failure(code, '').retryable) ?? codes[0] ?? 'CORRUPT';
 }
 
-/** Restores a part of a place into scratch repositories, which a Cleaner deletes when the job has ended. */
+/** Restores a part of a place into scratch repositories. A Cleaner deletes them when the job has ended. */
 async function drillAt(
   job: VerifyJob & { readonly restoreTo: string },
   backends: Backends,
@@ -107,7 +106,7 @@ async function verifyMany(job: VerifyJob, backends: Backends, options: RunJobOpt
   return findings;
 }
 
-/** Writes the record of a proof beside the snapshots. A failure is a note, since the place was looked at. Throws ABORTED only. */
+/** Writes the record of a verification or drill beside the snapshots. A failure is reported as a note. Throws only ABORTED. */
 async function keepProof(
   { root }: BackupPlace,
   record: (finishedAt: string) => ProofRecord,

@@ -7,18 +7,18 @@ import { isRecord } from '../../util/record.ts';
 import type { Sample } from '../../util/sample.ts';
 import type { RunJobOptions } from './job-run.ts';
 
-// A verification that no worker could end in the twelve hours of one message is done in parts, and the state remembers those that are done: a worker that
-// goes on begins with the next. Each part lists the place again, so one that fits into one message is done at once.
+// A verification that takes longer than the twelve hours of one message is done in parts. The state remembers which parts are done, so another worker
+// begins with the next. Each part lists the place again, so the first message tries the whole place at once.
 
-/** Parts of a verification that was handed over. */
+/** How many parts a verification has that was handed over. */
 const PARTS = 20;
-/** Findings that the state remembers, and characters of each: an item of the table has 400 KB. What is over is in the log. */
+/** How many findings the state remembers, and how many characters of each: an item of the table has 400 KB. */
 const MAX_FINDINGS = 100;
 const MAX_MESSAGE = 500;
 
-/** What the parts so far came to. */
+/** The result of the parts that are done. */
 interface Progress {
-  /** Parts that are done. */
+  /** How many parts are done. */
   readonly done: number;
   readonly names: Looked;
   readonly blobs?: Looked | undefined;
@@ -29,8 +29,8 @@ interface Progress {
 const NOTHING: Progress = { done: 0, names: { checked: 0, of: 0 }, hashedBytes: 0, findings: [] };
 
 /**
- * Verifies a place part by part, after those that the state says are done. Of the first delivery of a job it is one part. The result is never `complete`: its
- * parts were looked at at different times.
+ * Verifies a place: as a whole by the first message of a job, and part by part by later ones, which begin after the parts that the state says are
+ * done. A result of parts is never `complete`, because they were looked at at different times.
  */
 export async function verifyParts(
   request: PlaceRequest,
@@ -45,23 +45,23 @@ export async function verifyParts(
   for (let part = progress.done; part < PARTS; part++) {
     last = await verifyPlace({ ...request, sample: partOf(sample, part) }, backends, options);
     const passing = last.findings.find(({ code }) => code !== undefined && new Failure(code, '').retryable);
-    // the part is not done: the next attempt begins with it
+    // the part is not done, so the next attempt begins with it
     if (passing?.code !== undefined) throw new Failure(passing.code, `verify ${passing.at}: ${passing.message}`);
     progress = after(progress, last, place.kind === 'registry');
     await options.runs.setVerified(run, id, JSON.stringify(progress), options);
   }
-  // all were done, and the job did not end: the names are looked at once more
+  // an earlier attempt did all parts, and did not end the job: the last one is looked at once more
   last ??= await verifyPlace({ ...request, sample: partOf(sample, PARTS - 1) }, backends, options);
   const { names, blobs, hashedBytes, findings } = progress;
   return { ...last, sample, names, blobs, hashedBytes, findings, images: [], complete: false };
 }
 
-/** One of the parts of a sample, or of everything: together they are all of it. */
+/** One part of a sample, or of everything. Together the parts are all of it. */
 function partOf({ slice, slices }: Sample = { slice: 0, slices: 1 }, part: number): Sample {
   return { slice: slice + slices * part, slices: slices * PARTS };
 }
 
-/** Names are all looked at with each part, but for those of registries. */
+/** The progress with one more part. `adds`: each part looks at other names, as in registries; elsewhere each looks at all names. */
 function after(before: Progress, { names, blobs, hashedBytes, findings }: PlaceResult, adds: boolean): Progress {
   const known = new Set(before.findings.map(keyOf));
   const more = findings
@@ -83,7 +83,7 @@ function keyOf({ kind, at, message }: Finding): string {
   return `${kind} ${at} ${message.slice(0, MAX_MESSAGE)}`;
 }
 
-/** What another worker remembered. Another version's counts as nothing: the parts are done again. */
+/** Reads what another worker remembered. What another version wrote counts as nothing, and the parts are done again. */
 function parseProgress(text: string | undefined): Progress {
   if (text === undefined) return NOTHING;
   let value: unknown;

@@ -13,7 +13,7 @@ export interface WorkContext {
   reportOf(job: JobName | undefined): Report;
   /** How long a lease lasts unless it is renewed. The leases of a crashed worker expire after this time. Default 60. */
   readonly leaseSeconds?: number | undefined;
-  /** The rules that events are compared with. Default: those that are stored when the event comes. */
+  /** The rules that events are compared with. Default: those that are stored when the event is received. */
   readonly pushRules?: Pick<Rules, 'list'> | undefined;
   /** Pushes to one repository within this time are planned by one run. Default 30. */
   readonly pushWindowSeconds?: number | undefined;

@@ -70,7 +70,7 @@ async function workOn(
   }
 }
 
-/** Takes the job that the message is for, where the state has it as the message says, and does it. */
+/** Begins the job of a message, where the state has the same job, and does it. */
 async function workOnJob(
   job: Job,
   delivery: Delivery,
