@@ -75,7 +75,7 @@ describe('a backup', () => {
     const tag = gone.root.descriptor.digest.replace(':', '-');
     await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, other, 'tagged/app');
     await run({ from: at(other, 'tagged/app'), to: `s3://${bucket}/tagged/{repository}/{tag}.tar` });
-    // the list of what refers to the signed image is none of them
+    // without the list of what refers to the signed image
     expect(await keysBelow('tagged/')).toEqual([`tagged/tagged/app/${tag}.tar`, 'tagged/tagged/app/v1.tar']);
   });
 

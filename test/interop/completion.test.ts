@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { APP, openLab } from '../support/interop-lab.ts';
 import { isInstalled, transship } from '../support/interop-process.ts';
 
-/** How each shell is started without anybody's settings, and what it is told first. */
+/** How each shell is started without settings of a user, and the first line that it gets. */
 const SHELLS = {
   bash: { command: 'bash --norc --noprofile -i', begin: 'source <(transship completion bash)' },
   zsh: { command: 'zsh -f -i', begin: 'autoload -U compinit; compinit -u -D; source <(transship completion zsh)' },

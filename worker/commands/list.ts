@@ -55,7 +55,7 @@ export function addList(program: Command, context: CommandContext): void {
   });
 }
 
-/** The same entries. Throws NOT_FOUND where there are none, since a filter may be misspelt. */
+/** The same entries. NOT_FOUND for an empty list, since a filter may be misspelt. */
 async function* matching(
   entries: AsyncIterable<PlaceEntry>,
   only: readonly ImageFilter[],

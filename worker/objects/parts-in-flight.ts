@@ -14,7 +14,7 @@ export class PartsInFlight {
     this.#memory = memory;
   }
 
-  /** Memory for the next part. Waits until a part has been sent where there is none free. Throws the failure of a part. */
+  /** Memory for the next part. Where all is taken, waits until a part has been sent. Throws the failure of a part. */
   async buffer(size: number): Promise<PartBuffer> {
     for (;;) {
       if (this.#failed !== undefined) throw this.#failed;

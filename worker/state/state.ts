@@ -198,7 +198,7 @@ export interface JobRecord {
   readonly fault?: string | undefined;
   /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
   readonly doomed?: string | undefined;
-  /** Of a verification that was handed over: the result of the parts that are done, as the worker wrote it. */
+  /** The result of the parts of a verification that are done, as the worker wrote it. Absent where it was never handed over. */
   readonly verified?: string | undefined;
   readonly changedAtMs: number;
   /** When its message is redelivered for the next attempt, after one that failed. */

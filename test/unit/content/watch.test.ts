@@ -21,7 +21,7 @@ const verified = (): Bytes => {
   return read(rechunked(content, 6), content.add('text/plain', BYTES));
 };
 
-/** Writes down what it is told. */
+/** Writes down what it receives. */
 function noting(name = ''): { readonly told: string[]; readonly watcher: BodyWatcher } {
   const told: string[] = [];
   const watcher: BodyWatcher = {

@@ -5,7 +5,7 @@ const START: Progress = { nowMs: 0, bytes: 0, allBytes: 0, waitedMs: 0, idleMs: 
 
 interface Window {
   readonly megabytesPerSecond: number;
-  /** Of all readings. Default: of this one. */
+  /** What all readings share. Default: what this one has. */
   readonly all?: number;
   readonly waited?: number;
   /** Undefined: not known. */

@@ -154,7 +154,7 @@ describe('a body', () => {
     },
   );
 
-  test('of a HEAD is none', async () => {
+  test('of a HEAD is empty', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(Buffer.alloc(0), 4000)));
     const client = clientTo();
     for (let i = 0; i < 3; i++) {
@@ -331,7 +331,7 @@ describe('TLS', () => {
     const content = seededBytes('records', 400_000);
     const sizes = Array.from({ length: 30 }, (_, index) => 244_000 + index * 4000);
     const timeouts = { answerTimeoutMs: 2000, stallTimeoutMs: 2000 };
-    /** Lets what was sent arrive while nobody reads. */
+    /** Lets what was sent arrive before it is read. */
     const arrived = async (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 15));
 
     test('are used again after a body that ended meanwhile', async () => {
