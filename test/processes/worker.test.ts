@@ -81,9 +81,10 @@ test('a worker does a job, tells of it, and ends with 0 when it is told to', asy
 });
 
 test('stopped in the middle of a backup it gives the job back at once, and another goes on with the parts that are missing', async () => {
-  await pushed('worker/large', 24 * MIB);
+  await pushed('worker/large', 64 * MIB);
   await using gate = await startGate(registry.host);
-  const passed = gate.closeAfter(20 * MIB);
+  // up to eight connections bring 3 MiB each: so much that two parts come before the first gap, in whatever order they do
+  const passed = gate.closeAfter(48 * MIB);
   const key = 'worker/large.tar';
   const run = await enqueueImage(
     { from: `docker://${gate.host}/worker/large:v1`, to: `s3://${bucket}/${key}` },
@@ -94,8 +95,8 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   await passed;
   const stored = (): typeof s3.requests =>
     s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
-  // the marker, and the one part that is full and has nothing but the layer
-  await vi.waitFor(() => expect(stored()).toHaveLength(2), { timeout: 10_000 });
+  // the marker, and one part at least that is full and has nothing but the layer
+  await vi.waitFor(() => expect(stored().length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
   const stoppedMs = systemClock.now();
   first.kill('SIGTERM');
   expect(await first.ended, first.stderr).toBe(0);
@@ -106,12 +107,11 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   gate.open();
   const second = worker();
   expect((await ended(run)).jobs).toMatchObject({ done: 1 });
-  expect(await second.event('resumed')).toMatchObject({ level: 'info', total: 4, parts: expect.any(Number) });
+  expect(await second.event('resumed')).toMatchObject({ level: 'info', total: 9, parts: expect.any(Number) });
   const done = await second.event('job-done');
-  // four parts, the last of them short: one at most was under way when the first worker was stopped, and is sent again
+  // nine parts, the last of them short; those under way when the first worker was stopped may be sent again
   const bytes = stored().reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
-  expect(bytes).toBeLessThan(24 * MIB + 8 * MIB + MIB);
-  expect(stored().length).toBeGreaterThanOrEqual(4);
+  expect(bytes).toBeLessThan(64 * MIB + 16 * MIB);
   const { size } = await lab.session().backends.bucket(bucket).stat(key);
   expect(done['bytesReused']).toBeGreaterThanOrEqual(8 * MIB);
   expect(Number(done['bytesSent']) + Number(done['bytesReused'])).toBe(size);
