@@ -74,9 +74,9 @@ export function makeSnapshot(recipe: SnapshotRecipe = {}): Snapshot {
   return builder.finish({ finishedAt, added: { blobs: 3, bytes: 1_000_300 } });
 }
 
-/** Any value that JSON can hold as it is: it has no negative zero. */
 /** Readers leave out a member `__proto__`, which no setting is called. */
 const settingName = fc.string().filter((name) => name !== '__proto__');
+/** Any value that JSON can hold as it is: it has no negative zero. */
 const jsonValue = fc.jsonValue().map((value): unknown => JSON.parse(JSON.stringify(value)));
 
 /** Any snapshot that a backup may write. */
