@@ -168,7 +168,7 @@ describe('a Cleaner', () => {
     expect(run.endedAtMs).toBeDefined();
     const [status] = await statusOfRules(t.state, { clock: t.clock });
     expect(status).toMatchObject({ name: 'clean', kind: 'prune', faults: [] });
-    expect(status?.nextTickMs).toBeGreaterThan(t.clock.now());
+    expect(status?.nextScheduledAtMs).toBeGreaterThan(t.clock.now());
 
     // not due again before its next time; then there is nothing to delete
     expect(await clean(t)).toMatchObject({ begun: 0, places: { done: 0, skipped: 0 } });

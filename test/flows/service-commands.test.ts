@@ -96,7 +96,7 @@ describe('apply and rules', () => {
     const shown = await json(['rules', 'show', 'products']);
     expect(shown).toMatchObject({ code: 0, value: { name: 'products', revision: 2 } });
     expect(await run(['rules', 'delete', 'abroad'])).toMatchObject({ code: 0 });
-    expect((await run(['rules', 'list'])).stdout).toMatch(/^rule +kind +next tick .*\n.*\nproducts +backup +in /);
+    expect((await run(['rules', 'list'])).stdout).toMatch(/^rule +kind +scheduled time .*\n.*\nproducts +backup +in /);
     const gone = await run(['rules', 'show', 'abroad']);
     expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
   });

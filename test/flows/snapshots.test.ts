@@ -141,7 +141,7 @@ describe('transship snapshots', () => {
       `version: 1\nrules:\n  - name: app\n    backup: { from: ${host}/now/app, to: s3://backups/, tags: { include: ["v*"] } }\n    schedule: "0 1 * * *"\n`,
     );
     const { code, stdout, stderr } = await snapshots('diff', place, id.slice(0, 8), 'now', '-f', rules);
-    expect({ code, stderr }).toEqual({ code: 3, stderr: '' });
+    expect({ code, stderr }).toEqual({ code: 3, stderr: 'transship: exit code 3: 7 differences\n' });
     const rows = stdout.split('\n').map((row) => row.split(/ {2,}/));
     const named = (change: string): readonly (string | undefined)[] =>
       rows.filter(([first]) => first === change).map(([, name]) => name);

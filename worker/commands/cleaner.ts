@@ -2,6 +2,7 @@ import { Option, type Command } from 'commander';
 import type { CleanResult } from '../service/cleaner/pass.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseSeconds } from './seconds.ts';
+import { foundFaults } from './text.ts';
 
 interface CleanerFlags extends CommonFlags {
   readonly once?: boolean;
@@ -35,8 +36,13 @@ export function addCleaner(program: Command, context: CommandContext): void {
       return await runCleaner(state, backends, { signal, clock, reportOf: () => report });
     });
     printResult(context, flags, result, () => describe(result));
-    if ([result.failed, result.places.failed, result.scratch.failed, result.late].some((count) => count > 0))
-      context.exit(3);
+    const found = foundFaults([
+      [result.failed, 'rule failed', 'rules failed'],
+      [result.places.failed, 'place failed', 'places failed'],
+      [result.scratch.failed, 'scratch repository was not deleted', 'scratch repositories were not deleted'],
+      [result.late, 'rule is late', 'rules are late'],
+    ]);
+    if (found !== '') context.exit(3, found);
   });
 }
 

@@ -109,8 +109,10 @@ export interface CommandContext {
   readonly stderr: Screen;
   /** The version of this program. */
   readonly version: string;
-  /** The exit code, where it is not 0. Thrown failures set their own. */
-  exit(code: 1 | 3): void;
+  /** Sets the exit code 1. Thrown failures set their own code. */
+  exit(code: 1): void;
+  /** Sets the exit code 3 for what was found, and prints `reason` at the end. */
+  exit(code: 3, reason: string): void;
 }
 
 /** Flags that every command has. */

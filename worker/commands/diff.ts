@@ -14,7 +14,7 @@ import {
 import { onlyOption, parseMoment } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
-import { formatDigest, formatTable, printable } from './text.ts';
+import { counted, formatDigest, formatTable, printable } from './text.ts';
 
 interface DiffFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'verifyKey'> {
   readonly only?: readonly string[];
@@ -72,7 +72,7 @@ export function addDiff(program: Command, context: CommandContext): void {
         return await diffPlaces(request, backends, optionsOf(context, flags, report));
       });
       printResult(context, flags, diff, () => describeDiff(diff));
-      if (diff.differences.length > 0) context.exit(3);
+      if (diff.differences.length > 0) context.exit(3, counted(diff.differences.length, 'difference'));
     },
   );
 }

@@ -62,7 +62,7 @@ export async function runDrill(
   });
   printResult(context, flags, { ...result, leftovers }, () => describeDrill(result, leftovers));
   if (leftovers.length > 0) context.exit(1);
-  else if (result.findings.length > 0) context.exit(3);
+  else if (result.findings.length > 0) context.exit(3, counted(result.findings.length, 'finding'));
 }
 
 async function drillAndDelete(

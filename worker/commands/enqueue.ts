@@ -4,7 +4,7 @@ import type { Run } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { platformOption } from './result.ts';
-import { formatDuration, formatUnchanged, printable } from './text.ts';
+import { counted, formatDuration, formatUnchanged, printable } from './text.ts';
 
 interface EnqueueFlags extends CommonFlags {
   readonly platform?: readonly string[];
@@ -97,7 +97,9 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
   // what a verification found is an answer, not a failure to give one
   const isFinding =
     failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && /^(?:verify|drill) /.test(title));
-  context.exit(isFinding && run.dead !== true ? 3 : 1);
+  if (isFinding && run.dead !== true)
+    context.exit(3, `${counted(failed.length, 'verification')} of the run found faults`);
+  else context.exit(1);
 }
 
 function describeEnd({ startedAtMs, endedAtMs, dead }: Run): string {

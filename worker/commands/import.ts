@@ -5,7 +5,7 @@ import type { ItemAttribute } from '../state/table-items.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { printable } from './text.ts';
+import { counted, printable } from './text.ts';
 
 interface ImportFlags extends CommonFlags {
   readonly schedule?: string;
@@ -90,7 +90,7 @@ async function print(context: CommandContext, flags: ImportFlags, request: Impor
   if (notCarriedOver.length === 0) return;
   if (flags.json !== true)
     context.stderr.write(notCarriedOver.map((line) => `not carried over: ${printable(line)}\n`).join(''));
-  context.exit(3);
+  context.exit(3, `${counted(notCarriedOver.length, 'setting')} not carried over`);
 }
 
 async function allItems(

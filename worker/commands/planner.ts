@@ -2,6 +2,7 @@ import { Option, type Command } from 'commander';
 import type { PassResult } from '../service/planner/pass.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseSeconds } from './seconds.ts';
+import { foundFaults } from './text.ts';
 
 interface PlannerFlags extends CommonFlags {
   readonly once?: boolean;
@@ -37,7 +38,12 @@ export function addPlanner(program: Command, context: CommandContext): void {
       return await runPass(service, backends, { signal, clock, report, lookEveryHours });
     });
     printResult(context, flags, result, () => describe(result));
-    if (result.failed > 0 || result.incomplete > 0 || result.late > 0) context.exit(3);
+    const found = foundFaults([
+      [result.failed, 'rule failed', 'rules failed'],
+      [result.incomplete, 'run is incomplete', 'runs are incomplete'],
+      [result.late, 'rule is late', 'rules are late'],
+    ]);
+    if (found !== '') context.exit(3, found);
   });
 }
 

@@ -56,7 +56,8 @@ export function addReport(program: Command, context: CommandContext): void {
           ...broken.map((sentence) => `broken: ${sentence}`),
         ].join('\n'),
       );
-      if (broken.length > 0) context.exit(3);
+      if (broken.length > 0)
+        context.exit(3, `${counted(broken.length, 'snapshot or record', 'snapshots or records')} broken`);
     },
   );
 }

@@ -6,6 +6,7 @@ import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { describeRestore } from './restore-text.ts';
+import { counted } from './text.ts';
 import {
   concurrencyOf,
   optionsOf,
@@ -140,9 +141,9 @@ async function restoreFromSnapshots(
   });
   const seconds = (context.clock.now() - startedMs) / 1000;
   printResult(context, flags, { seconds, ...result }, () => describeRestore(result, seconds));
-  const isDifferent = result.repositories.some(({ comparison }) => (comparison?.differences.length ?? 0) > 0);
+  const differences = result.repositories.reduce((sum, one) => sum + (one.comparison?.differences.length ?? 0), 0);
   if (result.failures.length > 0 || result.faults.length > 0) context.exit(1);
-  else if (isDifferent) context.exit(3);
+  else if (differences > 0) context.exit(3, `${counted(differences, 'difference')} from the snapshot`);
 }
 
 function settingsOption(): Option {

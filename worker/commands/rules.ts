@@ -10,7 +10,9 @@ export function addRules(program: Command, context: CommandContext): void {
   const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
 
   withCommonFlags(
-    rules.command('list').summary('every rule with its next tick and the age of its last good copy or verification'),
+    rules
+      .command('list')
+      .summary('every rule with its next scheduled time and the age of its last good copy or verification'),
   ).action(async (flags: CommonFlags) => {
     await using service = context.connectService();
     // what reads rules takes a while to load: only those who need it wait for it
@@ -73,15 +75,15 @@ function describeAge({ kind, drills, ageSeconds }: RuleStatus): string {
 export function describeRules(rules: readonly RuleStatus[], nowMs: number): string {
   return [
     formatTable(
-      ['rule', 'kind', 'next tick', '>last good run', 'now'],
+      ['rule', 'kind', 'scheduled time', '>last good run', 'now'],
       rules.map((rule) => [
         rule.name,
         rule.kind ?? 'unreadable',
         rule.expired
           ? 'expired'
-          : rule.nextTickMs === undefined
+          : rule.nextScheduledAtMs === undefined
             ? '-'
-            : `in ${formatDuration(rule.nextTickMs - nowMs)}`,
+            : `in ${formatDuration(rule.nextScheduledAtMs - nowMs)}`,
         describeAge(rule),
         rule.current === undefined ? '' : `run ${rule.current.id}`,
       ]),

@@ -74,7 +74,8 @@ function addList(snapshots: Command, context: CommandContext): void {
       Array.fromAsync(listSnapshots(place, backends, { ...options, latest: flags.latest })),
     );
     printResult(context, flags, { snapshots: rows }, () => describeList(rows));
-    if (rows.some((row) => 'failure' in row)) context.exit(3);
+    const unread = rows.filter((row) => 'failure' in row).length;
+    if (unread > 0) context.exit(3, `${counted(unread, 'snapshot')} cannot be read`);
   });
 }
 
@@ -147,7 +148,7 @@ function addDiff(snapshots: Command, context: CommandContext): void {
       );
       printResult(context, flags, diff, () => describeDiff(diff));
       const found = diff.changes.length + diff.notBackedUp.length + (diff.notCovered?.length ?? 0);
-      if (found > 0) context.exit(3);
+      if (found > 0) context.exit(3, counted(found, 'difference'));
     },
   );
 }

@@ -42,7 +42,8 @@ export function addStats(program: Command, context: CommandContext): void {
       return await placeStats(place, backends, { ...options, days: flags.days });
     });
     printResult(context, flags, stats, () => describeStats(stats));
-    if (stats.unread.length > 0) context.exit(3);
+    if (stats.unread.length > 0)
+      context.exit(3, `${counted(stats.unread.length, 'part')} of the place could not be read`);
   });
 }
 

@@ -5,7 +5,7 @@ import { describeFailure } from '../util/failure.ts';
 import { redacted } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
-import { formatDuration, formatTable, formatUnchanged, printable } from './text.ts';
+import { formatDuration, formatTable, formatUnchanged, foundFaults, printable } from './text.ts';
 
 interface StatusFlags extends CommonFlags {
   readonly runs?: number;
@@ -30,8 +30,17 @@ export function addStatus(program: Command, context: CommandContext): void {
     const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
     printResult(context, flags, found, () => describeStatus(found, context.clock.now()));
     if (found.unanswered.length > 0) context.exit(1);
-    else if (found.faulty) context.exit(3);
+    else if (found.faulty) context.exit(3, faultsOf(found));
   });
+}
+
+/** What makes the exit code 3. */
+function faultsOf({ deadLetters = 0, rules, inFlight }: Status): string {
+  return foundFaults([
+    [deadLetters, 'dead letter', 'dead letters'],
+    [rules.reduce((sum, { faults }) => sum + faults.length, 0), 'fault of a rule', 'faults of rules'],
+    [inFlight.filter(({ fault }) => fault !== undefined).length, 'job with a fault', 'jobs with a fault'],
+  ]);
 }
 
 /** Characters of a dead letter that are looked at: it may have a million. */

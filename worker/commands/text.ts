@@ -14,6 +14,11 @@ export function countedRepositories(count: number): string {
   return counted(count, 'repository', 'repositories');
 }
 
+/** The counts above zero as one sentence for `exit`, each with its words for one and for several. Empty where all are zero. */
+export function foundFaults(counts: readonly (readonly [count: number, one: string, many: string])[]): string {
+  return counts.flatMap(([count, one, many]) => (count === 0 ? [] : [counted(count, one, many)])).join(', ');
+}
+
 /** `1536` → `1.5 KiB`. */
 export function formatBytes(bytes: number): string {
   let value = bytes;

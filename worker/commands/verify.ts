@@ -13,6 +13,7 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { parseBackupPlace, parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { counted } from './text.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
 interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
@@ -90,7 +91,8 @@ async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext
     return await verify(request, backends, optionsOf(context, flags, report));
   });
   printResult(context, flags, results, () => describeImages(results));
-  if (results.some(({ faults }) => faults.length > 0)) context.exit(3);
+  const faulty = results.filter(({ faults }) => faults.length > 0).length;
+  if (faulty > 0) context.exit(3, `${counted(faulty, 'image')} with faults`);
 }
 
 async function verifyMany(at: string, flags: VerifyFlags, context: CommandContext): Promise<void> {
@@ -121,7 +123,7 @@ async function verifyMany(at: string, flags: VerifyFlags, context: CommandContex
     return found;
   });
   printResult(context, flags, result, () => describePlace(result));
-  if (result.findings.length > 0) context.exit(3);
+  if (result.findings.length > 0) context.exit(3, counted(result.findings.length, 'finding'));
 }
 
 function isoOf(ms: number): string {

@@ -7,6 +7,7 @@ import type { Screen } from '../commands/progress.ts';
 import { printable } from '../commands/text.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
 import { setEngineFlags } from './engine-flags.ts';
+import { meantCommand } from './meant-command.ts';
 import type { ProgramSurroundings, Surroundings } from './command-context.ts';
 
 const { version } = manifest;
@@ -64,14 +65,17 @@ export async function runProgram(stop: AbortSignal, more: Commands = {}): Promis
 export async function execute(surroundings: Surroundings, more: Commands = {}): Promise<number> {
   const { argv, stderr, stop } = surroundings;
   let exitCode = 0;
-  const exit = (code: 1 | 3): void => {
+  let found: string | undefined;
+  const exit = (code: 1 | 3, reason?: string): void => {
     exitCode = code;
+    found = reason;
   };
   try {
     const added = addedFor(argv.slice(2), { ...COMMANDS, ...more });
     const root = await program({ ...surroundings, exit }, added);
     surroundings.onLoaded?.();
     await root.parseAsync(argv);
+    if (found !== undefined) stderr.write(`transship: exit code ${exitCode}: ${printable(found)}\n`);
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -130,7 +134,7 @@ async function program(surroundings: ProgramSurroundings, added: readonly Comman
     .configureOutput({
       writeOut: (text) => stdout.write(text),
       writeErr: (text) => stderr.write(text),
-      outputError: (text, write) => write(withoutValues(text)),
+      outputError: (text, write) => write(withMeantCommand(withoutValues(text), root)),
     })
     .showHelpAfterError('(transship COMMAND --help prints more)');
   if (added.length === 0) return root;
@@ -161,6 +165,19 @@ function describe(error: unknown): string {
   if (isFailure(error) && error.code !== 'BUG') return describeFailure(error);
   const cause = isFailure(error) ? (error.cause ?? error) : error;
   return `this is a bug, please report it: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
+}
+
+/** The error of an unknown command with the command that was probably meant; every other error as it is. */
+function withMeantCommand(text: string, root: Command): string {
+  const word = /^error: unknown command '([^']*)'/.exec(text)?.[1];
+  // below a command, commander knows better
+  if (word === undefined || root.args[0] !== word) return text;
+  const names = root.createHelp().visibleCommands(root);
+  const meant = meantCommand(
+    word,
+    names.flatMap((one) => [one.name(), ...one.aliases()]),
+  );
+  return meant === undefined ? text : `error: unknown command '${word}'\n(Did you mean ${meant}?)\n`;
 }
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {

@@ -17,7 +17,7 @@ export interface RuleStatus {
   readonly kind?: Rule['kind'];
   /** Whether its runs are drills. */
   readonly drills?: true;
-  readonly nextTickMs?: number | undefined;
+  readonly nextScheduledAtMs?: number | undefined;
   /** The run that is going on. */
   readonly current?: Run | undefined;
   /** How long ago the last good run of all of the rule began: the age of its copies, or of what it verified. Absent: there never was one. */
@@ -258,7 +258,7 @@ function statusOf(
     kind: rule.kind,
     ...(rule.kind === 'verify' && rule.restoreTo !== undefined ? { drills: true } : {}),
     expired,
-    nextTickMs: expired ? undefined : nextScheduledMs(rule.schedule, nowMs),
+    nextScheduledAtMs: expired ? undefined : nextScheduledMs(rule.schedule, nowMs),
     faults: expired
       ? []
       : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
