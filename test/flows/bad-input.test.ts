@@ -114,6 +114,34 @@ describe('a name that cannot be', () => {
   });
 });
 
+describe('a tag that the repository does not have', () => {
+  test('is named with the five nearest tags', async () => {
+    for (const tag of ['v1.0', 'v1.1', 'v1.2', 'v2.0', 'v2.1', 'latest', 'nightly-2026-11-30'])
+      await lab.push(await makeImage({ tag }), registry, 'tags/app');
+    const message = await refused(
+      lab.session().copy(at(registry, 'tags/app:v1.3'), at(registry, 'tags/to')),
+      'NOT_FOUND',
+    );
+    expect(message).toBe(
+      `source: read ${registry.registryHost}/tags/app:v1.3: there is no such tag; the nearest tags are v1.2, v1.1, v1.0, v2.1, v2.0`,
+    );
+  });
+
+  test('is named with those that there are where these are few', async () => {
+    await lab.push(await makeImage({ tag: 'stable' }), ecr, 'tags/few');
+    const message = await refused(lab.session().copy(at(ecr, 'tags/few'), at(registry, 'tags/to')), 'NOT_FOUND');
+    expect(message).toContain('tags/few:latest: there is no such tag; its tags are stable');
+  });
+
+  test('is NOT_FOUND with the name of the image where its repository is not there either', async () => {
+    const message = await refused(
+      lab.session().copy(at(registry, 'tags/none:v1'), at(registry, 'tags/to')),
+      'NOT_FOUND',
+    );
+    expect(message).toContain(`${registry.registryHost}/tags/none:v1`);
+  });
+});
+
 describe('a manifest that cannot be', () => {
   const child = (body: string | Buffer): { digest: string; size: number; mediaType: string } => ({
     mediaType: MEDIA_TYPE.ociManifest,

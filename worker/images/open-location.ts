@@ -5,6 +5,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { withNearestTags } from './missing-tag.ts';
 import type { OpenedImage } from './opened-image.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
 
@@ -19,7 +20,9 @@ export async function openLocation(
     if (location.transport === 'docker') {
       const { registry, repository, tag, digest } = location.reference;
       const source = backends.registry(registry, side).repository(repository);
-      const descriptor = await source.resolve(digest ?? tag ?? 'latest', options);
+      const descriptor = await source.resolve(digest ?? tag ?? 'latest', options).catch(async (error: unknown) => {
+        throw await withNearestTags(error, location.reference, source, options);
+      });
       const root: Root = { descriptor, tags: tag === undefined ? [] : [tag] };
       return {
         source,

@@ -1,5 +1,6 @@
 import { aborted, type Abortable } from './abort.ts';
 import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from './aws-errors.ts';
+import { connectionSentence } from './connection.ts';
 import { Failure, type Code } from './failure.ts';
 import { redacted } from './text.ts';
 
@@ -38,10 +39,11 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
       : code === 'UNAUTHENTICATED'
         ? '; check the AWS credentials'
         : '';
+  const connection = status === undefined ? connectionSentence(error, 'AWS') : undefined;
   const said =
     isUnnamed(name) && status !== undefined
       ? `the answer was HTTP ${status}, without an error code of AWS`
-      : `${name}: ${redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400)}`;
+      : (connection ?? `${name}: ${redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400)}`);
   return new Failure(code, `${what}: ${said}${hint}`, {
     cause: error,
     context: {

@@ -1,3 +1,5 @@
+import { compareStrings } from './text.ts';
+
 /** The one of `words` that `word` was probably meant to be: at most a third of it is mistyped. */
 export function suggest(word: string, words: readonly string[]): string | undefined {
   let best: { readonly word: string; readonly distance: number } | undefined;
@@ -7,6 +9,14 @@ export function suggest(word: string, words: readonly string[]): string | undefi
       best = { word: candidate, distance };
   }
   return best?.word;
+}
+
+/** The `most` of `words` that are nearest to `word`, the nearest first; the later of two that are as near. */
+export function nearest(word: string, words: Iterable<string>, most: number): readonly string[] {
+  return Array.from(words, (one) => ({ one, distance: distanceOf(word.toLowerCase(), one.toLowerCase()) }))
+    .sort((a, b) => (a.distance === b.distance ? compareStrings(b.one, a.one) : a.distance - b.distance))
+    .slice(0, most)
+    .map(({ one }) => one);
 }
 
 /** Characters to insert, remove, replace or swap with their neighbour. */

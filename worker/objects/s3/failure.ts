@@ -1,4 +1,5 @@
 import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
+import { connectionSentence, networkCode } from '../../util/connection.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
 /** What was being done when S3 said no. */
@@ -81,6 +82,8 @@ interface S3Error {
   readonly status: number | undefined;
   /** Node's code of a network error. */
   readonly errno: string | undefined;
+  /** The sentence for a network error. */
+  readonly connection: string | undefined;
   readonly requestId: string | undefined;
   readonly region: string | undefined;
   readonly retryAfterMs: number | undefined;
@@ -239,7 +242,7 @@ function codeOfStatus(status: number): Code {
 }
 
 function fromNetwork(error: S3Error): Verdict {
-  const { name, errno = '', message } = error;
+  const { name, errno = '', message, connection } = error;
   if (name === 'CredentialsProviderError')
     return {
       code: 'UNAUTHENTICATED',
@@ -255,7 +258,7 @@ function fromNetwork(error: S3Error): Verdict {
   if (/CERT|SELF_SIGNED|UNABLE_TO_/u.test(errno))
     return { code: 'INVALID', what: `the certificate of the endpoint is not trusted (${errno})` };
   if (name === 'TimeoutError') return { code: 'UNAVAILABLE', what: `S3 did not answer in time (${trimmed(message)})` };
-  if (errno !== '') return { code: 'UNAVAILABLE', what: `the connection to S3 failed (${errno})` };
+  if (connection !== undefined) return { code: 'UNAVAILABLE', what: connection };
   // an answer that is cut or no XML fails in the parser
   if (name === 'SyntaxError' || /deseriali[sz]ation/iu.test(message))
     return { code: 'UNAVAILABLE', what: 'the answer was not one of S3' };
@@ -274,7 +277,8 @@ function parseError(thrown: unknown, { withoutBody = false }: S3Call): S3Error {
     name: isNamedBySdk && !withoutBody ? 'UnknownError' : error.name,
     message: error.message,
     status,
-    errno: text(field(error, 'code')),
+    errno: networkCode(error),
+    connection: connectionSentence(error, 'S3'),
     requestId: text(metadata['requestId']),
     region: text(headers['x-amz-bucket-region']) ?? text(field(error, 'Region')),
     retryAfterMs: Number.isFinite(retryAfterSeconds) ? retryAfterSeconds * 1000 : undefined,

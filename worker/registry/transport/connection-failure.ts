@@ -1,3 +1,4 @@
+import { connectionSentence } from '../../util/connection.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { ADDRESS_REFUSED } from './address.ts';
 
@@ -43,13 +44,8 @@ export function connectionFailure(
       { cause: error },
     );
   }
-  return new Failure(
-    'UNAVAILABLE',
-    `${what}: ${WHY[code] ?? `the connection to ${host} broke (${code})`}`.replace('%', host),
-    {
-      cause: error,
-    },
-  );
+  const why = connectionSentence({ code }, host) ?? `the connection to ${host} broke`;
+  return new Failure('UNAVAILABLE', `${what}: ${why}`, { cause: error });
 }
 
 /** Whether a request by https failed because the server answered the handshake with something else than TLS, as plain HTTP servers do. */
@@ -78,22 +74,3 @@ function refusedByProxy(
   const how = 'allow the host there, or name it in NO_PROXY';
   return new Failure('DENIED', `${message}; ${how}`, { cause: error });
 }
-
-const WHY: Readonly<Record<string, string>> = {
-  ENOTFOUND: 'there is no host %',
-  EAI_AGAIN: 'the name of % could not be looked up',
-  ECONNREFUSED: '% refused the connection',
-  CONNECT_TIMEOUT: '% did not take the connection in time',
-  ANSWER_TIMEOUT: '% did not answer in time',
-  STALLED: '% stopped sending',
-  CLOSED: '% closed the connection',
-  BROKEN_OFF: '% broke off the answer',
-  MALFORMED: '% sent an answer that is not HTTP',
-  UND_ERR_CONNECT_TIMEOUT: '% did not take the connection in time',
-  UND_ERR_HEADERS_TIMEOUT: '% did not answer in time',
-  UND_ERR_BODY_TIMEOUT: '% stopped sending',
-  UND_ERR_SOCKET: '% closed the connection',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: '% broke off the answer',
-  ECONNRESET: '% closed the connection',
-  EPIPE: '% closed the connection',
-};

@@ -70,7 +70,8 @@ function parseJson(text: string): { readonly code?: string; readonly message?: s
   try {
     body = JSON.parse(text);
   } catch {
-    return presentable(text);
+    // the beginning of a document that was cut off helps no reader
+    return {};
   }
   // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
   const list = field(body, 'errors');
@@ -83,7 +84,7 @@ function parseJson(text: string): { readonly code?: string; readonly message?: s
     field(error, 'details'),
     field(error, 'error'),
   ]
-    .concat(detail === undefined || typeof detail === 'string' ? detail : written(detail))
+    .concat(typeof detail === 'string' ? detail : factsOf(detail))
     .filter((part): part is string => typeof part === 'string' && part !== '')
     .filter((part, i, all) => all.indexOf(part) === i);
   return {
@@ -92,13 +93,27 @@ function parseJson(text: string): { readonly code?: string; readonly message?: s
   };
 }
 
-/** Undefined for what is nested so deeply that it can be read and not be written. */
-function written(value: unknown): string | undefined {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    return undefined;
-  }
+/** Facts of a detail that a message names, and how deep they are looked for. */
+const MOST_FACTS = 4;
+const DEEPEST = 3;
+/** Members whose values are not for messages. */
+const SECRET_MEMBER = /token|secret|password|signature|credential|key/i;
+
+/** The facts in a structured detail, as `digest=sha256:… Name=team/app`. Undefined where there are none. */
+function factsOf(detail: unknown): string | undefined {
+  const facts: string[] = [];
+  const collect = (value: unknown, depth: number): void => {
+    if (typeof value !== 'object' || value === null || depth > DEEPEST) return;
+    for (const [name, member] of Object.entries(value)) {
+      if (facts.length === MOST_FACTS) return;
+      const isScalar = (typeof member === 'string' && member !== '') || typeof member === 'number';
+      if (isScalar && Array.isArray(value)) facts.push(String(member));
+      else if (isScalar && !SECRET_MEMBER.test(name)) facts.push(`${name}=${member}`);
+      else collect(member, depth + 1);
+    }
+  };
+  collect(detail, 0);
+  return facts.length === 0 ? undefined : facts.join(' ');
 }
 
 function field(value: unknown, name: string): unknown {

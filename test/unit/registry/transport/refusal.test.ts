@@ -116,7 +116,16 @@ describe('parseRefusal', () => {
     [
       'its detail',
       JSON.stringify({ errors: [{ code: 'A', message: 'm', detail: { digest: 'd' } }] }),
-      { code: 'A', message: 'm, {"digest":"d"}' },
+      { code: 'A', message: 'm, digest=d' },
+    ],
+    [
+      'a list of details, without members that are secret',
+      JSON.stringify({
+        errors: [
+          { code: 'A', message: 'm', detail: [{ Type: 'repository', Class: '', Name: 'a', token: 'hunter22' }] },
+        ],
+      }),
+      { code: 'A', message: 'm, Type=repository Name=a' },
     ],
     ['no errors', JSON.stringify({ errors: [] }), {}],
     ['errors that are null', '{"errors":null}', {}],
@@ -135,7 +144,7 @@ describe('parseRefusal', () => {
       'Your Authorization Token has expired.\n',
       { message: 'Your Authorization Token has expired.' },
     ],
-    ['JSON that is cut', '{"errors":[{"code":"DEN', { message: '{"errors":[{"code":"DEN' }],
+    ['JSON that is cut', '{"errors":[{"code":"DEN', {}],
     ['a web page', '<!DOCTYPE html><title>502</title>', {}],
     ['nothing', '', {}],
   ])('%s', (_, text, expected) => expect(parseRefusal(text)).toEqual(expected));

@@ -1,0 +1,35 @@
+import type { Source } from '../content/content.ts';
+import { isDerivedTag } from '../oci/derived-tag.ts';
+import { formatReference, formatRepository, type Reference } from '../oci/reference.ts';
+import type { Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { nearest } from '../util/suggest.ts';
+
+/** Tags that the message for a missing one names. */
+const NAMED = 5;
+
+/**
+ * `error`, or where it says that the registry does not have the tag of `reference`, the same with the tags that the
+ * repository has. The list of tags costs a request or a few; where it cannot be had, `error` stays as it is.
+ */
+export async function withNearestTags(
+  error: unknown,
+  { tag, digest, ...repository }: Reference,
+  source: Source,
+  options: Abortable,
+): Promise<unknown> {
+  if (tag === undefined || digest !== undefined || !isFailure(error, 'NOT_FOUND')) return error;
+  // an archived image is there, and its message says what to do
+  if (error.context['archived'] === true) return error;
+  const listed = await source.listedTags?.(options);
+  if (listed === undefined || listed.has(tag)) return error;
+  const others = [...listed].filter((one) => !isDerivedTag(one));
+  const has =
+    others.length === 0
+      ? `${formatRepository(repository)} has no tags`
+      : `${others.length > NAMED ? 'the nearest tags are' : 'its tags are'} ${nearest(tag, others, NAMED).join(', ')}`;
+  return new Failure('NOT_FOUND', `read ${formatReference({ ...repository, tag })}: there is no such tag; ${has}`, {
+    cause: error,
+    context: error.context,
+  });
+}
