@@ -22,9 +22,29 @@ export function snapshotPrefix(template: string): string {
 
 const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'account', 'region', 'date'] as const;
 
+/** `{regionName|us-east-1=virginia,eu-west-1=ireland}`: the variable with other names for some Regions. */
+const NAMED_REGIONS = /^regionName\|([a-z0-9-]+=[A-Za-z0-9._-]+(?:,[a-z0-9-]+=[A-Za-z0-9._-]+)*)$/;
+
+/**
+ * `template` with `{regionName}` written so that it has these names for Regions of ECR. The names are part of the
+ * template from then on, so that every process that reads it makes the same key.
+ */
+export function withRegionNames(template: string, names: Readonly<Record<string, string>>): string {
+  const list = Object.entries(names).map(([region, name]) => `${region}=${name}`);
+  return list.length === 0 ? template : template.replaceAll('{regionName}', () => `{regionName|${list.join(',')}}`);
+}
+
+/** What `{regionName|…}` makes of a Region that it may have another name for. Undefined for another variable. */
+function namedRegion(variable: string, regionName: string): string | undefined {
+  const list = NAMED_REGIONS.exec(variable)?.[1];
+  if (list === undefined) return undefined;
+  const pair = list.split(',').find((one) => one.startsWith(`${regionName}=`));
+  return pair === undefined ? regionName : pair.slice(regionName.length + 1);
+}
+
 /**
  * The key of an image's archive. Variables: `{repository}`, `{tag}` (of an image without one its digest, `sha256-<hex>`), `{digest}` (hex),
- * `{registry}` (host), `{regionName}` (of ECR its region, of others the host), `{account}` and `{region}` (ECR only), `{date}` (UTC,
+ * `{registry}` (host), `{regionName}` (of ECR its Region, or the name that `withRegionNames` gave it; of others the host), `{account}` and `{region}` (ECR only), `{date}` (UTC,
  * 2026-11-21). INVALID for others, and for those that the image has not.
  */
 export function expandTemplate(template: string, reference: Reference, digest: Digest | undefined, now: Date): string {
@@ -36,6 +56,8 @@ export function expandTemplate(template: string, reference: Reference, digest: D
     date: now.toISOString().slice(0, 10),
   };
   return template.replace(/\{([^{}]*)\}/g, (_, name: string) => {
+    const region = namedRegion(name, values.regionName ?? '');
+    if (region !== undefined) return region;
     const known = VARIABLES.find((variable) => variable === name);
     if (known === undefined) {
       throw new Failure('INVALID', `the template ${quote(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`);

@@ -6,6 +6,7 @@ import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
+import { quote } from '../util/text.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
 import { parsePublished, parseTemplate } from './destinations.ts';
@@ -62,6 +63,22 @@ const SourcesSchema = someOf(textOf(parseSource, 'host/repository; its path with
 
 const IN_S3 = { pattern: '^s3://' };
 
+const REGION = /^[a-z]{2,4}(?:-[a-z]+)+-[0-9]$/;
+const REGION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const RegionNamesSchema = z
+  .record(
+    z.string().regex(REGION, { error: 'a Region of AWS, such as us-east-1' }),
+    z.string().regex(REGION_NAME, { error: 'letters, digits, ".", "_" and "-", 64 at most' }),
+  )
+  .check((ctx) => {
+    const names = Object.values(ctx.value);
+    // archives of both would have one key
+    const twice = names.find((name, at) => names.indexOf(name) !== at);
+    if (twice !== undefined)
+      ctx.issues.push({ code: 'custom', message: `two Regions have the name ${quote(twice)}`, input: ctx.value });
+  })
+  .describe('What `{regionName}` in `to` is for Regions of ECR: `us-east-1: virginia`. Default: the Region.');
+
 const COPIED = {
   from: SourcesSchema.describe('Where images come from.'),
   tags: TagsSchema.optional().describe('Default: all tags.'),
@@ -77,6 +94,7 @@ const MirrorSchema = mapping({
       most: MAX_DESTINATIONS,
     },
   ).describe('Where they are to be, in a registry.'),
+  regionNames: RegionNamesSchema.optional(),
   create: CreateSchema.optional().describe(
     'Settings of repositories that have to be created; false: none are created.',
   ),
@@ -91,6 +109,7 @@ const BackupSchema = mapping({
     ).meta({ pattern: '^(?:store:)?s3://' }),
     { most: MAX_DESTINATIONS },
   ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
+  regionNames: RegionNamesSchema.optional(),
   settings: z
     .boolean()
     .default(true)

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import { withoutTransport } from '../oci/location.ts';
+import { archiveTemplate, withRegionNames } from '../oci/key-template.ts';
+import { parseS3, withoutTransport } from '../oci/location.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { formatScratchPlace, parseScratchPlace } from '../oci/scratch.ts';
 import { Failure } from '../util/failure.ts';
@@ -65,11 +66,19 @@ function copyOf(
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
   return {
     from: [...new Set(words.from.map(canonicalSource))],
-    to: words.to.map(withoutTransport),
+    to: words.to.map((to) => namingRegions(withoutTransport(to), words.regionNames)),
     tags: { include, exclude, ...withoutAbsent({ semver, latest, maxAgeDays }), untagged },
     platforms: words.platforms ?? [],
     referrers: words.referrers,
   };
+}
+
+/** A `to` with the names of Regions in its template, so that they go along with it to the planner and the workers. */
+function namingRegions(to: string, names: Readonly<Record<string, string>> = {}): string {
+  if (isStore(to) || Object.keys(names).length === 0) return to;
+  if (!to.startsWith('s3://')) return withRegionNames(to, names);
+  const { bucket, key } = parseS3(to);
+  return `s3://${bucket}/${withRegionNames(archiveTemplate(key), names)}`;
 }
 
 function backupOf(
@@ -77,7 +86,7 @@ function backupOf(
 ): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots' | 'report'> {
   const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
   return {
-    to: words.to.filter((to) => !isStore(to)),
+    to: words.to.filter((to) => !isStore(to)).map((to) => namingRegions(to, words.regionNames)),
     ...(stores.length === 0 ? {} : { stores }),
     ...(words.settings ? {} : { settings: false }),
     ...(words.snapshots ? {} : { snapshots: false }),

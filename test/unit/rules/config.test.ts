@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { formatAccess, formatRule, parseAccess, parseConfig, parseRule } from '../../../worker/rules/config.ts';
+import { destinationsOf } from '../../../worker/rules/destinations.ts';
 import type { Rule } from '../../../worker/rules/rule.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 import { isRecord } from '../../../worker/util/record.ts';
@@ -110,6 +111,43 @@ describe('a rule', () => {
   });
 });
 
+describe('names of Regions', () => {
+  const backup = (part: object): string =>
+    JSON.stringify({
+      version: 1,
+      rules: [{ name: 'a', backup: { from: ECR, to: 's3://bucket/', ...part }, schedule: '@daily' }],
+    });
+
+  test('are in the keys that a rule makes, also after the rule was stored', () => {
+    const { rules } = parseConfig(backup({ regionNames: { 'us-east-1': 'virginia', 'eu-west-1': 'ireland' } }));
+    for (const rule of [...rules, ...rules.map((one) => parseRule(formatRule(one)))]) {
+      if (rule.kind !== 'backup') throw new TypeError('expected a backup');
+      const keyOf = (registry: string): string | undefined =>
+        destinationsOf(rule, { registry, repository: 'team/app', tag: 'v1' }, undefined, 0)[0]?.location;
+      expect(keyOf(ECR)).toBe('s3://bucket/virginia/team/app/v1.tar');
+      expect(keyOf(ECR.replace('us-east-1', 'ap-south-1'))).toBe('s3://bucket/ap-south-1/team/app/v1.tar');
+      expect(keyOf('docker.io')).toBe('s3://bucket/docker.io/team/app/v1.tar');
+    }
+  });
+
+  test('may stand in the repository of a mirror', () => {
+    const names = { regionNames: { 'us-east-1': 'virginia' }, to: 'r.example/{regionName}/{repository}:{tag}-copy' };
+    const [rule] = parseConfig(ruleWith({ ...names, from: ECR })).rules;
+    if (rule?.kind !== 'mirror') throw new TypeError('expected a mirror');
+    expect(destinationsOf(rule, { registry: ECR, repository: 'app', tag: 'v1' }, undefined, 0)).toMatchObject([
+      { location: 'docker://r.example/virginia/app:v1-copy' },
+    ]);
+  });
+
+  test.each([
+    [{ 'us-east-1': 'a/b' }, /letters, digits/],
+    [{ virginia: 'us-east-1' }, /a Region of AWS, such as us-east-1/],
+    [{ 'us-east-1': 'one', 'eu-west-1': 'one' }, /two Regions have the name "one"/],
+  ])('are refused where they cannot be: %j', (regionNames, message) => {
+    expect(faultOf(backup({ regionNames }))).toMatch(message);
+  });
+});
+
 describe('a fault is told with its path, what was given and what was expected', () => {
   const TEXTS = 'a string, or a list of strings';
   test.each<[string, Readonly<Record<string, unknown>>, string]>([
@@ -174,11 +212,11 @@ describe('a fault is told with its path, what was given and what was expected', 
     ['create.lifecycle', { create: { lifecycle: '{' } }, '"{" is not a JSON object'],
     ['create.tags.a', { create: { tags: { a: 1 } } }, 'given 1, expected a string: put it in quotes'],
     ['plattforms', { plattforms: 'all' }, 'there is no "plattforms" here; did you mean "platforms"?'],
-    ['x', { x: 1 }, 'there is no "x" here; expected from, tags, platforms, referrers, to, create'],
+    ['x', { x: 1 }, 'there is no "x" here; expected from, tags, platforms, referrers, to, regionNames, create'],
     [
       'constructor',
       { constructor: 1 },
-      'there is no "constructor" here; expected from, tags, platforms, referrers, to, create',
+      'there is no "constructor" here; expected from, tags, platforms, referrers, to, regionNames, create',
     ],
   ])('mirror.%s of %j', (path, part, why) => {
     const [at, told] = faultOf(ruleWith(part)).split(/ \(rule "a"\): (.*)/s);
