@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { execute } from '../../worker/main/program.ts';
 
 /** What a command printed, and the code with which it exited. */
@@ -12,6 +13,8 @@ interface CommandOptions {
   readonly columns?: number;
   /** Stops the command, as a signal of the system does. */
   readonly stop?: AbortSignal;
+  /** What the command reads from standard input. */
+  readonly stdin?: string;
   /** Called with what the command prints to standard error, as it prints it. */
   readonly onStderr?: (text: string) => void;
 }
@@ -19,7 +22,7 @@ interface CommandOptions {
 /** Runs a command of the program in this process, as a shell without a terminal does. */
 export async function runCommand(
   args: readonly string[],
-  { env, columns = 120, stop = new AbortController().signal, onStderr }: CommandOptions,
+  { env, columns = 120, stop = new AbortController().signal, stdin, onStderr }: CommandOptions,
 ): Promise<Ended> {
   let [stdout, stderr] = ['', ''];
   const code = await execute({
@@ -35,6 +38,7 @@ export async function runCommand(
       columns,
     },
     stop,
+    stdin: stdin === undefined ? undefined : Readable.from([Buffer.from(stdin)]),
   });
   return { code, stdout, stderr };
 }

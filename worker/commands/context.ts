@@ -9,6 +9,7 @@ import type { Clock } from '../util/clock.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { withoutOwnSecrets } from '../util/own-secrets.ts';
+import { inGroup } from './help.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
 /** How to reach the backends of one command: what its flags say about credentials and creating. */
@@ -95,6 +96,8 @@ export interface CommandContext {
   runPlanner(options: { readonly everySeconds: number }): Promise<void>;
   /** Looks again and again which rules that prune are due, until the signal fires. Logs and metrics go to stdout. INVALID without a table. */
   runCleaner(options: { readonly everySeconds: number }): Promise<void>;
+  /** All of standard input as text. INVALID for a terminal, and for more than `mostBytes`. */
+  standardInput(mostBytes: number): Promise<string>;
   /** Starts this program with these arguments and the environment as it is. It ends with the signal at the latest. */
   start(args: readonly string[], options: { readonly onLine: (line: string) => void }): StartedProgram;
   /** Sets variables of the environment for what is connected from now on. */
@@ -125,11 +128,13 @@ export interface CommonFlags {
 
 /** Adds the flags that every command has. */
 export function withCommonFlags(command: Command): Command {
-  return command
-    .option('--json', 'the result as one JSON document on stdout, events as JSON lines on stderr')
-    .option('-q, --quiet', 'only warnings and the result')
-    .option('-v, --verbose', 'also what was there already, and every retry')
-    .option('--no-progress', 'lines instead of progress bars');
+  return inGroup(command, 'Output:', (grouped) =>
+    grouped
+      .option('--json', 'the result as one JSON document on stdout, events as JSON lines on stderr')
+      .option('-q, --quiet', 'only warnings and the result')
+      .option('-v, --verbose', 'also what was there already, and every retry')
+      .option('--no-progress', 'lines instead of progress bars'),
+  );
 }
 
 function progressOf(context: CommandContext, flags: CommonFlags): Progress {

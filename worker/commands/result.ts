@@ -7,6 +7,7 @@ import type { PrunedRule } from '../service/admin/sync-prune.ts';
 import type { Report } from '../util/events.ts';
 import { describeFailure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
+import { inGroup } from './help.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
@@ -36,16 +37,18 @@ export function verifyTargetOption(): Option {
   );
 }
 
+const AT_ONCE = 'How much at once:';
+
 export function withConcurrency(command: Command): Command {
-  return command.option('--concurrency <n>', 'blobs at once (default: 4)', parseAtOnce);
+  return inGroup(command, AT_ONCE, (grouped) =>
+    grouped.option('--concurrency <n>', 'blobs at once (default: 4)', parseAtOnce),
+  );
 }
 
 /** For commands on many images. */
 export function withImages(command: Command): Command {
-  return command.option(
-    '--images <n>',
-    'images at once, with one budget of blobs and memory (default: 4)',
-    parseAtOnce,
+  return inGroup(command, AT_ONCE, (grouped) =>
+    grouped.option('--images <n>', 'images at once, with one budget of blobs and memory (default: 4)', parseAtOnce),
   );
 }
 

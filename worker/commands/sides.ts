@@ -3,6 +3,7 @@ import { Option, type Command } from 'commander';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { ConnectOptions, KeyFlags, SideOptions } from './context.ts';
+import { inGroup } from './help.ts';
 
 /** Flags about credentials, and about repositories that have to be created. */
 export interface SideFlags {
@@ -26,25 +27,26 @@ const SIDES = { src: 'source', dest: 'target' } as const;
 
 /** Adds the flags about credentials of `sides`. */
 export function withSideFlags(command: Command, sides: readonly (keyof typeof SIDES)[] = ['src', 'dest']): Command {
-  for (const side of sides) {
-    command
-      .addOption(
-        new Option(
-          `--${side}-creds <user:password>`,
-          `credentials of the ${SIDES[side]} registry; every user of this machine can see them: prefer --${side}-authfile`,
-        ),
-      )
-      .addOption(new Option(`--${side}-authfile <file>`, `file with credentials of the ${SIDES[side]} registry`))
-      .addOption(new Option(`--${side}-role <arn>`, `IAM role to assume for the ${SIDES[side]}, when it is ECR`))
-      .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`))
-      .addOption(
-        new Option(
-          `--${side}-tls-verify <true|false>`,
-          `false: accept any certificate of the ${SIDES[side]} registry`,
-        ).choices(['true', 'false']),
-      )
-      .addOption(new Option(`--${side}-plain-http`, `use plain HTTP, without TLS, for the ${SIDES[side]} registry`));
-  }
+  for (const side of sides)
+    inGroup(command, `The ${SIDES[side]}:`, (grouped) =>
+      grouped
+        .addOption(
+          new Option(
+            `--${side}-creds <user:password>`,
+            `credentials of the ${SIDES[side]} registry; every user of this machine can see them: prefer --${side}-authfile`,
+          ),
+        )
+        .addOption(new Option(`--${side}-authfile <file>`, `file with credentials of the ${SIDES[side]} registry`))
+        .addOption(new Option(`--${side}-role <arn>`, `IAM role to assume for the ${SIDES[side]}, when it is ECR`))
+        .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`))
+        .addOption(
+          new Option(
+            `--${side}-tls-verify <true|false>`,
+            `false: accept any certificate of the ${SIDES[side]} registry`,
+          ).choices(['true', 'false']),
+        )
+        .addOption(new Option(`--${side}-plain-http`, `use plain HTTP, without TLS, for the ${SIDES[side]} registry`)),
+    );
   return command;
 }
 
@@ -58,30 +60,34 @@ export interface S3Flags {
 
 /** Adds the flags about buckets; of those that are about writing only where the command writes objects. */
 export function withS3Flags(command: Command, o: { readonly writes: boolean }): Command {
-  command.addOption(
-    new Option(
-      '--s3-path-style <true|false>',
-      'ask for buckets by path or by host name (default: of Amazon by name, of others by path)',
-    ).choices(['true', 'false']),
-  );
-  if (o.writes)
-    command
-      .option(
-        '--s3-no-conditions',
-        'accept that writers of one key may overwrite each other, where S3 cannot prevent it',
-      )
-      .option('--s3-kms-key <key>', 'encrypt objects with this KMS key: its id, ARN or alias');
-  return command.option('--s3-requester-pays', 'pay for the requests to buckets whose owner does not');
+  return inGroup(command, 'Buckets:', (grouped) => {
+    grouped.addOption(
+      new Option(
+        '--s3-path-style <true|false>',
+        'ask for buckets by path or by host name (default: of Amazon by name, of others by path)',
+      ).choices(['true', 'false']),
+    );
+    if (o.writes)
+      grouped
+        .option(
+          '--s3-no-conditions',
+          'accept that writers of one key may overwrite each other, where S3 cannot prevent it',
+        )
+        .option('--s3-kms-key <key>', 'encrypt objects with this KMS key: its id, ARN or alias');
+    grouped.option('--s3-requester-pays', 'pay for the requests to buckets whose owner does not');
+  });
 }
 
 /** Adds the flags about repositories that are missing where images are written. */
 export function withCreateFlags(command: Command): Command {
-  return command
-    .option('--no-create', 'fail instead of creating a repository that ECR does not have')
-    .option(
-      '--create-settings <file>',
-      'settings of repositories that are created, as JSON: tagMutability, tagMutabilityExclusions, scanOnPush, encryption {type, key}, tags, lifecyclePolicy, repositoryPolicy; the "settings" of a repository.json too',
-    );
+  return inGroup(command, 'New repositories:', (grouped) =>
+    grouped
+      .option('--no-create', 'fail instead of creating a repository that ECR does not have')
+      .option(
+        '--create-settings <file>',
+        'settings of repositories that are created, as JSON: tagMutability, tagMutabilityExclusions, scanOnPush, encryption {type, key}, tags, lifecyclePolicy, repositoryPolicy; the "settings" of a repository.json too',
+      ),
+  );
 }
 
 /** Adds `--sign-with`, of commands that write snapshots. */

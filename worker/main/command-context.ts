@@ -5,6 +5,7 @@ import { tableItems } from '../state/table-items.ts';
 import { systemClock } from '../util/clock.ts';
 import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
+import { readStandardInput } from './standard-streams.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectDeleting, connectService, connectState } from './wire.ts';
 
@@ -16,6 +17,8 @@ export interface Surroundings {
   readonly stdout: Screen;
   readonly stderr: Screen;
   readonly stop: AbortSignal;
+  /** Default: that of the process. */
+  readonly stdin?: AsyncIterable<Uint8Array> | undefined;
   /** Called when the command is loaded, before it runs. */
   readonly onLoaded?: () => void;
 }
@@ -26,7 +29,10 @@ export interface ProgramSurroundings extends Surroundings {
 }
 
 /** What commands get from the process around them. INVALID for a malformed environment. */
-export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurroundings, version: string): CommandContext {
+export function openContext(
+  { env, stdout, stderr, stop, stdin, exit }: ProgramSurroundings,
+  version: string,
+): CommandContext {
   trustAuthorities(env);
   const { concurrency, lookEveryHours } = readSettings(env);
   const write = (line: string): void => stdout.write(line);
@@ -40,6 +46,7 @@ export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurround
       return [...new Set([...endpoints.keys(), ...(await registriesIn(authFiles))])];
     },
     tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
+    standardInput: (mostBytes) => readStandardInput(mostBytes, { stdin, signal: stop }),
     start: (args, options) => startProgram(args, { ...options, signal: stop }),
     setEnvironment: (variables) => Object.assign(process.env, variables),
     runWorker: async (options) => {

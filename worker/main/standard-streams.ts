@@ -30,6 +30,27 @@ export function standardStreams(
   };
 }
 
+/** All of standard input as text. INVALID for a terminal, and for more than `mostBytes`. */
+export async function readStandardInput(
+  mostBytes: number,
+  { stdin, signal }: Abortable & { readonly stdin?: AsyncIterable<Uint8Array> | undefined },
+): Promise<string> {
+  if (stdin === undefined && isatty(STDIN))
+    throw new Failure('INVALID', 'read standard input: it is a terminal: pipe the text into it');
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const read = async (): Promise<string> => {
+    for await (const chunk of stdin ?? process.stdin) {
+      const bytes = Buffer.from(chunk as Uint8Array);
+      size += bytes.byteLength;
+      if (size > mostBytes) throw new Failure('INVALID', `read standard input: it has more than ${mostBytes} bytes`);
+      chunks.push(bytes);
+    }
+    return Buffer.concat(chunks).toString('utf8');
+  };
+  return await orAborted(read(), { signal });
+}
+
 async function openInput(
   temporary: Backends['temporary'],
   opened: AsyncDisposableStack,
