@@ -337,6 +337,21 @@ describe('sync', () => {
 });
 
 // the last one: its job is never done
+test('enqueue takes a pattern as one run with a job for each image', { timeout: 60_000 }, async () => {
+  for (const tag of ['1.0.0', '1.1.0', 'latest']) await lab.push(await makeImage({ tag }), registry, 'several/app');
+  const args = ['enqueue', `${registry.registryHost}/several/*`, `${ecr.registryHost}/copied/`, '--latest', '1'];
+  const env = { ...environment, TRANSSHIP_ALLOW: ecr.registryHost };
+  const both = await runCommand([...args, '--wait', '--json', '--map', 'several/*=*'], { env: { ...env, HOME: home } });
+  expect(both.code, both.stderr).toBe(0);
+  expect(JSON.parse(both.stdout)).toMatchObject({ jobs: { done: 1, failed: 0 } });
+  const seen: string[] = [];
+  for await (const tag of lab.view(ecr, 'copied/app').tags()) seen.push(tag);
+  expect(seen).toEqual(['1.1.0']);
+  const none = await run(['enqueue', `${registry.registryHost}/several/*:v9`, `${ecr.registryHost}/copied/`]);
+  expect(none).toMatchObject({ code: 1, stderr: expect.stringContaining('no image matches') as unknown });
+  expect(await run(['enqueue', 'products', '--latest', '1'])).toMatchObject({ code: 2 });
+});
+
 test('enqueue --wait that is stopped says that its run goes on: 130', { timeout: 60_000 }, async () => {
   const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
   const stop = new AbortController();

@@ -3,9 +3,8 @@ import { formatLocation, isStandardOutput, parseDestination, parseLocation } fro
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { copyImage } from '../images/copy-image.ts';
-import { copyImages } from '../images/copy-images.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { argumentsOf, chooseImages, isMany, withManyFlags, type ManyFlags } from './many-images.ts';
+import { argumentsOf, isMany, withManyFlags, type ManyFlags } from './many-flags.ts';
 import {
   describeCopy,
   concurrencyOf,
@@ -100,6 +99,9 @@ async function copySeveral(context: CommandContext, flags: CopyFlags, src: strin
     throw new Failure('INVALID', '--force and --keep-existing are for one archive: leave them out');
   if (dst.startsWith('s3://'))
     throw new Failure('INVALID', `${quote(dst)} is for archives: use transship backup, which also writes a snapshot`);
+  // what reads rules takes a while to load: one image does without it
+  const { chooseImages } = await import('./choose-images.ts');
+  const { copyImages } = await import('../images/copy-images.ts');
   await runImages(context, flags, async (backends, options) => {
     const { images, faults } = await chooseImages(src, dst, flags, context, backends, options);
     const requests = images.map(({ from, to }) => ({

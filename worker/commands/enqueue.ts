@@ -1,12 +1,15 @@
 import type { Command } from 'commander';
 import type { Service } from '../service/service.ts';
 import type { Run } from '../state/state.ts';
+import { formatReference } from '../oci/reference.ts';
+import type { Report } from '../util/events.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { platformOption } from './result.ts';
+import { argumentsOf, isMany, withManyFlags, type ManyFlags } from './many-flags.ts';
+import { optionsOf, platformOption } from './result.ts';
 import { counted, formatDuration, formatUnchanged, printable } from './text.ts';
 
-interface EnqueueFlags extends CommonFlags {
+interface EnqueueFlags extends CommonFlags, ManyFlags {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
@@ -17,11 +20,11 @@ interface EnqueueFlags extends CommonFlags {
 export function addEnqueue(program: Command, context: CommandContext): void {
   const command = program
     .command('enqueue')
-    .summary('ask the deployed system for a rule now, or for one copy')
+    .summary('ask the deployed system for a rule now, or for copies')
     .description(
-      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials.',
+      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials. A pattern, a list or a choice of tags is listed here, and each image is a job of one run.',
     )
-    .argument('<rule-or-src>', 'the name of a rule, or an image')
+    .argument('<rule-or-src>', 'the name of a rule, or an image, or images by pattern')
     .argument('[dst]', 'where the image is to be')
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
@@ -31,10 +34,12 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
     .option('--wait', 'until it has ended; exits 1 when a job failed, or when the run was given up after 24 hours');
-  withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
+  withManyFlags(command);
+  withCommonFlags(command).action(async (first: string, second: string | undefined, flags: EnqueueFlags) => {
+    const { src, dst } = argumentsOf(first, second, flags);
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const run = await enqueue(src, dst, flags, service, context);
+      const run = await enqueue(src, dst, flags, service, context, report);
       if (flags.wait === true) await waitFor(run, flags, service, context);
       else printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
     });
@@ -47,8 +52,9 @@ async function enqueue(
   flags: EnqueueFlags,
   service: Service,
   context: CommandContext,
+  report: Report,
 ): Promise<Run> {
-  const { enqueueImage, enqueueRule, enqueueStore } = await import('../service/admin/enqueue.ts');
+  const { enqueueImage, enqueueImages, enqueueRule, enqueueStore } = await import('../service/admin/enqueue.ts');
   const options = { signal: context.signal, clock: context.clock };
   const { platform: platforms, force } = flags;
   if (dst !== undefined) {
@@ -61,10 +67,30 @@ async function enqueue(
     if (dst.startsWith('store:')) {
       if (force === true || flags.create === false)
         throw new Failure('INVALID', '--force and --no-create are for copies: a store takes every image as it is');
-      return enqueueStore({ from: src, to: dst, ...choices }, service, options);
+      if (flags.imagesFrom !== undefined || flags.map !== undefined)
+        throw new Failure('INVALID', '--images-from and --map do not go with a backup into a store: name a pattern');
+      const { storeSelection } = await import('./choose-images.ts');
+      return enqueueStore({ from: src, to: dst, ...choices, ...storeSelection(flags) }, service, options);
+    }
+    if (isMany(src, flags)) {
+      const { chooseImages } = await import('./choose-images.ts');
+      await using backends = context.connect({ report });
+      const listing = { ...optionsOf(context, {}, report), signal: context.signal };
+      const { images, faults } = await chooseImages(src, dst, flags, context, backends, listing);
+      if (faults.length > 0) throw new Failure('UNAVAILABLE', `nothing was enqueued: ${faults.join('; ')}`);
+      return enqueueImages(
+        images.map(({ from, to }) => ({ from: formatReference(from), to, ...choices })),
+        service,
+        options,
+      );
     }
     return enqueueImage({ from: src, to: dst, ...choices }, service, options);
   }
+  if (isMany('', flags) || flags.map !== undefined)
+    throw new Failure(
+      'INVALID',
+      'a rule has its own choice of images: --images-from, --tags, --semver, --latest and --map go with SRC DST',
+    );
   if (platforms !== undefined || force === true || flags.referrers === false || flags.create === false) {
     throw new Failure(
       'INVALID',

@@ -56,15 +56,44 @@ export interface ImageRequest extends Choices {
  * Where it is not known what their settings allow, they alone decide which targets may be written.
  */
 export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, queue, requests = queue } = service;
+  return enqueueImages([request], service, options);
+}
+
+/** More images are the work of a rule, which a planner lists and which goes on after a failure. */
+const MOST_IMAGES = 1000;
+
+/**
+ * Asks the deployed system for a copy of each image, in one run. As `enqueueImage`; INVALID also for more than a thousand images. Nothing is
+ * enqueued where one of the requests is refused.
+ */
+export async function enqueueImages(
+  requests: readonly ImageRequest[],
+  service: Service,
+  options: EnqueueOptions,
+): Promise<Run> {
+  if (requests.length > MOST_IMAGES)
+    throw new Failure(
+      'INVALID',
+      `enqueue ${requests.length} images: one request takes ${MOST_IMAGES}; make a rule of it and enqueue that`,
+    );
+  const { state, queue, requests: requestQueue = queue } = service;
   const id = runId(options.clock);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
-  const job = judgeRequest(jobOf(request, id, options.clock.now()), targets);
+  const jobs = requests.map((request) => judgeRequest(jobOf(request, id, options.clock.now()), targets));
   const run = await state.runs.begin({ id, trigger: 'request' }, options);
-  const to = job.kind === 'restore' ? job.to : job.to.join(', ');
-  const { record, message } = newJob(job, { title: `${job.from} → ${to}` });
-  await state.runs.addJobs(id, [record], options);
-  await requests.send([message], options);
+  const made = jobs.map((job) => {
+    const to = job.kind === 'restore' ? job.to : job.to.join(', ');
+    return newJob(job, { title: `${job.from} → ${to}` });
+  });
+  await state.runs.addJobs(
+    id,
+    made.map(({ record }) => record),
+    options,
+  );
+  await requestQueue.send(
+    made.map(({ message }) => message),
+    options,
+  );
   await state.runs.planned(id, options);
   return run;
 }
@@ -74,7 +103,7 @@ export async function enqueueImage(request: ImageRequest, service: Service, opti
  * `enqueueImage`.
  */
 export async function enqueueStore(
-  request: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'>,
+  request: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'> & Pick<BackupStoreJob, 'select'>,
   service: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
@@ -84,7 +113,10 @@ export async function enqueueStore(
   const from = [`docker://${registry}/${repository}`];
   const to = parseStore(request.to);
   const { platforms, referrers } = request;
-  const select = tag === undefined ? {} : { select: { include: [tag] } };
+  if (tag !== undefined && request.select?.include !== undefined)
+    throw new Failure('INVALID', `${quote(request.from)} names tags already: leave out --tags`);
+  const chosen = { ...request.select, ...(tag === undefined ? {} : { include: [tag] }) };
+  const select = Object.keys(chosen).length === 0 ? {} : { select: chosen };
   const common = { version: 1, run, at: new Date(options.clock.now()).toISOString(), platforms, referrers } as const;
   const id = jobId(run, 'backup-store', ...from, to);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
@@ -101,7 +133,7 @@ function jobOf(request: ImageRequest, run: string, nowMs: number): CopyJob | Res
   if (isPattern(request.from)) {
     throw new Failure(
       'INVALID',
-      `${quote(request.from)} stands for several images: make a rule of it and enqueue that`,
+      `${quote(request.from)} stands for several images: a request for one copy names one image`,
     );
   }
   const from = parseLocation(request.from);
