@@ -63,6 +63,23 @@ interface S3Options {
   readonly requesterPays?: boolean | undefined;
 }
 
+/** Credentials to check and to store. */
+export interface LoginRequest {
+  readonly host: string;
+  readonly username: string;
+  readonly password: string;
+  /** The file for them. Default: that of docker, or the one that the environment names. */
+  readonly authFile?: string | undefined;
+  readonly tlsVerify?: boolean | undefined;
+  readonly plainHttp?: boolean | undefined;
+}
+
+/** Where credentials are stored: in the file, or with the helper that it names. */
+interface CredentialPlace {
+  readonly file: string;
+  readonly helper?: string | undefined;
+}
+
 /** This program once more, as a process of its own. */
 export interface StartedProgram {
   kill(signal: 'SIGTERM' | 'SIGKILL'): void;
@@ -96,6 +113,13 @@ export interface CommandContext {
   runPlanner(options: { readonly everySeconds: number }): Promise<void>;
   /** Looks again and again which rules that prune are due, until the signal fires. Logs and metrics go to stdout. INVALID without a table. */
   runCleaner(options: { readonly everySeconds: number }): Promise<void>;
+  /**
+   * Stores credentials that the registry takes. `checked`: the registry asked for them; `hidden`: another file has others,
+   * which are used first. UNAUTHENTICATED where it refuses them; nothing is stored then.
+   */
+  login(request: LoginRequest): Promise<CredentialPlace & { readonly checked: boolean; readonly hidden: boolean }>;
+  /** Removes stored credentials, and returns from where. */
+  logout(request: Pick<LoginRequest, 'host' | 'authFile'>): Promise<readonly CredentialPlace[]>;
   /** All of standard input as text. INVALID for a terminal, and for more than `mostBytes`. */
   standardInput(mostBytes: number): Promise<string>;
   /** Starts this program with these arguments and the environment as it is. It ends with the signal at the latest. */

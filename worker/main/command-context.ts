@@ -46,6 +46,14 @@ export function openContext(
       return [...new Set([...endpoints.keys(), ...(await registriesIn(authFiles))])];
     },
     tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
+    login: async (request) => {
+      const { login } = await import('./login.ts');
+      return login(request, readSettings(env), { version, signal: stop });
+    },
+    logout: async (request) => {
+      const { logout } = await import('./login.ts');
+      return logout(request, readSettings(env), { signal: stop });
+    },
     standardInput: (mostBytes) => readStandardInput(mostBytes, { stdin, signal: stop }),
     start: (args, options) => startProgram(args, { ...options, signal: stop }),
     setEnvironment: (variables) => Object.assign(process.env, variables),

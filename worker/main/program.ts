@@ -48,6 +48,8 @@ const COMMANDS: Commands = {
   worker: async () => (await import('../commands/worker.ts')).addWorker,
   planner: async () => (await import('../commands/planner.ts')).addPlanner,
   cleaner: async () => (await import('../commands/cleaner.ts')).addCleaner,
+  login: async () => (await import('../commands/login.ts')).addLogin,
+  logout: async () => (await import('../commands/login.ts')).addLogout,
   completion: async () => (await import('../commands/completion.ts')).addCompletion,
 };
 

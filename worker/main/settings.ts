@@ -15,6 +15,8 @@ export interface Settings {
   readonly authFiles: readonly string[];
   /** The file that was asked for by name: it must exist. */
   readonly requiredAuthFile: string | undefined;
+  /** Docker's own file, where a login is stored. Undefined without a home folder. */
+  readonly dockerConfigFile: string | undefined;
   /** `certs.d` folders, the first that has a folder for a registry decides. */
   readonly certificateFolders: readonly string[];
   /** The HTTP proxies, and the hosts that are reached without them. */
@@ -56,10 +58,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** Reads the environment of a process of the user `uid`. INVALID, naming the variable, for a malformed value. */
 export function readSettings(env: Environment, uid: number | undefined = process.getuid?.()): Settings {
   const required = text(env, 'REGISTRY_AUTH_FILE');
+  const docker = dockerFolder(env);
   return {
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
     authFiles: required === undefined ? authFilesOf(env, uid) : [required],
     requiredAuthFile: required,
+    dockerConfigFile: docker === undefined ? undefined : join(docker, 'config.json'),
     certificateFolders: certificateFoldersOf(env),
     proxies: readProxies(env),
     s3: {

@@ -225,7 +225,7 @@ const HELPER_TIMEOUT_MS = 120_000;
 const MAX_HELPER_OUTPUT_BYTES = 1024 * 1024;
 
 /** Runs programs to their end, which comes at once when `signal` fires. One that never ends or never stops writing is ended. */
-function programsUntil(signal: AbortSignal): RunProgram {
+export function programsUntil(signal: AbortSignal): RunProgram {
   return async (program, args, input) => {
     const late = AbortSignal.timeout(HELPER_TIMEOUT_MS);
     const child = spawn(program, args, {

@@ -220,6 +220,11 @@ function parseAuthFile(path: string, text: string): AuthFile {
   };
 }
 
+/** Whether the key of an entry stands for all of `host`, however it is spelt. */
+export function isNameOf(host: string, key: string): boolean {
+  return namesOf(host.toLowerCase()).includes(normalKey(key));
+}
+
 /** `https://Host/v1/` → `host`, as docker wrote them for the first registries; `host/path` stays. */
 function normalKey(key: string): string {
   return key
@@ -247,8 +252,8 @@ function parseEntry(path: string, key: string, entry: Readonly<Record<string, un
   return 'kept-by-store';
 }
 
-/** The names under which a login may have stored the credentials of `host`. */
-function storedNamesOf(host: string): readonly string[] {
+/** The names under which a login may have stored the credentials of `host`, the usual one first. */
+export function storedNamesOf(host: string): readonly string[] {
   if (host.toLowerCase() === 'docker.io') return [DOCKER_HUB, 'docker.io'];
   return [...new Set([host, host.toLowerCase(), `https://${host.toLowerCase()}`])];
 }

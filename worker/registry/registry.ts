@@ -87,6 +87,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #baseUrl: URL;
   readonly #transport: Transport;
+  /** Undefined for private registries of ECR. */
+  #challenges: ChallengeAuthorizer | undefined;
   readonly #pace: Pace | undefined;
   readonly #pulls: PullBudget;
   readonly #mounts = new Mounts();
@@ -124,15 +126,17 @@ export class RegistryClient implements AsyncDisposable {
       host,
       baseUrl: this.#baseUrl,
       plainFallback: mayBePlain(this.#baseUrl, host, options),
-      authorize: (fetch, origin) =>
-        this.ecr?.authorizer ??
-        new ChallengeAuthorizer({
+      authorize: (fetch, origin) => {
+        if (this.ecr !== undefined) return this.ecr.authorizer;
+        this.#challenges = new ChallengeAuthorizer({
           host,
           baseUrl: () => origin.baseUrl,
           fetch,
           credentials: async (repository, taskOptions) => lookup(host, repository, taskOptions),
           clock,
-        }),
+        });
+        return this.#challenges;
+      },
       concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
       backoff: options.backoff,
       userAgent: `transship/${options.version}`,
@@ -173,6 +177,18 @@ export class RegistryClient implements AsyncDisposable {
     if (this.ecr !== undefined) return this.ecr.deletions(name);
     const context = this.#context(name, 'pull,push,delete', undefined);
     return new HttpDeletions(context, new Manifests(context));
+  }
+
+  /**
+   * Asks the registry for an answer to these credentials. Returns whether it asked for them; false: it answers without any. UNAUTHENTICATED where
+   * it refuses them, NOT_FOUND where it is no registry.
+   */
+  async check(options: Abortable = {}): Promise<boolean> {
+    const what = `sign in to ${this.host}`;
+    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support
+    const request = { what, operation: 'sign-in', method: 'GET', url: '/v2/', accept: [200], scopes: [] } as const;
+    await this.#transport.send(request, options);
+    return this.#challenges?.isAsked ?? true;
   }
 
   /** The names of its repositories that start with `prefix`. UNSUPPORTED or DENIED where the registry does not list them. */

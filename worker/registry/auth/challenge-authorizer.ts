@@ -50,6 +50,11 @@ export class ChallengeAuthorizer implements Authorizer {
     this.#options = options;
   }
 
+  /** Whether the registry has asked for credentials or a token. */
+  get isAsked(): boolean {
+    return this.#challenge !== undefined;
+  }
+
   async header(scopes: readonly string[], options: Abortable): Promise<string | undefined> {
     if (this.#challenge === undefined) {
       if ((await this.#credentialsFor(scopes, options)) === undefined) return undefined;

@@ -12,4 +12,5 @@ export const ACTIONS: Readonly<Record<Operation, string>> = {
   'delete-manifest': 'ecr:BatchDeleteImage',
   'list-tags': 'ecr:ListImages',
   'list-repositories': 'ecr:DescribeRepositories',
+  'sign-in': 'ecr:GetAuthorizationToken',
 };

@@ -21,7 +21,8 @@ export type Operation =
   | 'write-manifest'
   | 'delete-manifest'
   | 'list-tags'
-  | 'list-repositories';
+  | 'list-repositories'
+  | 'sign-in';
 
 /** A body that is produced while it is sent, and anew for each try. */
 export interface StreamedBody {

@@ -1,0 +1,95 @@
+import { chmod, mkdtemp, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { forgetCredentials, storeCredentials } from '../../../worker/registry/auth-file.ts';
+import type { RunProgram } from '../../../worker/registry/credentials.ts';
+
+const ANN = { username: 'ann', password: 'pa:ss' };
+const AUTH = Buffer.from('ann:pa:ss').toString('base64');
+
+const nothing: RunProgram = async (program) => expect.unreachable(`${program} was run`);
+
+async function folder(): Promise<string> {
+  return mkdtemp(join(tmpdir(), 'transship-auth-'));
+}
+
+async function json(file: string): Promise<unknown> {
+  return JSON.parse(await readFile(file, 'utf8')) as unknown;
+}
+
+test('writes a new file that only its owner can read, and leaves nothing beside it', async () => {
+  const place = join(await folder(), 'new', '.docker');
+  const file = join(place, 'config.json');
+  expect(await storeCredentials(file, 'ghcr.io', ANN, { run: nothing })).toEqual({ file });
+  expect(await json(file)).toEqual({ auths: { 'ghcr.io': { auth: AUTH } } });
+  expect((await stat(file)).mode & 0o777).toBe(0o600);
+  expect(await readdir(place)).toEqual(['config.json']);
+});
+
+test('keeps what it does not know, narrows the mode, and replaces every spelling of the host', async () => {
+  const file = join(await folder(), 'config.json');
+  const auths = { 'https://GHCR.io/v1/': { auth: 'b2xk' }, 'ghcr.io/team': { auth: 'dGVhbQ==' }, 'quay.io': {} };
+  await writeFile(file, JSON.stringify({ psFormat: '{{.ID}}', auths }));
+  await chmod(file, 0o644);
+  await storeCredentials(file, 'ghcr.io', ANN, { run: nothing });
+  const kept = { 'ghcr.io/team': { auth: 'dGVhbQ==' }, 'quay.io': {} };
+  expect(await json(file)).toEqual({ psFormat: '{{.ID}}', auths: { ...kept, 'ghcr.io': { auth: AUTH } } });
+  expect((await stat(file)).mode & 0o777).toBe(0o600);
+  await forgetCredentials(file, 'ghcr.io', { run: nothing });
+  expect(await json(file)).toEqual({ psFormat: '{{.ID}}', auths: kept });
+  expect(await forgetCredentials(file, 'ghcr.io', { run: nothing })).toBeUndefined();
+});
+
+test('stores Docker Hub under the name that docker reads', async () => {
+  const file = join(await folder(), 'config.json');
+  await storeCredentials(file, 'docker.io', ANN, { run: nothing });
+  expect(await json(file)).toEqual({ auths: { 'https://index.docker.io/v1/': { auth: AUTH } } });
+});
+
+test('writes through a link', async () => {
+  const place = await folder();
+  await writeFile(join(place, 'real.json'), '{}');
+  await symlink(join(place, 'real.json'), join(place, 'config.json'));
+  await storeCredentials(join(place, 'config.json'), 'ghcr.io', ANN, { run: nothing });
+  expect(await json(join(place, 'real.json'))).toMatchObject({ auths: { 'ghcr.io': {} } });
+});
+
+test.each([
+  ['the helper of the host', { credHelpers: { 'ghcr.io': 'pass' } }],
+  ['the store of all hosts', { credsStore: 'pass' }],
+])('asks %s, and keeps the password out of the file', async (_, document) => {
+  const file = join(await folder(), 'config.json');
+  await writeFile(file, JSON.stringify(document));
+  const asked: unknown[] = [];
+  const run: RunProgram = async (program, args, input) => {
+    asked.push([program, ...args, input]);
+    return { exitCode: 0, stdout: '', stderr: '' };
+  };
+  expect(await storeCredentials(file, 'ghcr.io', ANN, { run })).toEqual({ file, helper: 'pass' });
+  const entry = JSON.stringify({ ServerURL: 'ghcr.io', Username: 'ann', Secret: 'pa:ss' });
+  expect(asked).toEqual([['docker-credential-pass', 'store', entry]]);
+  expect(await json(file)).toEqual({ ...document, auths: { 'ghcr.io': {} } });
+  expect(await forgetCredentials(file, 'ghcr.io', { run })).toEqual({ file, helper: 'pass' });
+  expect(asked.slice(1)).toContainEqual(['docker-credential-pass', 'erase', 'ghcr.io']);
+  expect(await json(file)).toEqual({ ...document, auths: {} });
+});
+
+test('changes nothing where the helper fails', async () => {
+  const file = join(await folder(), 'config.json');
+  await writeFile(file, '{"credsStore":"pass"}');
+  const run: RunProgram = async () => ({ exitCode: 1, stdout: 'the store is locked', stderr: '' });
+  await expect(storeCredentials(file, 'ghcr.io', ANN, { run })).rejects.toMatchObject({
+    code: 'UNAUTHENTICATED',
+    message: 'store credentials for ghcr.io with docker-credential-pass: it failed: the store is locked',
+  });
+  expect(await readFile(file, 'utf8')).toBe('{"credsStore":"pass"}');
+});
+
+test.each(['{"auths":', '[]'])('changes no file that it cannot read: %s', async (text) => {
+  const file = join(await folder(), 'config.json');
+  await writeFile(file, text);
+  await expect(storeCredentials(file, 'ghcr.io', ANN, { run: nothing })).rejects.toMatchObject({ code: 'INVALID' });
+  await expect(forgetCredentials(file, 'ghcr.io', { run: nothing })).rejects.toMatchObject({ code: 'INVALID' });
+  expect(await readFile(file, 'utf8')).toBe(text);
+});

@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
+import { redacted } from '../util/text.ts';
+import { isNameOf, storedNamesOf, type RunProgram } from './credentials.ts';
+
+// https://github.com/docker/cli/blob/master/man/docker-config-json.5.md
+
+interface FileOptions {
+  readonly run: RunProgram;
+}
+
+/** Where credentials were stored, or from where they were taken. */
+export interface StoredAt {
+  readonly file: string;
+  /** The program that has them, which the file names. Absent: the file itself has them. */
+  readonly helper?: string | undefined;
+}
+
+type Document = Readonly<Record<string, unknown>>;
+
+/**
+ * Stores credentials for `host` in a file as `docker login` does: with the credential helper that the file names for
+ * the host or for all, otherwise in the file, which only its owner can read. The rest of the file stays as it is, and a
+ * reader sees the old file or the new one. INVALID for a file that cannot be read; UNAUTHENTICATED for a helper that fails.
+ */
+export async function storeCredentials(
+  file: string,
+  host: string,
+  { username, password }: { readonly username: string; readonly password: string },
+  { run }: FileOptions,
+): Promise<StoredAt> {
+  const document = await readDocument(file);
+  const [name = host] = storedNamesOf(host);
+  const helper = helperFor(document, host);
+  const auths = membersOf(document, 'auths');
+  const others = Object.fromEntries(Object.entries(auths).filter(([key]) => !isNameOf(host, key)));
+  if (helper !== undefined) {
+    const entry = JSON.stringify({ ServerURL: name, Username: username, Secret: password });
+    await ask(run, helper, 'store', entry, `store credentials for ${host}`);
+    // docker lists the registries of its store by empty entries
+    await writeDocument(file, { ...document, auths: { ...others, [name]: {} } });
+    return { file, helper };
+  }
+  const auth = Buffer.from(`${username}:${password}`).toString('base64');
+  await writeDocument(file, { ...document, auths: { ...others, [name]: { auth } } });
+  return { file };
+}
+
+/**
+ * Takes the credentials for `host` out of a file, and out of the credential helper that it names for the host. Undefined
+ * where the file has none. Failures are as those of `storeCredentials`.
+ */
+export async function forgetCredentials(
+  file: string,
+  host: string,
+  { run }: FileOptions,
+): Promise<StoredAt | undefined> {
+  const document = await readDocument(file);
+  // the first files of docker have no "auths"
+  const isFlat = basename(file) === '.dockercfg';
+  const auths = isFlat ? document : membersOf(document, 'auths');
+  const kept = Object.entries(auths).filter(([key]) => !isNameOf(host, key));
+  const isListed = kept.length < Object.keys(auths).length;
+  const helper = helperFor(document, host);
+  const isOwnHelper = Object.keys(membersOf(document, 'credHelpers')).some((key) => isNameOf(host, key));
+  if (helper !== undefined && (isListed || isOwnHelper))
+    for (const name of storedNamesOf(host))
+      await ask(run, helper, 'erase', name, `remove the credentials for ${host}`, true);
+  if (isListed) {
+    const rest = Object.fromEntries(kept);
+    await writeDocument(file, isFlat ? rest : { ...document, auths: rest });
+  }
+  return isListed || (helper !== undefined && isOwnHelper) ? { file, helper } : undefined;
+}
+
+/** The helper that a file names for a host, or for all hosts. */
+function helperFor(document: Document, host: string): string | undefined {
+  const own = Object.entries(membersOf(document, 'credHelpers')).find(([key]) => isNameOf(host, key))?.[1];
+  const helper = own ?? document['credsStore'];
+  return typeof helper === 'string' && helper !== '' ? helper : undefined;
+}
+
+function membersOf(document: Document, name: string): Document {
+  const members = document[name];
+  return isRecord(members) ? members : {};
+}
+
+/** The file as JSON; empty where it does not exist. */
+async function readDocument(file: string): Promise<Document> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    if (isMissing(cause)) return {};
+    throw new Failure('INVALID', `read credentials: ${file} cannot be read`, { cause });
+  }
+  let document: unknown;
+  try {
+    document = text.trim() === '' ? {} : JSON.parse(text);
+  } catch {
+    // the parser's own message may quote what is in the file
+    throw new Failure('INVALID', `read credentials: ${file} is not JSON: it stays as it is`);
+  }
+  if (isRecord(document)) return document;
+  throw new Failure('INVALID', `read credentials: ${file} is not a JSON object: it stays as it is`);
+}
+
+async function writeDocument(file: string, document: Document): Promise<void> {
+  let unfinished: string | undefined;
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    // a link stays a link
+    const target = await realpath(file).catch(() => file);
+    unfinished = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
+    {
+      await using handle = await open(unfinished, 'wx', 0o600);
+      await handle.writeFile(`${JSON.stringify(document, undefined, '\t')}\n`);
+      await handle.sync();
+    }
+    await rename(unfinished, target);
+  } catch (cause) {
+    if (unfinished !== undefined) await rm(unfinished, { force: true });
+    const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
+    throw new Failure('DENIED', `write credentials: ${file} cannot be written${code}`, { cause });
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
+/** https://github.com/docker/docker-credential-helpers#development */
+async function ask(
+  run: RunProgram,
+  helper: string,
+  action: 'store' | 'erase',
+  input: string,
+  what: string,
+  mayBeMissing = false,
+): Promise<void> {
+  const program = `docker-credential-${helper}`;
+  if (!/^[\w.-]+$/.test(helper)) throw new Failure('INVALID', `${what}: "${program}" cannot be a program`);
+  let result: Awaited<ReturnType<RunProgram>>;
+  try {
+    result = await run(program, [action], input);
+  } catch (cause) {
+    const why = isMissing(cause) ? 'it is not installed' : 'it could not be run';
+    throw new Failure('UNAUTHENTICATED', `${what} with ${program}: ${why}`, { cause });
+  }
+  const said = redacted(`${result.stdout} ${result.stderr}`.replace(/[\p{Cc}\s]+/gu, ' ')).trim();
+  if (result.exitCode === 0 || (mayBeMissing && /not found|no credentials/i.test(said))) return;
+  throw new Failure(
+    'UNAUTHENTICATED',
+    `${what} with ${program}: it failed: ${said.slice(0, 200) || `exit code ${result.exitCode}`}`,
+  );
+}
