@@ -1,9 +1,14 @@
 import { readSnapshot, type Snapshot, type SnapshotFacts } from '../artifacts/snapshot.ts';
-import { blobsOf, foreignOf, walk } from '../content/graph.ts';
+import type { Source } from '../content/content.ts';
+import { blobsOf, foreignOf, walk, type Graph } from '../content/graph.ts';
 import { readAll } from '../content/read.ts';
 import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
-import { Failure, onSide } from '../util/failure.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import { optional } from '../util/optional.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { isImageConfig, readImageConfig, type ImageConfig } from './image-config.ts';
 import { openLocation } from './open-location.ts';
 import { formatLocation, parseLocation } from '../oci/location.ts';
 
@@ -17,6 +22,8 @@ export interface Inspected {
   readonly mediaType: string;
   /** What kind of artifact it says it is; images do not. */
   readonly artifactType?: string;
+  /** Of the manifest that the reference leads to. */
+  readonly annotations?: Readonly<Record<string, string>>;
   /** Of a snapshot that `publish` made. */
   readonly snapshot?: SnapshotFacts;
   /** Bytes of all blobs and manifests, each once, with what refers to the image. */
@@ -37,9 +44,18 @@ interface InspectedImage {
   readonly layers: number;
   /** Bytes of its config and layers, as they are stored. */
   readonly bytes: number;
+  readonly layerBlobs: readonly Pick<Descriptor, 'digest' | 'mediaType' | 'size'>[];
+  /** Of its own manifest, where the reference leads to an index. */
+  readonly annotations?: Readonly<Record<string, string>>;
+  /** Absent for what is not a container image. */
+  readonly config?: ImageConfig;
+  /** Why the config could not be read. */
+  readonly configFault?: string;
 }
 
-/** What an image consists of, from its manifests alone. */
+const CONFIGS_AT_ONCE = 4;
+
+/** What an image consists of, from its manifests and configs: no layer is read. */
 export async function inspect(reference: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
   const location = parseLocation(reference);
   await using image = await openLocation(backends, location, 'source', options);
@@ -52,7 +68,7 @@ export async function inspect(reference: string, backends: Backends, options: Op
     });
   }
   const children = top.manifest.kind === 'index' ? top.manifest.manifests : [descriptor];
-  const { artifactType } = top.manifest;
+  const { artifactType, annotations } = top.manifest;
   const snapshot = readSnapshot(top.manifest);
   const size = (all: readonly Descriptor[]): number => all.reduce((sum, one) => sum + one.size, 0);
   return {
@@ -62,21 +78,53 @@ export async function inspect(reference: string, backends: Backends, options: Op
     digest: descriptor.digest,
     mediaType: descriptor.mediaType,
     ...(artifactType === undefined ? {} : { artifactType }),
+    ...optional('annotations', annotations),
     ...(snapshot === undefined ? {} : { snapshot: factsOf(snapshot) }),
     totalBytes: size(blobsOf(graph)) + size([...graph.manifests.values()].map((node) => node.descriptor)),
-    images: children.flatMap((child) => {
-      const node = graph.manifests.get(child.digest);
-      if (node?.manifest.kind !== 'image') return [];
-      const { config, layers } = node.manifest;
-      const platform = child.platform === undefined ? undefined : formatPlatform(child.platform);
-      return [{ digest: child.digest, platform, layers: layers.length, bytes: size([config, ...layers]) }];
-    }),
+    images: await imagesOf(children, graph, image.source, options),
     referrers: graph.referrers.map((root) => {
       const node = graph.manifests.get(root.descriptor.digest);
       return { digest: root.descriptor.digest, artifactType: node && artifactTypeOf(node.manifest), tags: root.tags };
     }),
     foreign: foreignOf(graph).map(({ digest }) => digest),
   };
+}
+
+async function imagesOf(
+  children: readonly Descriptor[],
+  graph: Graph,
+  source: Source,
+  options: OperationOptions,
+): Promise<readonly InspectedImage[]> {
+  const found = children.flatMap((child) => {
+    const manifest = graph.manifests.get(child.digest)?.manifest;
+    return manifest?.kind === 'image' ? [{ child, manifest }] : [];
+  });
+  const configs = new Map<string, Pick<InspectedImage, 'config' | 'configFault'>>();
+  await forEachOf(
+    found,
+    CONFIGS_AT_ONCE,
+    async ({ child, manifest: { config } }, { signal }) => {
+      if (!isImageConfig(config)) return;
+      try {
+        configs.set(child.digest, { config: await readImageConfig(source, config, { ...options, signal }) });
+      } catch (error) {
+        checkAborted(options);
+        if (!isFailure(error)) throw error;
+        configs.set(child.digest, { configFault: describeFailure(error) });
+      }
+    },
+    options,
+  );
+  return found.map(({ child, manifest: { config, layers, annotations } }) => ({
+    digest: child.digest,
+    platform: child.platform === undefined ? undefined : formatPlatform(child.platform),
+    layers: layers.length,
+    bytes: [config, ...layers].reduce((sum, one) => sum + one.size, 0),
+    layerBlobs: layers.map(({ digest, mediaType, size }) => ({ digest, mediaType, size })),
+    ...(graph.roots[0]?.descriptor.digest === child.digest ? {} : optional('annotations', annotations)),
+    ...configs.get(child.digest),
+  }));
 }
 
 function factsOf({ source, created, objects, bytes, failed, listing }: Snapshot): SnapshotFacts {
