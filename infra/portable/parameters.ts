@@ -99,7 +99,15 @@ export const SERVICE_PARAMETERS = {
     default: '',
     allowedPattern: OR_NONE(BUCKET),
   }),
-  PublishPrefix: text('Only its keys that begin so', { default: '', allowedPattern: '^[^*?$]*$', maxLength: 900 }),
+  PublishPrefix: text('Only its keys that begin so: empty, or ending in /', {
+    default: '',
+    allowedPattern: '^$|^[^/*?$][^*?$]*/$',
+    maxLength: 900,
+  }),
+  PublishRepository: text('The repository that they are published to; empty: WriteRepositories has it', {
+    default: '',
+    allowedPattern: OR_NONE(REPOSITORIES),
+  }),
   BucketName: text("The name of the archives' bucket; empty: CloudFormation chooses one", {
     default: '',
     allowedPattern: OR_NONE(BUCKET),

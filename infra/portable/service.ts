@@ -39,15 +39,18 @@ const SIZES = 'WorkerSizes';
  * themselves, such as a vault, prune rules or a network of its own with endpoints, needs a template of its own settings.
  */
 export class PortableServiceStack extends TransshipStack {
+  readonly #values: Values<keyof typeof SERVICE_PARAMETERS>;
+
   constructor(scope: Construct, id: string, props: StackProps) {
     super(scope, id, { ...props, settings: settingsOfParameters() });
-    const values = new Values(this, SERVICE_PARAMETERS);
+    this.#values = new Values(this, SERVICE_PARAMETERS);
+    const values = this.#values;
     new CfnMapping(this, SIZES, { mapping: WORKER_SIZES });
-    this.#addNetwork(values);
-    this.#addWorkers(values);
-    this.#addStorage(values);
-    this.#addMonitoring(values);
-    this.#addPublishing(values);
+    this.#addNetwork();
+    this.#addWorkers();
+    this.#addStorage();
+    this.#addMonitoring();
+    this.#addPublishing();
     for (const schedule of below(this, CfnSchedule))
       schedule.addPropertyOverride('ScheduleExpression', values.ref('PlannerSchedule'));
     for (const group of below(this, CfnLogGroup))
@@ -56,7 +59,8 @@ export class PortableServiceStack extends TransshipStack {
   }
 
   /** A VPC of its own where none is given: only the security group is in either. */
-  #addNetwork(values: Values<keyof typeof SERVICE_PARAMETERS>): void {
+  #addNetwork(): void {
+    const values = this.#values;
     const creates = values.is('CreatesNetwork', 'VpcId', '');
     const network = this.node.findChild('Network');
     for (const resource of below(network, CfnResource)) {
@@ -80,7 +84,8 @@ export class PortableServiceStack extends TransshipStack {
     }
   }
 
-  #addWorkers(values: Values<keyof typeof SERVICE_PARAMETERS>): void {
+  #addWorkers(): void {
+    const values = this.#values;
     const isPrivate = values.given('HasPrivateImage', 'WorkerImageRepositoryArn');
     for (const task of below(this, CfnTaskDefinition)) {
       task.addPropertyOverride('Family', `${textOf('Prefix')}-worker`);
@@ -118,7 +123,8 @@ export class PortableServiceStack extends TransshipStack {
     }
   }
 
-  #addStorage(values: Values<keyof typeof SERVICE_PARAMETERS>): void {
+  #addStorage(): void {
+    const values = this.#values;
     const named = values.given('HasBucketName', 'BucketName');
     const stays = values.is('StaysInStandard', 'StorageClass', 'STANDARD');
     for (const bucket of below(this, CfnBucket)) {
@@ -131,7 +137,8 @@ export class PortableServiceStack extends TransshipStack {
     }
   }
 
-  #addMonitoring(values: Values<keyof typeof SERVICE_PARAMETERS>): void {
+  #addMonitoring(): void {
+    const values = this.#values;
     const watched = values.is('IsWatched', 'EnableMonitoring', 'true');
     const mails = values.both('SendsMail', watched, values.given('HasEmail', 'NotificationEmail'));
     for (const resource of below(this.node.findChild('Monitoring'), CfnResource))
@@ -140,7 +147,8 @@ export class PortableServiceStack extends TransshipStack {
     for (const policy of below(this, CfnResourcePolicy)) policy.policyName = `${Aws.STACK_NAME}-events`;
   }
 
-  #addPublishing(values: Values<keyof typeof SERVICE_PARAMETERS>): void {
+  #addPublishing(): void {
+    const values = this.#values;
     const publishes = values.given('Publishes', 'PublishBucket');
     const some = values.given('HasPublishPrefix', 'PublishPrefix');
     for (const rule of below(this.node.findChild('Queues'), CfnRule)) {
@@ -160,13 +168,20 @@ export class PortableServiceStack extends TransshipStack {
     }
   }
 
-  /** Policies name the bucket that publish rules read: without one, the bucket of the archives in its place, and no rule of its events. */
+  /**
+   * Policies name what publish rules read and write. Without it they name what workers may reach anyway in its place, and no rule of events
+   * that does not exist.
+   */
   #replaceInPolicies(publishes: CfnCondition, rule: string): void {
-    const own = below(this, CfnBucket)[0]?.ref;
+    const named = this.#values.given('HasPublishRepository', 'PublishRepository');
+    const instead = new Map<unknown, unknown>([
+      ['PublishBucket', ['Publishes', { Ref: 'PublishBucket' }, this.resolve(below(this, CfnBucket)[0]?.ref)]],
+      ['PublishRepository', [named.logicalId, { Ref: 'PublishRepository' }, { Ref: 'WriteRepositories' }]],
+    ]);
     const replaced = (value: unknown): unknown => {
       if (typeof value !== 'object' || value === null) return value;
       if (Array.isArray(value)) return value.map(replaced);
-      if ('Ref' in value && value.Ref === 'PublishBucket') return when(publishes, value, this.resolve(own));
+      if ('Ref' in value && instead.has(value.Ref)) return { 'Fn::If': instead.get(value.Ref) };
       if ('Fn::GetAtt' in value && Array.isArray(value['Fn::GetAtt']) && value['Fn::GetAtt'][0] === rule)
         return when(publishes, value);
       return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, replaced(member)]));
@@ -174,8 +189,8 @@ export class PortableServiceStack extends TransshipStack {
     for (const kind of [CfnPolicy, CfnManagedPolicy, CfnVPCEndpoint, CfnQueuePolicy])
       for (const resource of below<CfnPolicy | CfnManagedPolicy | CfnVPCEndpoint | CfnQueuePolicy>(this, kind)) {
         const document: unknown = this.resolve(resource.policyDocument);
-        if (/"PublishBucket"/.test(JSON.stringify(document)) || JSON.stringify(document ?? '').includes(`"${rule}"`))
-          resource.addPropertyOverride('PolicyDocument', replaced(document));
+        const after = replaced(document);
+        if (JSON.stringify(after) !== JSON.stringify(document)) resource.addPropertyOverride('PolicyDocument', after);
       }
   }
 
@@ -237,7 +252,7 @@ function settingsOfParameters(): InfraSettings {
       ...settings.access,
       repositories: [
         { names: [textOf('ReadRepositories')], allow: 'read' },
-        { names: [textOf('WriteRepositories')], allow: 'write' },
+        { names: [textOf('WriteRepositories'), textOf('PublishRepository')], allow: 'write' },
       ],
     },
     publish: { prefixes: [`s3://${textOf('PublishBucket')}/${textOf('PublishPrefix')}`] },

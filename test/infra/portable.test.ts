@@ -81,8 +81,8 @@ describe('values', () => {
       ['ab', 's3://abc'],
     ],
     PublishPrefix: [
-      ['', 'in/', 'a'.repeat(900)],
-      ['*', '?', '$', 'a'.repeat(901)],
+      ['', 'in/', `${'a'.repeat(899)}/`],
+      ['in', '/', '*/', '?/', '$/', `${'a'.repeat(900)}/`],
     ],
     AssetPrefix: [
       ['', 'a/', `${'a'.repeat(899)}/`],
@@ -103,6 +103,10 @@ describe('values', () => {
     WriteRepositories: [
       ['*', 'restored/*'],
       ['', '${a}'],
+    ],
+    PublishRepository: [
+      ['', 'documents'],
+      ['/a', 'A'],
     ],
     VpcId: [
       ['', 'vpc-00000000', 'vpc-0123456789abcdef0'],
@@ -191,8 +195,16 @@ describe('the service', () => {
       return policies.flatMap((type) => JSON.stringify(ofType(type, some)).match(/arn:aws:s3:::[^"]*/g) ?? []);
     };
     expect(arnsIn(deployed('Transship')).filter((arn) => /:::(?:\/|$)/.test(arn))).toEqual([]);
-    const publishing = deployed('Transship', { PublishBucket: 'objects', PublishPrefix: 'in/' });
+    const publishing = deployed('Transship', {
+      PublishBucket: 'objects',
+      PublishPrefix: 'in/',
+      PublishRepository: 'documents',
+    });
     expect(arnsIn(publishing)).toContain('arn:aws:s3:::objects/in/*');
+    const registry = 'arn:aws:ecr:eu-central-1:111111111111:repository/';
+    for (const some of [deployed('Transship'), publishing])
+      expect(JSON.stringify([...some.resources.values()])).not.toContain(`"${registry}"`);
+    expect(JSON.stringify(ofType('AWS::IAM::Policy', publishing))).toContain(`"${registry}documents"`);
     const rules = (some: Deployed): number =>
       JSON.stringify(ofType('AWS::Events::Rule', some)).split('"aws.s3"').length - 1;
     expect([rules(deployed('Transship')), rules(publishing)]).toEqual([0, 1]);
