@@ -33,14 +33,14 @@ export class PortableRegistriesStack extends Stack {
     });
   }
 
-  #addRepository(shape: Shape, lifecyclePolicyText: unknown): CfnRepository {
+  #addRepository(shape: Shape, policy: unknown): CfnRepository {
     const repository = new CfnRepository(this, shape === 'production' ? 'Production' : 'Testing', {
       repositoryName: nameOf(shape),
       imageTagMutability: shape === 'production' ? 'IMMUTABLE' : 'MUTABLE',
       encryptionConfiguration: { encryptionType: 'AES256' },
     });
     repository.addPropertyOverride('ImageScanningConfiguration.ScanOnPush', this.#values.ref('ScanOnPush'));
-    repository.addPropertyOverride('LifecyclePolicy.LifecyclePolicyText', lifecyclePolicyText);
+    repository.addPropertyOverride('LifecyclePolicy.LifecyclePolicyText', policy);
     repository.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
     return repository;
   }

@@ -93,7 +93,7 @@ export class PortableServiceStack extends TransshipStack {
     }
     for (const target of below(this, CfnScalableTarget))
       target.addPropertyOverride('MaxCapacity', values.ref('MaxTasks'));
-    const [execution] = below(this.node.findChild('Workers'), CfnRole).filter(({ node }) =>
+    const execution = below(this.node.findChild('Workers'), CfnRole).find(({ node }) =>
       /ExecutionRole/.test(node.path),
     );
     if (execution === undefined) throw new Error('the task definition has no execution role');
@@ -261,9 +261,6 @@ function settingsOfParameters(): InfraSettings {
 }
 
 /** The resources of a kind below a construct. */
-export function below<T extends CfnResource>(
-  construct: IConstruct,
-  kind: abstract new (...args: never[]) => T,
-): readonly T[] {
+function below<T extends CfnResource>(construct: IConstruct, kind: abstract new (...args: never[]) => T): readonly T[] {
   return construct.node.findAll().filter((child): child is T => child instanceof kind);
 }
