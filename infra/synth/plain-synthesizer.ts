@@ -24,9 +24,17 @@ export function plainText({ Resources, Outputs, ...head }: Readonly<Record<strin
  * said by parameters.
  */
 export class PlainSynthesizer extends StackSynthesizer {
+  readonly #assetPrefix: string;
+
+  /** `assetPrefix`: what the keys of functions' code begin with in the bucket of assets. */
+  constructor({ assetPrefix = '' }: { readonly assetPrefix?: string } = {}) {
+    super();
+    this.#assetPrefix = assetPrefix;
+  }
+
   addFileAsset({ sourceHash }: FileAssetSource): FileAssetLocation {
     const bucketName = this.#parameter('AssetBucket', 'The bucket that has the files of dist/templates/assets');
-    const objectKey = `${sourceHash}.zip`;
+    const objectKey = `${this.#assetPrefix}${sourceHash}.zip`;
     return {
       bucketName,
       objectKey,

@@ -1,4 +1,5 @@
-// `npm run template`: plain CloudFormation in dist/templates/, one file a stack, and beside it the code of the functions.
+// Plain CloudFormation, one file a stack, and beside it the code of the functions: `npm run template` writes the stacks of the settings to
+// dist/templates/, `npm run template:portable` those for any account and Region to dist/portable/.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,10 +8,12 @@ import { z } from 'zod';
 import { PlainSynthesizer, plainText } from './plain-synthesizer.ts';
 import { SettingsError } from '../settings/settings.ts';
 import { findSettings } from '../settings/file.ts';
+import { addPortableStacks } from '../portable/stacks.ts';
 import { addStacks } from './stacks.ts';
 import { zip } from './zip.ts';
 
-const TARGET = 'dist/templates';
+const PORTABLE = process.argv[2] === '--portable';
+const TARGET = PORTABLE ? 'dist/portable' : 'dist/templates';
 const ASSET = 'asset.';
 const cdkJson = z.object({ context: z.record(z.string(), z.unknown()) });
 
@@ -19,7 +22,8 @@ try {
   // the feature flags, which `cdk` hands to an app otherwise
   const { context } = cdkJson.parse(JSON.parse(readFileSync(new URL('../../cdk.json', import.meta.url), 'utf8')));
   const app = new App({ context, outdir: assembly, autoSynth: false });
-  addStacks(app, findSettings(process.argv[2]), { synthesizer: () => new PlainSynthesizer() });
+  if (PORTABLE) addPortableStacks(app);
+  else addStacks(app, findSettings(process.argv[2]), { synthesizer: () => new PlainSynthesizer() });
   const { stacks } = app.synth();
   rmSync(TARGET, { recursive: true, force: true });
   mkdirSync(`${TARGET}/assets`, { recursive: true });

@@ -5,7 +5,7 @@ import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { plainText } from '../../infra/synth/plain-synthesizer.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
-import { EXAMPLES, findings, stacksOf } from './templates.ts';
+import { EXAMPLES, findings, PORTABLE, portableStacks, stacksOf } from './templates.ts';
 
 const EXPECTED: Readonly<Record<(typeof EXAMPLES)[number], readonly string[]>> = {
   minimal: ['Transship'],
@@ -33,8 +33,22 @@ describe.each(EXAMPLES)('%s', (example) => {
   });
 });
 
+describe('portable', () => {
+  const stacks = portableStacks();
+
+  test.each(PORTABLE)('makes of %s what was reviewed, and cdk-nag finds nothing in it', async (id) => {
+    const stack = stacks.get(id);
+    if (stack === undefined) throw new Error(`there is no ${id}`);
+    const template = plainText(Template.fromStack(stack).toJSON());
+    await expect(template.replaceAll(HASHES, 'HASH')).toMatchFileSnapshot(`snapshots/portable/${id}.yaml`);
+    expect(findings(stack)).toEqual([]);
+  });
+});
+
 test('there is no other snapshot, and no other example', () => {
-  const reviewed = Object.entries(EXPECTED).flatMap(([example, ids]) => ids.map((id) => `${example}/${id}.yaml`));
+  const reviewed = Object.entries({ ...EXPECTED, portable: PORTABLE }).flatMap(([example, ids]) =>
+    ids.map((id) => `${example}/${id}.yaml`),
+  );
   expect(globSync('*/*', { cwd: 'test/infra/snapshots' }).toSorted()).toEqual(reviewed.toSorted());
   expect(
     globSync('infra/examples/*')

@@ -4,7 +4,9 @@ import { App, Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { parseSettings, SettingsError } from '../../infra/settings/settings.ts';
 import type { InfraSettings } from '../../infra/settings/schema.ts';
+import { addPortableStacks } from '../../infra/portable/stacks.ts';
 import { addStacks } from '../../infra/synth/stacks.ts';
+import { template, type Template } from './deployed.ts';
 
 export const ACCOUNT = '111111111111';
 export const REGION = 'eu-central-1';
@@ -41,6 +43,23 @@ export function stacksOf(settings: InfraSettings): ReadonlyMap<string, Stack> {
   const tree = app();
   addStacks(tree, settings);
   return new Map(tree.node.children.filter((child) => child instanceof Stack).map((stack) => [stack.node.id, stack]));
+}
+
+/** The templates for any account and Region. */
+export const PORTABLE = ['Transship', 'TransshipRegistries', 'TransshipReplicas'] as const;
+
+/** The stacks for any account and Region, by their ids. */
+export function portableStacks(): ReadonlyMap<string, Stack> {
+  const tree = app();
+  addPortableStacks(tree);
+  return new Map(tree.node.children.filter((child) => child instanceof Stack).map((stack) => [stack.node.id, stack]));
+}
+
+/** Their templates. */
+export function portableTemplates(): ReadonlyMap<string, Template> {
+  const tree = app();
+  addPortableStacks(tree);
+  return new Map(tree.synth().stacks.map((stack) => [stack.id, template.parse(stack.template)]));
 }
 
 /** The stack of the running system. */

@@ -1,0 +1,266 @@
+import {
+  Aws,
+  CfnMapping,
+  CfnOutput,
+  CfnResource,
+  Fn,
+  Token,
+  Validations,
+  type CfnCondition,
+  type StackProps,
+} from 'aws-cdk-lib';
+import { CfnScalableTarget } from 'aws-cdk-lib/aws-applicationautoscaling';
+import { CfnSecurityGroup, CfnSubnet, CfnVPC, CfnVPCEndpoint } from 'aws-cdk-lib/aws-ec2';
+import { CfnService, CfnTaskDefinition } from 'aws-cdk-lib/aws-ecs';
+import { CfnRule } from 'aws-cdk-lib/aws-events';
+import { CfnManagedPolicy, CfnPolicy, CfnRole } from 'aws-cdk-lib/aws-iam';
+import { CfnLogGroup, CfnResourcePolicy } from 'aws-cdk-lib/aws-logs';
+import { CfnBucket } from 'aws-cdk-lib/aws-s3';
+import { CfnSchedule } from 'aws-cdk-lib/aws-scheduler';
+import { CfnSubscription } from 'aws-cdk-lib/aws-sns';
+import { CfnQueuePolicy } from 'aws-cdk-lib/aws-sqs';
+import type { Construct, IConstruct } from 'constructs';
+import { TransshipStack } from '../service/transship-stack.ts';
+import { acknowledgeWildcard } from '../synth/wildcards.ts';
+import { infraSettings } from '../settings/settings.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+import { MOST_TASKS, REGISTRY, SERVICE_PARAMETERS, textOf, Values, when, WORKER_SIZES } from './parameters.ts';
+
+/** More than the planner's slowest schedule: periods of alarms are made for it. */
+const PLAN_EVERY_MINUTES = 15;
+/** Bits of the addresses of a subnet: two of 128 fit into the smallest VPC. */
+const SUBNET_BITS = 7;
+const NETWORK_GIVEN =
+  'CloudFormation waits for nothing of a VPC that it does not create: the one given is there already.';
+const SIZES = 'WorkerSizes';
+
+/**
+ * The running system for any account and Region: everything that differs between deployments is a parameter. What changes the resources
+ * themselves, such as a vault, prune rules or a network of its own with endpoints, needs a template of its own settings.
+ */
+export class PortableServiceStack extends TransshipStack {
+  readonly #values: Values<keyof typeof SERVICE_PARAMETERS>;
+
+  constructor(scope: Construct, id: string, props: StackProps) {
+    super(scope, id, { ...props, settings: settingsOfParameters() });
+    this.#values = new Values(this, SERVICE_PARAMETERS);
+    const values = this.#values;
+    new CfnMapping(this, SIZES, { mapping: WORKER_SIZES });
+    this.#addNetwork();
+    this.#addWorkers();
+    this.#addStorage();
+    this.#addMonitoring();
+    this.#addPublishing();
+    for (const schedule of below(this, CfnSchedule))
+      schedule.addPropertyOverride('ScheduleExpression', values.ref('PlannerSchedule'));
+    for (const group of below(this, CfnLogGroup))
+      group.addPropertyOverride('RetentionInDays', values.ref('LogRetentionDays'));
+    this.#nameRepositories();
+  }
+
+  /** A VPC of its own where none is given: only the security group is in either. */
+  #addNetwork(): void {
+    const values = this.#values;
+    const creates = values.is('CreatesNetwork', 'VpcId', '');
+    const network = this.node.findChild('Network');
+    for (const resource of below(network, CfnResource)) {
+      if (!(resource instanceof CfnSecurityGroup)) resource.cfnOptions.condition = creates;
+      else resource.addPropertyOverride('VpcId', when(creates, resource.vpcId, values.ref('VpcId')));
+    }
+    for (const vpc of below(network, CfnVPC)) vpc.addPropertyOverride('CidrBlock', values.ref('VpcCidr'));
+    const subnets = below(network, CfnSubnet);
+    const ranges = Fn.cidr(values.text('VpcCidr'), subnets.length, String(SUBNET_BITS));
+    subnets.forEach((subnet, i) => {
+      subnet.addPropertyOverride('CidrBlock', Fn.select(i, ranges));
+    });
+    for (const service of below(this, CfnService)) {
+      const { awsvpcConfiguration } = Object(this.resolve(service.networkConfiguration));
+      const at = 'NetworkConfiguration.AwsvpcConfiguration';
+      service.addPropertyOverride(
+        `${at}.Subnets`,
+        when(creates, Object(awsvpcConfiguration).subnets, values.ref('SubnetIds')),
+      );
+      service.addPropertyOverride(`${at}.AssignPublicIp`, when(creates, 'ENABLED', values.ref('PublicAddresses')));
+    }
+  }
+
+  #addWorkers(): void {
+    const values = this.#values;
+    const isPrivate = values.given('HasPrivateImage', 'WorkerImageRepositoryArn');
+    for (const task of below(this, CfnTaskDefinition)) {
+      task.addPropertyOverride('Family', `${textOf('Prefix')}-worker`);
+      task.addPropertyOverride('RuntimePlatform.CpuArchitecture', values.ref('WorkerArchitecture'));
+    }
+    for (const target of below(this, CfnScalableTarget))
+      target.addPropertyOverride('MaxCapacity', values.ref('MaxTasks'));
+    const execution = below(this.node.findChild('Workers'), CfnRole).find(({ node }) =>
+      /ExecutionRole/.test(node.path),
+    );
+    if (execution === undefined) throw new Error('the task definition has no execution role');
+    const policy = new CfnPolicy(this, 'PullOfWorkerImage', {
+      policyName: 'PullOfWorkerImage',
+      roles: [execution.ref],
+      policyDocument: {
+        Version: '2012-10-17',
+        Statement: [
+          { Effect: 'Allow', Action: 'ecr:GetAuthorizationToken', Resource: '*' },
+          when(isPrivate, {
+            Effect: 'Allow',
+            Action: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+            Resource: values.ref('WorkerImageRepositoryArn'),
+          }),
+        ],
+      },
+    });
+    acknowledgeWildcard(policy, '*', 'ecr:GetAuthorizationToken has no resource.');
+    for (const service of below(this, CfnService)) {
+      service.addResourceDependency(policy);
+      Validations.of(service).acknowledge(
+        { id: 'CloudFormation-Validate::E1154', reason: 'SubnetIds is only used where VpcId is given.' },
+        { id: 'CloudFormation-Validate::E3005', reason: NETWORK_GIVEN },
+        { id: 'CloudFormation-Validate::W2502', reason: NETWORK_GIVEN },
+      );
+    }
+  }
+
+  #addStorage(): void {
+    const values = this.#values;
+    const named = values.given('HasBucketName', 'BucketName');
+    const stays = values.is('StaysInStandard', 'StorageClass', 'STANDARD');
+    for (const bucket of below(this, CfnBucket)) {
+      bucket.addPropertyOverride('BucketName', when(named, values.ref('BucketName')));
+      const transition = { StorageClass: 'GLACIER_IR', TransitionInDays: 30 };
+      bucket.addPropertyOverride(
+        'LifecycleConfiguration.Rules.0.Transitions',
+        when(stays, { Ref: 'AWS::NoValue' }, [transition]),
+      );
+    }
+  }
+
+  #addMonitoring(): void {
+    const values = this.#values;
+    const watched = values.is('IsWatched', 'EnableMonitoring', 'true');
+    const mails = values.both('SendsMail', watched, values.given('HasEmail', 'NotificationEmail'));
+    for (const resource of below(this.node.findChild('Monitoring'), CfnResource))
+      resource.cfnOptions.condition = resource instanceof CfnSubscription ? mails : watched;
+    for (const id of ['Dashboard', 'LogsOfEvents']) this.#output(id).condition = watched;
+    for (const policy of below(this, CfnResourcePolicy)) policy.policyName = `${Aws.STACK_NAME}-events`;
+  }
+
+  #addPublishing(): void {
+    const values = this.#values;
+    const publishes = values.given('Publishes', 'PublishBucket');
+    const some = values.given('HasPublishPrefix', 'PublishPrefix');
+    for (const rule of below(this.node.findChild('Queues'), CfnRule)) {
+      // a name without a wildcard stands for itself
+      if (/Pushes/.test(rule.node.path))
+        rule.addPropertyOverride('EventPattern.detail.repository-name', [
+          { wildcard: values.ref('ReadRepositories') },
+          { wildcard: values.ref('WriteRepositories') },
+        ]);
+      if (!/Objects/.test(rule.node.path)) continue;
+      rule.cfnOptions.condition = publishes;
+      rule.addPropertyOverride(
+        'EventPattern.detail.object',
+        when(some, { key: [{ prefix: values.ref('PublishPrefix') }] }),
+      );
+      this.#replaceInPolicies(publishes, String(this.resolve(rule.logicalId)));
+    }
+  }
+
+  /**
+   * Policies name what publish rules read and write. Without it they name what workers may reach anyway in its place, and no rule of events
+   * that does not exist.
+   */
+  #replaceInPolicies(publishes: CfnCondition, rule: string): void {
+    const named = this.#values.given('HasPublishRepository', 'PublishRepository');
+    const instead = new Map<unknown, unknown>([
+      ['PublishBucket', ['Publishes', { Ref: 'PublishBucket' }, this.resolve(below(this, CfnBucket)[0]?.ref)]],
+      ['PublishRepository', [named.logicalId, { Ref: 'PublishRepository' }, { Ref: 'WriteRepositories' }]],
+    ]);
+    const replaced = (value: unknown): unknown => {
+      if (typeof value !== 'object' || value === null) return value;
+      if (Array.isArray(value)) return value.map(replaced);
+      if ('Ref' in value && instead.has(value.Ref)) return { 'Fn::If': instead.get(value.Ref) };
+      if ('Fn::GetAtt' in value && Array.isArray(value['Fn::GetAtt']) && value['Fn::GetAtt'][0] === rule)
+        return when(publishes, value);
+      return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, replaced(member)]));
+    };
+    for (const kind of [CfnPolicy, CfnManagedPolicy, CfnVPCEndpoint, CfnQueuePolicy])
+      for (const resource of below<CfnPolicy | CfnManagedPolicy | CfnVPCEndpoint | CfnQueuePolicy>(this, kind)) {
+        const document: unknown = this.resolve(resource.policyDocument);
+        const after = replaced(document);
+        if (JSON.stringify(after) !== JSON.stringify(document)) resource.addPropertyOverride('PolicyDocument', after);
+      }
+  }
+
+  /** Names of repositories are patterns here, which the commands of the outputs cannot have. */
+  #nameRepositories(): void {
+    const bucket = below(this, CfnBucket)[0]?.ref ?? '';
+    const archive = `s3://${bucket}/${Aws.REGION}/REPOSITORY/TAG.tar`;
+    const image = `docker://${REGISTRY}/REPOSITORY:TAG`;
+    const commands = {
+      Check3FirstBackup: `npx transship enqueue --wait ${image} s3://${bucket}/`,
+      Check4Verify: `npx transship verify ${archive}`,
+      Check5Restore: `npx transship enqueue --wait ${archive} docker://${REGISTRY}/restored/REPOSITORY:TAG`,
+      Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name REPOSITORY --image-id imageTag=TAG`,
+    };
+    for (const [id, command] of Object.entries(commands)) this.#output(id).value = command;
+    this.#output('Check5Restore').description = 'It comes back, beside the original';
+    const output = (id: string, description: string, value: string): CfnOutput =>
+      new CfnOutput(this, id, { description, value });
+    output('BucketOfArchives', 'The bucket of the archives', bucket);
+    output('DashboardName', 'The dashboard', `${textOf('Prefix')}-${Aws.REGION}`).condition =
+      this.#output('Dashboard').condition;
+  }
+
+  #output(id: string): CfnOutput {
+    const output = this.node.tryFindChild(id);
+    if (!(output instanceof CfnOutput)) throw new Error(`there is no output ${id}`);
+    return output;
+  }
+}
+
+/** Defaults, with parameters for what differs. Their names are known before the stack that has them. */
+function settingsOfParameters(): InfraSettings {
+  const settings = infraSettings.parse({
+    version: 1,
+    account: '000000000000',
+    region: 'us-east-1',
+    network: { type: 'public' },
+  });
+  const size = (what: 'cpu' | 'memory'): number =>
+    Token.asNumber({ 'Fn::FindInMap': [SIZES, { Ref: 'WorkerSize' }, what] });
+  return {
+    ...settings,
+    prefix: textOf('Prefix'),
+    planEveryMinutes: PLAN_EVERY_MINUTES,
+    worker: {
+      ...settings.worker,
+      cpu: size('cpu'),
+      memoryMiB: size('memory'),
+      maxTasks: MOST_TASKS,
+      image: textOf('WorkerImage'),
+    },
+    // its alarms count both of the classes that the parameter may name
+    bucket: {
+      ...settings.bucket,
+      storageClass: 'GLACIER_IR',
+      keepOldVersionsDays: Token.asNumber({ Ref: 'KeepOldVersionsDays' }),
+    },
+    access: {
+      ...settings.access,
+      repositories: [
+        { names: [textOf('ReadRepositories')], allow: 'read' },
+        { names: [textOf('WriteRepositories'), textOf('PublishRepository')], allow: 'write' },
+      ],
+    },
+    publish: { prefixes: [`s3://${textOf('PublishBucket')}/${textOf('PublishPrefix')}`] },
+    notifications: { ...settings.notifications, emails: [textOf('NotificationEmail')] },
+  };
+}
+
+/** The resources of a kind below a construct. */
+function below<T extends CfnResource>(construct: IConstruct, kind: abstract new (...args: never[]) => T): readonly T[] {
+  return construct.node.findAll().filter((child): child is T => child instanceof kind);
+}

@@ -1,0 +1,170 @@
+// The Terraform module. Where there is no terraform, only its text is looked at.
+import { spawnSync } from 'node:child_process';
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { plainText } from '../../infra/synth/plain-synthesizer.ts';
+import { SERVICE_PARAMETERS, REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS } from '../../infra/portable/parameters.ts';
+import { parseConfig } from '../../worker/rules/config.ts';
+import { portableTemplates } from './templates.ts';
+
+const MODULE = resolve('infra/terraform');
+const text = globSync('*.tf', { cwd: MODULE })
+  .map((file) => readFileSync(join(MODULE, file), 'utf8'))
+  .join('\n');
+const HAS_TERRAFORM = spawnSync('terraform', ['version']).status === 0;
+const AWS_PROVIDER = '6.0.0';
+
+describe('the text of the module', () => {
+  test('sets parameters that the templates have, and all of them but those that have no variable', () => {
+    const set = [...text.matchAll(/^ {4}([A-Z]\w+) +=/gm)].map(([, name = '']) => name);
+    const known = [SERVICE_PARAMETERS, REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS].flatMap((group) =>
+      Object.keys(group),
+    );
+    // a VPC that is created has addresses of its own, and the planner looks every five minutes
+    expect(known.filter((name) => !set.includes(name))).toEqual(['PlannerSchedule', 'VpcCidr']);
+    expect(set.filter((name) => !known.includes(name))).toEqual([]);
+  });
+
+  test('describes every variable and output, and uses every variable', () => {
+    const variables = [...text.matchAll(/^variable "(\w+)" \{\n {2}(\w+)/gm)];
+    expect(variables.length).toBeGreaterThan(30);
+    for (const [, name = '', first] of variables) {
+      expect(first, name).toBe('description');
+      expect(text.match(new RegExp(String.raw`\bvar\.${name}\b`, 'g')), name).not.toBeNull();
+    }
+    for (const [, name, first] of text.matchAll(/^output "(\w+)" \{\n {2}(\w+)/gm))
+      expect(first, name).toBe('description');
+  });
+
+  test('has examples that set its variables and no others', () => {
+    const variables = new Set([...text.matchAll(/^variable "(\w+)"/gm)].map(([, name]) => name));
+    const examples = globSync('examples/*.tfvars', { cwd: MODULE });
+    expect(examples).toHaveLength(2);
+    for (const example of examples)
+      for (const [, name] of readFileSync(join(MODULE, example), 'utf8').matchAll(/^(\w+) +=/gm))
+        expect(variables, example).toContain(name);
+  });
+});
+
+describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'transship-terraform-'));
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const templates = join(folder, 'portable');
+  const mirror = join(folder, 'mirror');
+  const root = join(folder, 'root');
+
+  // as `npm run template:portable` writes them
+  mkdirSync(join(templates, 'assets'), { recursive: true });
+  for (const [id, template] of portableTemplates()) writeFileSync(join(templates, `${id}.yaml`), plainText(template));
+  writeFileSync(join(templates, 'assets', '0.zip'), 'code');
+  // a mirror of providers in the file system, with the stand-in for that of AWS
+  const { arch, platform } = process;
+  const at = join(
+    mirror,
+    'registry.terraform.io/hashicorp/aws',
+    AWS_PROVIDER,
+    `${platform}_${arch === 'x64' ? 'amd64' : arch}`,
+  );
+  mkdirSync(at, { recursive: true });
+  const entry = resolve('test/infra/terraform-provider/provider.ts');
+  writeFileSync(
+    join(at, `terraform-provider-aws_v${AWS_PROVIDER}`),
+    `#!/bin/sh\nexec '${process.execPath}' '${entry}'\n`,
+    {
+      mode: 0o755,
+    },
+  );
+  writeFileSync(
+    join(folder, 'terraformrc'),
+    `provider_installation {\n  filesystem_mirror {\n    path = "${mirror}"\n  }\n}\n`,
+  );
+  cpSync(MODULE, root, { recursive: true });
+  const environment = {
+    PATH: process.env['PATH'] ?? '',
+    HOME: folder,
+    TF_CLI_CONFIG_FILE: join(folder, 'terraformrc'),
+    TF_DISABLE_PLUGIN_TLS: '1',
+    CHECKPOINT_DISABLE: '1',
+    TF_IN_AUTOMATION: '1',
+    TF_VAR_templates_path: templates,
+  };
+
+  function terraform(args: readonly string[], more: Readonly<Record<string, string>> = {}) {
+    const env = { ...environment, ...more };
+    const { status, stdout, stderr } = spawnSync('terraform', args, { cwd: root, env, encoding: 'utf8' });
+    return { status, stdout, stderr };
+  }
+
+  function succeeded(args: readonly string[], more: Readonly<Record<string, string>> = {}): string {
+    const { status, stdout, stderr } = terraform(args, more);
+    expect(status, `${args.join(' ')}\n${stdout}\n${stderr}`).toBe(0);
+    return stdout;
+  }
+
+  const outputs = z.record(z.string(), z.object({ value: z.unknown() }));
+  function applied(example: string, state: string): Readonly<Record<string, unknown>> {
+    succeeded([
+      'apply',
+      '-auto-approve',
+      '-input=false',
+      '-no-color',
+      `-state=${state}`,
+      `-var-file=examples/${example}`,
+    ]);
+    const shown = outputs.parse(JSON.parse(succeeded(['output', '-json', `-state=${state}`])));
+    return Object.fromEntries(Object.entries(shown).map(([name, { value }]) => [name, value]));
+  }
+
+  test('finds the module formatted and valid, and plans and applies its examples', () => {
+    succeeded(['fmt', '-check', '-recursive', '-diff']);
+    succeeded(['init', '-input=false', '-no-color']);
+    succeeded(['validate', '-no-color']);
+
+    const all = applied('terraform.tfvars', 'all.tfstate');
+    expect(all).toMatchObject({
+      cloudwatch_dashboard_name: 'transship-eu-central-1',
+      production_repository_uri: '111111111111.dkr.ecr.eu-central-1.amazonaws.com/my-company-apps/production',
+      testing_repository_name: 'my-company-apps/testing',
+      replication_failure_alarm_name: 'transship-replication-failures',
+    });
+    expect(all).not.toHaveProperty('pull_role_arn');
+    expect(all['replication_validation_commands']).toContain('describe-images --region us-west-2');
+    const plan = ['plan', '-input=false', '-no-color', '-detailed-exitcode', '-state=all.tfstate'];
+    succeeded([...plan, '-var-file=examples/terraform.tfvars']);
+    const { rules } = parseConfig(String(all['rules']));
+    expect(rules.map(({ name }) => name)).toEqual(['backup']);
+
+    const objects = applied('objects.tfvars', 'objects.tfstate');
+    // an output that is null is none
+    expect(objects).not.toHaveProperty('production_repository_uri');
+    const second = parseConfig(String(objects['rules']));
+    expect(second.rules.map(({ name, schedule }) => [name, schedule?.cron])).toEqual([
+      ['backup', '0 * * * *'],
+      ['publish', '0 * * * *'],
+    ]);
+  }, 120_000);
+
+  test('refuses variables that do not go together before anything is created', () => {
+    const refused = (variables: Readonly<Record<string, string>>): string => {
+      const more = Object.fromEntries(Object.entries(variables).map(([name, value]) => [`TF_VAR_${name}`, value]));
+      const { status, stderr } = terraform(['plan', '-input=false', '-no-color'], {
+        TF_VAR_worker_image: 'a/b:1',
+        ...more,
+      });
+      expect(status).toBe(1);
+      return stderr.replaceAll(/[│\s]+/g, ' ');
+    };
+    expect(refused({ s3_bucket_name: 'objects' })).toContain(
+      's3_bucket_name and ecr_repository_name are given together.',
+    );
+    expect(refused({ secondary_region: 'eu-west-1' })).toContain('secondary_region needs destination_region.');
+    expect(refused({ schedule_expression: 'rate(7 minutes)' })).toContain('schedule_expression is rate(1 hour)');
+    expect(refused({ schedule_expression: 'cron(0 2 ? * 2 *)' })).toContain('days of the week have names');
+    expect(refused({ project_name: 'Tea' })).toContain('project_name is up to 20 small letters');
+  }, 120_000);
+});
