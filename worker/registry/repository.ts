@@ -136,7 +136,7 @@ export class RegistryRepository implements Source, Target {
         method: 'GET',
         url: this.#blobUrl(descriptor.digest),
         headers: ranged ? { range } : {},
-        accept: [200, 206],
+        accept: ranged ? [200, 206, 416] : [200, 206],
         scopes: this.#context.scopes,
         // `read` tries again, from where it broke
         attempts: 1,
@@ -150,6 +150,9 @@ export class RegistryRepository implements Source, Target {
     const start = /^bytes (\d+)-/.exec(answer.header('content-range') ?? '')?.[1];
     if (answer.status === 206 && start === String(from)) return answer.body;
     answer.discard();
+    const [, total] = /^bytes \*\/(\d+)$/.exec(answer.header('content-range') ?? '') ?? [];
+    if (answer.status === 416 && total !== undefined && Number(total) <= from)
+      throw new Failure('CORRUPT', `${what}: the registry has ${total} bytes of it instead of ${descriptor.size}`);
     throw new Failure('UNSUPPORTED', `${what}: the registry does not answer with the range ${range}`);
   }
 

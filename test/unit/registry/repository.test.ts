@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { read } from '../../../worker/content/read.ts';
-import { digestOf } from '../../../worker/oci/digest.ts';
+import { digestOf, shortDigest } from '../../../worker/oci/digest.ts';
 import { MANIFEST_MEDIA_TYPES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../worker/registry/registry.ts';
 import type { RegistryRepository } from '../../../worker/registry/repository.ts';
@@ -338,8 +338,22 @@ describe('blobs', () => {
   });
 
   test('fewer bytes than the descriptor says are CORRUPT', async () => {
-    const { app } = await serving({ [get]: [{ status: 416 }] });
-    await expect(app.open(d, { from: 4999 })).rejects.toMatchObject({ code: 'CORRUPT' });
+    const { app, server } = await serving({ [get]: [{ status: 416, headers: { 'content-range': 'bytes */4000' } }] });
+    await expect(app.open(d, { from: 4999 })).rejects.toMatchObject({
+      code: 'CORRUPT',
+      message: `read blob ${shortDigest(d.digest)} of ${server.host}/app: the registry has 4000 bytes of it instead of 5000`,
+    });
+  });
+
+  test.each([
+    ['of the whole blob', { 'content-range': 'bytes */5000' }],
+    ['of a length that it does not name', {}],
+  ])('a range that is refused %s is read from the start instead', async (_, refused) => {
+    const cut = { status: 200, body: bytes, cutAfter: 1000 };
+    const { app } = await serving({
+      [get]: [cut, { status: 416, headers: refused }, { status: 200, body: bytes }],
+    });
+    expect(Buffer.compare(await collect(read(app, d, { clock: fakeClock() })), bytes)).toBe(0);
   });
 
   test.each<[boolean, string, Reply]>([
