@@ -18,6 +18,13 @@ export interface OpenOptions extends Abortable, ByteRange {
   readonly onAnswered?: (() => void) | undefined;
 }
 
+export interface ResolveOptions extends Abortable {
+  /** Whether the caller is going to read the manifest: a registry then gives it at once. Default false. */
+  readonly willRead?: boolean | undefined;
+  /** Whether NOT_FOUND says why, where that takes another request. Default true. */
+  readonly saysWhy?: boolean | undefined;
+}
+
 export interface ReferrersOptions extends Abortable {
   /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
   readonly onRefused?: ((reason: string) => void) | undefined;
@@ -44,7 +51,7 @@ export interface Source {
    * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when the backend does not say. Costs no
    * body where the backend can do without (a HEAD). The media type is what the backend states; `walk` corrects it by the bytes.
    */
-  resolve(reference: string, options?: Abortable): Promise<Descriptor>;
+  resolve(reference: string, options?: ResolveOptions): Promise<Descriptor>;
 
   /**
    * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls

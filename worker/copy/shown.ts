@@ -24,6 +24,8 @@ export class Shown {
 
   /** Whether every one of `references` stands for `digest`. False for none. */
   async areAll(references: readonly string[], digest: Digest, options: Abortable): Promise<boolean> {
+    // what it does not show by its digest is not what a tag stands for
+    if (this.#found.has(digest) && (await this.find(digest, options)) === undefined) return false;
     for (const reference of references) if ((await this.find(reference, options)) !== digest) return false;
     return references.length > 0;
   }
@@ -35,7 +37,7 @@ export class Shown {
 
   async #ask(reference: string, options: Abortable): Promise<Digest | undefined> {
     try {
-      return (await this.#target.resolve(reference, options)).digest;
+      return (await this.#target.resolve(reference, { ...options, saysWhy: false })).digest;
     } catch (error) {
       // a repository that is about to be created, or credentials that may push but not look: the push fails with the reason
       if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;

@@ -1,5 +1,5 @@
 import { once } from '../content/bytes.ts';
-import type { Bytes, OpenOptions } from '../content/content.ts';
+import type { Bytes, OpenOptions, ResolveOptions } from '../content/content.ts';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import {
   isManifestType,
@@ -33,13 +33,15 @@ export class Manifests {
   }
 
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
-  async resolve(reference: string, options: Abortable): Promise<Descriptor> {
+  async resolve(reference: string, options: ResolveOptions): Promise<Descriptor> {
     try {
+      if (options.willRead === true) return (await this.get(reference, options)).descriptor;
       // a 403 may be that of AWS for the sign-in to ECR
       const forgives = this.#context.ecr === undefined ? isRefusedHead : isUnknownHead;
       return await this.#look(reference, options, forgives);
     } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, options);
+      if (isFailure(error, 'NOT_FOUND') && options.saysWhy !== false)
+        throw await this.#notFound(error, reference, options);
       throw error;
     }
   }

@@ -4,6 +4,7 @@ import type {
   Bytes,
   OpenOptions,
   ReferrersOptions,
+  ResolveOptions,
   Source,
   TagOptions,
   Target,
@@ -48,7 +49,7 @@ export class RegistryRepository implements Source, Target {
     this.#tagList = new TagList(context);
   }
 
-  async resolve(reference: string, options: Abortable = {}): Promise<Descriptor> {
+  async resolve(reference: string, options: ResolveOptions = {}): Promise<Descriptor> {
     return this.#manifests.resolve(reference, options);
   }
 
