@@ -155,9 +155,9 @@ async function synced(
     const config = join(folder, `${name}.json`);
     const sync = repositories.map((repository) => {
       const [source, target] = [`${hosts.source}/${repository}`, `${hosts.target}/${name}/${repository}`];
-      return { source, target, type: 'repository', ...choices };
+      return { source, target, type: 'repository' };
     });
-    await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4 }, sync }));
+    await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4, ...choices }, sync }));
     return { command: 'regsync', args: ['-c', config, 'once'] };
   };
   const all = { referrers: true, digestTags: true };

@@ -18,7 +18,12 @@ export interface OpenOptions extends Abortable, ByteRange {
   readonly onAnswered?: (() => void) | undefined;
 }
 
-export interface ResolveOptions extends Abortable {
+export interface AnswerOptions extends Abortable {
+  /** A moment in milliseconds since 1970: what the backend answered since then will do. Default: it is asked now. */
+  readonly answersSinceMs?: number | undefined;
+}
+
+export interface ResolveOptions extends AnswerOptions {
   /** Whether the caller is going to read the manifest: a registry then gives it at once. Default false. */
   readonly willRead?: boolean | undefined;
   /** Whether NOT_FOUND says why, where that takes another request. Default true. */
@@ -69,10 +74,10 @@ export interface Source {
   tags(options?: Abortable & { readonly all?: boolean }): AsyncIterable<string>;
 
   /**
-   * Every tag, as of a moment after the call, with those that `tags` leaves out, where a few requests list them. Undefined where there are too
+   * Every tag, as of a moment after the call or `answersSinceMs`, with those that `tags` leaves out, where a few requests list them. Undefined where there are too
    * many, or the registry does not list them. Absent: asking for one tag after the other costs no more.
    */
-  listedTags?(options?: Abortable): Promise<ReadonlySet<string> | undefined>;
+  listedTags?(options?: AnswerOptions): Promise<ReadonlySet<string> | undefined>;
 }
 
 /** The part of a source that content is read from. */

@@ -279,10 +279,10 @@ function mountable(locations: readonly Location[], to: Extract<Location, { trans
 async function graphOf(
   { source, root, referrers, graph, outline }: SelectedImage,
   { current, onShown, isTrusted = false }: ImageTarget,
-  { signal, report, clock }: OperationOptions,
+  { signal, report, clock, answersSinceMs }: OperationOptions,
 ): Promise<Graph> {
   const from = current === undefined ? source : manifestsFrom(source, current, onShown);
-  const walkOptions = { referrers, byLists: true, signal, report, clock };
+  const walkOptions = { referrers, byLists: true, signal, report, clock, answersSinceMs };
   if (!isTrusted || graph.current !== undefined)
     return graph.get(async () => onSide('source', walk(from, [root], walkOptions)));
   return outline.get(async () => onSide('source', walk(from, [root], { ...walkOptions, outline: true })));

@@ -37,7 +37,11 @@ export async function openRepositoryTarget(
   const { digest } = root.descriptor;
   if (isNew && trusted) await shown.find(digest, options);
   // a trusted target has the image only where it shows it under every tag
-  const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, options);
+  // one that has the image is asked for the manifest next
+  const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, {
+    ...options,
+    willRead: !isNew,
+  });
   return {
     current: isThere ? target : undefined,
     isTrusted: isThere && trusted,

@@ -1,5 +1,6 @@
 import { collect, nothing, once } from '../content/bytes.ts';
 import type {
+  AnswerOptions,
   ByteRange,
   Bytes,
   OpenOptions,
@@ -78,7 +79,7 @@ export class RegistryRepository implements Source, Target {
       if (whole || !isReferrersTag(tag)) yield tag;
   }
 
-  async listedTags(options: Abortable = {}): Promise<ReadonlySet<string> | undefined> {
+  async listedTags(options: AnswerOptions = {}): Promise<ReadonlySet<string> | undefined> {
     return this.#tagList.read(options);
   }
 

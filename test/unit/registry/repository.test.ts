@@ -93,6 +93,28 @@ describe('resolve', () => {
     for (const type of MANIFEST_MEDIA_TYPES) expect(server.requests[0]?.headers.accept).toContain(type);
   });
 
+  test('answers with what the registry said since the moment that the caller names', async () => {
+    const head = { status: 200, headers: headers() };
+    const { server, app, clock } = await serving({ 'HEAD /v2/app/manifests/v1': [head, head] });
+    const answersSinceMs = clock.now();
+    for (let i = 0; i < 2; i++) expect(await app.resolve('v1', { answersSinceMs })).toEqual(IMAGE);
+    expect(server.requests).toHaveLength(1);
+    await clock.sleep(1);
+    await app.resolve('v1', { answersSinceMs: clock.now() });
+  });
+
+  test('costs one GET when the manifest is going to be read, and a HEAD too when it cannot be', async () => {
+    const { server, app } = await serving({
+      'GET /v2/app/manifests/v1': [manifestReply()],
+      'GET /v2/app/manifests/v2': [manifestReply({ headers: { ...headers(), 'docker-content-digest': OTHER } })],
+      'HEAD /v2/app/manifests/v2': [{ status: 200, headers: { ...headers(), 'docker-content-digest': OTHER } }],
+    });
+    expect(await app.resolve('v1', { willRead: true })).toEqual(IMAGE);
+    await collect(await app.open(IMAGE));
+    expect((await app.resolve('v2', { willRead: true })).digest).toBe(OTHER);
+    expect(server.requests).toHaveLength(3);
+  });
+
   test('of a digest does not need the registry to repeat it', async () => {
     const { 'docker-content-digest': _, ...some } = headers();
     const { app } = await serving({ [`HEAD /v2/app/manifests/${IMAGE.digest}`]: [{ status: 200, headers: some }] });
