@@ -1,5 +1,5 @@
 // Time and memory beside other tools, in turns on the same image and the same registries. A tool that is not installed is left out.
-//   npm run bench -- [--only mirror,file,s3,restore,unchanged,tiny,shaped] [--security plain,tls] [--gib 1] [--runs 5]
+//   npm run bench -- [--only mirror,file,s3,restore,unchanged,sync,tiny,shaped] [--security plain,tls] [--gib 1] [--runs 5]
 //                    [--shape 20MB/s,10ms] [--write]
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';

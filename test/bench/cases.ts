@@ -1,6 +1,7 @@
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { stockImage } from '../support/stocked-registry.ts';
+import { isInstalled } from '../support/interop-process.ts';
+import { stockImage, stockRepository } from '../support/stocked-registry.ts';
 import { layersOf } from './images.ts';
 import { pushMade, type BenchLab } from './lab.ts';
 import type { Command } from './measure.ts';
@@ -26,7 +27,7 @@ interface Prepared extends AsyncDisposable {
   readonly command: Command;
 }
 
-export const CASES = ['mirror', 'file', 's3', 'restore', 'unchanged', 'tiny', 'shaped'] as const;
+export const CASES = ['mirror', 'file', 's3', 'restore', 'unchanged', 'sync', 'tiny', 'shaped'] as const;
 export type CaseName = (typeof CASES)[number];
 
 interface CaseOptions {
@@ -40,7 +41,7 @@ interface Cases extends AsyncDisposable {
   readonly list: readonly Case[];
 }
 
-/** The cases of one name, with everything that they read in place. `unchanged`, `tiny` and `shaped` have none with TLS. */
+/** The cases of one name, with everything that they read in place. `unchanged`, `sync`, `tiny` and `shaped` have none with TLS. */
 export async function openCase(
   lab: BenchLab,
   name: CaseName,
@@ -79,6 +80,10 @@ export async function openCase(
     const [source, target] = [use(await lab.registry(security)), use(await lab.registry(security))];
     const entries = await unchanged(lab, tools, { source: source.host, target: target.host });
     list.push({ name: 'unchanged signed image of two platforms', aim: {}, entries });
+  } else if (!isTls && name === 'sync') {
+    const [source, target] = [use(await lab.registry(security)), use(await lab.registry(security))];
+    const entries = await synced(lab, { source: source.host, target: target.host });
+    list.push({ name: 'sync of 36 unchanged images', aim: { wall: 1 }, entries });
   } else if (!isTls && name === 'tiny') {
     const source = use(await lab.registry(security));
     await pushMade(source.host, 'app', tinyImage());
@@ -126,6 +131,49 @@ async function unchanged(
     entries.push({ tool: name, isRival, prepare: async () => ({ ...nothingToDispose(), command }) });
   }
   return entries;
+}
+
+/** Each tool syncs six repositories of six images once more to where they are already. Images of every fourth one are signed. */
+async function synced(
+  lab: BenchLab,
+  hosts: { readonly source: string; readonly target: string },
+): Promise<readonly Entry[]> {
+  const repositories = Array.from({ length: 6 }, (_, i) => stockRepository(i));
+  for (const [number, repository] of repositories.entries())
+    for (let tag = 0; tag < 6; tag++) {
+      const kind = { isIndex: number % 3 === 0, isSigned: number % 4 === 0 };
+      const image = stockImage({ repositories: 6, seed: `${number}/${tag}`, ...kind, tag: `v${tag}` });
+      await pushMade(hosts.source, repository, image);
+    }
+  const folder = await lab.folder('sync');
+  const rules = join(folder, 'rules.yaml');
+  const from = repositories.map((repository) => `${hosts.source}/${repository}`);
+  const mirror = { from, to: `${hosts.target}/transship/{repository}` };
+  await writeFile(rules, JSON.stringify({ version: 1, rules: [{ name: 'all', mirror, schedule: '0 * * * *' }] }));
+  const creds = Object.values(hosts).map((registry) => ({ registry, tls: 'disabled' }));
+  const regsync = async (name: string, choices: object): Promise<Omit<Command, 'env'>> => {
+    const config = join(folder, `${name}.json`);
+    const sync = repositories.map((repository) => {
+      const [source, target] = [`${hosts.source}/${repository}`, `${hosts.target}/${name}/${repository}`];
+      return { source, target, type: 'repository' };
+    });
+    await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4, ...choices }, sync }));
+    return { command: 'regsync', args: ['-c', config, 'once'] };
+  };
+  const all = { referrers: true, digestTags: true };
+  const tools = [{ tool: 'transship', isRival: false, command: transshipCommand('sync', '-f', rules) }];
+  if (isInstalled('regsync'))
+    tools.push(
+      // it copies signatures as other tags, and looks for nothing else that refers to an image
+      { tool: 'regsync', isRival: true, command: await regsync('plain', {}) },
+      { tool: 'regsync with referrers', isRival: false, command: await regsync('whole', all) },
+    );
+  for (const { command } of tools) await lab.run(command);
+  return tools.map(({ tool, isRival, command }) => ({
+    tool,
+    isRival,
+    prepare: async () => ({ ...nothingToDispose(), command: { ...command, env: lab.env } }),
+  }));
 }
 
 /** One large layer, over connections that are each as slow as one of S3 is to a fast machine. */

@@ -8,6 +8,8 @@ export interface Reply {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: string | Uint8Array;
+  /** Gives no length: the body is sent in chunks. */
+  readonly unsized?: true;
   /** Breaks the connection after so many bytes of the body. */
   readonly cutAfter?: number;
   /** Breaks the connection instead of answering; the request's body is read first. */
@@ -66,7 +68,7 @@ export async function scriptedServer(script: Script = {}): Promise<ScriptedServe
     if (given.drop === true) return void request.socket.destroy();
     const body = Buffer.from(given.body ?? '');
     response.writeHead(given.status, {
-      'content-length': String(body.byteLength),
+      ...(given.unsized === true ? {} : { 'content-length': String(body.byteLength) }),
       ...(given.headers as Record<string, string | string[]> | undefined),
     });
     if (given.cutAfter !== undefined) {

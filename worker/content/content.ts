@@ -18,6 +18,18 @@ export interface OpenOptions extends Abortable, ByteRange {
   readonly onAnswered?: (() => void) | undefined;
 }
 
+export interface AnswerOptions extends Abortable {
+  /** A moment in milliseconds since 1970: what the backend answered since then will do. Default: it is asked now. */
+  readonly answersSinceMs?: number | undefined;
+}
+
+export interface ResolveOptions extends AnswerOptions {
+  /** Whether the caller is going to read the manifest: a registry then gives it at once. Default false. */
+  readonly willRead?: boolean | undefined;
+  /** Whether NOT_FOUND says why, where that takes another request. Default true. */
+  readonly saysWhy?: boolean | undefined;
+}
+
 export interface ReferrersOptions extends Abortable {
   /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
   readonly onRefused?: ((reason: string) => void) | undefined;
@@ -44,7 +56,7 @@ export interface Source {
    * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when the backend does not say. Costs no
    * body where the backend can do without (a HEAD). The media type is what the backend states; `walk` corrects it by the bytes.
    */
-  resolve(reference: string, options?: Abortable): Promise<Descriptor>;
+  resolve(reference: string, options?: ResolveOptions): Promise<Descriptor>;
 
   /**
    * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls
@@ -62,10 +74,10 @@ export interface Source {
   tags(options?: Abortable & { readonly all?: boolean }): AsyncIterable<string>;
 
   /**
-   * Every tag, as of a moment after the call, with those that `tags` leaves out, where a few requests list them. Undefined where there are too
+   * Every tag, as of a moment after the call or `answersSinceMs`, with those that `tags` leaves out, where a few requests list them. Undefined where there are too
    * many, or the registry does not list them. Absent: asking for one tag after the other costs no more.
    */
-  listedTags?(options?: Abortable): Promise<ReadonlySet<string> | undefined>;
+  listedTags?(options?: AnswerOptions): Promise<ReadonlySet<string> | undefined>;
 }
 
 /** The part of a source that content is read from. */

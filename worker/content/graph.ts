@@ -1,12 +1,11 @@
 import { cosignTags } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, isIndexType, isManifestType, type Descriptor } from '../oci/manifest.ts';
-import { type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
-import type { Source } from './content.ts';
+import type { AnswerOptions, Source } from './content.ts';
 import { ManifestReader, type ReadManifest } from './manifest-reader.ts';
 
 /** A manifest and the names it has, or is to get. */
@@ -42,7 +41,7 @@ export interface Graph {
   readonly foreignAtSource?: ReadonlySet<Digest> | undefined;
 }
 
-export interface WalkOptions extends Abortable {
+export interface WalkOptions extends AnswerOptions {
   /** Whether to look for referrers and cosign tags. Default true. */
   readonly referrers?: boolean | undefined;
   /**

@@ -1,5 +1,5 @@
 import type { TemporaryFolder } from '../archive/unpack.ts';
-import type { Bytes, Source, Target } from '../content/content.ts';
+import type { AnswerOptions, Bytes, Source, Target } from '../content/content.ts';
 import type { CopyBudget } from '../copy/budget.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
@@ -160,7 +160,7 @@ export interface StandardStreams {
 }
 
 /** What every operation takes. */
-export interface OperationOptions extends Abortable {
+export interface OperationOptions extends AnswerOptions {
   readonly report?: Report | undefined;
   readonly clock: Clock;
   /** Blobs at once. Default 4. */

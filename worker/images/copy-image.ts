@@ -23,6 +23,8 @@ interface SelectChoices {
   readonly platforms?: readonly string[] | undefined;
   /** Whether signatures, SBOMs and whatever else refers to the image come along. Default true. */
   readonly referrers?: boolean | undefined;
+  /** Whether the targets are expected not to have the image: then asking for it costs fewer requests, and one that is there more. Default false. */
+  readonly isNew?: boolean | undefined;
 }
 
 /** How an image is written. */
@@ -108,6 +110,8 @@ export interface SelectedImage extends AsyncDisposable {
   /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
   readonly repository: string | undefined;
   readonly referrers: boolean | undefined;
+  /** Whether targets are expected not to have it. */
+  readonly isNew: boolean;
   /** Everything that belongs to it, read with the first target and shared by all. */
   readonly graph: SharedPromise<Graph>;
   /** The graph for targets that are trusted: the manifests of platforms may be unread. */
@@ -117,11 +121,12 @@ export interface SelectedImage extends AsyncDisposable {
 /** Finds the image at `from`, and selects of it what was chosen. */
 export async function selectImage(
   from: Location,
-  { platforms = [], referrers }: SelectChoices,
+  { platforms = [], referrers, isNew = false }: SelectChoices,
   backends: Backends,
   options: OperationOptions,
 ): Promise<SelectedImage> {
-  const image = await openLocation(backends, from, 'source', options);
+  const willRead = isNew || platforms.length > 0;
+  const image = await openLocation(backends, from, 'source', { ...options, willRead });
   try {
     const original = image.root.descriptor;
     const only = platforms.length === 0 ? undefined : onlyPlatforms(image.source, platforms.map(parsePlatform));
@@ -133,6 +138,7 @@ export async function selectImage(
       originalDigest: descriptor.digest === original.digest ? undefined : original.digest,
       repository: image.repository,
       referrers,
+      isNew,
       graph: new SharedPromise(),
       outline: new SharedPromise(),
       [Symbol.asyncDispose]: async () => image[Symbol.asyncDispose](),
@@ -246,7 +252,9 @@ async function openTarget(
       const target = backends.registry(registry, 'target').repository(repository, { create });
       const mountFrom = mountable([image.from, ...alsoAt], to);
       const place = formatRepository(to.reference);
-      return openRepositoryTarget({ target, root, mountFrom, place, dryRun, trusted: trustTarget }, options);
+      const { isNew } = image;
+      const request = { target, root, mountFrom, place, dryRun, trusted: trustTarget, isNew };
+      return openRepositoryTarget(request, options);
     }
     case 'store': {
       const referrers = image.referrers !== false;
@@ -271,10 +279,10 @@ function mountable(locations: readonly Location[], to: Extract<Location, { trans
 async function graphOf(
   { source, root, referrers, graph, outline }: SelectedImage,
   { current, onShown, isTrusted = false }: ImageTarget,
-  { signal, report, clock }: OperationOptions,
+  { signal, report, clock, answersSinceMs }: OperationOptions,
 ): Promise<Graph> {
   const from = current === undefined ? source : manifestsFrom(source, current, onShown);
-  const walkOptions = { referrers, byLists: true, signal, report, clock };
+  const walkOptions = { referrers, byLists: true, signal, report, clock, answersSinceMs };
   if (!isTrusted || graph.current !== undefined)
     return graph.get(async () => onSide('source', walk(from, [root], walkOptions)));
   return outline.get(async () => onSide('source', walk(from, [root], { ...walkOptions, outline: true })));

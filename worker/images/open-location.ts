@@ -1,5 +1,6 @@
 import { basename, dirname } from 'node:path';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
+import type { ResolveOptions } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
@@ -14,7 +15,7 @@ export async function openLocation(
   backends: Backends,
   location: Location,
   side: Side,
-  options: OperationOptions,
+  options: OperationOptions & Pick<ResolveOptions, 'willRead'>,
 ): Promise<OpenedImage> {
   try {
     if (location.transport === 'docker') {

@@ -21,6 +21,8 @@ export interface RepositoryTargetRequest {
   readonly place?: string | undefined;
   /** Whether a target that shows a manifest is trusted to have all that is below it. Default false: everything is asked for. */
   readonly trusted?: boolean | undefined;
+  /** Whether the target is expected not to have the image, so that it is asked for the digest first. Default false. */
+  readonly isNew?: boolean | undefined;
   /** Called with the image when all of it is written. */
   readonly finish?: ((image: Descriptor) => Promise<void>) | undefined;
 }
@@ -30,11 +32,16 @@ export async function openRepositoryTarget(
   request: RepositoryTargetRequest,
   options: OperationOptions,
 ): Promise<ImageTarget> {
-  const { target, root, mountFrom, trusted = false } = request;
+  const { target, root, mountFrom, trusted = false, isNew = false } = request;
   const shown = new Shown(target);
   const { digest } = root.descriptor;
+  if (isNew && trusted) await shown.find(digest, options);
   // a trusted target has the image only where it shows it under every tag
-  const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, options);
+  // one that has the image is asked for the manifest next
+  const isThere = await shown.areAll(trusted ? root.tags : root.tags.slice(0, 1), digest, {
+    ...options,
+    willRead: !isNew,
+  });
   return {
     current: isThere ? target : undefined,
     isTrusted: isThere && trusted,

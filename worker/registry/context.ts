@@ -1,4 +1,5 @@
 import type { LRUCache } from 'lru-cache';
+import type { Descriptor } from '../oci/manifest.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
@@ -27,4 +28,6 @@ export interface RepositoryContext {
   readonly mounts: Mounts;
   /** Manifests that were read and verified, by `repository@digest`: most are asked for again. */
   readonly keptManifests: LRUCache<string, Uint8Array>;
+  /** What tags stood for, by `repository:tag`, and when the registry was asked. */
+  readonly resolvedTags: LRUCache<string, { readonly descriptor: Descriptor; readonly askedMs: number }>;
 }

@@ -1,5 +1,5 @@
 import { once } from '../content/bytes.ts';
-import type { Bytes, OpenOptions } from '../content/content.ts';
+import type { Bytes, OpenOptions, ResolveOptions } from '../content/content.ts';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import {
   isManifestType,
@@ -33,13 +33,19 @@ export class Manifests {
   }
 
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
-  async resolve(reference: string, options: Abortable): Promise<Descriptor> {
+  async resolve(reference: string, options: ResolveOptions): Promise<Descriptor> {
     try {
-      // a 403 may be that of AWS for the sign-in to ECR
-      const forgives = this.#context.ecr === undefined ? isRefusedHead : isUnknownHead;
-      return await this.#look(reference, options, forgives);
+      const { clock, resolvedTags } = this.#context;
+      const key = this.#named(reference);
+      const known = resolvedTags.get(key);
+      if (known !== undefined && known.askedMs >= (options.answersSinceMs ?? Infinity)) return known.descriptor;
+      const askedMs = clock.now();
+      const descriptor = await this.#ask(reference, options);
+      if (isTag(reference)) resolvedTags.set(key, { descriptor, askedMs });
+      return descriptor;
     } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, options);
+      if (isFailure(error, 'NOT_FOUND') && options.saysWhy !== false)
+        throw await this.#notFound(error, reference, options);
       throw error;
     }
   }
@@ -108,6 +114,20 @@ export class Manifests {
     if (isTag(reference)) checkSaid(what, answer, digestOf(bytes));
     else checkSaid(what, answer, parseDigest(reference));
     return answer;
+  }
+
+  async #ask(reference: string, options: ResolveOptions): Promise<Descriptor> {
+    if (options.willRead === true) {
+      try {
+        return (await this.get(reference, options)).descriptor;
+      } catch (error) {
+        // what cannot be read may be named all the same
+        if (!isFailure(error, 'CORRUPT', 'UNSUPPORTED', 'INVALID')) throw error;
+      }
+    }
+    // a 403 may be that of AWS for the sign-in to ECR
+    const forgives = this.#context.ecr === undefined ? isRefusedHead : isUnknownHead;
+    return this.#look(reference, options, forgives);
   }
 
   /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with what `forgives` accepts. */

@@ -60,6 +60,7 @@ export interface RegistryOptions {
 
 const DEFAULT_CONCURRENCY = 4;
 const KEPT_MANIFESTS_BYTES = 8 * 1024 * 1024;
+const KEPT_TAGS = 2000;
 const DOCKER_HUB = 'docker.io';
 const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
@@ -97,6 +98,7 @@ export class RegistryClient implements AsyncDisposable {
     // the cache takes no entry without a size
     sizeCalculation: ({ byteLength }) => Math.max(byteLength, 1),
   });
+  readonly #resolvedTags: RepositoryContext['resolvedTags'] = new LRUCache({ max: KEPT_TAGS });
   readonly #repositories = new Map<string, RegistryRepository>();
 
   constructor(host: string, options: RegistryOptions) {
@@ -295,6 +297,7 @@ export class RegistryClient implements AsyncDisposable {
       pulls: this.#pulls,
       mounts: this.#mounts,
       keptManifests: this.#keptManifests,
+      resolvedTags: this.#resolvedTags,
     };
   }
 

@@ -1,9 +1,11 @@
 import { collect, nothing, once } from '../content/bytes.ts';
 import type {
+  AnswerOptions,
   ByteRange,
   Bytes,
   OpenOptions,
   ReferrersOptions,
+  ResolveOptions,
   Source,
   TagOptions,
   Target,
@@ -48,7 +50,7 @@ export class RegistryRepository implements Source, Target {
     this.#tagList = new TagList(context);
   }
 
-  async resolve(reference: string, options: Abortable = {}): Promise<Descriptor> {
+  async resolve(reference: string, options: ResolveOptions = {}): Promise<Descriptor> {
     return this.#manifests.resolve(reference, options);
   }
 
@@ -77,7 +79,7 @@ export class RegistryRepository implements Source, Target {
       if (whole || !isReferrersTag(tag)) yield tag;
   }
 
-  async listedTags(options: Abortable = {}): Promise<ReadonlySet<string> | undefined> {
+  async listedTags(options: AnswerOptions = {}): Promise<ReadonlySet<string> | undefined> {
     return this.#tagList.read(options);
   }
 
@@ -136,7 +138,7 @@ export class RegistryRepository implements Source, Target {
         method: 'GET',
         url: this.#blobUrl(descriptor.digest),
         headers: ranged ? { range } : {},
-        accept: [200, 206],
+        accept: ranged ? [200, 206, 416] : [200, 206],
         scopes: this.#context.scopes,
         // `read` tries again, from where it broke
         attempts: 1,
@@ -150,6 +152,9 @@ export class RegistryRepository implements Source, Target {
     const start = /^bytes (\d+)-/.exec(answer.header('content-range') ?? '')?.[1];
     if (answer.status === 206 && start === String(from)) return answer.body;
     answer.discard();
+    const [, total] = /^bytes \*\/(\d+)$/.exec(answer.header('content-range') ?? '') ?? [];
+    if (answer.status === 416 && total !== undefined && Number(total) <= from)
+      throw new Failure('CORRUPT', `${what}: the registry has ${total} bytes of it instead of ${descriptor.size}`);
     throw new Failure('UNSUPPORTED', `${what}: the registry does not answer with the range ${range}`);
   }
 

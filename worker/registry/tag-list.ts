@@ -1,18 +1,27 @@
-import { orAborted, type Abortable } from '../util/abort.ts';
+import { orAborted } from '../util/abort.ts';
 import { isFailure } from '../util/failure.ts';
+import type { AnswerOptions } from '../content/content.ts';
 import type { RepositoryContext } from './context.ts';
 import { fewNames } from './pages.ts';
 
 /** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long holds nothing up for ever. */
 const ATTEMPTS = 2;
 
+interface Listing {
+  readonly begunMs: number;
+  readonly tags: Promise<ReadonlySet<string> | undefined>;
+}
+
 /**
  * The tags of one repository, listed for many callers at once. Each gets a list that was begun after it asked, so that a tag which is not in it
- * was absent after the caller's question. Callers that ask while a list is read share the next one.
+ * was absent after the caller's question, or after the moment that the caller names. Callers that ask while a list is read share the next one.
  */
 export class TagList {
   readonly #context: RepositoryContext;
-  #running: Promise<ReadonlySet<string> | undefined> | undefined;
+  #running: Listing | undefined;
+  /** The last list that was read, where a caller may do with it. */
+  #last: Listing | undefined;
+  #isKept = false;
   #next: Promise<ReadonlySet<string> | undefined> | undefined;
   /** Whether the registry answers here at all: waiting for it once is enough. */
   #answers = true;
@@ -22,20 +31,27 @@ export class TagList {
   }
 
   /** Every tag. Undefined where that takes more than a few requests, or the registry does not list them, for whatever reason. */
-  async read(options: Abortable): Promise<ReadonlySet<string> | undefined> {
+  async read(options: AnswerOptions): Promise<ReadonlySet<string> | undefined> {
     if (!this.#answers) return undefined;
-    this.#next ??= this.#after(this.#running);
+    const { answersSinceMs } = options;
+    if (answersSinceMs !== undefined) {
+      const listing = this.#running ?? this.#last;
+      if (listing !== undefined && listing.begunMs >= answersSinceMs) return orAborted(listing.tags, options);
+      this.#isKept = true;
+    }
+    this.#next ??= this.#after(this.#running?.tags);
     return orAborted(this.#next, options);
   }
 
   async #after(before: Promise<unknown> | undefined): Promise<ReadonlySet<string> | undefined> {
     await before?.catch(() => undefined);
-    const listing = this.#list();
+    const listing = { begunMs: this.#context.clock.now(), tags: this.#list() };
     this.#running = listing;
     this.#next = undefined;
     try {
-      return await listing;
+      return await listing.tags;
     } finally {
+      if (this.#isKept) this.#last = listing;
       if (this.#running === listing) this.#running = undefined;
     }
   }

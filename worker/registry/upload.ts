@@ -8,6 +8,7 @@ import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import { repositoryScope } from './scope.ts';
 import { sendable } from './sendable.ts';
+import { MAX_RENEWALS } from './transport/authorization.ts';
 import type { HttpAnswer, HttpRequest, StreamedBody } from './transport/layer.ts';
 
 /** How long giving up a session may hold up what comes next. */
@@ -78,14 +79,14 @@ export class Uploads {
       },
     };
     const attempt = async (): Promise<void> => {
-      for (let renewed = false; ;) {
+      for (let renewals = 0; ;) {
         const session = this.#takeSession(descriptor.digest) ?? (await this.#begin(what, options));
         try {
           return await this.#stream(what, descriptor, session, body, options);
         } catch (error) {
           await this.#abandon(session);
           if (broken !== undefined) return;
-          if (isStale(error) && !renewed) renewed = true;
+          if (isStale(error) && renewals < MAX_RENEWALS) renewals++;
           else if (isFailure(error, 'UNSUPPORTED', 'INVALID') && !this.#patches) this.#patches = true;
           else throw error;
         }

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { read } from '../../../worker/content/read.ts';
-import { digestOf } from '../../../worker/oci/digest.ts';
+import { digestOf, shortDigest } from '../../../worker/oci/digest.ts';
 import { MANIFEST_MEDIA_TYPES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../worker/registry/registry.ts';
 import type { RegistryRepository } from '../../../worker/registry/repository.ts';
@@ -91,6 +91,28 @@ describe('resolve', () => {
     const { server, app } = await serving({ 'HEAD /v2/app/manifests/v1': [{ status: 200, headers: headers() }] });
     expect(await app.resolve('v1')).toEqual(IMAGE);
     for (const type of MANIFEST_MEDIA_TYPES) expect(server.requests[0]?.headers.accept).toContain(type);
+  });
+
+  test('answers with what the registry said since the moment that the caller names', async () => {
+    const head = { status: 200, headers: headers() };
+    const { server, app, clock } = await serving({ 'HEAD /v2/app/manifests/v1': [head, head] });
+    const answersSinceMs = clock.now();
+    for (let i = 0; i < 2; i++) expect(await app.resolve('v1', { answersSinceMs })).toEqual(IMAGE);
+    expect(server.requests).toHaveLength(1);
+    await clock.sleep(1);
+    await app.resolve('v1', { answersSinceMs: clock.now() });
+  });
+
+  test('costs one GET when the manifest is going to be read, and a HEAD too when it cannot be', async () => {
+    const { server, app } = await serving({
+      'GET /v2/app/manifests/v1': [manifestReply()],
+      'GET /v2/app/manifests/v2': [manifestReply({ headers: { ...headers(), 'docker-content-digest': OTHER } })],
+      'HEAD /v2/app/manifests/v2': [{ status: 200, headers: { ...headers(), 'docker-content-digest': OTHER } }],
+    });
+    expect(await app.resolve('v1', { willRead: true })).toEqual(IMAGE);
+    await collect(await app.open(IMAGE));
+    expect((await app.resolve('v2', { willRead: true })).digest).toBe(OTHER);
+    expect(server.requests).toHaveLength(3);
   });
 
   test('of a digest does not need the registry to repeat it', async () => {
@@ -338,8 +360,22 @@ describe('blobs', () => {
   });
 
   test('fewer bytes than the descriptor says are CORRUPT', async () => {
-    const { app } = await serving({ [get]: [{ status: 416 }] });
-    await expect(app.open(d, { from: 4999 })).rejects.toMatchObject({ code: 'CORRUPT' });
+    const { app, server } = await serving({ [get]: [{ status: 416, headers: { 'content-range': 'bytes */4000' } }] });
+    await expect(app.open(d, { from: 4999 })).rejects.toMatchObject({
+      code: 'CORRUPT',
+      message: `read blob ${shortDigest(d.digest)} of ${server.host}/app: the registry has 4000 bytes of it instead of 5000`,
+    });
+  });
+
+  test.each([
+    ['of the whole blob', { 'content-range': 'bytes */5000' }],
+    ['of a length that it does not name', {}],
+  ])('a range that is refused %s is read from the start instead', async (_, refused) => {
+    const cut = { status: 200, body: bytes, cutAfter: 1000 };
+    const { app } = await serving({
+      [get]: [cut, { status: 416, headers: refused }, { status: 200, body: bytes }],
+    });
+    expect(Buffer.compare(await collect(read(app, d, { clock: fakeClock() })), bytes)).toBe(0);
   });
 
   test.each<[boolean, string, Reply]>([

@@ -1,11 +1,12 @@
 import { createServer, type ServerResponse } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
 import { openRegistry, type RegistryClient } from '../../../worker/registry/registry.ts';
-import { fakeClock } from '../../support/clock.ts';
+import { fakeClock, type FakeClock } from '../../support/clock.ts';
 import { listenForTest } from '../../support/listen-for-test.ts';
 
 interface Lists {
   readonly client: RegistryClient;
+  readonly clock: FakeClock;
   readonly paths: readonly string[];
   /** Resolves with the next request that is waiting. */
   readonly next: () => Promise<(tags: readonly string[]) => void>;
@@ -22,12 +23,13 @@ async function lists(): Promise<Lists> {
     comings.shift()?.();
   });
   const host = await listenForTest(server);
+  const clock = fakeClock();
   const client = openRegistry(host, {
     side: 'source',
     credentials: async () => undefined,
     plainHttp: true,
     version: 'test',
-    clock: fakeClock(),
+    clock,
   });
   onTestFinished(async () => client.close());
   const next = async (): Promise<(tags: readonly string[]) => void> => {
@@ -35,7 +37,7 @@ async function lists(): Promise<Lists> {
     const response = waiting.shift();
     return (tags) => response?.end(JSON.stringify({ name: 'app', tags }));
   };
-  return { client, paths, next };
+  return { client, clock, paths, next };
 }
 
 test('those that ask while a list is read share the next one, which shows what came meanwhile', async () => {
@@ -53,6 +55,21 @@ test('those that ask while a list is read share the next one, which shows what c
   const last = app.listedTags();
   (await next())(['v3']);
   expect([...((await last) ?? [])]).toEqual(['v3']);
+});
+
+test('one that was begun since the moment that a caller names serves it too', async () => {
+  const { client, clock, paths, next } = await lists();
+  const app = client.repository('app');
+  const answersSinceMs = clock.now();
+  const [first, second] = [app.listedTags({ answersSinceMs }), app.listedTags({ answersSinceMs })];
+  (await next())(['v1']);
+  await clock.sleep(1000);
+  for (const list of [first, second, app.listedTags({ answersSinceMs })])
+    expect([...((await list) ?? [])]).toEqual(['v1']);
+  expect(paths).toHaveLength(1);
+  const later = app.listedTags({ answersSinceMs: clock.now() });
+  (await next())(['v2']);
+  expect([...((await later) ?? [])]).toEqual(['v2']);
 });
 
 test('one that is stopped while it waits leaves the list to the others', async () => {

@@ -54,7 +54,7 @@ export async function readObject(bucket: Bucket, key: string, options: ReadOptio
         ),
       options,
     );
-    const { Body: body, ContentLength: bytes = 0, ContentRange: sent = 'the whole', ETag: etag } = answer;
+    const { Body: body, ContentLength: bytes, ContentRange: sent = 'the whole', ETag: etag } = answer;
     if (!(body instanceof Readable)) throw readFailure(location, 'BUG', 'the SDK gave no stream');
     // some servers ignore the condition
     if (ifMatch !== undefined && etag !== undefined && !sameEtag(etag, ifMatch)) {
@@ -65,7 +65,8 @@ export async function readObject(bucket: Bucket, key: string, options: ReadOptio
       body.destroy();
       throw readFailure(location, 'UNSUPPORTED', `asked for ${range}, the endpoint sent ${sent}`);
     }
-    return bytesOf(body, bytes, location, options);
+    const [first = 0, last] = parseRange(sent) ?? [];
+    return bytesOf(body, bytes ?? (last === undefined ? undefined : last - first + 1), location, options);
   } catch (error) {
     // S3 has no way to say that the range begins right at the end
     if (isS3Error(error, 'InvalidRange')) return readNothing(bucket, key, offset, options);
@@ -137,12 +138,31 @@ async function headObject(
     async (client, http) => client.send(new HeadObjectCommand(request), http),
     options,
   );
-  const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
-  const { VersionId: version } = head;
+  const { ETag: etag = '', LastModified: modified = new Date(0), Metadata, VersionId: version } = head;
+  const size = head.ContentLength ?? (await sizeOf(bucket, key, options));
   // an object that was stored with an empty one has none: a write without bytes of it gets the default of the server
   const contentType = head.ContentType === '' ? undefined : head.ContentType;
   const info = { key, size, etag, modified, metadata: Metadata ?? {}, version, contentType };
   return { info, crc: crcOf(head.ChecksumCRC32) };
+}
+
+/** How large an object is whose HEAD was answered without a length, as proxies that compress do it. */
+async function sizeOf(bucket: Bucket, key: string, options: VersionOptions): Promise<number> {
+  const first = { ...bucket.object(key), Range: 'bytes=0-0', VersionId: options.version };
+  try {
+    const { Body: body, ContentRange: sent = '' } = await bucket.call(
+      { doing: 'look at', key, action: readAction(options.version) },
+      async (client, http) => client.send(new GetObjectCommand(first), http),
+      options,
+    );
+    if (body instanceof Readable) body.destroy();
+    const [, , total] = parseRange(sent) ?? [];
+    if (total !== undefined) return total;
+  } catch (error) {
+    if (isS3Error(error, 'InvalidRange')) return 0;
+    throw error;
+  }
+  throw readFailure(bucket.describe(key), 'UNSUPPORTED', 'the endpoint does not say how many bytes it has');
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_Permissions */
@@ -160,13 +180,21 @@ async function readNothing(bucket: Bucket, key: string, offset: number, options:
   return nothing();
 }
 
-function isRange(sent: string, offset: number, bytes: number, length: number | undefined): boolean {
-  const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/u.exec(sent) ?? [];
-  if (Number(first) !== offset || Number(last) !== offset + bytes - 1) return false;
-  return bytes === length || Number(last) + 1 === Number(total);
+/** Whether `sent` is what was asked for. `bytes`: how long the body is, where the endpoint gives that. */
+function isRange(sent: string, offset: number, bytes: number | undefined, length: number | undefined): boolean {
+  const [first, last, total] = parseRange(sent) ?? [];
+  if (first === undefined || last === undefined || first !== offset) return false;
+  if (bytes !== undefined && last !== offset + bytes - 1) return false;
+  return last - first + 1 === length || last + 1 === total;
 }
 
-async function* bytesOf(body: Readable, bytes: number, location: string, options: Abortable): Bytes {
+/** The first byte, the last byte, and the size of the whole, of a Content-Range. */
+function parseRange(sent: string): readonly number[] | undefined {
+  return /^bytes (\d+)-(\d+)\/(\d+)$/u.exec(sent)?.slice(1).map(Number);
+}
+
+/** `bytes`: how many have to come; undefined where only the end of the body shows it. */
+async function* bytesOf(body: Readable, bytes: number | undefined, location: string, options: Abortable): Bytes {
   let received = 0;
   try {
     for await (const chunk of lentBodyOf(body) ?? (body as AsyncIterable<Uint8Array>)) {
@@ -175,11 +203,10 @@ async function* bytesOf(body: Readable, bytes: number, location: string, options
     }
   } catch (error) {
     checkAborted(options);
-    throw readFailure(location, 'UNAVAILABLE', `the connection broke after ${received} of ${bytes} bytes`, {
-      cause: error,
-    });
+    const all = bytes === undefined ? '' : `of ${bytes} `;
+    throw readFailure(location, 'UNAVAILABLE', `the connection broke after ${received} ${all}bytes`, { cause: error });
   }
-  if (received !== bytes)
+  if (bytes !== undefined && received !== bytes)
     throw readFailure(location, 'UNAVAILABLE', `the body ended after ${received} of ${bytes} bytes`);
 }
 

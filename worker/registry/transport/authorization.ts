@@ -53,8 +53,11 @@ export function plainFetch(wire: Layer<WireRequest>, origin: Origin): PlainFetch
   };
 }
 
+/** How often a request gets new credentials. A second time only where the registry says that those are not valid any more. */
+export const MAX_RENEWALS = 3;
+
 /**
- * Gives every request its credentials. When the registry itself refuses them, renews them and sends the request again, once. A streamed body
+ * Gives every request its credentials. When the registry itself refuses them, renews them and sends the request again. A streamed body
  * cannot be sent again to the same URL: its answer is marked as renewed, and the caller begins a new upload.
  */
 export class Authorization implements Layer {
@@ -69,15 +72,17 @@ export class Authorization implements Layer {
   }
 
   async send(request: HttpRequest, options: Abortable): Promise<Answer> {
-    const { authorization: used, answer } = await this.#authorized(request, options);
-    const isRefused = this.#origin.isOwn(answer.url) && (answer.status === 401 || answer.status === 403);
-    if (!isRefused || isAccepted(request, answer)) return answer;
-    const { text } = await refusalText(answer, options);
-    const { status, header, url } = answer;
-    const refusal = { status, header, url, text, scopes: request.scopes, used };
-    if (!(await this.#authorizer.refused(refusal, options))) return answer;
-    if (isStreamed(request.body)) return { ...answer, renewed: true };
-    return (await this.#authorized(request, options)).answer;
+    for (let renewals = 0; ; renewals++) {
+      const { authorization: used, answer } = await this.#authorized(request, options);
+      const isRefused = this.#origin.isOwn(answer.url) && (answer.status === 401 || answer.status === 403);
+      if (!isRefused || isAccepted(request, answer) || renewals === MAX_RENEWALS) return answer;
+      const { text } = await refusalText(answer, options);
+      const { status, header, url } = answer;
+      const refusal = { status, header, url, text, scopes: request.scopes, used };
+      if (renewals > 0 && !isExpired(refusal)) return answer;
+      if (!(await this.#authorizer.refused(refusal, options))) return answer;
+      if (isStreamed(request.body)) return { ...answer, renewed: true };
+    }
   }
 
   async #authorized(
@@ -88,4 +93,12 @@ export class Authorization implements Layer {
     const authorization = await this.#authorizer.header(request.scopes, options);
     return { authorization, answer: await this.#inner.send({ ...request, authorization }, options) };
   }
+}
+
+/**
+ * Whether the registry says that the token is not valid any more, which new credentials may also come to be before they are used, instead of
+ * that it does not allow enough: https://www.rfc-editor.org/rfc/rfc6750#section-3.1, and ECR's own words.
+ */
+function isExpired({ header, text }: Pick<AuthRefusal, 'header' | 'text'>): boolean {
+  return /\berror="?invalid_token\b/i.test(header('www-authenticate') ?? '') || /token has expired/i.test(text);
 }

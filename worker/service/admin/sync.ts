@@ -37,6 +37,9 @@ import {
   type BatchResult,
 } from '../../images/copy-images.ts';
 
+/** How old an answer of the source may be when an image is compared: of a long run, the later images are asked for anew. */
+const ANSWERS_MS = 60_000;
+
 export interface SyncRequest {
   readonly config: Config;
   /** Only these rules; absent: all. NOT_FOUND for one that the file does not have. */
@@ -96,6 +99,8 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         for (const job of storeJobsOf(rule, { id: rule.name, startedAtMs: options.clock.now() }))
           items.push(await backUpHere(job, request, backends, options));
         if (rule.to.length === 0) continue;
+        // what the source answered to the plan need not be asked again for each image
+        const known = { ...options, answersSinceMs: options.clock.now() };
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         for (const failure of failures) faults.push(`rule ${rule.name}: ${failure}`);
         const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
@@ -105,8 +110,8 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         // one destination is written by one copy at a time
         const trustTarget = request.verifyTarget !== true;
         const done = [
-          ...(await run(jobs, { trustTarget }, backends, options)),
-          ...(await run(repeated, { trustTarget }, backends, options)),
+          ...(await run(jobs, { trustTarget }, backends, known)),
+          ...(await run(repeated, { trustTarget }, backends, known)),
         ];
         append(items, done);
         if (request.dryRun !== true) append(faults, await syncSettings(rule, done, backends, options));
@@ -278,12 +283,14 @@ async function copyJobs(
   options: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const items = new Map<CopyJob, readonly ItemResult[]>();
+  const { clock, answersSinceMs } = options;
   const shared = sharingBudget(options);
   await forEachOf(
     jobs,
     options.imagesAtOnce ?? IMAGES_AT_ONCE,
     async (job, taskOptions) => {
-      items.set(job, await copyJob(job, choices, backends, { ...shared, ...taskOptions }));
+      const since = answersSinceMs === undefined ? undefined : Math.max(answersSinceMs, clock.now() - ANSWERS_MS);
+      items.set(job, await copyJob(job, choices, backends, { ...shared, ...taskOptions, answersSinceMs: since }));
     },
     options,
   );

@@ -113,7 +113,7 @@ export class Presences {
     const { registry, repository } = location.reference;
     const reference = one.name.startsWith('@') ? one.name.slice(1) : one.name;
     const source = this.#backends.registry(registry, 'target').repository(repository);
-    return (await ifFound(source.resolve(reference, options)))?.digest;
+    return (await ifFound(source.resolve(reference, { ...options, saysWhy: false })))?.digest;
   }
 
   #warn(group: string, why: string): void {

@@ -135,7 +135,10 @@ async function copyToDestinations(
   const trustTarget = job.kind === 'mirror' && job.rule !== undefined;
   // a referrer that was pushed after the planner's list is new to the next run, which copies the image again
   const asked = options.unreferenced && !isOvertaken(job, destinations, options) ? false : referrers;
-  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create, trustTarget };
+  // a planner compared the destinations with the image before it made the job
+  const isNew = job.rule !== undefined;
+  const choices =
+    job.kind === 'restore' ? { referrers, create } : { ...job, referrers: asked, create, trustTarget, isNew };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
   const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));

@@ -10,7 +10,7 @@ import { chunked, collect } from '../../../support/chunks.ts';
 import { fakeClock } from '../../../support/clock.ts';
 import { seededBytes } from '../../../support/images.ts';
 import { BUCKET, openS3 as openServer, type OpenS3 } from '../../../support/local-s3.ts';
-import { scriptedServer } from '../../../support/scripted-server.ts';
+import { scriptedServer, type Reply, type Script } from '../../../support/scripted-server.ts';
 
 const PART = 1000;
 const content = seededBytes('others', 4500);
@@ -394,6 +394,40 @@ async function hostOf(endpoint: string, o: Partial<S3StoreOptions> = {}): Promis
   await expect(openS3({ bucket: BUCKET, client, ...o }).stat('k')).rejects.toThrow('there is no network');
   return host;
 }
+
+describe('an endpoint that gives no length', () => {
+  const part = (from: number): Reply => ({
+    status: 206,
+    headers: { 'content-range': `bytes ${from}-4499/4500` },
+    body: content.subarray(from),
+    unsized: true,
+  });
+  const serving = async (script: Script): Promise<ObjectStore> => {
+    const server = await scriptedServer(script);
+    onTestFinished(async () => server[Symbol.asyncDispose]());
+    environment(server.url);
+    const store = openS3({ bucket: BUCKET, clock: fakeClock() });
+    onTestFinished(async () => store[Symbol.asyncDispose]());
+    return store;
+  };
+
+  test('is read whole and in parts, until its body ends', async () => {
+    const get = `GET /${BUCKET}/k?x-id=GetObject`;
+    const store = await serving({ [get]: [{ status: 200, body: content, unsized: true }, part(100)] });
+    expect(await collect(await store.read('k'))).toEqual(content);
+    expect(await collect(await store.read('k', { offset: 100 }))).toEqual(content.subarray(100));
+  });
+
+  test('is asked for a byte where only a look is needed: its objects are not empty', async () => {
+    const store = await serving({
+      [`HEAD /${BUCKET}/k`]: [{ status: 200, unsized: true, headers: { etag: '"e"' } }],
+      [`GET /${BUCKET}/k?x-id=GetObject`]: [
+        { status: 206, headers: { 'content-range': 'bytes 0-0/4500', etag: '"e"' }, body: 'x' },
+      ],
+    });
+    expect(await store.stat('k')).toMatchObject({ size: 4500, etag: '"e"' });
+  });
+});
 
 /** As a shell that is logged in, and leads to this endpoint. */
 function environment(endpoint: string): void {

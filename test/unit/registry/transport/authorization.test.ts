@@ -45,6 +45,17 @@ describe('Authorization', () => {
     expect(authorizer.refusals).toHaveLength(1);
   });
 
+  test('renews a token that expires again before it is used', async () => {
+    const expired = { status: 401, headers: { 'www-authenticate': 'Bearer realm="r",error="invalid_token"' } };
+    const authorizer = renewing('a', 'b', 'c', 'd', 'e');
+    const inner = fakeLayer(expired, expired, {});
+    expect((await new Authorization(inner, authorizer, ORIGIN).send(READ, {})).status).toBe(200);
+    const refusing = fakeLayer(expired, expired, expired, expired);
+    const other = renewing('a', 'b', 'c', 'd', 'e');
+    expect((await new Authorization(refusing, other, ORIGIN).send(READ, {})).status).toBe(401);
+    expect(refusing.requests.map(({ authorization }) => authorization)).toEqual(['a', 'b', 'c', 'd']);
+  });
+
   test('passes a refusal on when there is nothing newer, with its body', async () => {
     const answer = await new Authorization(fakeLayer({ status: 401, body: 'no' }), renewing('a'), ORIGIN).send(
       READ,
