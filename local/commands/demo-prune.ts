@@ -1,5 +1,6 @@
 import type { Stack } from '../stack.ts';
-import { formatBytes, formatDigest, formatTable, formatTag } from '../../worker/commands/text.ts';
+import { formatTable } from '../../worker/commands/table.ts';
+import { formatBytes, formatDigest, formatTag } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { planPlaces } from '../../worker/images/plan-places.ts';
 import { Failure } from '../../worker/util/failure.ts';

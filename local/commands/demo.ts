@@ -5,7 +5,8 @@ import type { Command } from 'commander';
 import { startStack } from '../stack.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext } from '../../worker/commands/context.ts';
 import { optionsOf } from '../../worker/commands/result.ts';
-import { formatBytes, formatDigest, formatDuration, formatTable } from '../../worker/commands/text.ts';
+import { formatTable } from '../../worker/commands/table.ts';
+import { formatBytes, formatDigest, formatDuration } from '../../worker/commands/text.ts';
 import { Demo, type DemoFlags, type Step } from './demo-steps.ts';
 
 /** All processes have one clock, and a push waits less for others. The rest is as on AWS: shorter leases would be lost on a machine that is busy. */

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { formatLocation, isStandardOutput, parseDestination, parseLocation } from '../oci/location.ts';
 import { Failure } from '../util/failure.ts';
 import { copyImage } from '../images/copy-image.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import {
   describeCopy,
   concurrencyOf,
@@ -76,8 +76,9 @@ export function addCopy(program: Command, context: CommandContext): void {
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { json, text } = describeCopy(result, seconds);
-      if (isPiped) context.stderr.write(`${text}\n`);
-      else printResult(context, flags, json, () => text);
+      if (isPiped) {
+        if (flags.quiet !== true) context.stderr.write(`${text}\n`);
+      } else printOutcome(context, flags, json, () => text);
     },
   );
 }

@@ -3,7 +3,9 @@ import { inspect, rawManifest, type Inspected } from '../images/inspect.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatBytes, printable } from './text.ts';
 
 interface InspectFlags extends CommonFlags, SideFlags, S3Flags {
   readonly raw?: boolean;
@@ -30,13 +32,13 @@ export function addInspect(program: Command, context: CommandContext): void {
           return;
         }
         const found = await inspect(ref, backends, options);
-        printResult(context, flags, found, () => describe(found));
+        printResult(context, flags, found, (look) => describe(found, look));
       });
     },
   );
 }
 
-function describe(found: Inspected): string {
+function describe(found: Inspected, look: Look): string {
   const { repository, tags, artifactType, snapshot, images, referrers } = found;
   return [
     `image      ${found.at}`,
@@ -58,6 +60,8 @@ function describe(found: Inspected): string {
               formatBytes(bytes),
               digest,
             ]),
+            look,
+            { shorten: ['digest'] },
           ),
         ]),
     ...(referrers.length === 0
@@ -67,6 +71,8 @@ function describe(found: Inspected): string {
           formatTable(
             ['refers to it', 'digest'],
             referrers.map((one) => [one.tags[0] ?? one.artifactType ?? 'unknown', one.digest]),
+            look,
+            { shorten: ['refers to it', 'digest'] },
           ),
         ]),
   ].join('\n');

@@ -7,8 +7,12 @@ import { describeResumed, formatBytes, formatDigest, formatDuration, printable }
 export interface Screen {
   write(text: string): void;
   readonly terminal: boolean;
-  /** Characters a line holds; what is longer would wrap and spoil the redraw. */
+  /** Characters a line holds now: a terminal may be resized. */
   readonly columns: number;
+  /** Lines that are seen at once. Default: as many as there are. */
+  readonly rows?: number | undefined;
+  /** Whether outcomes have colours. Default false. */
+  readonly colour?: boolean;
 }
 
 export interface ProgressOptions {

@@ -89,7 +89,7 @@ async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext
     const request = { at, depth: depthOf(flags), against: flags.against };
     return await verify(request, backends, optionsOf(context, flags, report));
   });
-  printResult(context, flags, results, () => describeImages(results));
+  printResult(context, flags, results, (look) => describeImages(results, look));
   if (results.some(({ faults }) => faults.length > 0)) context.exit(3);
 }
 
@@ -120,7 +120,7 @@ async function verifyMany(at: string, flags: VerifyFlags, context: CommandContex
     }
     return found;
   });
-  printResult(context, flags, result, () => describePlace(result));
+  printResult(context, flags, result, (look) => describePlace(result, look));
   if (result.findings.length > 0) context.exit(3);
 }
 

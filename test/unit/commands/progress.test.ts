@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import { startProgress, type ProgressOptions } from '../../../worker/commands/progress.ts';
-import { formatBytes, formatDuration, formatTable, printable } from '../../../worker/commands/text.ts';
+import { formatTable } from '../../../worker/commands/table.ts';
+import { formatBytes, formatDuration, printable } from '../../../worker/commands/text.ts';
 import type { Clock } from '../../../worker/util/clock.ts';
 
 /** A clock whose sleeps end when the test says so. */
