@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { formatLocation, isStandardOutput, parseDestination, parseLocation } from '../oci/location.ts';
+import { reportAbout } from '../util/events.ts';
 import { Failure } from '../util/failure.ts';
 import { copyImage } from '../images/copy-image.ts';
 import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
@@ -71,7 +72,7 @@ export function addCopy(program: Command, context: CommandContext): void {
         return await copyImage(
           { from, to, ...choices, tool: `transship ${context.version}` },
           backends,
-          optionsOf(context, flags, report),
+          optionsOf(context, flags, reportAbout(report, { image: formatLocation(from) })),
         );
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
