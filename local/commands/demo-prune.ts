@@ -1,5 +1,7 @@
 import type { Stack } from '../stack.ts';
-import { formatBytes, formatDigest, formatTable, formatTag } from '../../worker/commands/text.ts';
+import type { Look } from '../../worker/commands/look.ts';
+import { formatTable } from '../../worker/commands/table.ts';
+import { formatBytes, formatDigest, formatTag } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { planPlaces } from '../../worker/images/plan-places.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -12,6 +14,7 @@ export async function planDemoPrune(
   stack: Stack,
   backends: Backends,
   options: OperationOptions,
+  look: Look,
 ): Promise<{ readonly table: string; readonly what: string }> {
   const plan = await planPlaces(
     {
@@ -29,6 +32,9 @@ export async function planDemoPrune(
       .map(({ id, action, tags, reason }) => [action, formatDigest(id), tags.map(formatTag).join(' '), reason]),
   );
   if (rows.length === 0) throw new Failure('UNAVAILABLE', 'plan what to delete: it would delete nothing');
-  const what = `keepLast 1 would delete ${going} manifests of ${formatBytes(bytes)}, whose backups are whole, and keep ${keep}; nothing is deleted`;
-  return { table: formatTable(['action', 'manifest', 'tags', 'reason'], rows), what };
+  const what = `keepLast 1 would delete ${going} manifests of ${formatBytes(bytes)}, whose backups are whole, and keep ${keep}; a plan deletes nothing`;
+  return {
+    table: formatTable(['action', 'manifest', 'tags', 'reason'], rows, look, { drop: ['manifest'], wrap: true }),
+    what,
+  };
 }

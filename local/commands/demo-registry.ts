@@ -1,6 +1,7 @@
 import type { Stack } from '../stack.ts';
+import type { Look } from '../../worker/commands/look.ts';
 import { formatBytes } from '../../worker/commands/text.ts';
-import { describeRestore } from '../../worker/commands/restore-text.ts';
+import { formatTable } from '../../worker/commands/table.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { Failure } from '../../worker/util/failure.ts';
 
@@ -38,7 +39,7 @@ export class DemoRegistry {
     const [failure] = failures;
     if (failure !== undefined || snapshot === undefined)
       throw new Failure('UNAVAILABLE', `back up the registry: ${failure?.reason ?? 'there is no snapshot'}`);
-    const what = `${repositories} repositories into a store, each blob once: ${formatBytes(added.bytes)} for images of ${formatBytes(imageBytes)}`;
+    const what = `${repositories} repositories, each blob once: ${formatBytes(added.bytes)} for images of ${formatBytes(imageBytes)}`;
     return { what, digest: `sha256:${snapshot.id}`, bytes: added.bytes };
   }
 
@@ -46,22 +47,29 @@ export class DemoRegistry {
     const registry = this.#backends.registry(this.#stack.ecr.registryHost, 'target');
     const names = await Array.fromAsync(registry.repositories('', this.#options));
     for (const name of names) await this.#stack.deleteRepository(name);
-    return { what: `every repository of the registry is deleted: ${names.join(', ')}` };
+    return { what: `gone: ${names.join(', ')}` };
   }
 
   /** CORRUPT unless the registry is what the snapshot says. */
-  async bringBack(): Promise<Told> {
+  async bringBack(look: Look): Promise<Told> {
     const { restoreSnapshot } = await import('../../worker/images/restore-snapshot.ts');
-    const { clock } = this.#options;
-    const startedMs = clock.now();
     const request = { from: this.#store, to: this.#stack.ecr.registryHost, snapshot: 'latest' };
     const result = await restoreSnapshot(request, this.#backends, this.#options);
-    const table = describeRestore(result, (clock.now() - startedMs) / 1000);
     const images = result.repositories.reduce((sum, one) => sum + one.images, 0);
     const equal = result.repositories.reduce((sum, { comparison }) => sum + (comparison?.equal ?? 0), 0);
     if (equal !== images || result.failures.length > 0 || result.faults.length > 0)
       throw new Failure('CORRUPT', `compare the registry with its snapshot: ${equal} of ${images} images are equal`);
     const bytes = result.repositories.reduce((sum, one) => sum + one.bytesSent, 0);
-    return { what: `${images} images with their settings, all equal to the snapshot, digest by digest`, bytes, table };
+    const table = formatTable(
+      ['repository', '>images', '>sent', '>equal to the snapshot'],
+      result.repositories.map(({ to, images: count, bytesSent, comparison }) => [
+        to.slice(to.indexOf('/') + 1),
+        String(count),
+        formatBytes(bytesSent),
+        String(comparison?.equal ?? 0),
+      ]),
+      look,
+    );
+    return { what: `${images} images and their settings, all equal to the snapshot, digest by digest`, bytes, table };
   }
 }

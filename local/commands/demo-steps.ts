@@ -4,7 +4,8 @@ import type { Stack } from '../stack.ts';
 import { DemoDocuments } from './demo-documents.ts';
 import { DemoRegistry } from './demo-registry.ts';
 import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
-import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
+import { Story, type Step } from './demo-story.ts';
+import { formatBytes, formatDuration } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { copyImage, type ImageCopyResult } from '../../worker/images/copy-image.ts';
 import { restore } from '../../worker/images/restore.ts';
@@ -18,16 +19,6 @@ export interface DemoFlags extends CommonFlags {
   readonly image?: string;
 }
 
-/** A step that was done, as the result of the demo shows it. */
-export interface Step {
-  readonly step: string;
-  readonly what: string;
-  readonly digest: string;
-  /** Bytes that were moved. */
-  readonly bytes: number;
-  readonly ms: number;
-}
-
 type StepResult = Pick<Step, 'what'> & Partial<Pick<Step, 'digest' | 'bytes'>>;
 
 const MIB = 1024 * 1024;
@@ -36,12 +27,20 @@ const PLATFORMS = [
   { os: 'linux', architecture: 'arm64' },
 ];
 /** Layer sizes in bytes: of the image that the demo follows, of the others, and of the one whose worker is killed. */
-const LAYERS = [28 * MIB, 11 * MIB, 3 * MIB, 256 * 1024];
-const SMALL_LAYERS = [2 * MIB, 64 * 1024];
-const BIG_LAYERS = [160 * MIB, 40 * MIB];
+const LAYERS = [8 * MIB, 3 * MIB, MIB, 256 * 1024];
+const SMALL_LAYERS = [MIB, 64 * 1024];
+const BIG_LAYERS = [40 * MIB, 10 * MIB];
+/** The parts of the large backup that S3 takes at once. Those after them wait, so that there is a middle to kill the worker in. */
+const QUICK_PARTS = 4;
+const SLOW_MS = 60_000;
+/** The archive of the large image. */
+const BIG_KEY = 'us-east-1/product/big/1.0.tar';
 const POLL_MS = 50;
 /** After this time something that takes two minutes at most counts as broken. */
 const PATIENCE_MINUTES = 10;
+
+/** The kinds of jobs that are shown: the others plan, and write snapshots. */
+const COPIES: ReadonlySet<string> = new Set(['backup', 'mirror', 'publish']);
 
 /** What the demo runs on. */
 interface DemoParts {
@@ -57,6 +56,7 @@ interface DemoParts {
 /** The members of a line of a worker's log that the demo uses. */
 interface WorkerLine {
   readonly event?: string;
+  readonly kind?: string;
   readonly reference?: string;
   readonly durationMs?: number;
   readonly message?: string;
@@ -71,6 +71,7 @@ export class Demo implements AsyncDisposable {
   readonly #backends: Backends;
   readonly #service: Service;
   readonly #options: OperationOptions;
+  readonly #story: Story;
   readonly #steps: Step[] = [];
   readonly #workers = new Map<string, StartedProgram>();
   /** Which worker began which image last. */
@@ -81,7 +82,7 @@ export class Demo implements AsyncDisposable {
   /** The image that the demo follows. */
   readonly #app: string;
   /** What the other worker has to go on with after one was killed. */
-  #interrupted = { worker: '', digest: '', bytes: 0, receivedBefore: 0 };
+  #interrupted = { worker: '', digest: '', bytes: 0 };
   /** The digest that was pushed, by location. */
   readonly #pushed = new Map<string, string>();
 
@@ -93,6 +94,8 @@ export class Demo implements AsyncDisposable {
     this.#backends = parts.backends;
     this.#service = parts.service;
     this.#options = parts.options;
+    const isShown = parts.flags.quiet !== true && parts.flags.json !== true;
+    this.#story = new Story(parts.context.stderr, { isShown });
     this.#documents = new DemoDocuments(parts);
     this.#registry = new DemoRegistry(parts);
     this.#product = `docker://${parts.stack.ecr.registryHost}/product`;
@@ -100,34 +103,48 @@ export class Demo implements AsyncDisposable {
   }
 
   async run(): Promise<readonly Step[]> {
-    const { otherEcr, registry } = this.#stack;
-    await this.#step('push images', async () => this.#pushImages());
-    await this.#step('put objects', async () => this.#putObjects());
-    await this.#step('apply rules', async () => this.#applyRules());
-    await this.#step('plan', async () => this.#plan());
-    await this.#step('work', async () => this.#work());
-    await this.#step('plan again', async () => this.#planAgain());
+    const { ecr, otherEcr, registry } = this.#stack;
+    this.#story.tell('A small cloud runs in this process: S3, SQS, DynamoDB and three registries.');
+    this.#story.introduce(
+      new Map([
+        [ecr.registryHost, 'ecr'],
+        [otherEcr.registryHost, 'other-ecr'],
+        [registry.host, 'registry'],
+      ]),
+    );
+    await this.#step('Push images, each for two platforms, with a signature and an SBOM', async () =>
+      this.#pushImages(),
+    );
+    await this.#step('Put objects into S3', async () => this.#putObjects());
+    await this.#step('Write rules, and apply them', async () => this.#applyRules());
+    await this.#step('Let the planner look for what is due', async () => this.#plan());
+    await this.#step('Start two workers', async () => this.#work());
+    await this.#step('Plan again', async () => this.#planAgain());
     // from now on pushes to ECR and changes in S3 send events, as EventBridge does on AWS
     this.#stack.pushEvents = true;
-    await this.#step('push 1.1', async () => this.#pushOneMore());
-    await this.#step('put one more', async () => this.#putOneMore());
-    await this.#step('kill a worker', async () => this.#killWorker());
-    await this.#step('ask by hand', async () => this.#askByHand());
-    await this.#step('go on', async () => this.#goOn());
-    await this.#step('status', async () => this.#checkStatus());
-    await this.#step('plan a prune', async () => this.#planPrune());
-    await this.#step('stop', async () => this.#stop());
-    await this.#step('lose it', async () => this.#loseIt());
-    await this.#step('restore', async () => this.#restore());
-    await this.#step('extract', async () => this.#extract());
+    await this.#step('Push app:1.1, and wait for its event', async () => this.#pushOneMore());
+    await this.#step('Put one more object into S3', async () => this.#putOneMore());
+    await this.#step('Push a large image, and kill the worker in the middle of its backup', async () =>
+      this.#killWorker(),
+    );
+    await this.#step('Meanwhile, ask for one copy by hand', async () => this.#askByHand());
+    await this.#step('Plan what a prune would delete', async () => this.#planPrune());
+    await this.#step('Back up the whole registry into a store', async () =>
+      this.#registry.backUp(`transship ${this.#context.version}`),
+    );
+    await this.#step('Wait until the other worker takes over', async () => this.#goOn());
+    await this.#step('Lose a repository: delete product/app, images and all', async () => this.#loseIt());
+    await this.#step('Restore it from its archives', async () => this.#restore());
+    await this.#step('Extract the objects from the registry', async () => this.#extract());
     for (const app of [this.#app, `${this.#product}/app:1.1`]) await this.#verify(app, this.#pushed.get(app));
     await this.#verify(
       `docker://${otherEcr.registryHost}/hub/base/node:24.1.0`,
       this.#pushed.get(`docker://${registry.host}/base/node:24.1.0`),
     );
-    await this.#step('back up all', async () => this.#registry.backUp(`transship ${this.#context.version}`));
-    await this.#step('lose all', async () => this.#registry.lose());
-    await this.#step('bring all back', async () => this.#bringBack());
+    await this.#step('Lose the whole registry', async () => this.#loseAll());
+    await this.#step('Bring it back from its snapshot', async () => this.#bringBack());
+    await this.#step('Ask for the status', async () => this.#checkStatus());
+    await this.#step('Stop the workers', async () => this.#stop());
     return this.#steps;
   }
 
@@ -148,11 +165,11 @@ export class Demo implements AsyncDisposable {
       ),
     ];
     const bytes = results.reduce((sum, result) => sum + result.bytesSent, 0);
-    return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
+    return { what: 'three are in ecr, one is in registry', bytes };
   }
 
   async #putObjects(): Promise<StepResult> {
-    return { what: 'into S3: four, two of them equal, one empty', bytes: await this.#documents.putFirst() };
+    return { what: 'four, of which two are equal and one is empty', bytes: await this.#documents.putFirst() };
   }
 
   async #applyRules(): Promise<StepResult> {
@@ -161,16 +178,16 @@ export class Demo implements AsyncDisposable {
       import('../../worker/service/admin/apply.ts'),
     ]);
     const rules = rulesOf(this.#stack) + this.#documents.rule;
-    this.#print(rules.trimEnd());
+    this.#story.tell(rules.trimEnd());
     const plan = await apply(parseConfig(rules), this.#service.state, this.#options);
     await plan.execute(this.#options);
-    return { what: `${plan.rules.length} rules in the table` };
+    return { what: `${plan.rules.length} rules are in the table` };
   }
 
   async #plan(): Promise<StepResult> {
     await this.#runPass();
     const { visible } = await countMessages(this.#service, this.#options);
-    return { what: `one pass of the planner: ${visible} jobs in the queue` };
+    return { what: `${visible} jobs are in the queue` };
   }
 
   async #work(): Promise<StepResult> {
@@ -178,13 +195,13 @@ export class Demo implements AsyncDisposable {
     this.#start('A');
     this.#start('B');
     const runs = await this.#ended((await this.#service.state.runs.list(this.#options)).map((run) => run.id));
-    return { what: `two worker processes: ${described(runs)}`, bytes: this.#received() - before };
+    return { what: described(runs), bytes: this.#received() - before };
   }
 
   async #planAgain(): Promise<StepResult> {
     const begun = await this.#runPass();
     const runs = await this.#ended(begun);
-    return { what: `nothing has changed: ${described(runs)}` };
+    return { what: `nothing changed, and the run ends with a new snapshot: ${described(runs)}` };
   }
 
   async #pushOneMore(): Promise<StepResult> {
@@ -193,7 +210,7 @@ export class Demo implements AsyncDisposable {
     const result = await this.#push(from, to);
     const before = this.#received();
     await this.#archived('us-east-1/product/app', '1.1.tar', result.digest);
-    return { what: 'its event started a backup at once', digest: result.digest, bytes: this.#received() - before };
+    return { what: 'a worker backed it up at once', digest: result.digest, bytes: this.#received() - before };
   }
 
   async #putOneMore(): Promise<StepResult> {
@@ -202,33 +219,47 @@ export class Demo implements AsyncDisposable {
       const { destinations } = this.#service.state;
       return this.#documents.isPublished(await destinations.get(this.#documents.destination, this.#options));
     });
-    return { what: 'into S3: its event published it to ECR at once', bytes };
+    return { what: 'a worker published it to ecr at once', bytes };
   }
 
   async #killWorker(): Promise<StepResult> {
     const to = `${this.#product}/big:1.0`;
     const big = await this.#sample('big', '1', BIG_LAYERS, 0);
-    const before = this.#received();
+    const key = BIG_KEY;
+    const slow = { operation: 'UploadPart', key, skip: QUICK_PARTS, times: Infinity } as const;
+    const quicken = this.#stack.s3.faults.add(slow, { kind: 'delay', ms: SLOW_MS });
     const result = await this.#push(big, to);
-    await this.#until('a third of the large backup', () => this.#received() - before > result.bytesSent / 3);
+    await this.#until('the first parts of the large backup', () => this.#partsOf(key) >= QUICK_PARTS);
     const victim = this.#began.get('/product/big:1.0') ?? 'A';
     this.#workers.get(victim)?.kill('SIGKILL');
-    const bytes = this.#received() - before;
-    this.#interrupted = { worker: victim, digest: result.digest, bytes: result.bytesSent, receivedBefore: before };
-    const what = `worker ${victim} is dead, ${formatBytes(bytes)} of ${formatBytes(result.bytesSent)} are in S3`;
+    quicken();
+    const bytes = this.#receivedOf(key);
+    this.#interrupted = { worker: victim, digest: result.digest, bytes: result.bytesSent };
+    const what = `worker ${victim} is dead; ${formatBytes(bytes)} of ${formatBytes(result.bytesSent)} are in S3`;
     return { what, digest: result.digest, bytes };
   }
 
+  /** How many parts of an archive S3 has begun to take. */
+  #partsOf(key: string): number {
+    const parts = this.#stack.s3.requests.filter((one) => one.operation === 'UploadPart' && one.key === key);
+    return parts.filter(({ receivedBytes }) => receivedBytes > 0).length;
+  }
+
+  /** Bytes of one object that S3 took so far. */
+  #receivedOf(key: string): number {
+    return this.#stack.s3.requests.reduce((sum, one) => sum + (one.key === key ? one.receivedBytes : 0), 0);
+  }
+
   async #goOn(): Promise<StepResult> {
-    const { worker, digest, bytes, receivedBefore } = this.#interrupted;
-    this.#print('  as on AWS, its message is redelivered two minutes after it was last extended');
-    const before = this.#received();
+    const { worker, digest, bytes } = this.#interrupted;
+    this.#story.tell('SQS redelivers the message of the dead worker when its visibility timeout ends.');
+    const before = this.#receivedOf(BIG_KEY);
     await this.#archived('us-east-1/product/big', '1.0.tar', digest);
-    const twice = Math.max(0, this.#received() - receivedBefore - bytes);
+    const twice = Math.max(0, this.#receivedOf(BIG_KEY) - bytes);
     return {
-      what: `the other one went on where ${worker} was killed: ${formatBytes(twice)} were sent twice`,
+      what: `it went on where ${worker} was killed; ${formatBytes(twice)} were sent twice`,
       digest,
-      bytes: this.#received() - before,
+      bytes: this.#receivedOf(BIG_KEY) - before,
     };
   }
 
@@ -238,28 +269,24 @@ export class Demo implements AsyncDisposable {
     const asked = await enqueueImage({ from: this.#app, to }, this.#service, this.#options);
     const { run, failed } = await follow(asked.id, this.#service.state.runs, this.#options);
     if (failed[0] !== undefined) throw new Failure('UNAVAILABLE', `${failed[0].title}: ${failed[0].reason}`);
-    return { what: `enqueue SRC DST --wait: ${described([run])}`, digest: this.#pushed.get(this.#app) ?? '' };
+    return { what: `transship enqueue SRC DST --wait: ${described([run])}`, digest: this.#pushed.get(this.#app) ?? '' };
   }
 
   async #checkStatus(): Promise<StepResult> {
-    // the events of signatures and SBOMs look once more at what is done
-    await this.#until('an empty queue', async () => {
-      const { visible, inFlight, delayed } = await countMessages(this.#service, this.#options);
-      return visible + inFlight + delayed === 0;
-    });
+    await this.#emptyQueue();
     const { status } = await import('../../worker/service/admin/status.ts');
     const found = await status(this.#service, { ...this.#options, runs: 5 });
     const { describeStatus } = await import('../../worker/commands/status.ts');
-    this.#print(describeStatus(found, this.#context.clock.now()));
+    this.#story.tell(describeStatus(found, this.#context.clock.now(), this.#story.look));
     if (found.faulty || found.unanswered.length > 0)
       throw new Failure('UNAVAILABLE', 'look at the status: the system is late, has dead letters, or does not answer');
-    return { what: `${found.rules.length} rules, nothing late, no dead letters` };
+    return { what: `${found.rules.length} rules, nothing late, no dead letters: transship status exits with 0` };
   }
 
   async #planPrune(): Promise<StepResult> {
     const { planDemoPrune } = await import('./demo-prune.ts');
-    const { table, what } = await planDemoPrune(this.#stack, this.#backends, this.#options);
-    this.#print(table);
+    const { table, what } = await planDemoPrune(this.#stack, this.#backends, this.#options, this.#story.look);
+    this.#story.tell(table);
     return { what };
   }
 
@@ -271,12 +298,12 @@ export class Demo implements AsyncDisposable {
     }
     this.#workers.clear();
     if (!codes.includes(0)) throw new Failure('UNAVAILABLE', `stop the workers: they ended with ${codes.join(', ')}`);
-    return { what: 'SIGTERM: nothing was in hand' };
+    return { what: 'they had nothing in hand' };
   }
 
   async #loseIt(): Promise<StepResult> {
     await this.#stack.deleteRepository('product/app');
-    return { what: 'the repository product/app is deleted, images and all' };
+    return { what: 'product/app is gone' };
   }
 
   async #restore(): Promise<StepResult> {
@@ -289,18 +316,31 @@ export class Demo implements AsyncDisposable {
     const failed = run.items.find((item) => item.failure !== undefined)?.failure;
     if (failed !== undefined) throw failed;
     const bytes = run.items.reduce((sum, item) => sum + item.bytesSent, 0);
-    return { what: `${run.items.length} images, from S3 alone`, bytes };
+    return { what: `${run.items.length} images are back, from S3 alone`, bytes };
+  }
+
+  async #loseAll(): Promise<StepResult> {
+    // what was restored sends events: a worker that is at it would find the registry gone
+    await this.#emptyQueue();
+    return this.#registry.lose();
   }
 
   async #bringBack(): Promise<StepResult> {
-    const { table, ...result } = await this.#registry.bringBack();
-    if (table !== undefined) this.#print(table);
+    const { table, ...result } = await this.#registry.bringBack(this.#story.look);
+    if (table !== undefined) this.#story.tell(table);
     return result;
+  }
+
+  async #emptyQueue(): Promise<void> {
+    await this.#until('an empty queue', async () => {
+      const { visible, inFlight, delayed } = await countMessages(this.#service, this.#options);
+      return visible + inFlight + delayed === 0;
+    });
   }
 
   async #extract(): Promise<StepResult> {
     const { files, bytes, digest } = await this.#documents.extract(join(this.#folder, 'documents'));
-    return { what: `${files} objects as files from the snapshot in ECR, each as it was put`, digest, bytes };
+    return { what: `${files} files, each as it was put into S3`, digest, bytes };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -311,21 +351,23 @@ export class Demo implements AsyncDisposable {
   async #step(name: string, work: () => Promise<StepResult>): Promise<void> {
     const { clock } = this.#context;
     const startedMs = clock.now();
-    this.#print(`${name} …`);
+    this.#story.begin(name);
     const result = await work();
-    this.#steps.push({ step: name, digest: '', bytes: 0, ...result, ms: clock.now() - startedMs });
+    const step = { step: name, digest: '', bytes: 0, ...result, ms: clock.now() - startedMs };
+    this.#steps.push(step);
+    this.#story.end(step);
   }
 
   async #verify(location: string, digest: string | undefined): Promise<void> {
     const name = location.slice(location.lastIndexOf('/') + 1);
-    await this.#step(`verify ${name}`, async () => {
+    await this.#step(`Verify ${name}, byte by byte`, async () => {
       const [found] = await verify({ at: location, depth: 'bytes' }, this.#backends, this.#options);
       const isOther = found?.digest !== digest;
       const fault = found?.faults[0] ?? (isOther ? `it is ${found?.digest}, ${digest} was pushed` : undefined);
       if (found === undefined || fault !== undefined)
         throw new Failure('CORRUPT', `${location} is not what was pushed: ${fault}`);
       const { manifests, blobs, hashedBytes: bytes } = found;
-      const what = `${manifests} manifests and ${blobs} blobs hashed, the digest that was pushed`;
+      const what = `${manifests} manifests and ${blobs} blobs have the digests that were pushed`;
       return { what, digest: found.digest ?? '', bytes };
     });
   }
@@ -350,13 +392,13 @@ export class Demo implements AsyncDisposable {
 
   /** Prints the lines of a worker's log that concern a person. */
   #heard(worker: string, line: string): void {
-    const { event, reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
-    const job = printable(reference);
+    const { event, kind = '', reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
     if (event === 'job-started') {
-      const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(job) ?? [];
+      const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(reference) ?? [];
       if (image !== undefined) this.#began.set(image, worker);
-    } else if (event === 'job-done') this.#print(`  ${worker}: ${job} in ${formatDuration(durationMs)}`);
-    else if (event === 'job-failed') this.#print(`  ${worker}: ${job}: ${printable(message)}`);
+    } else if (event === 'job-done' && COPIES.has(kind))
+      this.#story.heard(worker, reference, formatDuration(durationMs));
+    else if (event === 'job-failed') this.#story.heard(worker, `${reference}: ${message}`, 'failed');
   }
 
   async #ended(ids: readonly string[]): Promise<readonly Run[]> {
@@ -399,10 +441,6 @@ export class Demo implements AsyncDisposable {
     return this.#stack.s3.requests.reduce((sum, request) => sum + request.receivedBytes, 0);
   }
 
-  #print(text: string): void {
-    if (this.#flags.quiet !== true && this.#flags.json !== true) this.#context.stderr.write(`${text}\n`);
-  }
-
   async #sample(name: string, version: string, layerBytes: readonly number[], compression?: number): Promise<string> {
     const made = join(this.#folder, `${name}-${version}`);
     await writeSampleImage(made, {
@@ -424,7 +462,7 @@ rules:
       from: ${ecr.registryHost}/product/*
       to: s3://${bucket}/{regionName}/{repository}/{tag}.tar
     on: push
-    schedule: "* * * * * *"   # every second, so that nobody has to wait
+    schedule: "* * * * * *"   # every second, so that you need not wait
   - name: base-images
     mirror:
       from: ${registry.host}/base/node
@@ -437,5 +475,5 @@ rules:
 function described(runs: readonly Run[]): string {
   const sum = (count: (run: Run) => number): number => runs.reduce((all, run) => all + count(run), 0);
   const done = sum((run) => run.jobs.done);
-  return `${done} copied, ${sum((run) => run.unchanged + run.jobs.skipped)} unchanged, ${sum((run) => run.jobs.failed)} failed`;
+  return `${done} done, ${sum((run) => run.unchanged + run.jobs.skipped)} unchanged, ${sum((run) => run.jobs.failed)} failed`;
 }

@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startStack } from '../../local/stack.ts';
-import { formatTable } from '../../worker/commands/text.ts';
+import { formatTable } from '../../worker/commands/table.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import { runWorker } from '../../worker/main/run-worker.ts';
 import { readSettings } from '../../worker/main/settings.ts';

@@ -103,10 +103,10 @@ describe('a backup that is resumed', () => {
       { kind: 'answer', status: 403, code: 'AccessDenied' },
     );
     const failed = await run('backup', from, to);
-    expect(failed.stdout).toMatch(/^0 of 1 images, [1-9]\d*\.\d+ MiB sent/m);
+    expect(failed.stdout).toMatch(/^0 copied, 0 unchanged, 1 failed, [1-9]\d*\.\d+ MiB sent/m);
     s3.faults.clear();
     const { stdout, stderr } = await run('backup', from, to);
-    expect(stdout).toMatch(/^1 of 1 images, 12\.\d MiB sent, 8\.00 MiB reused in /m);
+    expect(stdout).toMatch(/^1 copied, 0 unchanged, 0 failed, 12\.\d MiB sent, 8\.00 MiB reused in /m);
     expect(stdout).toMatch(/^resumed: 1 of 3 parts were there: docker:/m);
     expect(stderr).toContain(`resumed ${to}: 1 of 3 parts were there`);
   });

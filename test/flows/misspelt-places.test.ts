@@ -95,7 +95,7 @@ test.each([
 
 test('restore takes a folder of archives as other commands do', async () => {
   const { code, stdout } = await transship('restore', `${folder}/`, `docker://${otherEcr.registryHost}/folder`);
-  expect(stdout).toContain('1 of 1 images');
+  expect(stdout).toContain('1 copied, 0 unchanged, 0 failed');
   expect(code).toBe(0);
 });
 

@@ -5,7 +5,7 @@ import { backupToBundle } from '../images/backup-bundle.ts';
 import { backupToStore, type StoreBackupRequest } from '../images/backup-store.ts';
 import { Failure } from '../util/failure.ts';
 import {
-  printResult,
+  printOutcome,
   withCommonFlags,
   withProgress,
   type CommandContext,
@@ -100,6 +100,6 @@ async function runStoreBackup(context: CommandContext, flags: BackupFlags, reque
     return await (isBundle ? backupToBundle : backupToStore)(request, backends, optionsOf(context, flags, report));
   });
   const { json, text } = describeStoreBackup(result, (context.clock.now() - startedMs) / 1000);
-  printResult(context, flags, json, () => text);
+  printOutcome(context, flags, json, () => text);
   if (result.failures.length > 0) context.exit(1);
 }

@@ -10,6 +10,7 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { withoutOwnSecrets } from '../util/own-secrets.ts';
 import { inGroup } from './help.ts';
+import { lookOf, paintedLines, type Look } from './look.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
 /** How to reach the backends of one command: what its flags say about credentials and creating. */
@@ -148,6 +149,7 @@ export interface CommonFlags {
   readonly quiet?: boolean;
   readonly verbose?: boolean;
   readonly progress?: boolean;
+  readonly wide?: boolean;
 }
 
 /** Adds the flags that every command has. */
@@ -155,8 +157,9 @@ export function withCommonFlags(command: Command): Command {
   return inGroup(command, 'Output:', (grouped) =>
     grouped
       .option('--json', 'the result as one JSON document on stdout, events as JSON lines on stderr')
-      .option('-q, --quiet', 'only warnings and the result')
-      .option('-v, --verbose', 'also what was there already, and every retry')
+      .option('-q, --quiet', 'only warnings and failures, and what was asked for')
+      .option('-v, --verbose', 'also each blob, manifest and tag, what was there already, and every retry')
+      .option('--wide', 'whole tables on a terminal, also where they are wider than it')
       .option('--no-progress', 'lines instead of progress bars'),
   );
 }
@@ -181,9 +184,27 @@ export async function withProgress<T>(
   }
 }
 
-/** The result on stdout: as JSON when asked, as text otherwise. */
-export function printResult(context: CommandContext, flags: CommonFlags, result: unknown, text: () => string): void {
-  context.stdout.write(flags.json === true ? `${JSON.stringify(result, jsonValue, 2)}\n` : `${text()}\n`);
+/** An answer on stdout: as JSON when asked, as text otherwise. */
+export function printResult(
+  context: CommandContext,
+  flags: CommonFlags,
+  result: unknown,
+  text: (look: Look) => string,
+): void {
+  const look = lookOf(context.stdout, flags);
+  const written = flags.json === true ? JSON.stringify(result, jsonValue, 2) : paintedLines(text(look), look);
+  context.stdout.write(`${written}\n`);
+}
+
+/** What a command did, on stdout. With --quiet nothing: its failures were reported as warnings while it ran. A dry run is an answer. */
+export function printOutcome(
+  context: CommandContext,
+  flags: CommonFlags & { readonly dryRun?: boolean },
+  result: unknown,
+  text: (look: Look) => string,
+): void {
+  if (flags.quiet === true && flags.json !== true && flags.dryRun !== true) return;
+  printResult(context, flags, result, text);
 }
 
 /** A part of a result as JSON, on one line. */

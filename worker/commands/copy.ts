@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { formatLocation, isStandardOutput, parseDestination, parseLocation } from '../oci/location.ts';
+import { reportAbout } from '../util/events.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { copyImage } from '../images/copy-image.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { argumentsOf, isMany, withManyFlags, type ManyFlags } from './many-flags.ts';
 import {
   describeCopy,
@@ -82,13 +83,14 @@ export function addCopy(program: Command, context: CommandContext): void {
       return await copyImage(
         { from, to, ...choices, tool: `transship ${context.version}` },
         backends,
-        optionsOf(context, flags, report),
+        optionsOf(context, flags, reportAbout(report, { image: formatLocation(from) })),
       );
     });
     const seconds = (context.clock.now() - startedMs) / 1000;
     const { json, text } = describeCopy(result, seconds);
-    if (isPiped) context.stderr.write(`${text}\n`);
-    else printResult(context, flags, json, () => text);
+    if (isPiped) {
+      if (flags.quiet !== true) context.stderr.write(`${text}\n`);
+    } else printOutcome(context, flags, json, () => text);
   });
 }
 

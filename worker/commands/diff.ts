@@ -14,7 +14,9 @@ import {
 import { onlyOption, parseMoment } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
-import { counted, formatDigest, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, formatDigest, printable } from './text.ts';
 
 interface DiffFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'verifyKey'> {
   readonly only?: readonly string[];
@@ -71,18 +73,23 @@ export function addDiff(program: Command, context: CommandContext): void {
         await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
         return await diffPlaces(request, backends, optionsOf(context, flags, report));
       });
-      printResult(context, flags, diff, () => describeDiff(diff));
+      printResult(context, flags, diff, (look) => describeDiff(diff, look));
       if (diff.differences.length > 0) context.exit(3, counted(diff.differences.length, 'difference'));
     },
   );
 }
 
-function describeDiff({ a, b, compared, equal, differences, unchecked }: PlacesDiff): string {
+function describeDiff({ a, b, compared, equal, differences, unchecked }: PlacesDiff, look: Look): string {
   const count = (kind: Difference['kind']): number => differences.filter((one) => one.kind === kind).length;
   return [
     ...(differences.length === 0
       ? []
-      : [formatTable(['result', 'image', 'digest', 'digest there'], differences.map(rowOf)), '']),
+      : [
+          formatTable(['result', 'image', 'digest', 'digest there'], differences.map(rowOf), look, {
+            shorten: ['image'],
+          }),
+          '',
+        ]),
     `${equal} equal, ${count('missing')} missing, ${count('different')} different, ${count('extra')} extra: ${b} beside ${a}`,
     ...(compared.referrers ? [] : ['note: what refers to images was not compared; --referrers reads it']),
     ...unchecked.map((what) => `note: ${printable(what)}`),

@@ -16,7 +16,9 @@ import { printResult, withProgress, type CommandContext, type CommonFlags } from
 import { parseBackupPlace, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { counted, formatBytes, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, formatBytes, printable } from './text.ts';
 
 /** The flags of `verify` that a drill takes. */
 interface DrillFlags
@@ -60,7 +62,7 @@ export async function runDrill(
     }
     return ended;
   });
-  printResult(context, flags, { ...result, leftovers }, () => describeDrill(result, leftovers));
+  printResult(context, flags, { ...result, leftovers }, (look) => describeDrill(result, leftovers, look));
   if (leftovers.length > 0) context.exit(1);
   else if (result.findings.length > 0) context.exit(3, counted(result.findings.length, 'finding'));
 }
@@ -107,7 +109,7 @@ async function drillAndDelete(
   );
 }
 
-function describeDrill(result: DrillResult, leftovers: Leftovers): string {
+function describeDrill(result: DrillResult, leftovers: Leftovers, look: Look): string {
   const { repositories, findings, images, equal, sample, bytesSent, place, restoreTo } = result;
   const parts = [
     ...(sample === undefined ? [] : [describeSample(sample)]),
@@ -120,6 +122,8 @@ function describeDrill(result: DrillResult, leftovers: Leftovers): string {
     formatTable(
       ['repository', '>images', '>equal', 'restored to'],
       repositories.map((one) => [one.from, String(one.images), String(one.equal), one.to]),
+      look,
+      { shorten: ['repository', 'restored to'] },
     ),
     '',
     ...findings.map(({ kind, at, message }) => `${kind}: ${at}: ${printable(message)}`),

@@ -5,7 +5,7 @@ import { parseObjectPlace } from '../oci/object-place.ts';
 import type { Reference } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { objectsJson, objectsText } from './objects.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
@@ -41,7 +41,7 @@ export function addExtract(program: Command, context: CommandContext): void {
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { digest, bytesWritten: bytes } = result;
-      printResult(context, flags, objectsJson(result, seconds), () =>
+      printOutcome(context, flags, objectsJson(result, seconds), () =>
         objectsText(result, {
           lines: [`digest ${digest}`],
           bytes,

@@ -7,7 +7,9 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { withExamples } from './help.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatBytes, printable } from './text.ts';
 
 interface InspectFlags extends CommonFlags, SideFlags, S3Flags {
   readonly raw?: boolean;
@@ -53,7 +55,7 @@ export function addInspect(program: Command, context: CommandContext): void {
         }
         const found = await inspect(ref, backends, options);
         const shown = shownOf(found, flags.platform);
-        printResult(context, flags, found, () => describe(found, shown));
+        printResult(context, flags, found, (look) => describe(found, shown, look));
       });
     },
   );
@@ -78,7 +80,7 @@ function platformOf({ platform, config }: InspectedImage): string | undefined {
   return `${config.os}/${config.architecture}`;
 }
 
-function describe(found: Inspected, shown: InspectedImage | undefined): string {
+function describe(found: Inspected, shown: InspectedImage | undefined, look: Look): string {
   const { repository, tags, artifactType, annotations, snapshot, images, referrers } = found;
   return [
     `image      ${found.at}`,
@@ -102,9 +104,11 @@ function describe(found: Inspected, shown: InspectedImage | undefined): string {
               printable(image.config?.created?.slice(0, 19) ?? '-'),
               image.digest,
             ]),
+            look,
+            { shorten: ['digest'] },
           ),
         ]),
-    ...(shown === undefined ? [] : describeShown(shown, images.length > 1)),
+    ...(shown === undefined ? [] : describeShown(shown, images.length > 1, look)),
     ...(referrers.length === 0
       ? []
       : [
@@ -112,13 +116,15 @@ function describe(found: Inspected, shown: InspectedImage | undefined): string {
           formatTable(
             ['refers to it', 'digest'],
             referrers.map((one) => [printable(one.tags[0] ?? one.artifactType ?? 'unknown'), one.digest]),
+            look,
+            { shorten: ['refers to it', 'digest'] },
           ),
         ]),
   ].join('\n');
 }
 
 /** The config and the layers of one image. */
-function describeShown(image: InspectedImage, isOneOfSeveral: boolean): readonly string[] {
+function describeShown(image: InspectedImage, isOneOfSeveral: boolean, look: Look): readonly string[] {
   const { config, configFault, annotations, layerBlobs } = image;
   const facts: readonly (readonly [name: string, value: string | undefined])[] = [
     ['created', config?.created],
@@ -154,6 +160,8 @@ function describeShown(image: InspectedImage, isOneOfSeveral: boolean): readonly
               printable(mediaType),
               digest,
             ]),
+            look,
+            { shorten: ['type', 'digest'] },
           ),
         ]),
   ];

@@ -6,6 +6,8 @@ import { jsonText, withCommonFlags, withProgress, type CommandContext, type Comm
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
+import { lookOf, type Look } from './look.ts';
+import { formatRow, layOut, widthsOf } from './table.ts';
 import { counted, countedRepositories, formatBytes, formatDigest, printable } from './text.ts';
 
 interface ListFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
@@ -16,6 +18,9 @@ interface ListFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, Conc
 
 /** Rows whose columns are made equally wide; further ones are as wide as those, or wider. */
 const ROWS = 500;
+
+const HEADS = ['image', 'digest', 'pushed', '>size', ''];
+const FIT = { shorten: ['image'], drop: ['', 'pushed', 'digest'] };
 
 export function addList(program: Command, context: CommandContext): void {
   const command = program
@@ -49,8 +54,10 @@ export function addList(program: Command, context: CommandContext): void {
       });
       const entries = only === undefined ? listed : matching(listed, only, text);
       const write = (line: string): void => context.stdout.write(`${line}\n`);
+      const rows = { hasHosts: place.kind !== 'registry', digests: flags.digests === true };
+      const options = { ...rows, look: lookOf(context.stdout, flags) };
       if (flags.json === true) await writeJson(entries, write);
-      else await writeRows(entries, { hasHosts: place.kind !== 'registry', digests: flags.digests === true }, write);
+      else await writeRows(entries, options, write);
     });
   });
 }
@@ -85,6 +92,7 @@ interface RowOptions {
   /** Whether a name begins with the host of its registry. */
   readonly hasHosts: boolean;
   readonly digests: boolean;
+  readonly look: Look;
 }
 
 async function writeRows(
@@ -92,12 +100,13 @@ async function writeRows(
   options: RowOptions,
   write: (line: string) => void,
 ): Promise<void> {
-  const widths: number[] = [];
-  let rows: (readonly string[])[] = [['image', 'digest', 'pushed', 'size', '']];
+  const { look } = options;
+  let widths: readonly number[] = HEADS.map(() => 0);
+  let rows: (readonly string[])[] = [HEADS.map((head) => head.replace('>', ''))];
   const flush = (): void => {
-    for (const row of rows)
-      for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
-    for (const row of rows) write(lineOf(row, widths));
+    widths = widthsOf(HEADS, rows).map((width, column) => Math.max(width, widths[column] ?? 0));
+    const layout = layOut(HEADS, widths, look, FIT);
+    for (const row of rows) write(formatRow(row, HEADS, layout, look, FIT));
     rows = [];
   };
   const repositories = new Set<string>();
@@ -110,13 +119,6 @@ async function writeRows(
   }
   flush();
   write(`\n${counted(count, 'image')} in ${countedRepositories(repositories.size)}`);
-}
-
-function lineOf(row: readonly string[], widths: readonly number[]): string {
-  const [image = '', digest = '', pushed = '', size = '', note = ''] = row.map((cell, column) =>
-    column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-  );
-  return `${image}  ${digest}  ${pushed}  ${size}  ${note}`.trimEnd();
 }
 
 function rowOf(entry: PlaceEntry, { hasHosts, digests }: RowOptions): readonly string[] {

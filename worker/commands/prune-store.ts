@@ -6,7 +6,9 @@ import { describeFailure, Failure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatBytes, printable } from './text.ts';
 
 export interface StorePruneFlags extends CommonFlags, SideFlags, S3Flags {
   readonly yes?: boolean;
@@ -36,8 +38,8 @@ export async function pruneStores(
     return await each(requests, backends, options, backends);
   });
   const documents = pruned.map(documentOf);
-  printResult(context, flags, documents.length === 1 ? documents[0] : { stores: documents }, () =>
-    pruned.map(describe).join('\n\n'),
+  printResult(context, flags, documents.length === 1 ? documents[0] : { stores: documents }, (look) =>
+    pruned.map((one) => describe(one, look)).join('\n\n'),
   );
   if (pruned.some(hasFailed)) context.exit(1);
 }
@@ -90,7 +92,7 @@ function bytesOf(objects: readonly { readonly size: number }[]): number {
   return objects.reduce((sum, { size }) => sum + size, 0);
 }
 
-function describe(pruned: Pruned): string {
+function describe(pruned: Pruned, look: Look): string {
   const { location, snapshots, sweep, deleted, notDeleted = [] } = pruned;
   const { blobs, needed, young } = sweep;
   const lines = [printable(location)];
@@ -105,6 +107,8 @@ function describe(pruned: Pruned): string {
           printable(scope),
           printable(reason),
         ]),
+        look,
+        { shorten: ['of'], drop: ['finished'], wrap: true },
       ),
     );
   lines.push(

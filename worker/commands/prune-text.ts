@@ -1,11 +1,17 @@
 import type { PruneResult } from '../images/prune.ts';
 import { KEEPS_NOTHING, type PlannedItem, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
 import { describeFailure } from '../util/failure.ts';
-import { formatBytes, formatDigest, formatTable, formatTag, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatBytes, formatDigest, formatTag, printable } from './text.ts';
 
 /** Every item with its reason, a table for each repository, and totals. */
-export function describePlan(plan: PrunePlan): string {
-  return [...plan.repositories.map(describeRepository), ...withoutArchives(plan), describeTotals(plan)].join('\n\n');
+export function describePlan(plan: PrunePlan, look: Look): string {
+  return [
+    ...plan.repositories.map((one) => describeRepository(one, look)),
+    ...withoutArchives(plan),
+    describeTotals(plan),
+  ].join('\n\n');
 }
 
 /** A prefix with a mistyped name has no archives; a pattern that no repository matches is an error before there is a plan. */
@@ -13,7 +19,7 @@ function withoutArchives({ places, repositories }: PrunePlan): readonly string[]
   return repositories.length > 0 ? [] : [`there is no archive below ${printable(places.join(', '))}: check the name`];
 }
 
-function describeRepository({ place, items, refused }: RepositoryPlan): string {
+function describeRepository({ place, items, refused }: RepositoryPlan, look: Look): string {
   const lines = [printable(place)];
   if (refused !== undefined) lines.push(`nothing is deleted here: ${printable(whyOf(refused))}`);
   if (items.length > 0)
@@ -27,6 +33,8 @@ function describeRepository({ place, items, refused }: RepositoryPlan): string {
           item.bytes === undefined ? '' : formatBytes(item.bytes),
           printable(item.reason),
         ]),
+        look,
+        { shorten: ['item', 'tags'], drop: ['bytes'], wrap: true },
       ),
     );
   return lines.join('\n');

@@ -11,6 +11,7 @@ import { readConfig } from './apply.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext } from './context.ts';
+import type { Look } from './look.ts';
 import { describePlan, describeResult } from './prune-text.ts';
 import { optionsOf } from './result.ts';
 import { pruneStores, type StorePruneFlags } from './prune-store.ts';
@@ -129,8 +130,8 @@ async function prune(places: readonly string[], flags: PruneFlags, context: Comm
     return await planEach(wanted, flags, backends, options, backends);
   });
   const [only] = pruned;
-  printResult(context, flags, flags.file === undefined && only !== undefined ? only : { rules: pruned }, () =>
-    pruned.map(describe).join('\n\n'),
+  printResult(context, flags, flags.file === undefined && only !== undefined ? only : { rules: pruned }, (look) =>
+    pruned.map((one) => describe(one, look)).join('\n\n'),
   );
   if (pruned.some(hasFailed)) context.exit(1);
 }
@@ -213,8 +214,8 @@ function hasFailed({ plan, result }: Pruned): boolean {
   return plan.totals.refused > 0 || (result?.failures.length ?? 0) > 0;
 }
 
-function describe({ rule, plan, result }: Pruned): string {
-  const text = result === undefined ? describePlan(plan) : describeResult(plan, result);
+function describe({ rule, plan, result }: Pruned, look: Look): string {
+  const text = result === undefined ? describePlan(plan, look) : describeResult(plan, result);
   return rule === undefined ? text : `rule ${rule}\n${text}`;
 }
 

@@ -6,7 +6,7 @@ import { parseObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { objectsJson, objectsText } from './objects.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
@@ -43,7 +43,7 @@ export function addPublish(program: Command, context: CommandContext): void {
     const { snapshot, bytesSent, bytesToRead } = result;
     const moved = bytesToRead === undefined ? 'sent' : 'would be read';
     const lines = snapshot === undefined ? [] : [`${snapshot.tag} ${snapshot.digest}`];
-    printResult(context, flags, objectsJson(result, seconds), () =>
+    printOutcome(context, flags, objectsJson(result, seconds), () =>
       objectsText(result, { lines, bytes: bytesToRead ?? bytesSent, moved, seconds }),
     );
     if (result.objects.failed > 0) context.exit(1);

@@ -1,11 +1,12 @@
 import type { RepositoryRestore, SnapshotRestoreResult } from '../images/restore-snapshot.ts';
+import { PLAIN, type Look } from './look.ts';
+import { formatTable } from './table.ts';
 import {
   counted,
   countedRepositories,
   formatBytes,
   formatDigest,
   formatDuration,
-  formatTable,
   formatTag,
   printable,
 } from './text.ts';
@@ -14,7 +15,7 @@ import {
 const MAX_LINES = 50;
 
 /** A restore from snapshots, for people. */
-export function describeRestore(result: SnapshotRestoreResult, seconds: number): string {
+export function describeRestore(result: SnapshotRestoreResult, seconds: number, look: Look = PLAIN): string {
   const { repositories, dryRun } = result;
   const sum = (count: (one: RepositoryRestore) => number): number =>
     repositories.reduce((total, one) => total + count(one), 0);
@@ -27,7 +28,7 @@ export function describeRestore(result: SnapshotRestoreResult, seconds: number):
         ...(sum((one) => one.bytesReused) > 0 ? [`${formatBytes(sum((one) => one.bytesReused))} reused`] : []),
       ].join(', ');
   return [
-    dryRun ? plannedTable(repositories) : restoredTable(repositories),
+    dryRun ? plannedTable(repositories, look) : restoredTable(repositories, look),
     '',
     `${counted(images, 'image')} in ${countedRepositories(repositories.length)}, ${bytes} in ${took}`,
     ...(dryRun ? [] : [describeComparison(repositories, images)]),
@@ -48,7 +49,7 @@ export function describeRestore(result: SnapshotRestoreResult, seconds: number):
   ].join('\n');
 }
 
-function plannedTable(repositories: readonly RepositoryRestore[]): string {
+function plannedTable(repositories: readonly RepositoryRestore[], look: Look): string {
   return formatTable(
     ['repository', 'to', '>images', '>there', '>would send'],
     repositories.map(({ from, to, images, unchanged, bytesToSend }) => [
@@ -58,10 +59,12 @@ function plannedTable(repositories: readonly RepositoryRestore[]): string {
       String(unchanged),
       formatBytes(bytesToSend),
     ]),
+    look,
+    { shorten: ['repository', 'to'] },
   );
 }
 
-function restoredTable(repositories: readonly RepositoryRestore[]): string {
+function restoredTable(repositories: readonly RepositoryRestore[], look: Look): string {
   return formatTable(
     ['repository', 'to', '>images', '>copied', '>there', '>kept', '>failed', '>sent', '>equal'],
     repositories.map(({ from, to, images, copied, unchanged, kept, failed, bytesSent, comparison }) => [
@@ -71,6 +74,8 @@ function restoredTable(repositories: readonly RepositoryRestore[]): string {
       formatBytes(bytesSent),
       comparison === undefined ? '?' : String(comparison.equal),
     ]),
+    look,
+    { shorten: ['repository', 'to'], drop: ['kept', 'there', 'copied'] },
   );
 }
 

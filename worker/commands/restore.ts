@@ -3,7 +3,7 @@ import { restore } from '../images/restore.ts';
 import type { OnExisting } from '../images/restore-images.ts';
 import type { SettingsChoices, SettingsMode } from '../images/restore-settings.ts';
 import { Failure } from '../util/failure.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printOutcome, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { describeRestore } from './restore-text.ts';
 import { counted } from './text.ts';
@@ -140,8 +140,11 @@ async function restoreFromSnapshots(
     return await restoreSnapshot(request, backends, optionsOf(context, flags, report));
   });
   const seconds = (context.clock.now() - startedMs) / 1000;
-  printResult(context, flags, { seconds, ...result }, () => describeRestore(result, seconds));
   const differences = result.repositories.reduce((sum, one) => sum + (one.comparison?.differences.length ?? 0), 0);
+  // a difference is found at the end, and no warning names it
+  const isQuiet = flags.quiet === true && differences === 0;
+  const json = { seconds, ...result };
+  printOutcome(context, { ...flags, quiet: isQuiet }, json, (look) => describeRestore(result, seconds, look));
   if (result.failures.length > 0 || result.faults.length > 0) context.exit(1);
   else if (differences > 0) context.exit(3, `${counted(differences, 'difference')} from the snapshot`);
 }

@@ -6,10 +6,12 @@ import type { UnsentBytes } from '../images/image-target.ts';
 import type { PrunedRule } from '../service/admin/sync-prune.ts';
 import type { Report } from '../util/events.ts';
 import { describeFailure } from '../util/failure.ts';
-import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
+import { printOutcome, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { inGroup } from './help.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
@@ -161,6 +163,17 @@ function isPlanned({ result }: ItemResult): boolean {
   return result?.bytesToSend !== undefined;
 }
 
+/** `31 copied, 5 unchanged, 0 failed`. */
+function describeOutcomes(items: readonly ItemResult[]): string {
+  const count = (outcome: ItemResult['outcome']): number => items.filter((item) => item.outcome === outcome).length;
+  const planned = count('planned');
+  return [
+    ...(planned > 0 ? [`${planned} planned`] : [`${count('copied')} copied`]),
+    `${count('unchanged')} unchanged`,
+    `${count('failed')} failed`,
+  ].join(', ');
+}
+
 /** The line for an image whose foreign layers are kept elsewhere. */
 export function incomplete(foreign: number): string {
   return `incomplete: ${foreign} foreign ${foreign === 1 ? 'layer' : 'layers'} elsewhere`;
@@ -169,7 +182,7 @@ export function incomplete(foreign: number): string {
 /** Runs `work` over many images with progress shown, prints what became of them, and exits 1 when one failed. */
 export async function runImages(
   context: CommandContext,
-  flags: CommonFlags & SideFlags & S3Flags & ConcurrencyFlag,
+  flags: CommonFlags & SideFlags & S3Flags & ConcurrencyFlag & { readonly dryRun?: boolean },
   work: (backends: Backends, options: ReportingOptions) => Promise<WithPruned>,
   connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {
@@ -180,7 +193,7 @@ export async function runImages(
     return await work(backends, optionsOf(context, flags, report));
   });
   const { json, text, failed } = describeBatch(run, (context.clock.now() - startedMs) / 1000);
-  printResult(context, flags, json, () => text);
+  printOutcome(context, flags, json, text);
   if (failed > 0 || run.faults.length > 0) context.exit(1);
 }
 
@@ -201,7 +214,7 @@ function describePruned({ rule, plan, result }: PrunedRule): string {
 function describeBatch(
   run: WithPruned,
   seconds: number,
-): { readonly json: object; readonly text: string; readonly failed: number } {
+): { readonly json: object; readonly text: (look: Look) => string; readonly failed: number } {
   const failed = run.items.filter((item) => item.outcome === 'failed');
   const json = {
     seconds,
@@ -228,10 +241,11 @@ function describeBatch(
     item.from,
     item.to,
   ]);
-  const lines = [
-    formatTable(['outcome', 'digest', run.items.some(isPlanned) ? '>would send' : '>sent', 'from', 'to'], rows),
+  const heads = ['outcome', 'digest', run.items.some(isPlanned) ? '>would send' : '>sent', 'from', 'to'];
+  const linesFor = (look: Look): readonly string[] => [
+    formatTable(heads, rows, look, { shorten: ['from', 'to'], drop: ['digest'] }),
     '',
-    `${run.items.length - failed.length} of ${run.items.length} images, ${describeBytes(sumOf(run.items), seconds)}`,
+    `${describeOutcomes(run.items)}, ${describeBytes(sumOf(run.items), seconds)}`,
     ...(run.snapshot === undefined ? [] : [`snapshot ${run.snapshot.id}`]),
     ...run.items.flatMap(({ from, result }) =>
       result === undefined || result.foreign.length === 0 ? [] : [`${incomplete(result.foreign.length)}: ${from}`],
@@ -248,5 +262,5 @@ function describeBatch(
       (item) => `failed: ${item.from}: ${printable(item.failure === undefined ? '' : describeFailure(item.failure))}`,
     ),
   ];
-  return { json, text: lines.join('\n'), failed: failed.length };
+  return { json, text: (look) => linesFor(look).join('\n'), failed: failed.length };
 }

@@ -4,7 +4,9 @@ import type { StoredRule } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { formatDuration, formatTable, printable } from './text.ts';
+import { PLAIN, type Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatDuration, printable } from './text.ts';
 
 export function addRules(program: Command, context: CommandContext): void {
   const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
@@ -18,8 +20,10 @@ export function addRules(program: Command, context: CommandContext): void {
     // what reads rules takes a while to load: only those who need it wait for it
     const { statusOfRules } = await import('../service/admin/status.ts');
     const found = await statusOfRules(service.state, { signal: context.signal, clock: context.clock });
-    printResult(context, flags, found, () =>
-      found.length === 0 ? 'there are no rules: transship apply -f FILE' : describeRules(found, context.clock.now()),
+    printResult(context, flags, found, (look) =>
+      found.length === 0
+        ? 'there are no rules: transship apply -f FILE'
+        : describeRules(found, context.clock.now(), look),
     );
   });
 
@@ -72,7 +76,7 @@ function describeAge({ kind, drills, ageSeconds }: RuleStatus): string {
 }
 
 /** A table of rules, and below it what is wrong with them. */
-export function describeRules(rules: readonly RuleStatus[], nowMs: number): string {
+export function describeRules(rules: readonly RuleStatus[], nowMs: number, look: Look = PLAIN): string {
   return [
     formatTable(
       ['rule', 'kind', 'scheduled time', '>last good run', 'now'],
@@ -87,6 +91,8 @@ export function describeRules(rules: readonly RuleStatus[], nowMs: number): stri
         describeAge(rule),
         rule.current === undefined ? '' : `run ${rule.current.id}`,
       ]),
+      look,
+      { shorten: ['rule', 'now'], drop: ['kind'] },
     ),
     ...rules.flatMap((rule) => rule.faults.map((fault) => `fault: ${rule.name}: ${printable(fault)}`)),
   ].join('\n');

@@ -23,7 +23,9 @@ import {
 import { onlyOption, parseBackupPlace } from './places.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
-import { counted, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 interface PlaceFlags extends CommonFlags, SideFlags, S3Flags, Pick<KeyFlags, 'verifyKey'> {}
 
@@ -73,7 +75,7 @@ function addList(snapshots: Command, context: CommandContext): void {
     const rows = await reading(context, flags, async (backends, options) =>
       Array.fromAsync(listSnapshots(place, backends, { ...options, latest: flags.latest })),
     );
-    printResult(context, flags, { snapshots: rows }, () => describeList(rows));
+    printResult(context, flags, { snapshots: rows }, (look) => describeList(rows, look));
     const unread = rows.filter((row) => 'failure' in row).length;
     if (unread > 0) context.exit(3, `${counted(unread, 'snapshot')} cannot be read`);
   });
@@ -95,7 +97,7 @@ function addShow(snapshots: Command, context: CommandContext): void {
       showSnapshot(place, id, backends, options),
     );
     checkMatches(only, snapshot, `the snapshot ${name.id.slice(0, 8)}`);
-    printResult(context, flags, { id: name.id, key: name.key, ...snapshot }, () =>
+    printResult(context, flags, { id: name.id, key: name.key, ...snapshot }, (look) =>
       [
         ...describeSummary(summary),
         '',
@@ -117,6 +119,8 @@ function addShow(snapshots: Command, context: CommandContext): void {
               return names.map((one) => [one].concat(rest));
             });
           }),
+          look,
+          { shorten: ['image'], drop: ['referrers', 'pushed'], wrap: true },
         ),
         ...snapshot.failures.map(
           ({ reason, ...failed }) =>
@@ -146,7 +150,7 @@ function addDiff(snapshots: Command, context: CommandContext): void {
       const diff = await reading(context, flags, (backends, options) =>
         diffSnapshots({ place, a, b, notCovered }, backends, options),
       );
-      printResult(context, flags, diff, () => describeDiff(diff));
+      printResult(context, flags, diff, (look) => describeDiff(diff, look));
       const found = diff.changes.length + diff.notBackedUp.length + (diff.notCovered?.length ?? 0);
       if (found > 0) context.exit(3, counted(found, 'difference'));
     },
@@ -189,7 +193,7 @@ async function coverageOf(file: string, context: CommandContext): Promise<DiffSn
   };
 }
 
-function describeList(rows: readonly (SnapshotSummary | BrokenSnapshot)[]): string {
+function describeList(rows: readonly (SnapshotSummary | BrokenSnapshot)[], look: Look): string {
   if (rows.length === 0) return 'no snapshots: a backup writes one';
   const table = formatTable(
     ['id', 'finished', 'registry', '>repositories', '>images', '>bytes', '>new bytes', '>failures', 'rule'],
@@ -208,6 +212,8 @@ function describeList(rows: readonly (SnapshotSummary | BrokenSnapshot)[]): stri
             printable(row.rule ?? ''),
           ],
     ),
+    look,
+    { shorten: ['registry', 'rule'], drop: ['rule', 'repositories', 'bytes'] },
   );
   return [
     table,
@@ -242,7 +248,8 @@ function describeSummary(summary: SnapshotSummary): readonly string[] {
   ];
 }
 
-function describeDiff({ a, b, registry, changes, same, newBytes, notBackedUp, notCovered }: SnapshotsDiff): string {
+function describeDiff(diff: SnapshotsDiff, look: Look): string {
+  const { a, b, registry, changes, same, newBytes, notBackedUp, notCovered } = diff;
   const count = (kind: ImageChange['kind']): number => changes.filter((one) => one.kind === kind).length;
   const rows = [
     ...changes.map((one) => [
@@ -263,7 +270,12 @@ function describeDiff({ a, b, registry, changes, same, newBytes, notBackedUp, no
   ];
   const [from, to] = [a, b].map((id) => (id === 'now' ? 'now' : id.slice(0, 8)));
   return [
-    ...(rows.length === 0 ? [] : [formatTable(['change', 'image', 'before', 'after', 'reason'], rows), '']),
+    ...(rows.length === 0
+      ? []
+      : [
+          formatTable(['change', 'image', 'before', 'after', 'reason'], rows, look, { shorten: ['image'], wrap: true }),
+          '',
+        ]),
     `${printable(registry)}, ${from} to ${to}: ${count('new')} new, ${count('moved')} moved, ${count('referrers')} with other referrers, ${count('deleted')} deleted, ${same} the same; ${notBackedUp.length} not backed up${notCovered === undefined ? '' : `; ${notCovered.length} that no rule covers`}${newBytes === undefined ? '' : `; ${formatBytes(newBytes)} of new content`}`,
   ].join('\n');
 }

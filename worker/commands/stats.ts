@@ -7,7 +7,9 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { counted, countedRepositories, formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, countedRepositories, formatBytes, formatDigest, printable } from './text.ts';
 
 interface StatsFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly days?: number;
@@ -41,13 +43,13 @@ export function addStats(program: Command, context: CommandContext): void {
       const options = { ...optionsOf(context, flags, report), snapshot: flags.snapshot, asOfMs, only };
       return await placeStats(place, backends, { ...options, days: flags.days });
     });
-    printResult(context, flags, stats, () => describeStats(stats));
+    printResult(context, flags, stats, (look) => describeStats(stats, look));
     if (stats.unread.length > 0)
       context.exit(3, `${counted(stats.unread.length, 'part')} of the place could not be read`);
   });
 }
 
-function describeStats(stats: PlaceStats): string {
+function describeStats(stats: PlaceStats, look: Look): string {
   const { kind, images, tags, repositories, storedBytes, uniqueBytes, repositoryBytes, archiveBytes } = stats;
   const blocks = [
     [
@@ -60,7 +62,7 @@ function describeStats(stats: PlaceStats): string {
         ? [`saved          ${formatBytes(Math.max(0, archiveBytes - uniqueBytes))} beside an archive for each tag`]
         : [`a store saves  ${formatBytes(stats.savedByStore)}${percentOf(stats.savedByStore, storedBytes)}`]),
     ].join('\n'),
-    repositoriesTable(stats),
+    repositoriesTable(stats, look),
   ];
   if (stats.shared.length > 0)
     blocks.push(
@@ -85,7 +87,7 @@ function describeStats(stats: PlaceStats): string {
   return blocks.join('\n\n');
 }
 
-function repositoriesTable({ repositories }: PlaceStats): string {
+function repositoriesTable({ repositories }: PlaceStats, look: Look): string {
   const most = repositories.toSorted((a, b) => b.bytes - a.bytes).slice(0, MOST_REPOSITORIES);
   const table = formatTable(
     ['repository', '>images', '>tags', '>bytes', '>its own'],
@@ -96,6 +98,8 @@ function repositoriesTable({ repositories }: PlaceStats): string {
       formatBytes(one.bytes),
       formatBytes(one.ownBytes),
     ]),
+    look,
+    { shorten: ['repository'], drop: ['tags'] },
   );
   const left = repositories.length - most.length;
   return left === 0 ? table : `${table}\n… and ${left} smaller ones: --json has all`;

@@ -5,7 +5,9 @@ import { describeFailure } from '../util/failure.ts';
 import { redacted } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
-import { formatDuration, formatTable, formatUnchanged, foundFaults, printable } from './text.ts';
+import { PLAIN, type Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { formatDuration, formatUnchanged, foundFaults, printable } from './text.ts';
 
 interface StatusFlags extends CommonFlags {
   readonly runs?: number;
@@ -28,7 +30,7 @@ export function addStatus(program: Command, context: CommandContext): void {
     await using service = context.connectService();
     const { status } = await import('../service/admin/status.ts');
     const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
-    printResult(context, flags, found, () => describeStatus(found, context.clock.now()));
+    printResult(context, flags, found, (look) => describeStatus(found, context.clock.now(), look));
     if (found.unanswered.length > 0) context.exit(1);
     else if (found.faulty) context.exit(3, faultsOf(found));
   });
@@ -47,14 +49,18 @@ function faultsOf({ deadLetters = 0, rules, inFlight }: Status): string {
 const MAX_BODY = 1000;
 
 /** All of it, for people. */
-export function describeStatus(found: Status, nowMs: number): string {
+export function describeStatus(found: Status, nowMs: number, look: Look = PLAIN): string {
   const { queue, runs, uneventfulPushes, inFlight, failed, dead, deadLetters } = found;
   const isRead = (part: (typeof found.unanswered)[number]['part']): boolean =>
     found.unanswered.every((one) => one.part !== part);
   const ago = (ms: number): string => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
   const sections = [
-    ...(found.rules.length > 0 ? [describeRules(found.rules, nowMs)] : isRead('rules') ? ['no rules'] : []),
-    ...(runs.length > 0 ? [describeRuns(runs, ago)] : isRead('runs') && uneventfulPushes === 0 ? ['no runs'] : []),
+    ...(found.rules.length > 0 ? [describeRules(found.rules, nowMs, look)] : isRead('rules') ? ['no rules'] : []),
+    ...(runs.length > 0
+      ? [describeRuns(runs, ago, look)]
+      : isRead('runs') && uneventfulPushes === 0
+        ? ['no runs']
+        : []),
     ...(uneventfulPushes > 0 ? [`runs of pushes that needed nothing: ${uneventfulPushes}`] : []),
     [
       queue === undefined
@@ -95,7 +101,7 @@ export function describeStatus(found: Status, nowMs: number): string {
   return sections.join('\n\n');
 }
 
-function describeRuns(runs: readonly Run[], ago: (ms: number) => string): string {
+function describeRuns(runs: readonly Run[], ago: (ms: number) => string, look: Look): string {
   return formatTable(
     ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>gone', '>failed', '>left'],
     runs.map((run) => [
@@ -115,5 +121,7 @@ function describeRuns(runs: readonly Run[], ago: (ms: number) => string): string
       String(run.jobs.failed),
       String(run.jobs.waiting + run.jobs.running),
     ]),
+    look,
+    { shorten: ['run'], drop: ['gone', 'started'] },
   );
 }

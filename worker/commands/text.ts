@@ -1,5 +1,4 @@
 import type { Run } from '../state/state.ts';
-import { highest } from '../util/lists.ts';
 import { redacted } from '../util/text.ts';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
@@ -57,25 +56,6 @@ export function formatDigest(digest: string): string {
 /** A tag, cut where it is a digest, as those of published objects and of signatures are: a line of a table fits. */
 export function formatTag(tag: string): string {
   return tag.replace(/^(sha256-)?([0-9a-f]{12})[0-9a-f]{52}(?=$|\.)/, '$1$2…');
-}
-
-/** Rows under their heads, columns as wide as their widest cell; columns of numbers (`>`) to the right. */
-export function formatTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
-  const names = heads.map((head) => head.replace(/^>/, ''));
-  const widths = names.map((name, column) =>
-    highest(
-      rows.map((row) => row[column]?.length ?? 0),
-      name.length,
-    ),
-  );
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) =>
-        heads[column]?.startsWith('>') === true ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-      )
-      .join('  ')
-      .trimEnd();
-  return [line(names), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
 }
 
 // oxlint-disable-next-line no-control-regex -- exactly these are what must not reach a terminal

@@ -2,18 +2,20 @@ import type { VerifyResult } from '../images/verify.ts';
 import type { Looked, PlaceResult } from '../images/verify-result.ts';
 import { describeSample } from '../util/sample.ts';
 import { incomplete } from './result.ts';
-import { counted, formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, formatBytes, formatDigest, printable } from './text.ts';
 
 /** Rows of images that are printed: `--json` has all. */
 const MAX_ROWS = 200;
 
 /** The results of images, for people. */
-export function describeImages(results: readonly VerifyResult[]): string {
+export function describeImages(results: readonly VerifyResult[], look: Look): string {
   const faults = results.flatMap(({ at, faults: found }) => found.map((fault) => `fault: ${at}: ${printable(fault)}`));
-  return [describeRows(results), ...faults].join('\n');
+  return [describeRows(results, look), ...faults].join('\n');
 }
 
-function describeRows(results: readonly VerifyResult[]): string {
+function describeRows(results: readonly VerifyResult[], look: Look): string {
   const shown = results.slice(0, MAX_ROWS);
   return [
     formatTable(
@@ -26,6 +28,8 @@ function describeRows(results: readonly VerifyResult[]): string {
         formatBytes(result.hashedBytes),
         result.at,
       ]),
+      look,
+      { shorten: ['image'], drop: ['digest', 'manifests', 'blobs'] },
     ),
     ...(results.length > shown.length ? [`and ${results.length - shown.length} more: --json has all`] : []),
     ...describeNotes(results.filter(({ faults }) => faults.length === 0)),
@@ -46,7 +50,7 @@ function describeNotes(results: readonly VerifyResult[]): readonly string[] {
 }
 
 /** The result of a place, for people. */
-export function describePlace(result: PlaceResult): string {
+export function describePlace(result: PlaceResult, look: Look): string {
   const { images, findings, unchecked, place, depth, sample, names, blobs, snapshots, hashedBytes } = result;
   const parts = [
     `depth ${depth}`,
@@ -58,7 +62,7 @@ export function describePlace(result: PlaceResult): string {
     counted(findings.length, 'finding'),
   ];
   return [
-    ...(images.length === 0 ? [] : [describeRows(images), '']),
+    ...(images.length === 0 ? [] : [describeRows(images, look), '']),
     ...unchecked.map((what) => `note: ${printable(what)}`),
     ...findings.map(({ kind, at, message }) => `${kind}: ${at}: ${printable(message)}`),
     `${placeWord(result)} ${place}: ${parts.join(', ')}`,

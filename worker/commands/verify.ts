@@ -90,7 +90,7 @@ async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext
     const request = { at, depth: depthOf(flags), against: flags.against };
     return await verify(request, backends, optionsOf(context, flags, report));
   });
-  printResult(context, flags, results, () => describeImages(results));
+  printResult(context, flags, results, (look) => describeImages(results, look));
   const faulty = results.filter(({ faults }) => faults.length > 0).length;
   if (faulty > 0) context.exit(3, `${counted(faulty, 'image')} with faults`);
 }
@@ -122,7 +122,7 @@ async function verifyMany(at: string, flags: VerifyFlags, context: CommandContex
     }
     return found;
   });
-  printResult(context, flags, result, () => describePlace(result));
+  printResult(context, flags, result, (look) => describePlace(result, look));
   if (result.findings.length > 0) context.exit(3, counted(result.findings.length, 'finding'));
 }
 

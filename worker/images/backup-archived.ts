@@ -5,14 +5,14 @@ import type { ExpandedImage } from '../store/expanded.ts';
 import type { SnapshotArchive } from '../store/snapshot.ts';
 import { openSnapshots } from '../store/snapshots.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, ifFound, onSide, toFailure } from '../util/failure.ts';
+import { ifFound, onSide, toFailure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import { ArchivedImages } from './archived-images.ts';
 import type { ArchivesPlace } from './archives-draft.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
 import type { ImageCopyRequest } from './copy-image.ts';
-import { copyImages, IMAGES_AT_ONCE, type ItemResult } from './copy-images.ts';
+import { copyImages, doneOf, IMAGES_AT_ONCE, type ItemResult } from './copy-images.ts';
 import { hasListedReferrers, readKnownImages, type KnownImages } from './known-images.ts';
 import { storeAndPrefix } from './open-place.ts';
 import { listRows, type RepositoryListing } from './repository-listing.ts';
@@ -148,9 +148,9 @@ export async function copyPlanned(
         await restored(async () => slots.run(copyOne, one));
       } catch (error) {
         checkAborted(options);
-        const failure = toFailure(error);
-        items.set(request, { ...nameOf(request), outcome: 'failed', bytesSent: 0, failure });
-        options.report?.({ type: 'warning', message: `${nameOf(request).from}: ${describeFailure(failure)}` });
+        const item = { ...nameOf(request), outcome: 'failed', bytesSent: 0, failure: toFailure(error) } as const;
+        items.set(request, item);
+        options.report?.(doneOf(item));
       }
     },
     options,

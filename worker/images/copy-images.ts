@@ -1,5 +1,6 @@
 import { CopyBudget } from '../copy/budget.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
+import { reportAbout, type Event } from '../util/events.ts';
 import { describeFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { copyImage, type ImageCopyRequest, type ImageCopyResult } from './copy-image.ts';
@@ -42,18 +43,21 @@ export async function copyImages(
 ): Promise<readonly ItemResult[]> {
   const items = new Map<ImageCopyRequest, ItemResult>();
   const shared = sharingBudget(options);
+  options.report?.({ type: 'images-planned', images: requests.length });
   const one = async (request: ImageCopyRequest, taskOptions: Abortable): Promise<void> => {
     const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
-    const sent = countSent(options.report);
+    const sent = countSent(reportAbout(options.report, { image: from }));
+    const settle = (item: ItemResult): void => {
+      items.set(request, item);
+      options.report?.(doneOf(item));
+    };
     try {
       const result = await copyImage(request, backends, { ...shared, ...taskOptions, report: sent.report });
       const { outcome, digest } = result;
-      items.set(request, { from, to: result.to, outcome, digest, bytesSent: sent.bytes, result });
+      settle({ from, to: result.to, outcome, digest, bytesSent: sent.bytes, result });
     } catch (error) {
       checkAborted(options);
-      const failure = toFailure(error);
-      items.set(request, { from, to, outcome: 'failed', bytesSent: sent.bytes, failure });
-      options.report?.({ type: 'warning', message: `${from}: ${describeFailure(failure)}` });
+      settle({ from, to, outcome: 'failed', bytesSent: sent.bytes, failure: toFailure(error) });
     }
   };
   await forEachOf(
@@ -65,6 +69,12 @@ export async function copyImages(
     options,
   );
   return requests.flatMap((request) => items.get(request) ?? []);
+}
+
+/** The event that reports what became of an image. */
+export function doneOf({ from: image, to, outcome, digest, bytesSent, failure }: ItemResult): Event {
+  const why = failure === undefined ? {} : { code: failure.code, message: describeFailure(failure) };
+  return { type: 'image-done', image, to, outcome, digest, bytesSent, ...why };
 }
 
 /** Requests for one destination come one after the other. */

@@ -6,6 +6,7 @@ import { contentOf } from '../store/expanded.ts';
 import type { StateImage } from '../store/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, toFailure, type Code } from '../util/failure.ts';
+import { reportAbout } from '../util/events.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { countSent } from './count-sent.ts';
@@ -74,6 +75,7 @@ export async function restoreImages(
   options: OperationOptions,
 ): Promise<ImagesOutcome> {
   const session = new RepositorySession(planned, repository, request, backends, options);
+  options.report?.({ type: 'images-planned', images: planned.images.length });
   await forEachOf(
     planned.images,
     options.imagesAtOnce ?? IMAGES_AT_ONCE,
@@ -122,25 +124,30 @@ class RepositorySession {
 
   async restore(listed: StateImage, { signal }: Abortable): Promise<void> {
     const options = { ...this.#options, signal };
-    const sent = countSent(this.#options.report);
+    const image = this.#nameOf(listed);
+    const sent = countSent(reportAbout(this.#options.report, { image }));
     let [isFailed, isWhole] = [false, false];
+    let outcome: 'copied' | 'unchanged' | 'planned' | undefined;
     const failing = (digest: Digest, error: unknown, tag?: string): void => {
       isFailed = true;
       this.#fails(listed, digest, error, tag);
     };
     try {
       const all = this.#request.referrers === false ? { ...listed, referrers: [] } : listed;
-      const { image, isKept } = await this.#withoutTaken(all, failing, options);
+      const { image: free, isKept } = await this.#withoutTaken(all, failing, options);
       if (isKept) this.counts.kept += isFailed ? 0 : 1;
-      else if (await this.#isThere(image, options)) {
+      else if (await this.#isThere(free, options)) {
         isWhole = true;
+        outcome = 'unchanged';
         this.counts.unchanged += isFailed ? 0 : 1;
       } else if (this.#request.dryRun === true) {
-        await this.#count(image, options);
+        await this.#count(free, options);
+        outcome = 'planned';
         this.counts.planned += isFailed ? 0 : 1;
       } else {
-        await this.#copy(image, failing, { ...options, report: sent.report });
+        await this.#copy(free, failing, { ...options, report: sent.report });
         isWhole = true;
+        outcome = 'copied';
         this.counts.copied += isFailed ? 0 : 1;
       }
     } catch (error) {
@@ -150,6 +157,8 @@ class RepositorySession {
       this.#request.blobs.settle(listed, isWhole);
     }
     if (isFailed) this.counts.failed++;
+    else if (outcome !== undefined)
+      this.#options.report?.({ type: 'image-done', image, outcome, digest: listed.digest, bytesSent: sent.bytes });
     this.counts.bytesSent += sent.bytes;
   }
 
@@ -229,6 +238,12 @@ class RepositorySession {
     this.counts.bytesReused += tallies.mounted.bytes;
     for (const { descriptor, tags, refused } of referrers)
       if (refused !== undefined) failing(descriptor.digest, refused, tags[0]);
+  }
+
+  /** The image as the snapshot names it. */
+  #nameOf({ tags: [tag], digest }: StateImage): string {
+    const repository = formatRepository(this.#planned.from);
+    return tag === undefined ? `${repository}@${shortDigest(digest)}` : `${repository}:${tag}`;
   }
 
   #fails({ tags: [first], digest: image }: StateImage, digest: Digest, error: unknown, tag: string | undefined): void {

@@ -9,6 +9,7 @@ import { isIndexType, parsePlatform } from '../oci/manifest.ts';
 import type { ExpandedImage } from '../store/expanded.ts';
 import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
 import { checkAborted } from '../util/abort.ts';
+import { reportAbout } from '../util/events.ts';
 import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
@@ -120,6 +121,7 @@ class RepositorySession {
   }
 
   async store(wanted: readonly Wanted[]): Promise<void> {
+    this.#options.report?.({ type: 'images-planned', images: wanted.length });
     const changed = wanted.filter((one) => !this.#isDone(one));
     const isArchived = ({ listed }: Wanted): boolean => this.#archived?.isArchived(listed.digest) === true;
     const archived = changed.filter(isArchived);
@@ -263,6 +265,7 @@ class RepositorySession {
       ...factsOf(listed, tags),
     });
     this.#count('unchanged', image.digest);
+    this.#settled(tags, image.digest, { outcome: 'unchanged', bytesSent: 0 });
   }
 
   async #storeOne(wanted: Wanted, source: Source, options: OperationOptions, isMoved = false): Promise<void> {
@@ -273,9 +276,11 @@ class RepositorySession {
         this.#addUnchanged(known, listed, tags);
         return;
       }
-      const image = await this.#copy(listed.digest, source, options);
+      const report = reportAbout(options.report, { image: this.#nameOf(tags, listed.digest) });
+      const { image, bytesSent } = await this.#copy(listed.digest, source, { ...options, report });
       this.#add({ ...image, ...factsOf(listed, tags) });
       this.#count('stored', image.digest);
+      this.#settled(tags, image.digest, { outcome: 'copied', bytesSent });
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
@@ -309,7 +314,11 @@ class RepositorySession {
     }
   }
 
-  async #copy(digest: Digest, from: Source, options: OperationOptions): Promise<BackedUpImage> {
+  async #copy(
+    digest: Digest,
+    from: Source,
+    options: OperationOptions,
+  ): Promise<{ readonly image: BackedUpImage; readonly bytesSent: number }> {
     const { platforms, referrers, target } = this.#run;
     const source = platforms.length === 0 ? from : onlyPlatforms(from, platforms.map(parsePlatform));
     const descriptor = await onSide('source', source.resolve(digest, options));
@@ -323,7 +332,7 @@ class RepositorySession {
       // what a list names and the registry does not have may yet come
       if (failure.code !== 'NOT_FOUND') this.#fail(root.tags, root.descriptor.digest, failure, true);
     }
-    return describeImage(graph, { tags: [] }, copied.foreign);
+    return { image: describeImage(graph, { tags: [] }, copied.foreign), bytesSent: copied.tallies.copied.bytes };
   }
 
   /** `isBeside`: it is not an image, but refers to one. */
@@ -345,9 +354,21 @@ class RepositorySession {
     if (!isBeside) counts.failed++;
   }
 
-  #warn([tag]: readonly string[], digest: Digest | undefined, what: string): void {
-    const name = `${this.#run.host}/${this.#repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
-    this.#options.report?.({ type: 'warning', message: `${name}: ${what}` });
+  #warn(tags: readonly string[], digest: Digest | undefined, what: string): void {
+    this.#options.report?.({ type: 'warning', message: `${this.#nameOf(tags, digest)}: ${what}` });
+  }
+
+  #nameOf([tag]: readonly string[], digest: Digest | undefined): string {
+    return `${this.#run.host}/${this.#repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
+  }
+
+  /** Reports what became of an image. */
+  #settled(
+    tags: readonly string[],
+    digest: Digest,
+    how: { readonly outcome: 'copied' | 'unchanged'; readonly bytesSent: number },
+  ): void {
+    this.#options.report?.({ type: 'image-done', image: this.#nameOf(tags, digest), digest, ...how });
   }
 
   /** Once for each image: one that is met again by a tag of cosign is the same. */

@@ -6,6 +6,7 @@ import type { Digest } from '../oci/digest.ts';
 import { isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { append } from '../util/lists.ts';
 import { checkAborted } from '../util/abort.ts';
+import { reportAbout } from '../util/events.ts';
 import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Repository } from '../oci/reference.ts';
@@ -77,7 +78,11 @@ export async function verifyImage(
   verifying: Verifying,
   { against, onManifests, open }: ImageChoices = {},
 ): Promise<VerifyResult> {
-  const { depth, backends, options } = verifying;
+  const { depth, backends } = verifying;
+  const options = {
+    ...verifying.options,
+    report: reportAbout(verifying.options.report, { image: formatLocation(location) }),
+  };
   const looked = new LookedAt();
   try {
     await using image = await (open?.() ?? openLocation(backends, location, 'source', options));
@@ -87,7 +92,7 @@ export async function verifyImage(
       const graph = await walk(image.source, [image.root], options);
       onManifests?.(graph.manifests.keys());
       looked.addManifests(graph);
-      await lookAtBlobs({ image, graph, location }, looked, verifying);
+      await lookAtBlobs({ image, graph, location }, looked, { ...verifying, options });
       warnOfForeign(looked.foreign, options);
       if (against !== undefined) looked.add(await drift(image.root, graph, against, backends, options));
     }

@@ -182,6 +182,14 @@ function withMeantCommand(text: string, root: Command): string {
   return meant === undefined ? text : `error: unknown command '${word}'\n(Did you mean ${meant}?)\n`;
 }
 
+/** On a terminal that shows them, unless NO_COLOR is set (https://no-color.org); FORCE_COLOR asks for them in a pipe too. */
+function hasColours(stream: NodeJS.WriteStream & { readonly fd: number }): boolean {
+  const { NO_COLOR, FORCE_COLOR } = process.env;
+  if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
+  if (FORCE_COLOR !== undefined) return FORCE_COLOR !== '0' && FORCE_COLOR !== 'false';
+  return isatty(stream.fd) && stream.getColorDepth() > 1;
+}
+
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     // a reader that went away (| head) is no failure of ours, and a log that is full no reason to stop
@@ -194,6 +202,12 @@ function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
       stream.write(text);
     },
     terminal: isatty(stream.fd),
-    columns: stream.columns ?? 120,
+    get columns() {
+      return stream.columns ?? 120;
+    },
+    get rows() {
+      return stream.rows;
+    },
+    colour: hasColours(stream),
   };
 }

@@ -24,7 +24,7 @@ import { openDynamo } from '../state/dynamo.ts';
 import type { StateStore } from '../state/state.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, type Side } from '../util/failure.ts';
-import type { Report } from '../util/events.ts';
+import { reportAbout, type Report } from '../util/events.ts';
 
 /** Everything that operations may reach, opened when it is first asked for. Closing it closes all of it. */
 export function connect(
@@ -95,7 +95,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
           concurrency: options.concurrency,
           version,
           clock,
-          report,
+          report: reportAbout(report, { side }),
           backoff: backoff(host),
         }),
       );

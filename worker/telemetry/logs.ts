@@ -48,6 +48,7 @@ export function startLogs(options: LogOptions): Sink {
 /** `error` is for what you have to look at, `warn` for what you may want to look at. */
 function levelOf(event: Event): LogLevel {
   switch (event.type) {
+    case 'images-planned':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -57,6 +58,8 @@ function levelOf(event: Event): LogLevel {
     case 'tagged':
     case 'object-unchanged':
       return 'debug';
+    case 'image-done':
+      return event.outcome === 'failed' ? 'warn' : 'debug';
     case 'request-served':
       return event.message === undefined ? 'info' : 'warn';
     case 'job-started':

@@ -218,6 +218,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'place-pruned':
     case 'place-postponed':
     case 'scratch-deleted':
+    case 'images-planned':
+    case 'image-done':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':

@@ -6,8 +6,35 @@ import type { Code } from './failure.ts';
  */
 export type Outcome = 'copied' | 'mounted' | 'exists' | 'trusted' | 'foreign';
 
-/** Everything that is worth telling while work goes on. Logs, metrics and progress bars read this one stream. Digests as text. */
-export type Event =
+/** What an event is about, where the code that reports it knows. */
+export interface About {
+  /** The image, by its location: `docker://host/repository:tag`. */
+  readonly image?: string | undefined;
+  /** The rule that asked for it. */
+  readonly rule?: string | undefined;
+  /** The side of the copy. */
+  readonly side?: 'source' | 'target' | undefined;
+}
+
+/** Everything that is worth reporting during work. Logs, metrics and progress bars read this one stream. Digests are strings. */
+export type Event = Happening & About;
+
+type Happening =
+  /** So many images more are to be looked at. */
+  | { readonly type: 'images-planned'; readonly images: number }
+  /** An image is settled. */
+  | {
+      readonly type: 'image-done';
+      readonly image: string;
+      /** Where it was written to; absent where that follows from the command. */
+      readonly to?: string | undefined;
+      readonly outcome: 'copied' | 'unchanged' | 'planned' | 'failed';
+      readonly digest?: string | undefined;
+      readonly bytesSent: number;
+      /** Why it failed. */
+      readonly code?: Code;
+      readonly message?: string;
+    }
   /** The graph is known: how many blobs and bytes there are in all, before anything is skipped. */
   | { readonly type: 'planned'; readonly blobs: number; readonly manifests: number; readonly bytes: number }
   | { readonly type: 'blob-started'; readonly digest: string; readonly bytes: number }
@@ -267,3 +294,11 @@ type CleanEvent =
   | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 
 export type Report = (event: Event) => void;
+
+/** The same report. Each event also says what it is about, unless it says so itself. */
+export function reportAbout(report: Report, about: About): Report;
+export function reportAbout(report: Report | undefined, about: About): Report | undefined;
+export function reportAbout(report: Report | undefined, about: About): Report | undefined {
+  // the type stays the first member of the JSON
+  return report === undefined ? undefined : (event) => report(Object.assign({ ...event }, about, event));
+}

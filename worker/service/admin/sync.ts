@@ -11,6 +11,7 @@ import { isExpired, type Config, type CopyRule, type PublishRule, type VerifyRul
 import { memoryState } from '../../state/memory.ts';
 import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { reportAbout } from '../../util/events.ts';
 import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
@@ -32,6 +33,7 @@ import { syncSettings } from './sync-settings.ts';
 import {
   IMAGES_AT_ONCE,
   copyImages,
+  doneOf,
   sharingBudget,
   type ItemResult,
   type BatchResult,
@@ -66,12 +68,13 @@ export interface SyncResult extends BatchResult {
  * A destination that two rules of the run make, or one rule from two images, is written for the first of them, in the order of the file; the
  * other is a failed image, with CONFLICT.
  */
-export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<SyncResult> {
+export async function sync(request: SyncRequest, backends: Backends, shared: OperationOptions): Promise<SyncResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
   const pruned: PrunedRule[] = [];
   const writers = new Map<string, Written>();
   for (const rule of chosen(request)) {
+    const options = { ...shared, report: reportAbout(shared.report, { rule: rule.name }) };
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
       options.report?.({ type: 'rule-expired', rule: rule.name });
@@ -285,6 +288,7 @@ async function copyJobs(
   const items = new Map<CopyJob, readonly ItemResult[]>();
   const { clock, answersSinceMs } = options;
   const shared = sharingBudget(options);
+  options.report?.({ type: 'images-planned', images: jobs.reduce((sum, { to }) => sum + to.length, 0) });
   await forEachOf(
     jobs,
     options.imagesAtOnce ?? IMAGES_AT_ONCE,
@@ -304,20 +308,23 @@ async function copyJob(
   options: OperationOptions & Abortable,
 ): Promise<readonly ItemResult[]> {
   const items: ItemResult[] = [];
+  const settle = (item: ItemResult): void => {
+    items.push(item);
+    options.report?.(doneOf(item));
+  };
   const to = job.to.map((text) => ({ location: parseDestination(text) }));
   const fail = (destinations: readonly (typeof to)[number][], error: unknown, bytesSent: number): void => {
     checkAborted(options);
     const failure = toFailure(error);
     for (const { location } of destinations)
-      items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', bytesSent, failure });
-    options.report?.({ type: 'warning', message: `${job.from}: ${describeFailure(failure)}` });
+      settle({ from: job.from, to: formatLocation(location), outcome: 'failed', bytesSent, failure });
   };
   try {
     const { platforms, referrers, create } = job;
     for await (const item of fanOut(
       { ...choices, platforms, referrers, create, from: parseLocation(job.from), to },
       backends,
-      options,
+      { ...options, report: reportAbout(options.report, { image: job.from }) },
     )) {
       if ('failure' in item) {
         fail([item.target], item.failure, item.bytesSent);
@@ -325,7 +332,7 @@ async function copyJob(
       }
       const { result } = item;
       const { outcome, digest, bytesSent } = result;
-      items.push({ from: job.from, to: result.to, outcome, digest, bytesSent, result });
+      settle({ from: job.from, to: result.to, outcome, digest, bytesSent, result });
     }
   } catch (error) {
     fail(to, error, 0);
