@@ -17,8 +17,8 @@ const READ = [
   'Dockerfile',
   '.ci/run',
 ];
-/** The rules themselves name the words. Other projects' files are theirs. */
-const NOT_READ = ['**/node_modules/**', 'test/language/**', 'test/unit/language.test.ts', 'infra/synth/out/**'];
+/** The rules themselves name the words, and docs/commands.md is made of the strings of `--help`, which are read where they stand. */
+const NOT_READ = ['**/node_modules/**', 'test/language/**', 'test/unit/language.test.ts', 'docs/commands.md'];
 
 export interface Fault {
   readonly file: string;

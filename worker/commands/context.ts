@@ -107,6 +107,8 @@ export interface CommandContext {
   readonly clock: Clock;
   readonly stdout: Screen;
   readonly stderr: Screen;
+  /** Asks the person at the terminal and returns the line that was typed; undefined without a terminal. */
+  readonly ask: ((question: string) => Promise<string>) | undefined;
   /** The version of this program. */
   readonly version: string;
   /** The exit code, where it is not 0. Thrown failures set their own. */

@@ -15,6 +15,8 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Screen;
   readonly stderr: Screen;
+  /** Asks the person at the terminal. Default: there is no terminal. */
+  readonly ask?: CommandContext['ask'];
   readonly stop: AbortSignal;
   /** Called when the command is loaded, before it runs. */
   readonly onLoaded?: () => void;
@@ -26,7 +28,8 @@ export interface ProgramSurroundings extends Surroundings {
 }
 
 /** What commands get from the process around them. INVALID for a malformed environment. */
-export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurroundings, version: string): CommandContext {
+export function openContext(surroundings: ProgramSurroundings, version: string): CommandContext {
+  const { env, stdout, stderr, ask, stop, exit } = surroundings;
   trustAuthorities(env);
   const { concurrency, lookEveryHours } = readSettings(env);
   const write = (line: string): void => stdout.write(line);
@@ -61,6 +64,7 @@ export function openContext({ env, stdout, stderr, stop, exit }: ProgramSurround
     lookEveryHours,
     stdout,
     stderr,
+    ask,
     version,
     exit,
   };

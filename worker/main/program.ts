@@ -37,6 +37,7 @@ const COMMANDS: Commands = {
   prune: async () => (await import('../commands/prune.ts')).addPrune,
   publish: async () => (await import('../commands/publish.ts')).addPublish,
   extract: async () => (await import('../commands/extract.ts')).addExtract,
+  init: async () => (await import('../commands/init.ts')).addInit,
   sync: async () => (await import('../commands/sync.ts')).addSync,
   apply: async () => (await import('../commands/apply.ts')).addApply,
   import: async () => (await import('../commands/import.ts')).addImport,
@@ -54,7 +55,15 @@ const COMMANDS: Commands = {
 export async function runProgram(stop: AbortSignal, more: Commands = {}): Promise<void> {
   const { argv, env } = process;
   const exitCode = await execute(
-    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop, onLoaded: setEngineFlags },
+    {
+      argv,
+      env,
+      stdout: screen(process.stdout),
+      stderr: screen(process.stderr),
+      ask: isatty(process.stdin.fd) && isatty(process.stderr.fd) ? (question) => ask(question, stop) : undefined,
+      stop,
+      onLoaded: setEngineFlags,
+    },
     more,
   );
   if (exitCode !== 0) process.exitCode = exitCode;
@@ -161,6 +170,14 @@ function describe(error: unknown): string {
   if (isFailure(error) && error.code !== 'BUG') return describeFailure(error);
   const cause = isFailure(error) ? (error.cause ?? error) : error;
   return `this is a bug, please report it: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
+}
+
+/** The line that a person types after the question. */
+async function ask(question: string, signal: AbortSignal): Promise<string> {
+  const { createInterface } = await import('node:readline/promises');
+  // messages go to standard error, so that the result can be redirected
+  using lines = createInterface({ input: process.stdin, output: process.stderr });
+  return await lines.question(question, { signal });
 }
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
