@@ -23,7 +23,7 @@ const ESCAPE = String.fromCharCode(27);
 
 /**
  * An SVG of what a terminal shows: lines with the escape sequences of SGR, as `tmux capture-pane -e` prints them. `title` is
- * the name of the window, and what a reader hears who does not see it.
+ * the name of the window, which a screen reader reads aloud.
  */
 export function terminalPicture(lines: readonly string[], title: string): string {
   const rows = lines.map(runsOf);

@@ -15,7 +15,7 @@ const PARTICIPLES =
   'been|yet|already|begun|bought|built|come|cut|done|drawn|fallen|found|given|gone|got|grown|had|held|hit|kept|known|left|let|lost|' +
   'made|met|paid|put|read|risen|run|seen|sent|set|shown|split|spoken|spread|stood|taken|thrown|understood|won|written';
 
-/** After these, `who` is a person: a relative clause about people, or a question about them. */
+/** After these, `who` is a person: a relative clause about people, or a question about them, as in a heading. */
 const OF_PEOPLE =
   'people|person|users?|readers?|reviewers?|maintainers?|auditors?|attackers?|operators?|someone|anyone|everyone|asks?|proves?|shows?|knows?|see';
 /** After these, `behind` means what remains, or being late. */
@@ -25,7 +25,7 @@ const LEFT_BEHIND =
 export const WORD_RULES: readonly WordRule[] = [
   rule('told|tells?|telling|says', 'report, print, log or return: a program does not speak'),
   rule('nobody|somebody|whoever', 'name it: no worker, another process, the caller that …'),
-  rule(`(?<!\\b(?:${OF_PEOPLE}) )who`, 'that, or name it: the worker that …'),
+  rule(`(?<!\\b(?:${OF_PEOPLE}) |# |# \\d+\\. )who`, 'that, or name it: the worker that …'),
   rule('(?:comes?|came|coming) (?:again|back)', 'is redelivered, returns'),
   rule('(?:is|are|was|were|be) none', 'does not exist'),
   rule('(?:has|have|had|knows?|knew) none', 'does not have'),

@@ -20,17 +20,21 @@ export function textsOf(file: string, source: string): readonly Text[] {
   return [...comments(file, source), ...strings(file, source)];
 }
 
-/** The numbers of the lines of a Markdown file that are too long, and could be broken: rows of tables and lone links cannot. */
+/**
+ * The numbers of the lines of a Markdown file that are too long and could be broken. Rows of tables, links, pieces without a space
+ * and quoted messages of the program (`> `), which tests compare line by line, cannot be broken.
+ */
 export function longLines(markdown: string, limit: number): readonly number[] {
   return markdown
     .split('\n')
     .map((line, index) => ({ line, number: index + 1 }))
-    .filter(({ line }) => line.length > limit && !line.startsWith('|') && !isOneLink(line))
+    .filter(({ line }) => line.length > limit && !/^(?:\||> )/.test(line) && !isOnePiece(line, limit))
     .map(({ number }) => number);
 }
 
-function isOneLink(line: string): boolean {
-  return /^[\s>*-]*(?:\[[^\]]+\]: \S+|!?\[[^\]]*\]\([^)]*\)\S*|\S+)$/.test(line);
+function isOnePiece(line: string, limit: number): boolean {
+  const isLink = /^[\s>*-]*(?:\[[^\]]+\]: \S+|!?\[[^\]]*\]\([^)]*\)\S*)$/.test(line);
+  return isLink || line.split(' ').some((piece) => piece.length > limit);
 }
 
 interface Node {
