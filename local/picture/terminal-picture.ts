@@ -34,7 +34,7 @@ export function terminalPicture(lines: readonly string[], title: string): string
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(title)}">`,
     `<rect width="100%" height="100%" rx="8" fill="${BACKGROUND}"/>`,
     ...COLOURS.slice(1, 4).map((colour, index) => `<circle cx="${18 + index * 18}" cy="15" r="5" fill="${colour}"/>`),
-    `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" fill="${FOREGROUND}" xml:space="preserve">`,
+    `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" fill="${FOREGROUND}">`,
     ...rows.map((runs, index) => lineOf(runs, BAR + (index + 0.75) * CELL.height)).filter((line) => line !== ''),
     '</g>',
     '</svg>',
@@ -43,20 +43,18 @@ export function terminalPicture(lines: readonly string[], title: string): string
 }
 
 function lineOf(runs: readonly Run[], y: number): string {
-  const spans = runs
-    .filter(({ text }) => text.trim() !== '')
-    .map(({ column, text, style }) => {
-      const { colour, bold, dim } = style;
-      const look = [
-        colour === undefined ? '' : ` fill="${colour}"`,
-        bold === true ? ' font-weight="bold"' : '',
-        dim === true ? ' opacity="0.65"' : '',
-      ].join('');
-      // a fixed place and width, because fonts differ
-      const x = PADDING + column * CELL.width;
-      const length = (text.length * CELL.width).toFixed(1);
-      return `<tspan x="${x.toFixed(1)}" textLength="${length}" lengthAdjust="spacingAndGlyphs"${look}>${escaped(text)}</tspan>`;
-    });
+  const spans = runs.map(({ column, text, style }) => {
+    const { colour, bold, dim } = style;
+    const look = [
+      colour === undefined ? '' : ` fill="${colour}"`,
+      bold === true ? ' font-weight="bold"' : '',
+      dim === true ? ' opacity="0.65"' : '',
+    ].join('');
+    // a fixed place and width, because fonts differ
+    const x = PADDING + column * CELL.width;
+    const length = (text.length * CELL.width).toFixed(1);
+    return `<tspan x="${x.toFixed(1)}" textLength="${length}" lengthAdjust="spacingAndGlyphs"${look}>${escaped(text)}</tspan>`;
+  });
   return spans.length === 0 ? '' : `<text y="${y.toFixed(1)}">${spans.join('')}</text>`;
 }
 
@@ -74,7 +72,9 @@ function runsOf(line: string): readonly Run[] {
       new RegExp(`${ESCAPE}(?:\\[[^a-zA-Z]*[a-zA-Z]|\\][^${ESCAPE}]*${ESCAPE}\\\\)`, 'g'),
       '',
     );
-    if (text !== '') runs.push({ column, text, style });
+    // a piece of its own after several spaces, which readers of SVG make one
+    for (const { 0: piece, index: at } of text.matchAll(/\S+(?: \S+)*/g))
+      runs.push({ column: column + at, text: piece, style });
     column += text.length;
   }
   return runs;

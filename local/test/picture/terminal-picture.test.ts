@@ -13,11 +13,15 @@ function spansOf(svg: string): readonly string[] {
 test('puts each piece at its column, with its colour and weight', () => {
   const line = `plain ${ESCAPE}[32mgreen${ESCAPE}[39m ${ESCAPE}[1;31mbold red${ESCAPE}[0m ${ESCAPE}[2mdim`;
   expect(spansOf(terminalPicture([line], 'a'))).toEqual([
-    '16.0 plain ',
+    '16.0 plain',
     '66.4 fill="#7ee787" green',
     '116.8 fill="#ff7b72" font-weight="bold" bold red',
     '192.4 opacity="0.65" dim',
   ]);
+});
+
+test('keeps the columns of a table, although SVG makes one space of several', () => {
+  expect(spansOf(terminalPicture(['  one a   2'], 'a'))).toEqual(['32.8 one a', '100.0 2']);
 });
 
 test('escapes what XML reserves, and leaves out other sequences and empty lines', () => {
