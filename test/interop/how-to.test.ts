@@ -1,62 +1,193 @@
 // Every command of docs/how-to, typed into bash as it stands, in order, against the embedded registries and S3.
 import { execFile } from 'node:child_process';
+import { globSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, expect, test } from 'vitest';
-import { makeImage } from '../support/images.ts';
+import { DynamoDB } from '@aws-sdk/client-dynamodb';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
+import { startProxy } from '../support/proxy.ts';
+import { startWorker } from '../support/worker-process.ts';
 
 const CLI = fileURLToPath(new URL('../../local/cli.ts', import.meta.url));
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
-const { bucket, ecr, otherEcr, environment } = lab.stack;
+const { bucket, dynamodb, ecr, otherEcr, registry, s3, environment } = lab.stack;
 
 const run = promisify(execFile);
+const image = await makeImage({ seed: 7, tag: 'v1', signed: true, layers: [500] });
+const otherImage = await makeImage({ seed: 8, tag: 'v1', layers: [500] });
+
+/** What a page needs beside an image in `$SOURCE`, and what is true when it was typed. */
+interface Page {
+  /** Whether `$STORE` has a backup before. */
+  readonly backedUp?: boolean;
+  /** Whether a worker runs, as in the deployed system. */
+  readonly worker?: boolean;
+  /** Puts in place what the page takes for granted; gives variables that its commands use. */
+  readonly prepare?: () => Promise<Readonly<Record<string, string>>>;
+  readonly check: (output: string) => Promise<void>;
+}
+
+const PAGES: Readonly<Record<string, Page>> = {
+  'restore-yesterday': {
+    backedUp: true,
+    // the tag stands for another image by now
+    prepare: async () => {
+      await lab.push(otherImage, ecr, 'product/app');
+      return {};
+    },
+    check: async () => isAt(ecr, 'product/app'),
+  },
+  'move-to-another-account': { check: async () => isAt(otherEcr, 'product/app') },
+  'prove-it-to-an-auditor': {
+    backedUp: true,
+    // a drill deletes what it made
+    check: async () => expect(await Array.fromAsync(lab.client(otherEcr).repositories('drill/'))).toEqual([]),
+  },
+  'air-gap': { check: async () => isAt(otherEcr, 'product/app') },
+  'back-up-nightly': {
+    worker: true,
+    check: async (output) => expect(output).toMatch(/^run request-\S+ ended in .*, failed 0/m),
+  },
+  'mirror-docker-hub': {
+    prepare: async () => {
+      for (const [repository, tags] of [
+        ['library/alpine', ['3.19', '3.20', 'edge']],
+        ['library/node', ['22.1']],
+      ] as const)
+        for (const tag of tags) await lab.push(await makeImage({ tag, layers: [200] }), registry, repository);
+      const endpoints = `${environment['TRANSSHIP_REGISTRY_ENDPOINTS']},docker.io=${registry.url}`;
+      return { TRANSSHIP_REGISTRY_ENDPOINTS: endpoints };
+    },
+    check: async () => {
+      const tags = await Array.fromAsync(lab.client(otherEcr).repository('hub/library/alpine').tags());
+      expect(tags.filter((tag) => !tag.startsWith('sha256-')).toSorted()).toEqual(['3.19', '3.20']);
+    },
+  },
+  'out-of-aws-on-push': { worker: true, check: async () => isAt(registry, 'mirrored/product/app') },
+  'clean-up': {
+    backedUp: true,
+    prepare: async () => {
+      await lab.push(await makeImage({ seed: 9, tag: 'pr-1', layers: [50] }), ecr, 'product/app');
+      return {};
+    },
+    check: async (output) => {
+      expect(output).toContain('pr-1');
+      await isAt(ecr, 'product/app');
+    },
+  },
+  'objects-in-ecr': {
+    prepare: async () => {
+      const client = clientOf(s3);
+      for (const key of ['contracts/a.txt', 'contracts/b.txt'])
+        await client.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: key }));
+      client.destroy();
+      return { OBJECTS: `s3://${bucket}/contracts/` };
+    },
+    check: async (output) => expect(output).toMatch(/unchanged/),
+  },
+  'behind-a-proxy': {
+    prepare: async () => {
+      await lab.push(image, registry, 'product/app');
+      const proxy = await startProxy({ to: registry.host });
+      onTestFinished(async () => {
+        expect(proxy.lines.join('\n')).toContain('hub.internal');
+        await proxy[Symbol.asyncDispose]();
+      });
+      return {
+        PROXY: proxy.url.href,
+        HUB: 'hub.example',
+        TRANSSHIP_REGISTRY_ENDPOINTS: 'hub.example=http://hub.internal',
+      };
+    },
+    check: async (output) => expect(output).toMatch(/^whole /m),
+  },
+  'minio-or-ceph': {
+    prepare: async () => ({ S3_URL: environment['AWS_ENDPOINT_URL_S3'] ?? '' }),
+    check: async () => isAt(otherEcr, 'product/app'),
+  },
+  'from-another-tool': {
+    prepare: async () => {
+      await lab.push(image, registry, 'team/app');
+      return { TABLE: await tableOfMirrors() };
+    },
+    check: async () => {
+      await isAt(otherEcr, 'from-regsync/app');
+      await isAt(otherEcr, 'from-skopeo/app');
+    },
+  },
+};
+
+async function isAt(where: LocalRegistry, repository: string, { root }: MadeImage = image): Promise<void> {
+  const { digest } = await lab.view(where, repository).resolve('v1');
+  expect(digest).toBe(root.descriptor.digest);
+}
+
+/** A table as aws-ecr-mirror has it, with one image. */
+async function tableOfMirrors(): Promise<string> {
+  const client = new DynamoDB({ endpoint: dynamodb.endpoint });
+  await client.createTable({
+    TableName: 'mirrors',
+    BillingMode: 'PAY_PER_REQUEST',
+    AttributeDefinitions: [{ AttributeName: 'Source', AttributeType: 'S' }],
+    KeySchema: [{ AttributeName: 'Source', KeyType: 'HASH' }],
+  });
+  const Item = { Source: { S: 'alpine:3.20' }, Destination: { S: `${otherEcr.registryHost}/alpine:3.20` } };
+  await client.putItem({ TableName: 'mirrors', Item });
+  client.destroy();
+  return 'mirrors';
+}
+
+test('every page of docs/how-to is typed', () => {
+  expect(
+    globSync('docs/how-to/*.md')
+      .map((file) => basename(file, '.md'))
+      .toSorted(),
+  ).toEqual(Object.keys(PAGES).toSorted());
+});
+
+test.each(Object.entries(PAGES))('docs/how-to/%s.md does what it says', { timeout: 120_000 }, async (name, page) => {
+  const folder = await mkdtemp(join(lab.folder, 'how-to-'));
+  await mkdir(join(folder, 'bin'));
+  const script = `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`;
+  await writeFile(join(folder, 'bin', 'transship'), script, { mode: 0o755 });
+  await lab.push(image, ecr, 'product/app');
+  const env = {
+    ...environment,
+    HOME: folder,
+    PATH: `${join(folder, 'bin')}:${process.env['PATH'] ?? ''}`,
+    BUCKET: bucket,
+    STORE: `store:s3://${bucket}/${name}/`,
+    SOURCE: ecr.registryHost,
+    OTHER: otherEcr.registryHost,
+    MIRROR: otherEcr.registryHost,
+    TARGET: otherEcr.registryHost,
+    HUB: registry.host,
+    WHEN: new Date().toISOString().slice(0, 10),
+  };
+  const type = async (commands: string, more: Readonly<Record<string, string>> = {}): Promise<string> => {
+    const o = { cwd: folder, env: { ...env, ...more } };
+    return (await run('bash', ['--norc', '-euo', 'pipefail', '-c', commands], o)).stdout;
+  };
+  if (page.backedUp === true) await type('transship backup $SOURCE $STORE');
+  const variables = (await page.prepare?.()) ?? {};
+  await using worker = page.worker === true ? startWorker(environment) : undefined;
+  const blocks = await blocksOf(name);
+  expect(blocks.length).toBeGreaterThan(1);
+  // in one shell, because a later block may need what an earlier one set
+  const output = await type(blocks.join('\n'), variables);
+  expect(worker?.stderr ?? '').toBe('');
+  await page.check(output);
+});
 
 async function blocksOf(page: string): Promise<readonly string[]> {
   const text = await readFile(new URL(`../../docs/how-to/${page}.md`, import.meta.url), 'utf8');
   return [...text.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = '']) => block);
 }
-
-test.each(['restore-yesterday', 'move-to-another-account', 'prove-it-to-an-auditor', 'air-gap'])(
-  'docs/how-to/%s.md does what it says',
-  { timeout: 120_000 },
-  async (page) => {
-    const folder = await mkdtemp(join(lab.folder, 'how-to-'));
-    await mkdir(join(folder, 'bin'));
-    const script = `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`;
-    await writeFile(join(folder, 'bin', 'transship'), script, { mode: 0o755 });
-    const env = {
-      ...environment,
-      HOME: folder,
-      PATH: `${join(folder, 'bin')}:${process.env['PATH'] ?? ''}`,
-      STORE: `store:s3://${bucket}/${page}/`,
-      SOURCE: ecr.registryHost,
-      OTHER: otherEcr.registryHost,
-      WHEN: new Date().toISOString().slice(0, 10),
-    };
-    const type = async (commands: string): Promise<string> => {
-      const { stdout } = await run('bash', ['--norc', '-euo', 'pipefail', '-c', commands], { cwd: folder, env });
-      return stdout;
-    };
-    const image = await makeImage({ seed: 7, tag: 'v1', signed: true, layers: [500] });
-    await lab.push(image, ecr, 'product/app');
-    if (page !== 'air-gap' && page !== 'move-to-another-account') await type('transship backup $SOURCE $STORE');
-    // what a restore has to bring back: the tag stands for another image by now
-    if (page === 'restore-yesterday')
-      await lab.push(await makeImage({ seed: 8, tag: 'v1', layers: [500] }), ecr, 'product/app');
-    const blocks = await blocksOf(page);
-    expect(blocks.length).toBeGreaterThan(1);
-    for (const block of blocks) await type(block);
-    if (page === 'prove-it-to-an-auditor') {
-      // a drill deletes what it made
-      expect(await Array.fromAsync(lab.client(otherEcr).repositories('drill/'))).toEqual([]);
-      return;
-    }
-    const restored = page === 'restore-yesterday' ? ecr : otherEcr;
-    const { digest } = await lab.view(restored, 'product/app').resolve('v1');
-    expect(digest).toBe(image.root.descriptor.digest);
-  },
-);

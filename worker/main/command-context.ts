@@ -16,6 +16,8 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Screen;
   readonly stderr: Screen;
+  /** Asks the person at the terminal. Default: there is no terminal. */
+  readonly ask?: CommandContext['ask'];
   readonly stop: AbortSignal;
   /** Default: that of the process. */
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
@@ -29,10 +31,8 @@ export interface ProgramSurroundings extends Surroundings {
 }
 
 /** What commands get from the process around them. INVALID for a malformed environment. */
-export function openContext(
-  { env, stdout, stderr, stop, stdin, exit }: ProgramSurroundings,
-  version: string,
-): CommandContext {
+export function openContext(surroundings: ProgramSurroundings, version: string): CommandContext {
+  const { env, stdout, stderr, ask, stop, stdin, exit } = surroundings;
   trustAuthorities(env);
   const { concurrency, lookEveryHours } = readSettings(env);
   const write = (line: string): void => stdout.write(line);
@@ -76,6 +76,7 @@ export function openContext(
     lookEveryHours,
     stdout,
     stderr,
+    ask,
     version,
     exit,
   };

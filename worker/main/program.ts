@@ -38,6 +38,7 @@ const COMMANDS: Commands = {
   prune: async () => (await import('../commands/prune.ts')).addPrune,
   publish: async () => (await import('../commands/publish.ts')).addPublish,
   extract: async () => (await import('../commands/extract.ts')).addExtract,
+  init: async () => (await import('../commands/init.ts')).addInit,
   sync: async () => (await import('../commands/sync.ts')).addSync,
   apply: async () => (await import('../commands/apply.ts')).addApply,
   import: async () => (await import('../commands/import.ts')).addImport,
@@ -57,7 +58,15 @@ const COMMANDS: Commands = {
 export async function runProgram(stop: AbortSignal, more: Commands = {}): Promise<void> {
   const { argv, env } = process;
   const exitCode = await execute(
-    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop, onLoaded: setEngineFlags },
+    {
+      argv,
+      env,
+      stdout: screen(process.stdout),
+      stderr: screen(process.stderr),
+      ask: isatty(process.stdin.fd) && isatty(process.stderr.fd) ? (question) => ask(question, stop) : undefined,
+      stop,
+      onLoaded: setEngineFlags,
+    },
     more,
   );
   if (exitCode !== 0) process.exitCode = exitCode;
@@ -188,6 +197,14 @@ function hasColours(stream: NodeJS.WriteStream & { readonly fd: number }): boole
   if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
   if (FORCE_COLOR !== undefined) return FORCE_COLOR !== '0' && FORCE_COLOR !== 'false';
   return isatty(stream.fd) && stream.getColorDepth() > 1;
+}
+
+/** The line that a person types after the question. */
+async function ask(question: string, signal: AbortSignal): Promise<string> {
+  const { createInterface } = await import('node:readline/promises');
+  // messages go to standard error, so that the result can be redirected
+  using lines = createInterface({ input: process.stdin, output: process.stderr });
+  return await lines.question(question, { signal });
 }
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {

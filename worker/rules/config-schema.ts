@@ -192,7 +192,7 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
     faults.push({ path: [], message: `${what}: expected one of ${KINDS.join(', ')}` });
   }
   if (rule['schedule'] === undefined && rule['on'] === undefined && rule['prune'] === undefined)
-    faults.push({ path: [], message: 'it says no time: expected "schedule", "on: push", or both' });
+    faults.push({ path: [], message: 'it has no time: expected "schedule", "on: push", or both' });
   if (rule['on'] !== 'push' || said.length !== 1 || said[0] === 'publish') return faults;
   const copied = rule['mirror'] ?? rule['backup'];
   const from = SourcesSchema.safeParse(isRecord(copied) ? copied['from'] : undefined);

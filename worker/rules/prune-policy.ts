@@ -19,7 +19,7 @@ export const POLICY_KEYS: readonly (keyof Policy)[] = [...DELETING, 'keepTags'];
 
 /** What is wrong with a policy of a rule, by its members: also that it deletes nothing, or keeps nothing. */
 export function ruleFaultsOf(policy: Policy): readonly PolicyFault[] {
-  const message = `it says nothing to delete: expected one of ${DELETING.join(', ')} at least`;
+  const message = `it names nothing to delete: expected one of ${DELETING.join(', ')} at least`;
   const empty = DELETING.every((key) => policy[key] === undefined) ? [{ path: [], message }] : [];
   const faults = policyFaults([{ ...policy, repositories: ['*'] }]);
   return [...empty, ...faults.map((fault) => ({ message: fault.message, path: fault.path.slice(1) }))];

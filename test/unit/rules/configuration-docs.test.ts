@@ -1,15 +1,18 @@
 // docs/configuration.md and examples/ are read as anybody's file is.
-import { readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { format, resolveConfig } from 'prettier';
 import { parse } from 'yaml';
 import { describe, expect, test } from 'vitest';
 import { configJsonSchema, formatRule, parseConfig, parseRule } from '../../../worker/rules/config.ts';
+import { warnings } from '../../../worker/rules/prune-conflicts.ts';
 import { violations } from '../../support/json-schema.ts';
 
 const DOCUMENT = 'docs/configuration.md';
 const SCHEMA = 'docs/transship.schema.json';
 
 const blocks = [...readFileSync(DOCUMENT, 'utf8').matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = '']) => text);
+
+const EXAMPLES = globSync('examples/*.yaml').toSorted();
 
 /** Rules alone stand for a file that has nothing else. */
 function wholeFile(text: string): string {
@@ -32,6 +35,21 @@ describe('the examples', () => {
       'ci-images',
       'old-products',
     ]);
+  });
+});
+
+describe('the rules files in examples/', () => {
+  test('has one for each of ten tasks', () => expect(EXAMPLES).toHaveLength(10));
+
+  test.each(EXAMPLES)('can be applied without a warning: %s', (file) => {
+    const { rules } = parseConfig(readFileSync(file, 'utf8'), { file });
+    for (const rule of rules) expect(parseRule(formatRule(rule))).toEqual(rule);
+    expect(warnings(rules, Date.parse('2026-12-01'))).toEqual([]);
+  });
+
+  test.each(EXAMPLES.filter((file) => file !== 'examples/rules.yaml'))('names the page about its task: %s', (file) => {
+    const [, page = ''] = /(docs\/\S+\.md)$/m.exec(readFileSync(file, 'utf8')) ?? [];
+    expect(existsSync(page)).toBe(true);
   });
 });
 
@@ -79,7 +97,7 @@ describe('the JSON Schema for editors', () => {
     await expect(text).toMatchFileSnapshot(`../../../${SCHEMA}`);
   });
 
-  const examples = [...blocks.map(wholeFile), readFileSync('examples/rules.yaml', 'utf8')];
+  const examples = [...blocks.map(wholeFile), ...EXAMPLES.map((file) => readFileSync(file, 'utf8'))];
   test.each(examples.map((text) => [text]))('takes what is read: %#', (text) => {
     expect(violations(configJsonSchema(), parse(text))).toEqual([]);
   });

@@ -1,0 +1,103 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EXCEPTIONS, STILL_TO_BE_EDITED, type Exception } from './exceptions.ts';
+import { WORD_RULES } from './rules.ts';
+import { longLines, textsOf } from './texts.ts';
+
+const LINE_LIMIT = 120;
+const MAX_EXCEPTIONS = 10;
+
+const READ = [
+  '*.md',
+  '*.ts',
+  '{docs,examples,infra,local}/**/*.md',
+  '{worker,local,infra,test,docker}/**/*.ts',
+  'bin/*.js',
+  '{examples,infra/examples}/**/*.yaml',
+  'Dockerfile',
+  '.ci/run',
+];
+/** The rules themselves name the words, and docs/commands.md is made of the strings of `--help`, which are read where they stand. */
+const NOT_READ = ['**/node_modules/**', 'test/language/**', 'test/unit/language.test.ts', 'docs/commands.md'];
+
+export interface Fault {
+  readonly file: string;
+  readonly line: number;
+  readonly found: string;
+  readonly write: string;
+}
+
+export interface Faults {
+  readonly faults: readonly Fault[];
+  /** Those in files that are still to be edited. */
+  readonly pending: readonly Fault[];
+  /** Entries of the lists that nothing needs any more. */
+  readonly stale: readonly string[];
+}
+
+/** Checks the files below `root`, or those of them below `paths`. */
+export function findFaults(root: string, paths: readonly string[] = []): Faults {
+  const files = READ.flatMap((pattern) => globSync(pattern, { cwd: root, exclude: NOT_READ })).toSorted();
+  const used = new Set<Exception>();
+  const faults: Fault[] = [];
+  const pending: Fault[] = [];
+  for (const file of files) {
+    if (paths.length > 0 && !paths.some((path) => isBelow(file, path))) continue;
+    const found = faultsOf(file, readFileSync(join(root, file), 'utf8'), EXCEPTIONS, used);
+    (STILL_TO_BE_EDITED.some((path) => isBelow(file, path)) ? pending : faults).push(...found);
+  }
+  return { faults, pending, stale: paths.length > 0 ? [] : staleEntries(pending, used) };
+}
+
+/** The faults of one file; adds to `used` each exception that it needs. */
+export function faultsOf(
+  file: string,
+  source: string,
+  exceptions: readonly Exception[] = [],
+  used: Set<Exception> = new Set(),
+): readonly Fault[] {
+  const found: Fault[] = [];
+  for (const { kind, start, text } of textsOf(file, source)) {
+    for (const { pattern, write, kinds } of WORD_RULES) {
+      if (kinds?.includes(kind) === false) continue;
+      for (const match of text.matchAll(pattern)) {
+        const at = start + match.index;
+        const exception = exceptions.find((one) => one.file === file && covers(one, source, at, match[0]));
+        if (exception === undefined)
+          found.push({ file, line: lineAt(source, at), found: match[0].trim().replace(/\s+/g, ' '), write });
+        else used.add(exception);
+      }
+    }
+  }
+  if (file.endsWith('.md'))
+    for (const line of longLines(source, LINE_LIMIT))
+      found.push({ file, line, found: 'a long line', write: `at most ${LINE_LIMIT} characters` });
+  return found.toSorted((a, b) => a.line - b.line);
+}
+
+/** Whether the words of the exception stand around the match. */
+function covers({ words }: Exception, source: string, at: number, match: string): boolean {
+  for (let from = source.indexOf(words); from !== -1; from = source.indexOf(words, from + 1))
+    if (from <= at && at + match.length <= from + words.length) return true;
+  return false;
+}
+
+function staleEntries(pending: readonly Fault[], used: ReadonlySet<Exception>): readonly string[] {
+  return [
+    ...STILL_TO_BE_EDITED.filter((path) => !pending.some(({ file }) => isBelow(file, path))).map(
+      (path) => `${path} is clean: remove it from STILL_TO_BE_EDITED in test/language/exceptions.ts`,
+    ),
+    ...EXCEPTIONS.filter((exception) => !used.has(exception)).map(
+      ({ file, words }) => `the exception for “${words}” in ${file} is not used: remove it`,
+    ),
+    ...(EXCEPTIONS.length > MAX_EXCEPTIONS ? [`more than ${MAX_EXCEPTIONS} exceptions: reword some`] : []),
+  ];
+}
+
+function isBelow(file: string, path: string): boolean {
+  return file === path || file.startsWith(path.endsWith('/') ? path : `${path}/`);
+}
+
+function lineAt(source: string, offset: number): number {
+  return source.slice(0, offset).split('\n').length;
+}
