@@ -178,18 +178,14 @@ export class Workers extends Construct {
   #addService(
     cluster: Cluster,
     taskDefinition: FargateTaskDefinition,
-    { onDemandWeight, spotWeight }: InfraSettings['worker'],
-    { publicAddresses, securityGroup, subnets }: Network,
+    settings: InfraSettings['worker'],
+    { publicAddresses, ready, securityGroup, subnets }: Network,
   ): FargateService {
-    const strategies: CapacityProviderStrategy[] = [
-      { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
-      { capacityProvider: 'FARGATE', weight: onDemandWeight },
-    ];
     // without desiredCount: each deployment would set it anew, whatever there is to do
-    return new FargateService(this, 'Service', {
+    const service = new FargateService(this, 'Service', {
       cluster,
       taskDefinition,
-      capacityProviderStrategies: strategies.filter(({ weight = 0 }) => weight > 0),
+      capacityProviderStrategies: strategiesOf(settings),
       vpcSubnets: subnets,
       securityGroups: [securityGroup],
       assignPublicIp: publicAddresses,
@@ -201,6 +197,9 @@ export class Workers extends Construct {
       // who pays for tasks is told by the tags of the tasks
       propagateTags: PropagatedTagSource.SERVICE,
     });
+    // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
+    service.node.addDependency(ready);
+    return service;
   }
 
   /**
@@ -281,6 +280,18 @@ export class Workers extends Construct {
     });
     nothingToDo.addAlarmAction(new ApplicationScalingAction(nothing));
   }
+}
+
+function strategiesOf({
+  onDemandBase,
+  onDemandWeight,
+  spotWeight,
+}: InfraSettings['worker']): CapacityProviderStrategy[] {
+  const strategies: CapacityProviderStrategy[] = [
+    { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
+    { capacityProvider: 'FARGATE', weight: onDemandWeight, ...(onDemandBase === 0 ? {} : { base: onDemandBase }) },
+  ];
+  return strategies.filter(({ base = 0, weight = 0 }) => base + weight > 0);
 }
 
 interface Step {

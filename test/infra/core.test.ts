@@ -328,6 +328,13 @@ describe('the Cleaner', () => {
   });
 });
 
+const resources = z.object({
+  Resources: z.record(
+    z.string(),
+    z.looseObject({ Type: z.string(), DependsOn: z.union([z.string(), z.array(z.string())]).optional() }),
+  ),
+});
+
 const container = z.object({
   Environment: z.array(z.object({ Name: z.string(), Value: z.unknown() })),
   Image: z.unknown(),
@@ -430,28 +437,67 @@ describe('workers', () => {
       AvailabilityZoneRebalancing: 'DISABLED',
       DeploymentConfiguration: { DeploymentCircuitBreaker: { Enable: true, Rollback: true } },
       LaunchType: Match.absent(),
-      CapacityProviderStrategy: [{ CapacityProvider: 'FARGATE_SPOT', Weight: 1 }],
+    });
+  });
+
+  // ECS never replaces Spot that it does not get by on-demand capacity
+  test('run one task on demand by default, so that a restore needs no Spot capacity, and all above it on Spot', () => {
+    templateOf().hasResourceProperties('AWS::ECS::Service', {
+      CapacityProviderStrategy: [
+        { CapacityProvider: 'FARGATE_SPOT', Weight: 1 },
+        { CapacityProvider: 'FARGATE', Base: 1, Weight: 0 },
+      ],
     });
   });
 
   test.each([
+    ['onDemandBase: 0', [['FARGATE_SPOT', 1]]],
     [
-      1,
-      3,
+      'onDemandBase: 2, onDemandWeight: 1, spotWeight: 3',
       [
         ['FARGATE_SPOT', 3],
-        ['FARGATE', 1],
+        ['FARGATE', 1, 2],
       ],
     ],
-    [2, 0, [['FARGATE', 2]]],
-  ])('run on demand by %i and on Spot by %i', (onDemand, spot, strategy) => {
-    templateOf(`worker: { onDemandWeight: ${onDemand}, spotWeight: ${spot} }`).hasResourceProperties(
-      'AWS::ECS::Service',
-      {
-        CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight]) => ({ CapacityProvider, Weight })),
-      },
-    );
+    ['onDemandBase: 0, onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2]]],
+    ['onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2, 1]]],
+  ])('spread their tasks over capacity as the settings say: %s', (worker, strategy) => {
+    templateOf(`worker: { ${worker} }`).hasResourceProperties('AWS::ECS::Service', {
+      CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight, Base]) => ({
+        CapacityProvider,
+        Weight,
+        Base: Base ?? Match.absent(),
+      })),
+    });
   });
+
+  test.each(['own', 'own, natGateways: 0', 'public'])(
+    'start after every route and endpoint of their network (%s), and stop before any of these is deleted',
+    (type) => {
+      const { Resources } = resources.parse(
+        templateOf(`network: { type: ${type} }\naccess: { roles: ['arn:aws:iam::222222222222:role/a'] }`).toJSON(),
+      );
+      const [service = ''] = Object.keys(Resources).filter((id) => Resources[id]?.Type === 'AWS::ECS::Service');
+      const before = new Set<string>();
+      const visit = (id: string): void => {
+        if (before.has(id) || Resources[id] === undefined) return;
+        before.add(id);
+        const text = JSON.stringify(Resources[id]);
+        for (const [, ref] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g)) if (ref !== undefined) visit(ref);
+        for (const [, , ref] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
+          if (ref !== undefined) visit(ref);
+        [Resources[id].DependsOn ?? []].flat().forEach(visit);
+      };
+      visit(service);
+      const network = Object.entries(Resources).filter(([, { Type }]) =>
+        /^AWS::EC2::(?:Route|NatGateway|VPCGatewayAttachment|SubnetRouteTableAssociation|VPCEndpoint|SecurityGroupIngress)$/.test(
+          Type,
+        ),
+      );
+      expect(network.length).toBeGreaterThan(4);
+      expect(network.map(([id]) => id).filter((id) => !before.has(id))).toEqual([]);
+    },
+  );
 
   test('come out of an image that is there, which they may pull when it is ECR’s', () => {
     const ofEcr = templateOf(
