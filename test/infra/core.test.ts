@@ -410,7 +410,10 @@ describe('workers', () => {
     };
     const allow = ['111111111111', 's3://archives'];
     expect(worker).toMatchObject({ ...common, slots: 3, concurrency: 5, healthPort: 8080, allow });
-    expect(other).toMatchObject(common);
+    expect(other).toMatchObject({ ...common, workerService: '<WorkersService>' });
+    expect(textOf(template.findOutputs('Check1Environment')['Check1Environment']?.['Value'])).toContain(
+      ' TRANSSHIP_SERVICE=<WorkersService>',
+    );
   });
 
   test('may be asked by hand to write to what the settings open for writing', () => {
@@ -532,6 +535,22 @@ describe('scaling', () => {
     Match.objectLike({ Id: 'inFlight', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
   ]);
 
+  const IDLE = Match.arrayWith([
+    Match.objectLike({
+      Expression:
+        'IF(SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)]) == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)',
+      ReturnData: true,
+    }),
+    Match.objectLike({
+      Id: 'tasks',
+      MetricStat: Match.objectLike({
+        Metric: Match.objectLike({ MetricName: 'DesiredTaskCount', Namespace: 'ECS/ContainerInsights' }),
+        Period: 60,
+        Stat: 'Maximum',
+      }),
+    }),
+  ]);
+
   test('begins with the first job, from no task at all', () => {
     const template = templateOf('worker: { maxTasks: 6, slots: 2 }');
     template.hasResourceProperties('AWS::ApplicationAutoScaling::ScalableTarget', { MinCapacity: 0, MaxCapacity: 6 });
@@ -558,19 +577,20 @@ describe('scaling', () => {
     });
   });
 
-  test('ends with no task when nothing waits and nothing is being done for five minutes', () => {
+  // CloudWatch repeats the action of an alarm of scaling every minute that it lasts: one that lasted while no task runs would stop the next
+  test('ends with no task when tasks run and nothing waits or is being done for five minutes', () => {
     templateOf().hasResourceProperties('AWS::CloudWatch::Alarm', {
-      ComparisonOperator: 'LessThanOrEqualToThreshold',
-      Threshold: 0,
+      ComparisonOperator: 'GreaterThanOrEqualToThreshold',
+      Threshold: 1,
       EvaluationPeriods: 5,
-      TreatMissingData: 'breaching',
-      Metrics: METRICS,
+      TreatMissingData: 'notBreaching',
+      Metrics: IDLE,
       AlarmActions: [{ Ref: Match.stringLikeRegexp('^WorkersToNothing') }],
     });
     templateOf().hasResourceProperties('AWS::ApplicationAutoScaling::ScalingPolicy', {
       StepScalingPolicyConfiguration: {
         AdjustmentType: 'ExactCapacity',
-        StepAdjustments: [{ MetricIntervalUpperBound: 0, ScalingAdjustment: 0 }],
+        StepAdjustments: [{ MetricIntervalLowerBound: 0, ScalingAdjustment: 0 }],
       },
     });
   });
@@ -783,7 +803,7 @@ describe('outputs', () => {
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
     expect(command(template, 'Check1Environment')).toBe(
-      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_BUCKET=<StorageBucket>',
+      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_SERVICE=<WorkersService> TRANSSHIP_BUCKET=<StorageBucket>',
     );
     expect(command(template, 'Check2Status')).toBe('npx transship status');
     expect(command(template, 'Check3FirstBackup')).toBe(

@@ -122,7 +122,7 @@ describe('outputs', () => {
   test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
     const [, counted] = /(\d+) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
     const small = app();
-    addStacks(small, settingsOf('alarms: { pullsPerFiveMinutes: 0 }'));
+    addStacks(small, settingsOf(''));
     const stack = small.node.findChild('Transship');
     if (!(stack instanceof Stack)) throw new Error('no stack');
     const alarms = Object.values(Template.fromStack(stack).findResources('AWS::CloudWatch::Alarm'));

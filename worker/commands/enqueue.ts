@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { Service } from '../service/service.ts';
 import type { Run } from '../state/state.ts';
+import type { Report } from '../util/events.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { platformOption } from './result.ts';
@@ -19,7 +20,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     .command('enqueue')
     .summary('ask the deployed system for a rule now, or for one copy')
     .description(
-      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials.',
+      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials. When no worker runs, one is started at once.',
     )
     .argument('<rule-or-src>', 'the name of a rule, or an image')
     .argument('[dst]', 'where the image is to be')
@@ -34,7 +35,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const run = await enqueue(src, dst, flags, service, context);
+      const run = await enqueue(src, dst, flags, { service, report }, context);
       if (flags.wait === true) await waitFor(run, flags, service, context);
       else printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
     });
@@ -45,11 +46,11 @@ async function enqueue(
   src: string,
   dst: string | undefined,
   flags: EnqueueFlags,
-  service: Service,
+  { service, report }: { readonly service: Service; readonly report: Report },
   context: CommandContext,
 ): Promise<Run> {
   const { enqueueImage, enqueueRule, enqueueStore } = await import('../service/admin/enqueue.ts');
-  const options = { signal: context.signal, clock: context.clock };
+  const options = { signal: context.signal, clock: context.clock, report };
   const { platform: platforms, force } = flags;
   if (dst !== undefined) {
     const choices = {

@@ -15,6 +15,7 @@ import { parseStore } from '../../rules/stores.ts';
 import type { JobRecord, Run, RunReader } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
+import type { Report } from '../../util/events.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
@@ -22,9 +23,11 @@ import { titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
+import { startTask } from '../start-task.ts';
 
 export interface EnqueueOptions extends Abortable {
   readonly clock: Clock;
+  readonly report?: Report | undefined;
 }
 
 /**
@@ -32,15 +35,27 @@ export interface EnqueueOptions extends Abortable {
  * runs a rule that prunes.
  */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, requests = service.queue } = service;
+  const { state } = service;
   const rule = await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
   if (!isPlannedRule(rule)) return run;
-  const { record, message } = newJob(planJobOf({ rule: name, run, after: FROM_THE_START }), { title: `plan ${name}` });
-  await state.runs.addJobs(id, [record], options);
-  await requests.send([message], options);
+  const planJob = planJobOf({ rule: name, run, after: FROM_THE_START });
+  await request(newJob(planJob, { title: `plan ${name}` }), id, service, options);
   return run;
+}
+
+/** Makes the job known, sends it, and starts a worker when none runs. */
+async function request(
+  { record, message }: ReturnType<typeof newJob>,
+  run: string,
+  service: Service,
+  options: EnqueueOptions,
+): Promise<void> {
+  const { state, queue, requests = queue } = service;
+  await state.runs.addJobs(run, [record], options);
+  await requests.send([message], options);
+  await startTask(service, options);
 }
 
 export interface ImageRequest extends Choices {
@@ -55,16 +70,14 @@ export interface ImageRequest extends Choices {
  * Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach, DENIED for what they would refuse.
  * Where it is not known what their settings allow, they alone decide which targets may be written.
  */
-export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, queue, requests = queue } = service;
+export async function enqueueImage(asked: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
+  const { state } = service;
   const id = runId(options.clock);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
-  const job = judgeRequest(jobOf(request, id, options.clock.now()), targets);
+  const job = judgeRequest(jobOf(asked, id, options.clock.now()), targets);
   const run = await state.runs.begin({ id, trigger: 'request' }, options);
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
-  const { record, message } = newJob(job, { title: `${job.from} → ${to}` });
-  await state.runs.addJobs(id, [record], options);
-  await requests.send([message], options);
+  await request(newJob(job, { title: `${job.from} → ${to}` }), id, service, options);
   await state.runs.planned(id, options);
   return run;
 }
@@ -74,25 +87,23 @@ export async function enqueueImage(request: ImageRequest, service: Service, opti
  * `enqueueImage`.
  */
 export async function enqueueStore(
-  request: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'>,
+  asked: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'>,
   service: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
-  const { state, queue, requests = queue } = service;
-  const { registry, repository, tag } = parseImagePattern(request.from);
+  const { state } = service;
+  const { registry, repository, tag } = parseImagePattern(asked.from);
   const run = runId(options.clock);
   const from = [`docker://${registry}/${repository}`];
-  const to = parseStore(request.to);
-  const { platforms, referrers } = request;
+  const to = parseStore(asked.to);
+  const { platforms, referrers } = asked;
   const select = tag === undefined ? {} : { select: { include: [tag] } };
   const common = { version: 1, run, at: new Date(options.clock.now()).toISOString(), platforms, referrers } as const;
   const id = jobId(run, 'backup-store', ...from, to);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
   const job = judgeRequest<BackupStoreJob>({ ...common, kind: 'backup-store', id, from, to, ...select }, targets);
   const begun = await state.runs.begin({ id: run, trigger: 'request' }, options);
-  const { record, message } = newJob(job, { title: titleOfMany(job) });
-  await state.runs.addJobs(run, [record], options);
-  await requests.send([message], options);
+  await request(newJob(job, { title: titleOfMany(job) }), run, service, options);
   await state.runs.planned(run, options);
   return begun;
 }
