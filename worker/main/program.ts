@@ -48,6 +48,7 @@ const COMMANDS: Commands = {
   worker: async () => (await import('../commands/worker.ts')).addWorker,
   planner: async () => (await import('../commands/planner.ts')).addPlanner,
   cleaner: async () => (await import('../commands/cleaner.ts')).addCleaner,
+  cost: async () => (await import('../commands/cost.ts')).addCost,
   completion: async () => (await import('../commands/completion.ts')).addCompletion,
 };
 
