@@ -480,15 +480,14 @@ describe('workers', () => {
       const { Resources } = resources.parse(
         templateOf(`network: { type: ${type} }\naccess: { roles: ['arn:aws:iam::222222222222:role/a'] }`).toJSON(),
       );
-      const [service = ''] = Object.keys(Resources).filter((id) => Resources[id]?.Type === 'AWS::ECS::Service');
+      const service = Object.keys(Resources).find((id) => Resources[id]?.Type === 'AWS::ECS::Service') ?? '';
       const before = new Set<string>();
       const visit = (id: string): void => {
         if (before.has(id) || Resources[id] === undefined) return;
         before.add(id);
         const text = JSON.stringify(Resources[id]);
-        for (const [, ref] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g)) if (ref !== undefined) visit(ref);
-        for (const [, , ref] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
-          if (ref !== undefined) visit(ref);
+        for (const [, ref, attributeOf] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
+          visit(ref ?? attributeOf ?? '');
         [Resources[id].DependsOn ?? []].flat().forEach(visit);
       };
       visit(service);

@@ -1,6 +1,6 @@
 // One service of ECS on loopback: how many tasks it has, and on which capacity.
 import { z } from 'zod';
-import { Faults, type RequestFault } from '../../local/faults.ts';
+import { Faults } from '../../local/faults.ts';
 import { CallRefusal, openFront, unknownAction } from '../../local/http/json-front.ts';
 
 const update = z.strictObject({
@@ -17,7 +17,7 @@ const update = z.strictObject({
 export interface EcsServer extends AsyncDisposable {
   readonly url: string;
   readonly serviceArn: string;
-  readonly faults: Faults<string, RequestFault>;
+  readonly faults: Faults;
   /** What the service has now. */
   readonly service: { desiredCount: number; capacityProviderStrategy: object[] };
   /** The actions that were called, in their order. */
@@ -25,7 +25,7 @@ export interface EcsServer extends AsyncDisposable {
 }
 
 export async function startEcs(desiredCount = 0): Promise<EcsServer> {
-  const faults = new Faults<string, RequestFault>();
+  const faults = new Faults();
   const service = {
     desiredCount,
     capacityProviderStrategy: [{ capacityProvider: 'FARGATE_SPOT', weight: 1, base: 0 } as object],

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import type { Assumptions, CostEstimate } from '../costs/costs.ts';
+import type { CostEstimate } from '../costs/costs.ts';
+import type { Assumptions } from '../costs/model.ts';
 import type { InventorySize } from '../images/inventory-size.ts';
 import { parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';

@@ -1,8 +1,6 @@
 import { calculate } from './calculate.ts';
-import { ASSUMED, FORMULAS, PRICES, type Assumption, type CostName } from './model.ts';
+import { ASSUMED, FORMULAS, PRICES, type Assumption, type Assumptions, type CostName } from './model.ts';
 import type { DeployedParts } from './settings.ts';
-
-export type Assumptions = Readonly<Partial<Record<Assumption, number>>>;
 
 /** Every price, assumption and result of the page's formulas, by name. */
 export function computeCosts(assumptions: Assumptions): Readonly<Record<CostName | Assumption, number>> {

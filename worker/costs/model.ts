@@ -50,6 +50,9 @@ export const ASSUMED = {
 
 export type Assumption = keyof typeof ASSUMED;
 
+/** What is known better than it is assumed. */
+export type Assumptions = Readonly<Partial<Record<Assumption, number>>>;
+
 export function isAssumption(name: string): name is Assumption {
   return Object.hasOwn(ASSUMED, name);
 }

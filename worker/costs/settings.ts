@@ -2,7 +2,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import type { Assumptions } from './costs.ts';
+import type { Assumptions } from './model.ts';
 
 /** What of a deployment decides its costs. */
 export interface DeployedParts {

@@ -17,6 +17,14 @@ export interface EcsOptions {
 
 type SdkOptions = Parameters<Parameters<typeof calling>[3]>[0];
 
+/** Makes one call with a client of its own: calls are minutes apart. */
+type Call = <T>(
+  what: string,
+  action: string,
+  options: Abortable,
+  work: (client: Sdk.ECSClient, sdk: typeof Sdk, sdkOptions: SdkOptions) => Promise<T>,
+) => Promise<T>;
+
 /**
  * The tasks of one service of ECS. Nothing is asked of it yet; the SDK is loaded with the first call. INVALID for what is not the ARN of a
  * service.
@@ -31,13 +39,7 @@ export function openEcs({ service, proxies }: EcsOptions): Tasks {
       'INVALID',
       `TRANSSHIP_SERVICE: ${quote(service)} is not the ARN of an ECS service: expected arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/NAME`,
     );
-
-  const call = async <T>(
-    what: string,
-    action: string,
-    options: Abortable,
-    work: (client: Sdk.ECSClient, sdk: typeof Sdk, sdkOptions: SdkOptions) => Promise<T>,
-  ): Promise<T> => {
+  const call: Call = async (what, action, options, work) => {
     const sdk = await import('@aws-sdk/client-ecs');
     const client = renewingCredentials(new sdk.ECSClient({ ...sdkRequests(proxies), maxAttempts: 3, region }));
     try {
@@ -46,48 +48,45 @@ export function openEcs({ service, proxies }: EcsOptions): Tasks {
       client.destroy();
     }
   };
+  return { name, count: counterOf(cluster, name, call), scale: scalerOf(cluster, name, call) };
+}
 
-  return {
-    name,
-    async count(options = {}) {
-      const what = `count the tasks of ${name}`;
-      const { services = [] } = await call(what, 'ecs:DescribeServices', options, async (client, sdk, sdkOptions) =>
-        client.send(new sdk.DescribeServicesCommand({ cluster, services: [name] }), sdkOptions),
-      );
-      const [found] = services;
-      // ECS still describes a service for a while after it was deleted
-      if (found === undefined || found.status === 'INACTIVE')
-        throw new Failure('NOT_FOUND', `${what}: the cluster ${cluster} has no such service`);
-      const { desiredCount = 0, runningCount = 0, pendingCount = 0, capacityProviderStrategy = [] } = found;
-      const capacity = capacityProviderStrategy.map(({ capacityProvider = '', weight = 0, base = 0 }): Capacity => ({
-        provider: capacityProvider,
-        weight,
-        base,
-      }));
-      return { desired: desiredCount, running: runningCount, pending: pendingCount, capacity };
-    },
-    async scale(tasks, { capacity, ...options } = {}) {
-      const capacityProviderStrategy = capacity?.map(({ provider, weight, base }) => ({
-        capacityProvider: provider,
-        weight,
-        base,
-      }));
-      await call(
-        `set the tasks of ${name} to ${tasks}`,
-        'ecs:UpdateService',
-        options,
-        async (client, sdk, sdkOptions) =>
-          client.send(
-            new sdk.UpdateServiceCommand({
-              cluster,
-              service: name,
-              desiredCount: tasks,
-              // ECS takes another strategy only together with a new deployment
-              ...(capacityProviderStrategy === undefined ? {} : { capacityProviderStrategy, forceNewDeployment: true }),
-            }),
-            sdkOptions,
-          ),
-      );
-    },
+function counterOf(cluster: string, name: string, call: Call): Tasks['count'] {
+  return async (options = {}) => {
+    const what = `count the tasks of ${name}`;
+    const { services = [] } = await call(what, 'ecs:DescribeServices', options, async (client, sdk, sdkOptions) =>
+      client.send(new sdk.DescribeServicesCommand({ cluster, services: [name] }), sdkOptions),
+    );
+    const [found] = services;
+    // ECS still describes a service for a while after it was deleted
+    if (found === undefined || found.status === 'INACTIVE')
+      throw new Failure('NOT_FOUND', `${what}: the cluster ${cluster} has no such service`);
+    const { desiredCount = 0, runningCount = 0, pendingCount = 0, capacityProviderStrategy = [] } = found;
+    const capacity = capacityProviderStrategy.map(({ capacityProvider = '', weight = 0, base = 0 }): Capacity => ({
+      provider: capacityProvider,
+      weight,
+      base,
+    }));
+    return { desired: desiredCount, running: runningCount, pending: pendingCount, capacity };
+  };
+}
+
+function scalerOf(cluster: string, name: string, call: Call): Tasks['scale'] {
+  return async (tasks, { capacity, ...options } = {}) => {
+    const capacityProviderStrategy = capacity?.map(({ provider, weight, base }) => ({
+      capacityProvider: provider,
+      weight,
+      base,
+    }));
+    const input: Sdk.UpdateServiceCommandInput = {
+      cluster,
+      service: name,
+      desiredCount: tasks,
+      // ECS takes another strategy only together with a new deployment
+      ...(capacityProviderStrategy === undefined ? {} : { capacityProviderStrategy, forceNewDeployment: true }),
+    };
+    await call(`set the tasks of ${name} to ${tasks}`, 'ecs:UpdateService', options, async (client, sdk, sdkOptions) =>
+      client.send(new sdk.UpdateServiceCommand(input), sdkOptions),
+    );
   };
 }
