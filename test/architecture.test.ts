@@ -21,8 +21,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   serve: ['images', 'content', 'oci', 'util'],
   queue: ['util'],
   state: ['oci', 'util'],
+  tasks: ['util'],
+  costs: ['util'],
   rules: ['retention', 'queue', 'state', 'oci', 'util'],
-  service: ['images', 'rules', 'retention', 'queue', 'state', 'oci', 'util'],
+  service: ['images', 'rules', 'retention', 'queue', 'state', 'tasks', 'oci', 'util'],
   'service/planner': ['service', 'images', 'rules', 'queue', 'state', 'content', 'oci', 'util'],
   'service/worker': ['service/planner', 'service', 'images', 'rules', 'queue', 'state', 'oci', 'util'],
   'service/cleaner': ['service/planner', 'service', 'images', 'rules', 'retention', 'queue', 'state', 'oci', 'util'],
@@ -38,6 +40,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'rules',
     'retention',
     'state',
+    'tasks',
+    'costs',
     'oci',
     'util',
   ],
@@ -57,6 +61,7 @@ const SDK_CLIENTS_IN = [
   'state/dynamo.ts',
   'store/kms.ts',
   'state/table-items.ts',
+  'tasks/ecs.ts',
 ];
 /** Files that send commands through a client that they are given. */
 const SDK_COMMANDS_IN = [

@@ -22,7 +22,7 @@ interface Shape extends Retention {
 /** What settings mean by the two shapes. */
 export const SHAPES: Readonly<Record<'production' | 'testing', Shape>> = {
   production: { immutable: true, scanOnPush: true, keepLast: 100, untaggedAfterDays: 1 },
-  testing: { immutable: false, scanOnPush: false, expireAfterDays: 7, untaggedAfterDays: 1 },
+  testing: { immutable: false, scanOnPush: true, expireAfterDays: 7, untaggedAfterDays: 1 },
 };
 
 /** The retention of a repository: what it says itself, else that of its shape. One that exists has a shape only when it names one. */

@@ -1,6 +1,6 @@
 import { Stack } from 'aws-cdk-lib';
 import type { ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
-import type { Cluster } from 'aws-cdk-lib/aws-ecs';
+import type { Cluster, FargateService } from 'aws-cdk-lib/aws-ecs';
 import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
@@ -16,7 +16,7 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
+ * what IAM knows no resource of. `workers` is the service of ECS that runs them. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
  * `scratchRepository` are repositories with the name of a drill's, `markedRepository` those of them that have its mark.
  */
 export type ResourceKind =
@@ -37,6 +37,7 @@ export type ResourceKind =
   | 'role'
   | 'secret'
   | 'task'
+  | 'workers'
   | 'account';
 
 interface Call {
@@ -188,6 +189,9 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'kms.Sign': { actions: ['kms:Sign'], by: {} },
   'kms.GetPublicKey': { actions: ['kms:GetPublicKey'], by: {} },
   'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
+  // a worker is started at once when none runs
+  'ecs.DescribeServices': { actions: ['ecs:DescribeServices'], by: { workers: PLANNER } },
+  'ecs.UpdateService': { actions: ['ecs:UpdateService'], by: { workers: PLANNER } },
 };
 
 /** What services do with a customer's key in the name of who calls them: no call of ours is called so. */
@@ -218,6 +222,8 @@ export interface Reach {
   readonly prune?: InfraSettings['prune'];
   /** Whose tasks protect themselves. @default none */
   readonly cluster?: Cluster | undefined;
+  /** Whose number of tasks the planner sets. @default none */
+  readonly workers?: FargateService | undefined;
 }
 
 /** What workers do at these places, wherever the settings let them: what the endpoints of their network are for. */
@@ -267,7 +273,7 @@ type Grant = (
 
 /** Grants the role what the process calls, where it calls it, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table, workers } = reach;
   const stack = Stack.of(role);
   const grant: Grant = (kind, allow, resources, conditions = {}) => {
     const actions = actionsOf(caller, kind, allow);
@@ -285,6 +291,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   grant('uploads', 'write', [bucket.bucketArn]);
   grant('object', 'write', [bucket.arnForObjects('*')]);
   if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
+  if (workers !== undefined) grant('workers', 'write', [workers.serviceArn], onlyTasks(stack, workers));
   grantBuckets(stack, grant, access.buckets);
   if (caller === 'cleaner') {
     if (prune !== undefined) grantPruning(stack, grant, prune, bucket);
@@ -302,6 +309,20 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     (bucketExists || [...access.buckets, ...access.repositories].some((one) => one.allow === 'write'));
   for (const arn of access.keys)
     grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], regionOf(arn) ?? '');
+}
+
+/**
+ * The number of tasks alone: UpdateService could also run another task definition, or open a shell in tasks.
+ * https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+ */
+function onlyTasks(stack: Stack, { taskDefinition }: FargateService): PolicyStatement['conditions'] {
+  const resourceName = `${taskDefinition.family}:*`;
+  return {
+    ArnLikeIfExists: {
+      'ecs:task-definition': stack.formatArn({ service: 'ecs', resource: 'task-definition', resourceName }),
+    },
+    StringNotEqualsIfExists: { 'ecs:enable-execute-command': 'true' },
+  };
 }
 
 function grantBuckets(

@@ -19,7 +19,7 @@ import {
 import { AnyPrincipal, PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
-import { Construct } from 'constructs';
+import { Construct, DependencyGroup, type IDependable } from 'constructs';
 import { workerActionsOn } from './grants.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
@@ -46,10 +46,14 @@ export class Network extends Construct {
   readonly securityGroup: ISecurityGroup;
   /** Whether tasks have public addresses. */
   readonly publicAddresses: boolean;
+  /** Every route, endpoint and rule that a task needs to reach AWS. A service that does not depend on it starts tasks that cannot pull. */
+  readonly ready: IDependable;
+  readonly #ready = new DependencyGroup();
 
   constructor(scope: Construct, id: string, props: NetworkProps) {
     super(scope, id);
     const { network } = props;
+    this.ready = this.#ready;
     if (network.type === 'existing') {
       const { vpcId, subnetIds, availabilityZones } = network;
       this.vpc = Vpc.fromVpcAttributes(this, 'Vpc', { vpcId, availabilityZones });
@@ -64,6 +68,9 @@ export class Network extends Construct {
     }
     const isPublic = network.type === 'public';
     const vpc = this.#addVpc(network, props);
+    this.#ready.add(vpc.internetConnectivityEstablished);
+    for (const subnet of [...vpc.publicSubnets, ...vpc.privateSubnets, ...vpc.isolatedSubnets])
+      this.#ready.add(subnet.internetConnectivityEstablished, subnet.node.findChild('RouteTableAssociation'));
     this.vpc = vpc;
     this.publicAddresses = isPublic;
     this.securityGroup = this.#addSecurityGroup(vpc);
@@ -146,6 +153,7 @@ export class Network extends Construct {
       );
     }
     const dynamodb = vpc.addGatewayEndpoint('DynamoDb', { service: GatewayVpcEndpointAwsService.DYNAMODB });
+    this.#ready.add(s3, dynamodb);
     dynamodb.addToPolicy(
       new PolicyStatement({
         sid: 'State',
@@ -167,6 +175,7 @@ export class Network extends Construct {
       allowAllOutbound: false,
     });
     endpoints.addIngressRule(this.securityGroup, Port.HTTPS, 'workers');
+    this.#ready.add(endpoints);
     const { ECR, ECR_DOCKER, SQS, CLOUDWATCH_LOGS, STS, SECRETS_MANAGER } = InterfaceVpcEndpointAwsService;
     const services = {
       EcrApi: ECR,
@@ -177,13 +186,14 @@ export class Network extends Construct {
       ...(access.secrets.length === 0 ? {} : { Secrets: SECRETS_MANAGER }),
     };
     for (const [id, service] of Object.entries(services)) {
-      vpc.addInterfaceEndpoint(id, {
+      const endpoint = vpc.addInterfaceEndpoint(id, {
         service,
         subnets: this.subnets,
         securityGroups: [endpoints],
         open: false,
         privateDnsEnabled: true,
       });
+      this.#ready.add(endpoint);
     }
   }
 }

@@ -7,6 +7,8 @@ export interface OutputsProps {
   /** Where the queues and the table are, by variable. */
   readonly environment: Readonly<Record<string, string>>;
   readonly bucket: IBucket;
+  /** Where tasks run, as `transship scale --capacity` takes it. */
+  readonly capacity: string;
   /** What the commands may be about. */
   readonly access: InfraSettings['access'];
   readonly workerLogs: ILogGroup;
@@ -16,7 +18,7 @@ export interface OutputsProps {
 }
 
 /** After a deployment: the commands that check it, as they are to be typed, in their order. REPOSITORY and TAG are to be filled in. */
-export function addOutputs(stack: Stack, { access, bucket, environment, ...logs }: OutputsProps): void {
+export function addOutputs(stack: Stack, { access, bucket, capacity, environment, ...logs }: OutputsProps): void {
   const { account, region, urlSuffix } = stack;
   const registry = `docker://${account}.dkr.ecr.${region}.${urlSuffix}`;
   const { source, target } = repositoriesOf(access, account, region);
@@ -29,7 +31,7 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
     ['Check2Status', 'Whether queues and table answer, and how rules do', 'npx transship status'],
     [
       'Check3FirstBackup',
-      'The first backup, by a worker, which needs a minute to start',
+      'The first backup, by a worker that starts for it, which takes one to two minutes',
       `npx transship enqueue --wait ${registry}/${source}:TAG s3://${bucket.bucketName}/`,
     ],
     ['Check4Verify', 'Whether every byte of it is right', `npx transship verify ${archive}`],
@@ -49,6 +51,12 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
       'Where ECR has replicated an image to',
       `aws ecr describe-image-replication-status --region ${region} --repository-name ${source} --image-id imageTag=TAG`,
     ],
+    [
+      'StartNow',
+      'In a disaster: tasks on demand at once, where Spot capacity may be short; put in how many',
+      'npx transship scale 4 --on-demand',
+    ],
+    ['NormalCapacity', 'Afterwards: tasks as they were deployed', `npx transship scale --capacity ${capacity}`],
     ['LogsOfWorkers', 'Logs of the workers', logsCommand(logs.workerLogs, region)],
     ['LogsOfPlanner', 'Logs of the planner', logsCommand(logs.plannerLogs, region)],
     ...ofCleaner(logs.cleanerLogs, region),

@@ -57,11 +57,21 @@ export class TransshipStack extends Stack {
       TRANSSHIP_ALLOW: targetsOf(access, this.account, bucket.bucketName).join(','),
     };
     const planning = { TRANSSHIP_LOOK_EVERY_HOURS: String(settings.lookEveryHours) };
+    const network = new Network(this, 'Network', { network: settings.network, access, bucket, table, logRetention });
+    const workers = new Workers(this, 'Workers', {
+      prefix,
+      worker: settings.worker,
+      network,
+      reach,
+      environment: { ...ofRequests, ...planning },
+      logRetention,
+    });
+    const ofWorkers = { TRANSSHIP_SERVICE: workers.service.serviceArn };
     const planner = new Planner(this, 'Planner', {
       prefix,
       everyMinutes: settings.planEveryMinutes,
-      reach,
-      environment: { ...environment, ...planning, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+      reach: { ...reach, workers: workers.service },
+      environment: { ...environment, ...planning, ...ofWorkers, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
       undelivered,
       logRetention,
     });
@@ -76,15 +86,6 @@ export class TransshipStack extends Stack {
             undelivered,
             logRetention,
           });
-    const network = new Network(this, 'Network', { network: settings.network, access, bucket, table, logRetention });
-    const workers = new Workers(this, 'Workers', {
-      prefix,
-      worker: settings.worker,
-      network,
-      reach,
-      environment: { ...ofRequests, ...planning },
-      logRetention,
-    });
     new Monitoring(this, 'Monitoring', {
       settings,
       jobs,
@@ -99,7 +100,8 @@ export class TransshipStack extends Stack {
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
     addOutputs(this, {
-      environment: ofRequests,
+      environment: { ...ofRequests, ...ofWorkers },
+      capacity: workers.capacity,
       bucket,
       access,
       workerLogs: workers.logGroup,

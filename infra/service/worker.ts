@@ -32,6 +32,7 @@ import { Construct } from 'constructs';
 import { parseEcrImage } from '../settings/ecr-image.ts';
 import { grantCalls, type Reach } from './grants.ts';
 import type { Network } from './network.ts';
+import { taskMetric } from '../monitoring/metrics.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
@@ -63,12 +64,16 @@ const STOP_TIMEOUT = Duration.seconds(120);
 /** Jobs of the queue for each slot, before there are twice as many tasks: most jobs are shorter than the start of a task. */
 const JOBS_PER_SLOT = 4;
 const PERIOD = Duration.minutes(1);
+/** Jobs that wait or are being done. SQS has no metrics of a queue that was not used for six hours, as that of requests often is not. */
+const SUM = 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])';
 /** Without anything to do, until the last task goes. */
 const IDLE_PERIODS = 5;
 
 /** The service that does the jobs: as many tasks as there is work for, and none without. */
 export class Workers extends Construct {
   readonly service: FargateService;
+  /** Where its tasks run, as `transship scale --capacity` takes it. */
+  readonly capacity: string;
   readonly logGroup: LogGroup;
 
   constructor(scope: Construct, id: string, props: WorkersProps) {
@@ -98,6 +103,11 @@ export class Workers extends Construct {
     // else a backup counts as a pull, and a lifecycle rule by the last pull would keep the image for ever
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
     this.service = this.#addService(cluster, this.#addTask(role, props), worker, network);
+    this.capacity = strategiesOf(worker)
+      .map(
+        ({ capacityProvider, base = 0, weight = 0 }) => `${capacityProvider}=${weight}${base === 0 ? '' : `+${base}`}`,
+      )
+      .join(',');
     this.#scale(worker, reach);
   }
 
@@ -178,18 +188,14 @@ export class Workers extends Construct {
   #addService(
     cluster: Cluster,
     taskDefinition: FargateTaskDefinition,
-    { onDemandWeight, spotWeight }: InfraSettings['worker'],
-    { publicAddresses, securityGroup, subnets }: Network,
+    settings: InfraSettings['worker'],
+    { publicAddresses, ready, securityGroup, subnets }: Network,
   ): FargateService {
-    const strategies: CapacityProviderStrategy[] = [
-      { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
-      { capacityProvider: 'FARGATE', weight: onDemandWeight },
-    ];
     // without desiredCount: each deployment would set it anew, whatever there is to do
-    return new FargateService(this, 'Service', {
+    const service = new FargateService(this, 'Service', {
       cluster,
       taskDefinition,
-      capacityProviderStrategies: strategies.filter(({ weight = 0 }) => weight > 0),
+      capacityProviderStrategies: strategiesOf(settings),
       vpcSubnets: subnets,
       securityGroups: [securityGroup],
       assignPublicIp: publicAddresses,
@@ -201,6 +207,9 @@ export class Workers extends Construct {
       // who pays for tasks is told by the tags of the tasks
       propagateTags: PropagatedTagSource.SERVICE,
     });
+    // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
+    service.node.addDependency(ready);
+    return service;
   }
 
   /**
@@ -227,18 +236,18 @@ export class Workers extends Construct {
         { mutable: false },
       ),
     });
+    const usingMetrics = {
+      visible: jobs.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
+      inFlight: jobs.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
+      requested: requests.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
+      begun: requests.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
+    };
     const metric = new MathExpression({
-      // SQS has no metrics of a queue that was not used for six hours, as that of requests often is not
-      expression: 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])',
+      expression: SUM,
       label: 'jobs that wait or are being done',
       // else the default of five minutes counts, whatever the metrics have
       period: PERIOD,
-      usingMetrics: {
-        visible: jobs.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
-        inFlight: jobs.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
-        requested: requests.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
-        begun: requests.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
-      },
+      usingMetrics,
     });
 
     const work = new StepScalingAction(this, 'ByWork', {
@@ -269,18 +278,40 @@ export class Workers extends Construct {
       scalingTarget,
       adjustmentType: AdjustmentType.EXACT_CAPACITY,
     });
-    nothing.addAdjustment({ adjustment: 0, upperBound: 0 });
+    nothing.addAdjustment({ adjustment: 0, lowerBound: 0 });
+    const idle = new MathExpression({
+      // without a task it is no alarm: CloudWatch repeats the action of one every minute, which would stop a task that a planner just started
+      expression: `IF(${SUM} == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)`,
+      label: 'tasks without a job',
+      period: PERIOD,
+      usingMetrics: {
+        ...usingMetrics,
+        tasks: taskMetric('DesiredTaskCount', this.service, { period: PERIOD, statistic: 'Maximum' }),
+      },
+    });
     const nothingToDo = new Alarm(this, 'NothingToDo', {
       alarmDescription: 'Stops the workers when there is nothing to do: no alarm for anybody',
-      metric,
-      comparisonOperator: ComparisonOperator.LESS_THAN_OR_EQUAL_TO_THRESHOLD,
-      threshold: 0,
+      metric: idle,
+      comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
       evaluationPeriods: IDLE_PERIODS,
-      // SQS emits no metrics of a queue that was not used for six hours
-      treatMissingData: TreatMissingData.BREACHING,
+      // a service without tasks may emit no metrics, and tasks that run keep the queues in use
+      treatMissingData: TreatMissingData.NOT_BREACHING,
     });
     nothingToDo.addAlarmAction(new ApplicationScalingAction(nothing));
   }
+}
+
+function strategiesOf({
+  onDemandBase,
+  onDemandWeight,
+  spotWeight,
+}: InfraSettings['worker']): CapacityProviderStrategy[] {
+  const strategies: CapacityProviderStrategy[] = [
+    { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
+    { capacityProvider: 'FARGATE', weight: onDemandWeight, ...(onDemandBase === 0 ? {} : { base: onDemandBase }) },
+  ];
+  return strategies.filter(({ base = 0, weight = 0 }) => base + weight > 0);
 }
 
 interface Step {

@@ -1,5 +1,5 @@
 import { partitionOf, regionOf } from './arn.ts';
-import { continuousCron } from './cron.ts';
+import { continuousCron, longestGapDays } from './cron.ts';
 import { ecrRegionOf, parseEcrImage } from './ecr-image.ts';
 import { checkPrune, checkPublish } from './prune-checks.ts';
 import { checkRegistries } from './registries-checks.ts';
@@ -17,6 +17,7 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkBucket(settings, refuse);
   checkPartitions(settings, refuse);
   checkVault(settings, refuse);
+  checkBackupAge(settings, refuse);
   checkRegistries(settings, refuse);
   settings.notifications.topics.forEach((topic, i) => {
     if (regionOf(topic) !== settings.region)
@@ -173,6 +174,23 @@ function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
 const CONSENT = 'nobody can delete these backups, and nobody can undo this';
 /** https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html */
 const MAX_CONTINUOUS_DAYS = 35;
+
+/** The longest time that an alarm looks back over: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html */
+const MAX_ALARM_DAYS = 7;
+
+/** An alarm that looks back less far than to the backup before fires between any two backups. */
+function checkBackupAge({ alarms: { backupAgeDays }, vault }: InfraSettings, refuse: Refuse): void {
+  if (vault === undefined || backupAgeDays === 0) return;
+  const gap = longestGapDays(vault.plan.cron);
+  if (gap !== undefined && backupAgeDays > gap) return;
+  const between = gap === undefined ? 'more than a year' : `${gap} days`;
+  refuse(
+    ['alarms', 'backupAgeDays'],
+    gap !== undefined && gap < MAX_ALARM_DAYS
+      ? `${between} lie between two backups by vault.plan.cron, so this alarm would fire before each: expected ${gap + 1} or more`
+      : `${between} lie between two backups by vault.plan.cron, and an alarm looks back ${MAX_ALARM_DAYS} days: set it to 0, and count on the alarm of backups that fail; or back up every six days at the least`,
+  );
+}
 
 function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): void {
   if (vault === undefined) return;

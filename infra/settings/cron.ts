@@ -55,3 +55,56 @@ export function continuousCron(cron: string): string | undefined {
   if (!/^[0-9]{1,2}$/.test(minute ?? '') || !/^[0-9]{1,2}$/.test(hour ?? '')) return undefined;
   return `${minute} ${(Number(hour) + 12) % 24} * * ? *`;
 }
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** Leap years and every weekday of the first of January are among so many. */
+const YEARS_LOOKED_AT = 28;
+
+/**
+ * The most days that lie between two times of a schedule. Undefined: it is one that happens once at most in the years looked at. The year of a
+ * schedule is left out.
+ */
+export function longestGapDays(cron: string): number | undefined {
+  const [, , dayOfMonth = '', month = '', dayOfWeek = ''] = cron.split(' ');
+  let last: number | undefined;
+  let longest: number | undefined;
+  for (let day = Date.UTC(2024, 0, 1), end = day + YEARS_LOOKED_AT * 365.25 * DAY_MS; day < end; day += DAY_MS) {
+    const date = new Date(day);
+    const isDue =
+      has(month, date.getUTCMonth() + 1, MONTHS, 1) &&
+      (dayOfMonth === '?' ? isWeekday(dayOfWeek, date) : isDay(dayOfMonth, date));
+    if (!isDue) continue;
+    if (last !== undefined) longest = Math.max(longest ?? 0, (day - last) / DAY_MS);
+    last = day;
+  }
+  return longest;
+}
+
+function isDay(field: string, date: Date): boolean {
+  const day = date.getUTCDate();
+  const lastDay = new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate();
+  if (field.startsWith('L')) return day === lastDay;
+  // the weekday nearest to a day is two days away at most
+  return field.endsWith('W') ? day === Math.min(Number(field.slice(0, -1)), lastDay) : has(field, day, [], 1);
+}
+
+function isWeekday(field: string, date: Date): boolean {
+  const weekday = date.getUTCDay() + 1;
+  const [, name = '', last, nth] = /^(\w+?)(?:(L)|#([1-5]))$/.exec(field) ?? [];
+  if (name === '') return field === 'L' ? weekday === 7 : has(field, weekday, DAYS, 1);
+  if (!has(name, weekday, DAYS, 1)) return false;
+  const week = Math.ceil(date.getUTCDate() / 7);
+  const isLast = new Date(date.getTime() + 7 * DAY_MS).getUTCMonth() !== date.getUTCMonth();
+  return last === undefined ? week === Number(nth) : isLast;
+}
+
+/** Whether a list of numbers, names, ranges and steps has the number. */
+function has(field: string, value: number, names: readonly string[], from: number): boolean {
+  const numberOf = (text: string): number => (names.includes(text) ? names.indexOf(text) + from : Number(text));
+  return field.split(',').some((part) => {
+    const [, first = '', last, step] = /^(\*|\w+)(?:-(\w+))?(?:\/(\d+))?$/.exec(part) ?? [];
+    const begin = first === '*' ? from : numberOf(first);
+    const end = last === undefined ? (first === '*' || step !== undefined ? Infinity : begin) : numberOf(last);
+    return value >= begin && value <= end && (value - begin) % Number(step ?? 1) === 0;
+  });
+}

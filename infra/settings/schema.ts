@@ -96,7 +96,9 @@ const worker = z
     /** Blobs at once of one job. */
     concurrency: z.int().min(1).max(64).default(4),
     maxTasks: z.int().min(1).max(500).default(4),
-    /** How tasks are spread over capacity: of weights 1 and 3, three of four tasks are Spot. */
+    /** The first tasks run on demand: without one, a restore would wait for Spot capacity, which a Region may not have in a disaster. */
+    onDemandBase: z.int().min(0).max(500).default(1),
+    /** How the tasks above the base are spread over capacity: with weights 1 and 3, three of four tasks are Spot. */
     onDemandWeight: z.int().min(0).max(1000).default(0),
     spotWeight: z.int().min(0).max(1000).default(1),
     /** An image that is there already; absent: built from the Dockerfile and pushed by CDK. */
@@ -269,8 +271,8 @@ const repository = z.strictObject({
     .max(256)
     .regex(new RegExp(`^${NAME}$`), 'expected the name of a repository'),
   /**
-   * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, all gone
-   * after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
+   * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, scan on
+   * push, all gone after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
    */
   shape: z.enum(['production', 'testing']).optional(),
   immutable: z.boolean().optional(),
@@ -408,7 +410,7 @@ export const settingsSchema = z.strictObject({
         .max(24 * 36_500)
         .default(840),
       /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
-      pullsPerFiveMinutes: z.int().min(0).default(1000),
+      pullsPerFiveMinutes: z.int().min(0).default(0),
       /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */
       backupAgeDays: z.int().min(0).max(7).default(2),
       /** Growth of the archives in a day that is unusual. */

@@ -328,6 +328,13 @@ describe('the Cleaner', () => {
   });
 });
 
+const resources = z.object({
+  Resources: z.record(
+    z.string(),
+    z.looseObject({ Type: z.string(), DependsOn: z.union([z.string(), z.array(z.string())]).optional() }),
+  ),
+});
+
 const container = z.object({
   Environment: z.array(z.object({ Name: z.string(), Value: z.unknown() })),
   Image: z.unknown(),
@@ -403,7 +410,10 @@ describe('workers', () => {
     };
     const allow = ['111111111111', 's3://archives'];
     expect(worker).toMatchObject({ ...common, slots: 3, concurrency: 5, healthPort: 8080, allow });
-    expect(other).toMatchObject(common);
+    expect(other).toMatchObject({ ...common, workerService: '<WorkersService>' });
+    expect(textOf(template.findOutputs('Check1Environment')['Check1Environment']?.['Value'])).toContain(
+      ' TRANSSHIP_SERVICE=<WorkersService>',
+    );
   });
 
   test('may be asked by hand to write to what the settings open for writing', () => {
@@ -430,28 +440,66 @@ describe('workers', () => {
       AvailabilityZoneRebalancing: 'DISABLED',
       DeploymentConfiguration: { DeploymentCircuitBreaker: { Enable: true, Rollback: true } },
       LaunchType: Match.absent(),
-      CapacityProviderStrategy: [{ CapacityProvider: 'FARGATE_SPOT', Weight: 1 }],
+    });
+  });
+
+  // ECS never replaces Spot that it does not get by on-demand capacity
+  test('run one task on demand by default, so that a restore needs no Spot capacity, and all above it on Spot', () => {
+    templateOf().hasResourceProperties('AWS::ECS::Service', {
+      CapacityProviderStrategy: [
+        { CapacityProvider: 'FARGATE_SPOT', Weight: 1 },
+        { CapacityProvider: 'FARGATE', Base: 1, Weight: 0 },
+      ],
     });
   });
 
   test.each([
+    ['onDemandBase: 0', [['FARGATE_SPOT', 1]]],
     [
-      1,
-      3,
+      'onDemandBase: 2, onDemandWeight: 1, spotWeight: 3',
       [
         ['FARGATE_SPOT', 3],
-        ['FARGATE', 1],
+        ['FARGATE', 1, 2],
       ],
     ],
-    [2, 0, [['FARGATE', 2]]],
-  ])('run on demand by %i and on Spot by %i', (onDemand, spot, strategy) => {
-    templateOf(`worker: { onDemandWeight: ${onDemand}, spotWeight: ${spot} }`).hasResourceProperties(
-      'AWS::ECS::Service',
-      {
-        CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight]) => ({ CapacityProvider, Weight })),
-      },
-    );
+    ['onDemandBase: 0, onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2]]],
+    ['onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2, 1]]],
+  ])('spread their tasks over capacity as the settings say: %s', (worker, strategy) => {
+    templateOf(`worker: { ${worker} }`).hasResourceProperties('AWS::ECS::Service', {
+      CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight, Base]) => ({
+        CapacityProvider,
+        Weight,
+        Base: Base ?? Match.absent(),
+      })),
+    });
   });
+
+  test.each(['own', 'own, natGateways: 0', 'public'])(
+    'start after every route and endpoint of their network (%s), and stop before any of these is deleted',
+    (type) => {
+      const { Resources } = resources.parse(
+        templateOf(`network: { type: ${type} }\naccess: { roles: ['arn:aws:iam::222222222222:role/a'] }`).toJSON(),
+      );
+      const service = Object.keys(Resources).find((id) => Resources[id]?.Type === 'AWS::ECS::Service') ?? '';
+      const before = new Set<string>();
+      const visit = (id: string): void => {
+        if (before.has(id) || Resources[id] === undefined) return;
+        before.add(id);
+        const text = JSON.stringify(Resources[id]);
+        for (const [, ref, attributeOf] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
+          visit(ref ?? attributeOf ?? '');
+        [Resources[id].DependsOn ?? []].flat().forEach(visit);
+      };
+      visit(service);
+      const network = Object.entries(Resources).filter(([, { Type }]) =>
+        /^AWS::EC2::(?:Route|NatGateway|VPCGatewayAttachment|SubnetRouteTableAssociation|VPCEndpoint|SecurityGroupIngress)$/.test(
+          Type,
+        ),
+      );
+      expect(network.length).toBeGreaterThan(4);
+      expect(network.map(([id]) => id).filter((id) => !before.has(id))).toEqual([]);
+    },
+  );
 
   test('come out of an image that is there, which they may pull when it is ECR’s', () => {
     const ofEcr = templateOf(
@@ -486,6 +534,22 @@ describe('scaling', () => {
     Match.objectLike({ Id: 'inFlight', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
   ]);
 
+  const IDLE = Match.arrayWith([
+    Match.objectLike({
+      Expression:
+        'IF(SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)]) == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)',
+      ReturnData: true,
+    }),
+    Match.objectLike({
+      Id: 'tasks',
+      MetricStat: Match.objectLike({
+        Metric: Match.objectLike({ MetricName: 'DesiredTaskCount', Namespace: 'ECS/ContainerInsights' }),
+        Period: 60,
+        Stat: 'Maximum',
+      }),
+    }),
+  ]);
+
   test('begins with the first job, from no task at all', () => {
     const template = templateOf('worker: { maxTasks: 6, slots: 2 }');
     template.hasResourceProperties('AWS::ApplicationAutoScaling::ScalableTarget', { MinCapacity: 0, MaxCapacity: 6 });
@@ -512,19 +576,20 @@ describe('scaling', () => {
     });
   });
 
-  test('ends with no task when nothing waits and nothing is being done for five minutes', () => {
+  // CloudWatch repeats the action of an alarm of scaling every minute that it lasts: one that lasted while no task runs would stop the next
+  test('ends with no task when tasks run and nothing waits or is being done for five minutes', () => {
     templateOf().hasResourceProperties('AWS::CloudWatch::Alarm', {
-      ComparisonOperator: 'LessThanOrEqualToThreshold',
-      Threshold: 0,
+      ComparisonOperator: 'GreaterThanOrEqualToThreshold',
+      Threshold: 1,
       EvaluationPeriods: 5,
-      TreatMissingData: 'breaching',
-      Metrics: METRICS,
+      TreatMissingData: 'notBreaching',
+      Metrics: IDLE,
       AlarmActions: [{ Ref: Match.stringLikeRegexp('^WorkersToNothing') }],
     });
     templateOf().hasResourceProperties('AWS::ApplicationAutoScaling::ScalingPolicy', {
       StepScalingPolicyConfiguration: {
         AdjustmentType: 'ExactCapacity',
-        StepAdjustments: [{ MetricIntervalUpperBound: 0, ScalingAdjustment: 0 }],
+        StepAdjustments: [{ MetricIntervalLowerBound: 0, ScalingAdjustment: 0 }],
       },
     });
   });
@@ -737,7 +802,7 @@ describe('outputs', () => {
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
     expect(command(template, 'Check1Environment')).toBe(
-      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_BUCKET=<StorageBucket>',
+      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_SERVICE=<WorkersService> TRANSSHIP_BUCKET=<StorageBucket>',
     );
     expect(command(template, 'Check2Status')).toBe('npx transship status');
     expect(command(template, 'Check3FirstBackup')).toBe(

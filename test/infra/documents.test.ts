@@ -10,10 +10,14 @@ import { z } from 'zod';
 import { infraSettings, parseSettings } from '../../infra/settings/settings.ts';
 import { CALLS } from '../../infra/service/grants.ts';
 import { addStacks } from '../../infra/synth/stacks.ts';
+import { calculate } from '../../worker/costs/calculate.ts';
+import { computeCosts } from '../../worker/costs/costs.ts';
+import { ASSUMED, FORMULAS, PRICES } from '../../worker/costs/model.ts';
+import { parseDeployedParts } from '../../worker/costs/settings.ts';
 import { startTelemetry } from '../../worker/telemetry/telemetry.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { matches } from './filter-pattern.ts';
-import { app, settingsOf } from './templates.ts';
+import { EXAMPLES, app, settingsOf } from './templates.ts';
 
 const DEPLOYMENT = readFileSync('docs/deployment.md', 'utf8');
 const RUNBOOK = readFileSync('docs/runbook.md', 'utf8');
@@ -122,7 +126,7 @@ describe('outputs', () => {
   test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
     const [, counted] = /(\d+) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
     const small = app();
-    addStacks(small, settingsOf('alarms: { pullsPerFiveMinutes: 0 }'));
+    addStacks(small, settingsOf(''));
     const stack = small.node.findChild('Transship');
     if (!(stack instanceof Stack)) throw new Error('no stack');
     const alarms = Object.values(Template.fromStack(stack).findResources('AWS::CloudWatch::Alarm'));
@@ -292,6 +296,55 @@ describe('costs', () => {
   const SIZES = [0, 1, 2];
   const tables = rowsOf(section(DEPLOYMENT, 'Costs'));
 
+  test('are computed by `transship cost` with the prices, assumptions and formulas of the page', () => {
+    const told = (column: number, isWanted: (cells: readonly string[]) => boolean): Readonly<Record<string, string>> =>
+      Object.fromEntries(tables.filter(isWanted).map((cells) => [plain(cells[0] ?? ''), plain(cells[column] ?? '')]));
+    const isFormula = (cells: readonly string[]): boolean => cells.length === 6;
+    expect(told(1, isFormula)).toEqual(FORMULAS);
+    const numbers = (texts: Readonly<Record<string, string>>): Readonly<Record<string, number>> =>
+      Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, Number(text.replaceAll(',', ''))]));
+    expect(numbers(told(1, (cells) => cells.length === 3))).toEqual(PRICES);
+    const smallest = numbers(told(2, (cells) => cells.length === 5));
+    expect(smallest).toEqual(ASSUMED);
+    expect(computeCosts({}).own).toBeCloseTo(computeCosts(smallest).own);
+  });
+
+  test('are estimated from the same settings that a deployment has, with the same defaults', () => {
+    const files = EXAMPLES.map((name) => readFileSync(`infra/examples/${name}.yaml`, 'utf8'));
+    const smallest = `version: 1\naccount: '111111111111'\nregion: us-east-1\n`;
+    const withVault = `${smallest}vault: { account: '222222222222', region: eu-west-1, restoreTest: {} }\n`;
+    for (const text of [smallest, withVault, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
+      const { alarms, bucket, network, prune, vault, worker } = parseSettings(text, 'test.yaml');
+      const { assumptions, ...parts } = parseDeployedParts(text, 'test.yaml');
+      expect(parts).toEqual({
+        network: network.type,
+        prunes: [...(prune?.prefixes ?? []), ...(prune?.stores ?? [])].length > 0,
+        pullAlarm: alarms.pullsPerFiveMinutes > 0,
+        isCold: bucket.storageClass === 'GLACIER_IR',
+        vault: vault === undefined ? undefined : { tested: vault.restoreTest !== undefined },
+      });
+      expect(assumptions).toMatchObject({
+        vcpu: worker.cpu / 1024,
+        memory_gib: worker.memoryMiB / 1024,
+        old_months: bucket.keepOldVersionsDays / 30,
+        ...(network.type === 'own' ? { nat: network.natGateways } : {}),
+      });
+      if (vault !== undefined)
+        expect(assumptions).toMatchObject({
+          backup_days: vault.plan.deleteAfterDays,
+          copy_days: vault.plan.copyDeleteAfterDays,
+        });
+      const tree = app();
+      addStacks(tree, parseSettings(text, 'test.yaml'));
+      const stack = tree.node.findChild('Transship');
+      if (!(stack instanceof Stack)) throw new Error('no stack');
+      const endpoints = Object.values(Template.fromStack(stack).findResources('AWS::EC2::VPCEndpoint'));
+      const interfaces = endpoints.filter(({ Properties }) => Properties.VpcEndpointType === 'Interface').length;
+      if (network.type === 'own') expect(interfaces).toBe(assumptions.endpoints);
+      else expect(interfaces).toBe(0);
+    }
+  });
+
   test('are what the formulas of the page make of its prices and sizes', () => {
     const known = SIZES.map(() => new Map<string, number>());
     const wrong: string[] = [];
@@ -316,33 +369,5 @@ describe('costs', () => {
 
   function formatted(value: number): string {
     return value >= 10 ? Math.round(value).toLocaleString('en-US') : value.toFixed(2);
-  }
-
-  /** Sums and products of numbers and names, with parentheses. */
-  function calculate(formula: string, values: ReadonlyMap<string, number>): number {
-    const tokens = formula.match(/[\d.]+|\w+|[-+*/()]/g) ?? [];
-    const next = (): string => tokens.shift() ?? '';
-    const operand = (): number => {
-      const token = next();
-      if (token === '(') {
-        const value = sum();
-        expect(next(), formula).toBe(')');
-        return value;
-      }
-      return /^[\d.]/.test(token) ? Number(token) : (values.get(token) ?? Number.NaN);
-    };
-    const product = (): number => {
-      let value = operand();
-      while (tokens[0] === '*' || tokens[0] === '/') value = next() === '*' ? value * operand() : value / operand();
-      return value;
-    };
-    const sum = (): number => {
-      let value = product();
-      while (tokens[0] === '+' || tokens[0] === '-') value = next() === '+' ? value + product() : value - product();
-      return value;
-    };
-    const value = sum();
-    expect(tokens, formula).toEqual([]);
-    return value;
   }
 });

@@ -234,6 +234,7 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('uploads', 'write', [ownBucket]);
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
+  add('workers', 'write', ['<WorkersService>']);
   add('account', 'write', ['*']);
   const stores = s.prune?.stores.map(placeOf) ?? [];
   const places = [...(s.prune?.prefixes.map(placeOf) ?? []), ...stores];

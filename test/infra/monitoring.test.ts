@@ -66,7 +66,7 @@ function stackOf(more: string): TransshipStack {
   return stack;
 }
 
-const stack = stackOf(ALL);
+const stack = stackOf(`${ALL}\nalarms: { pullsPerFiveMinutes: 1000 }`);
 const template = Template.fromStack(stack);
 const alarms = alarmsOf(template);
 
@@ -392,11 +392,11 @@ describe('the alarm', () => {
     expect(refused('alarms: { backupAgeDays: 8 }')).toHaveLength(1);
   });
 
-  test('of pulls looks at every repository, and is not there where nobody wants to pay for it', () => {
+  test('of pulls looks at every repository, and exists only where the settings ask for it: CloudWatch bills it by the repository', () => {
     expect(alarm('unusual-pulls').Metrics.map(({ Expression }) => Expression)).toEqual([
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
-    const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
+    const without = alarmsOf(Template.fromStack(stackOf('')));
     expect(without.size).toBe(19); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });

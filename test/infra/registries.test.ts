@@ -147,10 +147,10 @@ describe('repositories', () => {
     ]);
   });
 
-  test('of testing: mutable, not scanned, all gone after 7 days', () => {
+  test('of testing: mutable, scanned on push, all gone after 7 days', () => {
     const text = 'repositories: [{ name: ci/api, shape: testing }]';
     templateOf(text).hasResource(REPOSITORY, {
-      Properties: { ImageTagMutability: 'MUTABLE', ImageScanningConfiguration: { ScanOnPush: false } },
+      Properties: { ImageTagMutability: 'MUTABLE', ImageScanningConfiguration: { ScanOnPush: true } },
       DeletionPolicy: 'RetainExceptOnCreate',
     });
     expect(rulesOf(text)).toEqual([
@@ -160,10 +160,10 @@ describe('repositories', () => {
   });
 
   test('what one says itself goes before its shape', () => {
-    const text = `repositories: [{ name: ci/api, shape: testing, immutable: true, scanOnPush: true, keepLast: 1, untaggedAfterDays: 3, key: '${KEY}', tags: { team: tea } }]`;
+    const text = `repositories: [{ name: ci/api, shape: testing, immutable: true, scanOnPush: false, keepLast: 1, untaggedAfterDays: 3, key: '${KEY}', tags: { team: tea } }]`;
     templateOf(text).hasResourceProperties(REPOSITORY, {
       ImageTagMutability: 'IMMUTABLE',
-      ImageScanningConfiguration: { ScanOnPush: true },
+      ImageScanningConfiguration: { ScanOnPush: false },
       EncryptionConfiguration: { EncryptionType: 'KMS', KmsKey: KEY },
       Tags: [{ Key: 'team', Value: 'tea' }],
     });

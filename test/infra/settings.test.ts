@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { longestGapDays } from '../../infra/settings/cron.ts';
 import { parseSettings, readSettings, SettingsError } from '../../infra/settings/settings.ts';
 import { ACCOUNT, REGION, refused, settingsOf } from './templates.ts';
 
@@ -62,6 +63,7 @@ describe('what nobody says', () => {
         slots: 2,
         concurrency: 4,
         maxTasks: 4,
+        onDemandBase: 1,
         onDemandWeight: 0,
         spotWeight: 1,
         logLevel: 'info',
@@ -78,7 +80,7 @@ describe('what nobody says', () => {
         ruleAgeHours: 26,
         verificationAgeHours: 192,
         drillAgeHours: 840,
-        pullsPerFiveMinutes: 1000,
+        pullsPerFiveMinutes: 0,
         growthGiBPerDay: 500,
         growthGiBPerWeek: 1000,
         prunedPerDay: 5000,
@@ -271,6 +273,7 @@ describe('a value that cannot be', () => {
       'worker.memoryMiB: Fargate has no tasks of 4096 CPU units with 2048 MiB, but with 8192 to 30720 MiB (by the GiB)',
     ],
     ['worker: { spotWeight: 0 }', 'worker.spotWeight 0: one of onDemandWeight and spotWeight is more than 0'],
+    ['worker: { onDemandBase: -1 }', 'worker.onDemandBase -1: Too small: expected number to be >=0'],
     ['worker: { slots: 65 }', 'worker.slots 65: Too big: expected number to be <=64'],
     ['worker: { maxTasks: 0 }', 'worker.maxTasks 0: Too small: expected number to be >=1'],
     // what a task would not be let pull, since nothing is granted for a registry that is not ECR
@@ -666,5 +669,48 @@ describe('a file', () => {
         }
       }),
     );
+  });
+});
+
+describe('the alarm of backups that do not happen', () => {
+  const vault = (cron: string, backupAgeDays?: number): readonly string[] =>
+    refused(
+      `vault: { account: '222222222222', region: eu-west-1, plan: { cron: '${cron}' } }\nalarms: {${
+        backupAgeDays === undefined ? '' : ` backupAgeDays: ${backupAgeDays} `
+      }}`,
+    );
+
+  test('is refused where it would fire between any two backups of the plan', () => {
+    expect(vault('0 5 ? * MON *')).toEqual([
+      'test.yaml: alarms.backupAgeDays: 7 days lie between two backups by vault.plan.cron, and an alarm looks back 7 days: set it to 0, and count on the alarm of backups that fail; or back up every six days at the least',
+    ]);
+    expect(vault('0 5 ? * MON,THU *')).toEqual([
+      'test.yaml: alarms.backupAgeDays: 4 days lie between two backups by vault.plan.cron, so this alarm would fire before each: expected 5 or more',
+    ]);
+    expect(vault('0 5 29 2 ? *')).toEqual([expect.stringContaining('1461 days lie between')]);
+  });
+
+  test('is accepted where it looks back further than to the backup before, and where there is none', () => {
+    expect(vault('0 5 * * ? *')).toEqual([]);
+    expect(vault('0 5 ? * MON,THU *', 5)).toEqual([]);
+    expect(vault('0 5 ? * MON *', 0)).toEqual([]);
+    expect(refused('alarms: { backupAgeDays: 1 }')).toEqual([]);
+  });
+
+  test.each([
+    ['0 5 * * ? *', 1],
+    ['0 5 ? * MON-FRI *', 3],
+    ['0 5 ? * 2,5 *', 4],
+    ['0 5 ? * 1/2 *', 2],
+    ['0 5 1,15 * ? *', 17],
+    ['0 5 1/10 * ? *', 10],
+    ['0 5 L * ? *', 31],
+    ['0 5 15W * ? *', 31],
+    ['0 5 ? * SUN#1 *', 35],
+    ['0 5 ? * 6L *', 35],
+    ['0 5 ? * L *', 7],
+    ['0 5 * JAN-JUN ? *', 185],
+  ])('%s leaves at most %i days between two times', (cron, days) => {
+    expect(longestGapDays(cron)).toBe(days);
   });
 });

@@ -255,6 +255,8 @@ describe('roles', () => {
       `ecr:GetRepositoryPolicy on ${ECR}/a`,
       `ecr:ListImages on ${ECR}/a`,
       `ecr:ListTagsForResource on ${ECR}/a`,
+      'ecs:DescribeServices on <WorkersService>',
+      'ecs:UpdateService on <WorkersService>',
       'kms:Decrypt on KEY',
       'logs:CreateLogStream on <PlannerLogs.Arn>',
       'logs:PutLogEvents on <PlannerLogs.Arn>',

@@ -22,7 +22,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     .command('enqueue')
     .summary('ask the deployed system for a rule now, or for copies')
     .description(
-      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials. A pattern, a list or a choice of tags is listed here, and each image is a job of one run.',
+      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials. A pattern, a list or a choice of tags is listed here, and each image is a job of one run. When no worker runs, one is started at once.',
     )
     .argument('<rule-or-src>', 'the name of a rule, or an image, or images by pattern')
     .argument('[dst]', 'where the image is to be')
@@ -39,7 +39,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     const { src, dst } = argumentsOf(first, second, flags);
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const run = await enqueue(src, dst, flags, service, context, report);
+      const run = await enqueue(src, dst, flags, { service, report }, context);
       if (flags.wait === true) await waitFor(run, flags, service, context);
       else printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
     });
@@ -50,12 +50,11 @@ async function enqueue(
   src: string,
   dst: string | undefined,
   flags: EnqueueFlags,
-  service: Service,
+  { service, report }: { readonly service: Service; readonly report: Report },
   context: CommandContext,
-  report: Report,
 ): Promise<Run> {
   const { enqueueImage, enqueueImages, enqueueRule, enqueueStore } = await import('../service/admin/enqueue.ts');
-  const options = { signal: context.signal, clock: context.clock };
+  const options = { signal: context.signal, clock: context.clock, report };
   const { platform: platforms, force } = flags;
   if (dst !== undefined) {
     const choices = {

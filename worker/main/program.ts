@@ -45,12 +45,14 @@ const COMMANDS: Commands = {
   rules: async () => (await import('../commands/rules.ts')).addRules,
   enqueue: async () => (await import('../commands/enqueue.ts')).addEnqueue,
   status: async () => (await import('../commands/status.ts')).addStatus,
+  scale: async () => (await import('../commands/scale.ts')).addScale,
   redrive: async () => (await import('../commands/redrive.ts')).addRedrive,
   worker: async () => (await import('../commands/worker.ts')).addWorker,
   planner: async () => (await import('../commands/planner.ts')).addPlanner,
   cleaner: async () => (await import('../commands/cleaner.ts')).addCleaner,
   login: async () => (await import('../commands/login.ts')).addLogin,
   logout: async () => (await import('../commands/login.ts')).addLogout,
+  cost: async () => (await import('../commands/cost.ts')).addCost,
   completion: async () => (await import('../commands/completion.ts')).addCompletion,
 };
 

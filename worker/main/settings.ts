@@ -49,6 +49,8 @@ export interface Settings {
   readonly healthPort: number | undefined;
   /** The endpoint of the ECS container agent, which sets it. */
   readonly ecsAgentUri: string | undefined;
+  /** The ARN of the ECS service that runs the workers. */
+  readonly workerService: string | undefined;
 }
 
 const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
@@ -86,6 +88,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
+    workerService: text(env, 'TRANSSHIP_SERVICE'),
   };
 }
 

@@ -21,6 +21,7 @@ import { openSnapshotKeys } from './snapshot-keys.ts';
 import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
+import { openEcs } from '../tasks/ecs.ts';
 import type { StateStore } from '../state/state.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, type Side } from '../util/failure.ts';
@@ -193,7 +194,7 @@ export function connectService(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
-  const { queueUrl, requestQueueUrl, deadLetterQueueUrl, table, proxies } = settings;
+  const { queueUrl, requestQueueUrl, deadLetterQueueUrl, table, proxies, workerService } = settings;
   const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
@@ -216,6 +217,7 @@ export function connectService(
         : opened.use(openSqs({ queueUrl: requestQueueUrl, clock, report, proxies })),
     deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
     allow: settings.allow,
+    tasks: workerService === undefined ? undefined : openEcs({ service: workerService, proxies }),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

@@ -1,5 +1,6 @@
 import type { Queue, QueueCount } from '../queue/queue.ts';
 import type { StateStore } from '../state/state.ts';
+import type { Tasks } from '../tasks/tasks.ts';
 import type { Abortable } from '../util/abort.ts';
 
 /** The parts of the deployed system that planners, workers and commands share. */
@@ -12,6 +13,8 @@ export interface Service {
   readonly deadLetters: Queue;
   /** What requests by hand may write to beside what rules name, as `parseAllowed` reads it. Absent: not known; a worker then allows nothing else. */
   readonly allow?: readonly string[] | undefined;
+  /** The tasks of the workers. Absent: it is not known where workers run, and they are started by other means. */
+  readonly tasks?: Tasks | undefined;
 }
 
 /** About how many messages wait for workers, are in flight or are delayed, over both queues. */

@@ -15,6 +15,7 @@ import { parseStore } from '../../rules/stores.ts';
 import type { JobRecord, Run, RunReader } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
+import type { Report } from '../../util/events.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
@@ -22,9 +23,11 @@ import { titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
+import { startTask } from '../start-task.ts';
 
 export interface EnqueueOptions extends Abortable {
   readonly clock: Clock;
+  readonly report?: Report | undefined;
 }
 
 /**
@@ -32,15 +35,34 @@ export interface EnqueueOptions extends Abortable {
  * runs a rule that prunes.
  */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, requests = service.queue } = service;
+  const { state } = service;
   const rule = await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
   if (!isPlannedRule(rule)) return run;
-  const { record, message } = newJob(planJobOf({ rule: name, run, after: FROM_THE_START }), { title: `plan ${name}` });
-  await state.runs.addJobs(id, [record], options);
-  await requests.send([message], options);
+  const planJob = planJobOf({ rule: name, run, after: FROM_THE_START });
+  await request([newJob(planJob, { title: `plan ${name}` })], id, service, options);
   return run;
+}
+
+/** Makes the jobs known, sends them, and starts a worker when none runs. */
+async function request(
+  made: readonly ReturnType<typeof newJob>[],
+  run: string,
+  service: Service,
+  options: EnqueueOptions,
+): Promise<void> {
+  const { state, queue, requests = queue } = service;
+  await state.runs.addJobs(
+    run,
+    made.map(({ record }) => record),
+    options,
+  );
+  await requests.send(
+    made.map(({ message }) => message),
+    options,
+  );
+  await startTask(service, options);
 }
 
 export interface ImageRequest extends Choices {
@@ -55,8 +77,8 @@ export interface ImageRequest extends Choices {
  * Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach, DENIED for what they would refuse.
  * Where it is not known what their settings allow, they alone decide which targets may be written.
  */
-export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
-  return enqueueImages([request], service, options);
+export async function enqueueImage(asked: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
+  return enqueueImages([asked], service, options);
 }
 
 /** More images are the work of a rule, which a planner lists and which goes on after a failure. */
@@ -67,33 +89,25 @@ const MOST_IMAGES = 1000;
  * enqueued where one of the requests is refused.
  */
 export async function enqueueImages(
-  requests: readonly ImageRequest[],
+  asked: readonly ImageRequest[],
   service: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
-  if (requests.length > MOST_IMAGES)
+  if (asked.length > MOST_IMAGES)
     throw new Failure(
       'INVALID',
-      `enqueue ${requests.length} images: one request takes ${MOST_IMAGES}; make a rule of it and enqueue that`,
+      `enqueue ${asked.length} images: one request takes ${MOST_IMAGES}; make a rule of it and enqueue that`,
     );
-  const { state, queue, requests: requestQueue = queue } = service;
+  const { state } = service;
   const id = runId(options.clock);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
-  const jobs = requests.map((request) => judgeRequest(jobOf(request, id, options.clock.now()), targets));
+  const jobs = asked.map((one) => judgeRequest(jobOf(one, id, options.clock.now()), targets));
   const run = await state.runs.begin({ id, trigger: 'request' }, options);
   const made = jobs.map((job) => {
     const to = job.kind === 'restore' ? job.to : job.to.join(', ');
     return newJob(job, { title: `${job.from} → ${to}` });
   });
-  await state.runs.addJobs(
-    id,
-    made.map(({ record }) => record),
-    options,
-  );
-  await requestQueue.send(
-    made.map(({ message }) => message),
-    options,
-  );
+  await request(made, id, service, options);
   await state.runs.planned(id, options);
   return run;
 }
@@ -103,28 +117,26 @@ export async function enqueueImages(
  * `enqueueImage`.
  */
 export async function enqueueStore(
-  request: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'> & Pick<BackupStoreJob, 'select'>,
+  asked: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'> & Pick<BackupStoreJob, 'select'>,
   service: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
-  const { state, queue, requests = queue } = service;
-  const { registry, repository, tag } = parseImagePattern(request.from);
+  const { state } = service;
+  const { registry, repository, tag } = parseImagePattern(asked.from);
   const run = runId(options.clock);
   const from = [`docker://${registry}/${repository}`];
-  const to = parseStore(request.to);
-  const { platforms, referrers } = request;
-  if (tag !== undefined && request.select?.include !== undefined)
-    throw new Failure('INVALID', `${quote(request.from)} names tags already: leave out --tags`);
-  const chosen = { ...request.select, ...(tag === undefined ? {} : { include: [tag] }) };
+  const to = parseStore(asked.to);
+  const { platforms, referrers } = asked;
+  if (tag !== undefined && asked.select?.include !== undefined)
+    throw new Failure('INVALID', `${quote(asked.from)} names tags already: leave out --tags`);
+  const chosen = { ...asked.select, ...(tag === undefined ? {} : { include: [tag] }) };
   const select = Object.keys(chosen).length === 0 ? {} : { select: chosen };
   const common = { version: 1, run, at: new Date(options.clock.now()).toISOString(), platforms, referrers } as const;
   const id = jobId(run, 'backup-store', ...from, to);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
   const job = judgeRequest<BackupStoreJob>({ ...common, kind: 'backup-store', id, from, to, ...select }, targets);
   const begun = await state.runs.begin({ id: run, trigger: 'request' }, options);
-  const { record, message } = newJob(job, { title: titleOfMany(job) });
-  await state.runs.addJobs(run, [record], options);
-  await requests.send([message], options);
+  await request([newJob(job, { title: titleOfMany(job) })], run, service, options);
   await state.runs.planned(run, options);
   return begun;
 }

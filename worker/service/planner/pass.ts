@@ -13,7 +13,8 @@ import { planScheduled } from './plan-scheduled.ts';
 import { onlyRetries } from './retries.ts';
 import { reachedMs, resendLost } from './resend-lost.ts';
 import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
-import type { Service } from '../service.ts';
+import { countMessages, type Service } from '../service.ts';
+import { startTask } from '../start-task.ts';
 
 export interface PassOptions extends Abortable {
   readonly clock: Clock;
@@ -48,7 +49,7 @@ const RUNS_LOOKED_AT = 100;
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
  * is late, expired or failed, and how old each rule's last good copy, verification or drill is. It deletes the dead letters of jobs that were
  * done since. It is called every few minutes. Any number may run at once: one of them begins the run of a scheduled time, and one plans it. One
- * rule that fails does not stop the others.
+ * rule that fails does not stop the others. When jobs wait and no worker runs, it starts one.
  *
  * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
@@ -63,6 +64,7 @@ export async function runPass(
   await pass.guard(undefined, async () => pass.settleOthers());
   await pass.guard(undefined, async () => pass.resendLost());
   await pass.guard(undefined, async () => dropDone(service, options));
+  await pass.guard(undefined, async () => pass.startWorker());
   return { rules: rules.length, ...pass.tally };
 }
 
@@ -156,6 +158,15 @@ class Pass {
         type: 'warning',
         message: `${resent} jobs waited longer than the queue explains: they were sent again`,
       });
+  }
+
+  /** Jobs that wait need not wait for scaling, which sees them some minutes later. SQS may not count yet what this pass sent. */
+  async startWorker(): Promise<void> {
+    const { begun, resent } = this.tally;
+    if (this.#service.tasks === undefined) return;
+    const isSent = begun + resent > 0;
+    if (isSent || (await countMessages(this.#service, this.#options)).visible > 0)
+      await startTask(this.#service, this.#options);
   }
 
   async #settle(id: string): Promise<Run> {

@@ -1,0 +1,84 @@
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import type { Assumptions } from './model.ts';
+
+/** What of a deployment decides its costs. */
+export interface DeployedParts {
+  readonly network: 'own' | 'existing' | 'public';
+  readonly prunes: boolean;
+  readonly pullAlarm: boolean;
+  /** Archives go to Glacier Instant Retrieval after 30 days. */
+  readonly isCold: boolean;
+  readonly vault: { readonly tested: boolean } | undefined;
+  /** What the settings say of the assumptions. */
+  readonly assumptions: Assumptions;
+}
+
+const list = z.array(z.unknown()).default([]);
+/** The members that have a price, with the defaults of infra/settings/schema.ts: test/infra/documents.test.ts compares both. */
+const schema = z.looseObject({
+  version: z.literal(1, 'expected version: 1, as settings of a deployment have'),
+  network: z
+    .looseObject({
+      type: z.enum(['own', 'existing', 'public']),
+      natGateways: z.number().default(1),
+      availabilityZones: list,
+    })
+    .prefault({ type: 'own' }),
+  worker: z.looseObject({ cpu: z.number().default(1024), memoryMiB: z.number().default(2048) }).prefault({}),
+  bucket: z
+    .looseObject({ storageClass: z.string().default('STANDARD'), keepOldVersionsDays: z.number().default(90) })
+    .prefault({}),
+  access: z.looseObject({ roles: list, secrets: list }).prefault({}),
+  prune: z.looseObject({ prefixes: list, stores: list }).optional(),
+  alarms: z.looseObject({ pullsPerFiveMinutes: z.number().default(0) }).prefault({}),
+  vault: z
+    .looseObject({
+      plan: z
+        .looseObject({ deleteAfterDays: z.number().default(35), copyDeleteAfterDays: z.number().default(90) })
+        .prefault({}),
+      restoreTest: z.unknown().optional(),
+    })
+    .optional(),
+});
+
+/** Interface endpoints that every network of its own has: ECR's two, SQS, logs. */
+const ENDPOINTS = 4;
+const DAYS_OF_MONTH = 30;
+
+/**
+ * Reads what has a price from the settings of a deployment. Whether the rest of them can be used is for `npm run synth` to say. INVALID for
+ * what is not YAML, or is other than settings are.
+ */
+export function parseDeployedParts(text: string, file: string): DeployedParts {
+  const document = parseDocument(text);
+  const [broken] = document.errors;
+  if (broken !== undefined) throw new Failure('INVALID', `${file}: ${broken.message.split('\n')[0] ?? ''}`);
+  const read = schema.safeParse(document.toJS());
+  if (!read.success) {
+    const [issue] = read.error.issues;
+    throw new Failure('INVALID', `${file}: ${quote(issue?.path.join('.') ?? '')}: ${issue?.message ?? ''}`);
+  }
+  const { access, alarms, bucket, network, prune, vault, worker } = read.data;
+  return {
+    network: network.type,
+    // images of repositories are not archives
+    prunes: (prune?.prefixes.length ?? 0) + (prune?.stores.length ?? 0) > 0,
+    pullAlarm: alarms.pullsPerFiveMinutes > 0,
+    isCold: bucket.storageClass === 'GLACIER_IR',
+    vault: vault === undefined ? undefined : { tested: vault.restoreTest !== undefined },
+    assumptions: {
+      vcpu: worker.cpu / 1024,
+      memory_gib: worker.memoryMiB / 1024,
+      old_months: bucket.keepOldVersionsDays / DAYS_OF_MONTH,
+      nat: network.natGateways,
+      ...(network.availabilityZones.length === 0 ? {} : { zones: network.availabilityZones.length }),
+      endpoints: ENDPOINTS + Math.min(1, access.roles.length) + Math.min(1, access.secrets.length),
+      ...(vault === undefined
+        ? {}
+        : { backup_days: vault.plan.deleteAfterDays, copy_days: vault.plan.copyDeleteAfterDays }),
+    },
+  };
+}
