@@ -63,7 +63,7 @@ export class ArchivedImages implements AsyncDisposable {
     this.#rows = new Map(request.rows.map((row) => [row.digest, row]));
     this.#referrers = referrersIn(request.rows);
     this.#noted = new Map(noted);
-    const isRestored = (digest: Digest): boolean => /^ACTIV/.test(this.#rows.get(digest)?.status ?? '');
+    const isRestored = (digest: Digest): boolean => (this.#rows.get(digest)?.status ?? 'ARCHIVED') !== 'ARCHIVED';
     this.#left = new Set([...noted.keys()].filter(isRestored));
     this.#awaitActive = awaitActive(request.repository, storage, options);
   }

@@ -135,7 +135,8 @@ export class RestoredImages {
     return document['restored'].map((entry: unknown) => {
       const { repository, digest, at } = isRecord(entry) ? entry : {};
       if (typeof repository !== 'string' || !isDigest(digest)) throw this.#invalid();
-      return { repository, digest, ...(typeof at === 'string' && !Number.isNaN(Date.parse(at)) ? { at } : {}) };
+      const known = { repository, digest };
+      return typeof at === 'string' && !Number.isNaN(Date.parse(at)) ? Object.assign(known, { at }) : known;
     });
   }
 
