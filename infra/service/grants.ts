@@ -16,7 +16,9 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `workers` is the service of ECS that runs them. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
+ * what IAM knows no resource of. `workers` is the service of ECS that runs them. `pruned…` are the objects and repositories that prune rules may
+ * delete from, and the stores that they write to then. `archivedRepository` are those whose images may be restored from the archive storage class,
+ * and archived again.
  * `scratchRepository` are repositories with the name of a drill's, `markedRepository` those of them that have its mark.
  */
 export type ResourceKind =
@@ -29,6 +31,7 @@ export type ResourceKind =
   | 'object'
   | 'registry'
   | 'repository'
+  | 'archivedRepository'
   | 'prunedObject'
   | 'prunedStore'
   | 'prunedRepository'
@@ -157,8 +160,11 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'ecr.RegisterPullTimeUpdateExclusion': { actions: ['ecr:RegisterPullTimeUpdateExclusion'], by: {}, writes: true },
   'ecr.PutReplicationConfiguration': { actions: ['ecr:PutReplicationConfiguration'], by: {}, writes: true },
   'ecr.PutRegistryPolicy': { actions: ['ecr:PutRegistryPolicy'], by: {}, writes: true },
-  // with --include-archived
-  'ecr.UpdateImageStorageClass': { actions: ['ecr:UpdateImageStorageClass'], by: {}, writes: true },
+  // for rules with `includeArchived`, and the command `backup --include-archived`
+  'ecr.UpdateImageStorageClass': {
+    actions: ['ecr:UpdateImageStorageClass'],
+    by: { archivedRepository: WORKER },
+  },
 
   'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
   'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
@@ -245,6 +251,7 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
   registry: 'Who lists repositories needs all of an account and region for the resource.',
   repository: 'The settings say which repositories by a pattern.',
+  archivedRepository: 'The settings say by a pattern whose archived images may be restored for a backup.',
   prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
   scratchRepository: 'Drills name their scratch repositories when they make them.',
@@ -344,13 +351,17 @@ function grantBuckets(
 function grantRepositories(
   stack: Stack,
   grant: Grant,
-  repositories: readonly (Pruned['repositories'][number] & { readonly allow: 'read' | 'write' })[],
+  repositories: readonly (Pruned['repositories'][number] & {
+    readonly allow: 'read' | 'write';
+    readonly restoreArchived?: boolean | undefined;
+  })[],
 ): void {
-  for (const { account = stack.account, region = stack.region, names, allow } of repositories) {
+  for (const { account = stack.account, region = stack.region, names, allow, restoreArchived } of repositories) {
     const registry = `arn:${stack.partition}:ecr:${region}:${account}:repository/`;
     const arns = names.map((name) => `${registry}${name}`);
     grant('registry', allow, [`${registry}*`]);
     grant('repository', allow, arns);
+    if (restoreArchived === true) grant('archivedRepository', allow, arns);
   }
 }
 

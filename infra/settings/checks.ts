@@ -122,7 +122,11 @@ const MAX_ACCESS = 44_000;
 
 function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse): void {
   const names = repositories.flatMap((some) => some.names);
-  refuseTooMany(names, { path: ['access', 'repositories'], room: MAX_ACCESS, example: 'product/*' }, refuse);
+  refuseTooMany(
+    names,
+    { path: ['access', 'repositories'], room: MAX_ACCESS, advice: 'say more of them by patterns such as product/*' },
+    refuse,
+  );
 }
 
 function checkBucket({ bucket, vault }: InfraSettings, refuse: Refuse): void {

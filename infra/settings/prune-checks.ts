@@ -1,5 +1,5 @@
 import { partitionOf } from './arn.ts';
-import { refuseTooMany, type Refuse } from './refuse.ts';
+import { refuseTooMany, sizeOf, type Refuse } from './refuse.ts';
 import type { InfraSettings } from './schema.ts';
 
 /** Characters of the ARNs of repositories that the role of the Cleaner has room for, in a statement that reads and one that deletes. */
@@ -29,11 +29,13 @@ export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): vo
       'there is nothing in it: name repositories, prefixes, stores or scratch repositories that may be deleted from, or leave it out',
     );
   // two statements name each scratch prefix
-  const names = [
-    ...repositories.flatMap((some) => some.names),
-    ...scratch.flatMap((some) => some.prefixes.flatMap((one) => [one, one])),
-  ];
-  refuseTooMany(names, { path: ['prune', 'repositories'], room: MAX_PRUNED, example: 'ci/*' }, refuse);
+  const pruned = repositories.flatMap((some) => some.names);
+  const drilled = scratch.flatMap((some) => some.prefixes);
+  const [mostly, advice] =
+    2 * sizeOf(drilled, 0) > sizeOf(pruned, 0)
+      ? ['scratch', 'let drills share a prefix such as drills']
+      : ['repositories', 'say more of them by patterns such as ci/*'];
+  refuseTooMany([...pruned, ...drilled, ...drilled], { path: ['prune', mostly], room: MAX_PRUNED, advice }, refuse);
   const here = partitionOf(region);
   for (const name of ['repositories', 'scratch'] as const)
     prune[name].forEach((one, i) => {

@@ -9,16 +9,16 @@ export function sizeOf(list: readonly string[], more: number): number {
 /** Characters of an ARN beside the name of its repository. */
 const ARN_OF_REPOSITORY = 50;
 
-/** Refuses names of repositories whose ARNs have more characters than a role has room for. `example` is a pattern that stands for several. */
+/** Refuses names of repositories whose ARNs have more characters than a role has room for. `advice`: how to need fewer. */
 export function refuseTooMany(
   names: readonly string[],
-  { path, room, example }: { readonly path: readonly string[]; readonly room: number; readonly example: string },
+  { path, room, advice }: { readonly path: readonly string[]; readonly room: number; readonly advice: string },
   refuse: Refuse,
 ): void {
   const characters = sizeOf(names, ARN_OF_REPOSITORY);
   if (characters > room)
     refuse(
       path,
-      `${names.length} names are more than a role has room for, some ${Math.floor((room / characters) * names.length)}: say more of them by patterns such as ${example}`,
+      `${names.length} names are more than a role has room for, some ${Math.floor((room / characters) * names.length)}: ${advice}`,
     );
 }

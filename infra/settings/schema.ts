@@ -152,6 +152,8 @@ const access = z
           ...repositoriesOfEcr,
           /** `write` includes `read`. */
           allow: z.enum(['read', 'write']),
+          /** Workers may restore images from ECR's archive storage class and archive them again, for rules with `includeArchived`. */
+          restoreArchived: z.boolean().optional(),
         }),
       )
       .default([]),

@@ -1,4 +1,4 @@
-// A whole registry into a store, beside `oras backup` and `regsync`, in turn over the same source. A tool that is not installed is left out.
+// A whole registry into a store and back, beside `oras backup`, `oras restore` and `regsync`, in turn. A tool that is not installed is left out.
 //   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256] [--runs 3]
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
@@ -13,6 +13,7 @@ import { stockImage, stockRepository } from '../support/stocked-registry.ts';
 import { countRequests } from './count-requests.ts';
 import { openTarget } from './lab.ts';
 import { measure, median, type Command, type Measured } from './measure.ts';
+import { transshipCommand } from './tools.ts';
 
 const { values } = parseArgs({
   options: {
@@ -59,45 +60,75 @@ interface Tool {
   readonly name: string;
   readonly folder: string;
   readonly command: Command;
+  /** Restores what the command backed up into repositories below `prefix` of `target`. */
+  restore(target: string, prefix: string): Promise<Command>;
 }
 
 async function toolsFor(work: Workspace, host: string): Promise<readonly Tool[]> {
   const { env } = work;
   const names = Array.from({ length: repositories }, (_, number) => stockRepository(number));
   const tools: Tool[] = [];
-  const add = async (name: string, make: (folder: string) => Promise<Omit<Command, 'env'>>): Promise<void> => {
+  type Bare = Omit<Command, 'env'>;
+  const add = async (
+    name: string,
+    backup: (folder: string) => Bare | Promise<Bare>,
+    restore: (folder: string, target: string, prefix: string) => Bare | Promise<Bare>,
+  ): Promise<void> => {
     const folder = join(work.folder, name);
     await mkdir(folder);
-    tools.push({ name, folder, command: { ...(await make(folder)), env } });
+    tools.push({
+      name,
+      folder,
+      command: { ...(await backup(folder)), env },
+      restore: async (target, prefix) => ({ ...(await restore(folder, target, prefix)), env }),
+    });
   };
-  await add('transship', async (folder) => ({
-    command: process.execPath,
-    args: ['dist/cli.js', 'backup', `${host}/*`, `store:${folder}`, '--quiet'],
-  }));
+  const eachName = (script: string): Bare => ({
+    command: 'bash',
+    args: ['-c', `set -e; for name in "$@"; do ${script} >/dev/null; done`, 'bash', ...names],
+  });
+  await add(
+    'transship',
+    (folder) => transshipCommand('backup', `${host}/*`, `store:${folder}`),
+    (folder, target, prefix) =>
+      transshipCommand('restore', `store:${folder}`, `docker://${target}`, '--map', `*=${prefix}/*`),
+  );
   const hasBackup = (await start('oras', ['backup', '--help'], { env }).finished.catch(() => undefined))?.code === 0;
   if (hasBackup)
-    await add('oras', async (folder) => ({
-      command: 'bash',
-      args: [
-        '-c',
-        `set -e; for name in "$@"; do oras backup --no-tty --plain-http --include-referrers --output "${folder}/$name" "${host}/$name" >/dev/null; done`,
-        'bash',
-        ...names,
-      ],
-    }));
-  if (isInstalled('regsync'))
-    await add('regsync', async (folder) => {
-      const config = join(work.folder, 'regsync.json');
-      const sync = names.map((name) => ({
-        source: `${host}/${name}`,
-        target: `ocidir://${folder}/${name}`,
-        type: 'repository',
-        referrers: true,
-      }));
-      const creds = [{ registry: host, tls: 'disabled' }];
-      await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4 }, sync }));
+    await add(
+      'oras',
+      (folder) =>
+        eachName(`oras backup --no-tty --plain-http --include-referrers --output "${folder}/$name" "${host}/$name"`),
+      (folder, target, prefix) =>
+        eachName(`oras restore --no-tty --plain-http --input "${folder}/$name" "${target}/${prefix}/$name"`),
+    );
+  if (isInstalled('regsync')) {
+    let configs = 0;
+    const sync = async (
+      registry: string,
+      entries: readonly { readonly source: string; readonly target: string }[],
+    ): Promise<Bare> => {
+      const config = join(work.folder, `regsync-${registry.replace(':', '-')}-${++configs}.json`);
+      const creds = [{ registry, tls: 'disabled' }];
+      const all = entries.map((entry) => ({ ...entry, type: 'repository', referrers: true }));
+      await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4 }, sync: all }));
       return { command: 'regsync', args: ['-c', config, 'once'] };
-    });
+    };
+    const layout = (folder: string, name: string): string => `ocidir://${folder}/${name}`;
+    await add(
+      'regsync',
+      async (folder) =>
+        sync(
+          host,
+          names.map((name) => ({ source: `${host}/${name}`, target: layout(folder, name) })),
+        ),
+      async (folder, target, prefix) =>
+        sync(
+          target,
+          names.map((name) => ({ source: layout(folder, name), target: `${target}/${prefix}/${name}` })),
+        ),
+    );
+  }
   return tools;
 }
 
@@ -133,6 +164,22 @@ async function phase(name: string): Promise<Phase> {
   return { name, results };
 }
 
+let restores = 0;
+
+/** Each tool restores into repositories of its own, of a registry that had none of the content. */
+async function restorePhase(): Promise<Phase> {
+  const results = new Map<string, Measured & { readonly added: number }>();
+  for (const tool of tools) {
+    const folder = join(work.folder, `target-${++restores}`);
+    await mkdir(folder);
+    await using target = await startDockerRegistry({ folder, env: work.env });
+    const measured = await measure(await tool.restore(target.host, 'restored'));
+    results.set(tool.name, { ...measured, added: await bytesIn(folder) });
+    await rm(folder, { recursive: true });
+  }
+  return { name: 'restore', results };
+}
+
 async function empty(): Promise<void> {
   for (const { folder } of tools) {
     await rm(folder, { recursive: true });
@@ -160,11 +207,13 @@ function medians(runs: readonly Phase[]): Phase {
 for (const tool of tools) await measure(tool.command);
 const firsts: Phase[] = [];
 const seconds: Phase[] = [];
+const restored: Phase[] = [];
 const [loadBefore = 0] = loadavg();
 for (let run = 0; run < Number(values.runs); run++) {
   await empty();
   firsts.push(await phase('first'));
   seconds.push(await phase('second, nothing changed'));
+  restored.push(await restorePhase());
 }
 const phases = [medians(firsts), medians(seconds)];
 const moved = all
@@ -173,7 +222,10 @@ const moved = all
 await push(source.host, moved);
 phases.push(await phase(`${values.changed} images changed`));
 
+phases.push(medians(restored));
+
 const [counted] = tools;
+let uploads: readonly number[] = [];
 if (counted !== undefined) {
   const args = counted.command.args.map((arg) =>
     arg.replace(source.host, counter.host).replace(counted.folder, `${counted.folder}-counted`),
@@ -181,7 +233,12 @@ if (counted !== undefined) {
   await measure({ ...counted.command, args });
   counter.take();
   await measure({ ...counted.command, args });
+  await using target = await startDockerRegistry({ folder: join(work.folder, 'target'), env: work.env });
+  await using front = await countRequests(target.host);
+  await measure(await counted.restore(front.host, 'restored'));
+  uploads = [...front.uploads.values()];
 }
+const twice = uploads.filter((times) => times > 1).length;
 const rows = phases.flatMap(({ name, results }) =>
   Array.from(results, ([tool, { wallSeconds, cpuSeconds, peakMib, added }]) => [
     name,
@@ -195,5 +252,8 @@ const rows = phases.flatMap(({ name, results }) =>
 process.stdout.write(
   `${repositories * tags} images in ${repositories} repositories, ${formatBytes(sourceBytes)} of distinct blobs, ${cpus().length} cores, medians of ${values.runs} runs, load ${loadBefore.toFixed(0)} before\n\n`,
 );
-process.stdout.write(`${formatTable(['backup', 'tool', '>wall s', '>CPU s', '>peak MiB', '>stored'], rows)}\n\n`);
+process.stdout.write(`${formatTable(['what', 'tool', '>wall s', '>CPU s', '>peak MiB', '>stored'], rows)}\n\n`);
 process.stdout.write(`requests of transship for a second backup: ${JSON.stringify(counter.take())}\n`);
+process.stdout.write(
+  `a restore uploads ${uploads.length} blobs of repositories, ${twice === 0 ? 'each once' : `${twice} of them more than once`}\n`,
+);

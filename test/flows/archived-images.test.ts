@@ -111,7 +111,7 @@ test('restores an archived index with its children and all that refers to it, an
   // twice: the children are known once the index can be read
   expect(b.clock.sleeps.length).toBeGreaterThanOrEqual((2 * RESTORE_SECONDS) / 15);
   expect(notes(b.events, 'note')[0]).toMatch(/^team\/app: waiting for \d+ images? to be restored/);
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set());
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set());
 });
 
 test('waits once for images that are asked for at once, and leaves active ones alone', async () => {
@@ -160,7 +160,7 @@ test('gives up an image that is not active in time; what is still activating is 
       /stays in the storage class STANDARD: .*the next backup with --include-archived archives it again$/,
     ),
   ]);
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set([one.digest]));
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set([one.digest]));
 });
 
 test('stops waiting when it is told to, and notes what it leaves', async () => {
@@ -174,7 +174,7 @@ test('stops waiting when it is told to, and notes what it leaves', async () => {
     archived.during(one.digest, async () => expect.unreachable()),
     'ABORTED',
   );
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set([one.digest]));
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set([one.digest]));
 });
 
 test('archives again what a killed backup left, whether it copies that or not', async () => {
@@ -182,7 +182,7 @@ test('archives again what a killed backup left, whether it copies that or not', 
   const b = await bench(images);
   // as a kill leaves them
   const left = (await b.rows()).map(({ digest }) => digest);
-  await b.restored().add(REPOSITORY, left);
+  await b.restored().add(REPOSITORY, left, { atMs: b.clock.now() });
   const archived = await b.open();
   const [first] = images;
   expect(first === undefined || archived.isArchived(first.digest)).toBe(true);
@@ -191,7 +191,7 @@ test('archives again what a killed backup left, whether it copies that or not', 
   await archived.close();
   expect(new Set(await b.statuses())).toEqual(new Set(['ARCHIVED']));
   expect(b.clock.sleeps).toEqual([]);
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set());
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set());
 });
 
 test('restores nothing that it could not note before', async () => {
@@ -237,11 +237,95 @@ test('keeps the notes of backups that run at once', async () => {
   const b = await bench([]);
   const digests = Array.from({ length: 8 }, (_, i): Digest => `sha256:${String(i).repeat(64)}`);
   const writers = digests.map((digest) => ({ digest, restored: b.restored() }));
-  await Promise.all(writers.map(async ({ digest, restored }) => restored.add(REPOSITORY, [digest])));
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set(digests));
+  await Promise.all(writers.map(async ({ digest, restored }) => restored.add(REPOSITORY, [digest], { atMs: 0 })));
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set(digests));
   await Promise.all(writers.map(async ({ digest, restored }) => restored.forget(REPOSITORY, [digest])));
-  expect(await b.restored().of(REPOSITORY)).toEqual(new Set());
+  expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set());
   await b.store.write('backups/snapshots/restored-images-x.json', Buffer.from('{}'));
   const other = new RestoredImages({ store: b.store, prefix: 'backups/', registry: 'x' });
   await failureOf(other.of(REPOSITORY), 'INVALID');
+});
+
+test('archives again an image that was still activating when the next backup began', async () => {
+  const one = await image(12);
+  const b = await bench([one]);
+  await b.archiveAll();
+  // as a kill right after the request leaves it
+  await b.restored().add(REPOSITORY, [one.digest], { atMs: b.clock.now() });
+  await b.registry.storageClasses?.moveToStorageClass(REPOSITORY, one.digest, 'STANDARD');
+  expect(await b.statuses()).toContain('ACTIVATING');
+  const archived = await b.open();
+  await archived.during(one.digest, async () => undefined);
+  await archived.close();
+  expect(new Set(await b.statuses())).toEqual(new Set(['ARCHIVED']));
+  expect(await b.restored().of(REPOSITORY)).toEqual(new Map());
+});
+
+test('a pass that does not wait leaves what it restores for the next one, and gives up what is not active in an hour', async () => {
+  const one = await image(13, true);
+  const b = await bench([one], { restoreSeconds: 2 * 3600 });
+  await b.archiveAll();
+  const pass = async (): Promise<boolean> => {
+    const request = { registry: b.registry, repository: REPOSITORY, rows: await b.rows(), restored: b.restored() };
+    const archived = await ArchivedImages.open({ ...request, waits: false }, b);
+    const isReady = await archived.isReady(one.digest);
+    await archived.close();
+    return isReady;
+  };
+  expect(await pass()).toBe(false);
+  expect(b.clock.sleeps).toEqual([]);
+  const first = await b.statuses();
+  expect(first).toContain('ACTIVATING');
+  await b.clock.sleep(59 * 60_000);
+  expect(await pass()).toBe(false);
+  expect(await b.statuses()).toEqual(first);
+  await b.clock.sleep(60_000);
+  expect(await sentenceOf(pass(), 'UNAVAILABLE')).toMatch(/it is not active after 60 minutes$/);
+  // its children next, while it stays in STANDARD
+  await b.clock.sleep(3600_000);
+  expect(await pass()).toBe(false);
+  await b.clock.sleep(2 * 3600_000);
+  expect(await pass()).toBe(true);
+});
+
+test('restores a hundred images of a repository at once, and the others when those are done', async () => {
+  const rows = Array.from({ length: 103 }, (_, index): ListedImage => ({
+    digest: `sha256:${index.toString(16).padStart(64, '0')}`,
+    tags: [`v${index}`],
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    pushedAt: undefined,
+    status: 'ARCHIVED',
+    subject: undefined,
+  }));
+  const b = await bench([]);
+  const status = new Map<Digest, ListedImage['status']>(rows.map(({ digest }) => [digest, 'ARCHIVED']));
+  const registry: Registry = {
+    ...b.registry,
+    storageClasses: {
+      moveToStorageClass: async (_repository, digest, to) => {
+        const now = to === 'ARCHIVE' ? 'ARCHIVED' : 'ACTIVATING';
+        status.set(digest, now);
+        return now;
+      },
+      imageStatuses: async () => status,
+    },
+  };
+  const pass = async (): Promise<number> => {
+    const listed = rows.map((row) => ({ ...row, status: status.get(row.digest) ?? row.status }));
+    const request = { registry, repository: REPOSITORY, rows: listed, restored: b.restored(), waits: false };
+    const archived = await ArchivedImages.open(request, b);
+    let ready = 0;
+    for (const { digest } of rows.slice(Math.min(done, rows.length)))
+      if (await archived.isReady(digest)) await archived.during(digest, async () => void ready++);
+    await archived.close();
+    return ready;
+  };
+  let done = 0;
+  const restoring = (): number => [...status.values()].filter((one) => one === 'ACTIVATING').length;
+  expect(await pass()).toBe(0);
+  expect(restoring()).toBe(100);
+  for (const [digest, one] of status) if (one === 'ACTIVATING') status.set(digest, 'ACTIVE');
+  done += await pass();
+  expect([done, restoring()]).toEqual([100, 3]);
+  expect([...status.values()].filter((one) => one === 'ACTIVE')).toEqual([]);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backupToStore, type StoreBackupRequest, type StoreBackupResult } from '../../worker/images/backup-store.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
@@ -18,6 +18,8 @@ import type { ImageStore } from '../../worker/store/store.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { workClock } from '../support/clock.ts';
+import { clientOf } from '../support/local-s3.ts';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { corrupting, failing } from '../support/faulty-content.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf } from '../support/lab.ts';
@@ -411,4 +413,19 @@ describe('a backup of a registry that is not well', () => {
   ] as const)('into %s is refused', async (to, code, sentence) => {
     expect(await sentenceOf(run('127.0.0.1:1/*', to), code)).toMatch(sentence);
   });
+});
+
+test('a store whose blobs a lifecycle rule moved to GLACIER is refused, with what to do', async () => {
+  const place = newPlace();
+  const ecr = await startEcr();
+  await lab.push(await makeImage({ seed: 901, tag: 'v1' }), ecr, 'app');
+  await run(`${ecr.registryHost}/*`, place);
+  const prefix = place.slice(`store:s3://${bucket}/`.length);
+  const [blob] = await Array.fromAsync(lab.session().backends.bucket(bucket).list(`${prefix}blobs/`));
+  assert.ok(blob !== undefined);
+  const client = clientOf(s3);
+  onTestFinished(() => client.destroy());
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: blob.key, Body: 'moved', StorageClass: 'GLACIER' }));
+  const sentence = await sentenceOf(run(`${ecr.registryHost}/*`, place), 'UNSUPPORTED');
+  expect(sentence).toContain(`${place} has blobs that no restore can read (1 in GLACIER): take the store out of`);
 });

@@ -54,14 +54,18 @@ describe('serve of archives', () => {
     expect(await (await get('/v2/served/app/tags/list')).json()).toEqual({ name: 'served/app', tags: ['v1'] });
   });
 
-  test('reports at its start how many archives are compressed, and serves the others', async () => {
+  test('gives images of compressed archives, and reports at its start how many there are', async () => {
     const place = `${await folder()}/`;
     const session = lab.session();
+    const images = new Map<string, MadeImage>();
     for (const [tag, ending, seed] of [
       ['v1', 'tar', 17],
       ['v2', 'tar.gz', 18],
+      ['v3', 'tar.zst', 19],
     ] as const) {
-      await lab.push(await makeImage({ seed, tag }), ecr, 'packed/app');
+      const image = await makeImage({ seed, tag, signed: true, layers: [150_000, 700] });
+      images.set(tag, image);
+      await lab.push(image, ecr, 'packed/app');
       const request = { from: `docker://${ecr.registryHost}/packed/app:${tag}`, snapshotBy: 'test' };
       await backup(
         { ...request, to: `oci-archive:${place}{repository}/{tag}.${ending}` },
@@ -71,10 +75,19 @@ describe('serve of archives', () => {
     }
     const events: Event[] = [];
     const report = (event: Event): void => void events.push(event);
-    const { get } = await served(place, { report });
-    expect(await (await get('/v2/packed/app/tags/list')).json()).toEqual({ name: 'packed/app', tags: ['v1'] });
-    await served(place, { report, asOfMs: Infinity });
-    const message = expect.stringMatching(/^one archive is compressed and not served: copy /);
+    for (const asOfMs of [undefined, Infinity]) {
+      const { get, repository } = await served(place, { report, asOfMs });
+      expect(await (await get('/v2/packed/app/tags/list')).json()).toMatchObject({ name: 'packed/app' });
+      for (const image of images.values()) await expectSameImage(image.content, repository('packed/app'), image.root);
+      const [image] = [...images.values()].slice(1);
+      const layer = await layerOf(image ?? expect.unreachable());
+      const url = `/v2/packed/app/blobs/${layer.digest}`;
+      const whole = Buffer.from(await (await get(url)).arrayBuffer());
+      const part = await get(url, { range: 'bytes=100-199' });
+      expect(part.status).toBe(206);
+      expect(Buffer.from(await part.arrayBuffer()).equals(whole.subarray(100, 200))).toBe(true);
+    }
+    const message = expect.stringMatching(/^2 archives are compressed, so each pull unpacks from the beginning/);
     expect(events).toEqual([
       { type: 'warning', message },
       { type: 'warning', message },

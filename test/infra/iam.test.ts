@@ -258,6 +258,13 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
     add('repository', allow, arns);
     if (caller === 'cleaner') add('prunedRepository', 'write', arns);
   }
+  for (const { account = s.account, region = s.region, names, restoreArchived } of s.access.repositories)
+    if (restoreArchived === true)
+      add(
+        'archivedRepository',
+        'read',
+        names.map((name) => `arn:aws:ecr:${region}:${account}:repository/${name}`),
+      );
   for (const { account = s.account, region = s.region, prefixes } of s.prune?.scratch ?? []) {
     if (caller !== 'cleaner') continue;
     const registry = `arn:aws:ecr:${region}:${account}:repository/`;
@@ -339,6 +346,12 @@ access:
   keys: ['arn:aws:kms:eu-central-1:111111111111:key/0c000000-0000-4000-8000-000000000000']`),
   ],
   ['a part of a bucket', settingsOf("access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }")],
+  [
+    'archived images of some repositories',
+    settingsOf(
+      'access: { repositories: [{ names: [a], allow: read, restoreArchived: true }, { names: [b], allow: write }] }',
+    ),
+  ],
   [
     'reading alone',
     settingsOf(`access:

@@ -371,6 +371,10 @@ describe('what may be pruned and published', () => {
       'prune.repositories: 300 names are more than a role has room for, some 282: say more of them by patterns such as ci/*',
     ],
     [
+      `prune: { repositories: [{ names: [a] }], scratch: [{ prefixes: [${many(200, (i) => `scratch/team-${100 + i}/service-${100 + i}`)}] }] }`,
+      'prune.scratch: 401 names are more than a role has room for, some 282: let drills share a prefix such as drills',
+    ],
+    [
       'prune: { repositories: [{ names: [a], region: cn-north-1 }] }',
       'prune.repositories.0.region "cn-north-1": cn-north-1 is of aws-cn, and eu-central-1 of aws: nothing goes from the one to the other',
     ],

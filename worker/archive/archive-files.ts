@@ -28,11 +28,11 @@ export interface ArchiveFilesOptions extends Abortable {
 }
 
 /** What is read of a tar whose head has no known size. */
-const FIRST_READ_BYTES = 1024 * 1024;
+export const FIRST_READ_BYTES = 1024 * 1024;
 /** Kept in memory as long as the archive is open. */
 const MAX_HEAD_BYTES = 16 * 1024 * 1024;
 /** One request for the headers that are close to each other: small files come with it, a layer is skipped. */
-const HEADER_READ_BYTES = 64 * 1024;
+export const HEADER_READ_BYTES = 64 * 1024;
 /** Links in old archives of docker go one step; more than a few are made to go on for ever. */
 const MAX_LINKS = 8;
 
@@ -81,9 +81,12 @@ export function folderFiles(store: ObjectStore): ArchiveFiles {
   };
 }
 
+/** Where the bytes of a tar are. */
+type TarBytes = Pick<ObjectStore, 'read' | 'rangesAtOnce'>;
+
 /** Opens the tar that `info` is of: reads its head, and parses nothing yet. `name` is for people. */
 export async function openTar(
-  store: ObjectStore,
+  store: TarBytes,
   info: ObjectInfo,
   options: ArchiveFilesOptions & { readonly name: string },
 ): Promise<TarFiles> {
@@ -100,7 +103,7 @@ export class TarFiles implements ArchiveFiles {
   readonly rangesAtOnce?: number;
   /** Bytes of the tar. */
   readonly length: number;
-  readonly #store: ObjectStore;
+  readonly #store: TarBytes;
   readonly #info: ObjectInfo;
   readonly #name: string;
   readonly #options: ArchiveFilesOptions;
@@ -113,7 +116,7 @@ export class TarFiles implements ArchiveFiles {
   #head: Uint8Array = new Uint8Array();
   #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
 
-  constructor(store: ObjectStore, info: ObjectInfo, name: string, options: ArchiveFilesOptions) {
+  constructor(store: TarBytes, info: ObjectInfo, name: string, options: ArchiveFilesOptions) {
     if (store.rangesAtOnce !== undefined) this.rangesAtOnce = store.rangesAtOnce;
     this.length = info.size;
     this.#store = store;
@@ -232,7 +235,7 @@ function isDocument(name: string): boolean {
 
 /** `range`, counted from `base`, of an object; nothing is asked for when it is empty. */
 async function openRange(
-  store: ObjectStore,
+  store: TarBytes,
   key: string,
   base: number,
   info: ObjectInfo | undefined,

@@ -4,12 +4,14 @@ import { openFiles } from '../objects/files/store.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
+import type { Limit } from '../util/limit.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { hasGzipHeader, hasGzipSize, isOneFrame } from './compressed-check.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
+import { openPacked, type PackedObject } from './packed-object.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
@@ -40,8 +42,10 @@ export interface ArchivedImage extends Source, AsyncDisposable {
 export interface OpenImageOptions extends ArchiveFilesOptions {
   /** Which image, by its tag, name or `@index`. Default: the only one. */
   readonly tag?: string | undefined;
-  /** Compressed archives cannot be read in place: without it they are UNSUPPORTED. */
+  /** Compressed archives cannot be read in place: without `temporary` or `passes` they are UNSUPPORTED. */
   readonly temporary?: (() => Promise<TemporaryFolder>) | undefined;
+  /** How many passes over compressed archives there are at once, for readers that unpack none to a disk: each range of one is a pass. */
+  readonly passes?: Limit | undefined;
   /** The most that a compressed archive may unpack to, whatever its size. Default 256 GiB. */
   readonly maxUnpackedBytes?: number | undefined;
 }
@@ -73,13 +77,22 @@ export async function openImage(
     const tar = await openTar(store, info, { ...options, name: location });
     const compression = await compressionIn(tar);
     if (compression === undefined) return await openPlain(tar, info, options);
-    if (options.temporary === undefined) {
+    const { passes, temporary } = options;
+    if (passes !== undefined) {
+      const limit = unpackLimit(info.size, undefined, options.maxUnpackedBytes);
+      const open = async (): Promise<PackedObject> => openPacked({ store, info, compression, limit, passes }, options);
+      const packed = await retry(`read ${location}`, open, options);
+      return await openPlain(await openTar(packed, packed.info, { ...options, name: location }), info, options, {
+        faults: [],
+      });
+    }
+    if (temporary === undefined) {
       throw new Failure(
         'UNSUPPORTED',
         `it is compressed with ${compression}, so it cannot be read in place: unpack it first`,
       );
     }
-    const folder = await options.temporary();
+    const folder = await temporary();
     try {
       const folderStore = openFiles(folder.path);
       const limit = unpackLimit(info.size, folder, options.maxUnpackedBytes);
@@ -127,9 +140,9 @@ async function packedFaults(
   return faults;
 }
 
-/** Where a compressed archive was unpacked, and what is wrong with its compressed form. */
+/** Where a compressed archive was unpacked, unless it is read by passes, and what is wrong with its compressed form. */
 interface Unpacked {
-  readonly folder: AsyncDisposable;
+  readonly folder?: AsyncDisposable;
   readonly faults: readonly string[];
 }
 
@@ -153,7 +166,10 @@ async function openPlain(
     if (isPlanned) tar.replaceEntries(plan.entries.map(toTarEntry));
     const compare: ArchivedImage['compare'] = async (compareOptions) => compared(plan, compareOptions);
     const layout = isPlanned ? plan : undefined;
-    return choose({ found, files: tar, layout, metadata: info.metadata, space, compare }, options);
+    return choose(
+      { found, files: tar, layout, isPacked: from !== undefined, metadata: info.metadata, space, compare },
+      options,
+    );
   }
   if ((await tar.size('manifest.json', options)) !== undefined) {
     const compare: ArchivedImage['compare'] = async (compareOptions) => compared(undefined, compareOptions);
@@ -176,13 +192,18 @@ interface Opened {
   readonly found: FoundImages;
   readonly files: ArchiveFiles;
   readonly layout?: ArchiveLayout | undefined;
+  /** Whether the object holds it compressed. */
+  readonly isPacked?: boolean;
   readonly metadata?: ObjectInfo['metadata'] | undefined;
   /** The folder that it was unpacked to. */
   readonly space?: AsyncDisposable | undefined;
   readonly compare: ArchivedImage['compare'];
 }
 
-function choose({ found, files, layout, metadata, space, compare }: Opened, options: OpenImageOptions): ArchivedImage {
+function choose(
+  { found, files, layout, isPacked = false, metadata, space, compare }: Opened,
+  options: OpenImageOptions,
+): ArchivedImage {
   const { source, images } = found;
   const image = chooseImage(images, options.tag, files);
   return {
@@ -190,7 +211,7 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
     root: { descriptor: image.descriptor, tags: image.tags },
     repository: image.repository,
     layoutDigest: layout?.digest,
-    layout: space === undefined ? layout : undefined,
+    layout: isPacked ? undefined : layout,
     settingsDigest: metadata === undefined ? undefined : settingsDigestIn(metadata),
     images,
     compare,

@@ -22,10 +22,10 @@ const MAX_RATIO = 100;
 /** Small archives may hold one large file of zeros. */
 const ALWAYS_ALLOWED_BYTES = 1024 ** 3;
 
-/** The lowest of the bounds on what `packedBytes` may unpack to in a folder: `maxBytes`, the ratio, and the space that is free. */
+/** The lowest of the bounds on what `packedBytes` may unpack to, in a folder where one is used: `maxBytes`, the ratio, and the space that is free. */
 export function unpackLimit(
   packedBytes: number,
-  { path, freeBytes = Infinity }: Pick<TemporaryFolder, 'path' | 'freeBytes'>,
+  { path, freeBytes = Infinity }: Pick<TemporaryFolder, 'path' | 'freeBytes'> = { path: '' },
   maxBytes = DEFAULT_MAX_BYTES,
 ): UnpackLimit {
   const ratioBytes = Math.max(packedBytes * MAX_RATIO, ALWAYS_ALLOWED_BYTES);

@@ -4,7 +4,7 @@ import { childrenOf, isIndexType, parseManifest } from '../oci/manifest.ts';
 import { type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
-import { awaitActive, type AwaitActiveOptions } from './await-active.ts';
+import { awaitActive, notActive, RESTORE_MS, type AwaitActiveOptions } from './await-active.ts';
 import type { ListedImage, Registry, StorageClasses } from './backends.ts';
 import type { RestoredImages } from './restored-images.ts';
 
@@ -16,6 +16,11 @@ export interface ArchivedImagesRequest {
   readonly rows: readonly ListedImage[];
   /** Where restored images are noted. */
   readonly restored: RestoredImages;
+  /**
+   * False: a job does not wait for images, but asks `isReady` again in its next pass. What it does not finish stays noted and in STANDARD for that.
+   * Default true.
+   */
+  readonly waits?: boolean | undefined;
 }
 
 /** Calls of `during` that hold restored images at once: a kill leaves the images of so many in STANDARD. */
@@ -34,9 +39,14 @@ export class ArchivedImages implements AsyncDisposable {
   readonly #storage: StorageClasses;
   readonly #rows: ReadonlyMap<Digest, ListedImage>;
   readonly #referrers: ReadonlyMap<Digest, readonly Digest[]>;
+  /** When each image that is not archived again yet was noted. */
+  readonly #noted: Map<Digest, number>;
   /** What an earlier backup restored, and this one has not archived again yet. */
   readonly #left: Set<Digest>;
-  readonly #archivedAgain = new Set<Digest>();
+  /** What became of images since they were listed. */
+  readonly #changed = new Map<Digest, ListedImage['status']>();
+  /** What the next pass needs: it is not archived again by this one. */
+  readonly #kept = new Set<Digest>();
   readonly #held = new Map<Digest, { count: number; readonly active: Promise<void> }>();
   readonly #places = new Limit(AT_ONCE);
   readonly #awaitActive: (digest: Digest) => Promise<void>;
@@ -44,7 +54,7 @@ export class ArchivedImages implements AsyncDisposable {
   private constructor(
     request: ArchivedImagesRequest,
     storage: StorageClasses,
-    left: ReadonlySet<Digest>,
+    noted: ReadonlyMap<Digest, number>,
     options: AwaitActiveOptions,
   ) {
     this.#request = request;
@@ -52,7 +62,9 @@ export class ArchivedImages implements AsyncDisposable {
     this.#storage = storage;
     this.#rows = new Map(request.rows.map((row) => [row.digest, row]));
     this.#referrers = referrersIn(request.rows);
-    this.#left = new Set([...left].filter((digest) => this.#rows.get(digest)?.status === 'ACTIVE'));
+    this.#noted = new Map(noted);
+    const isRestored = (digest: Digest): boolean => (this.#rows.get(digest)?.status ?? 'ARCHIVED') !== 'ARCHIVED';
+    this.#left = new Set([...noted.keys()].filter(isRestored));
     this.#awaitActive = awaitActive(request.repository, storage, options);
   }
 
@@ -97,14 +109,69 @@ export class ArchivedImages implements AsyncDisposable {
     }
   }
 
-  /** Archives again what an earlier backup left in STANDARD, and no call of `during` was about. */
+  /**
+   * Whether `during` would not wait for the image. Asks for the restore of what it would wait for, unless a hundred images of the repository are
+   * restored already. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   */
+  async isReady(digest: Digest): Promise<boolean> {
+    const needed = new Set<Digest>();
+    const isActive = (one: Digest): boolean => (this.#status(one) ?? 'ACTIVE') === 'ACTIVE';
+    let isReady = true;
+    try {
+      for (let next = this.#withReferrers([digest]); next.length > 0;) {
+        for (const one of next) needed.add(one);
+        const missing = next.filter((one) => !isActive(one));
+        if (missing.length > 0) {
+          isReady = false;
+          if (!(await this.#askFor(missing, needed))) return false;
+          isReady = missing.every(isActive);
+        }
+        // an index names its children once it can be read
+        const children = await this.#children(next.filter(isActive));
+        next = isReady ? this.#withReferrers(children).filter((one) => !needed.has(one)) : [];
+      }
+      return isReady;
+    } catch (error) {
+      isReady = false;
+      throw error;
+    } finally {
+      if (!isReady) for (const one of needed) this.#kept.add(one);
+    }
+  }
+
+  /** Archives again what an earlier backup left in STANDARD, no call of `during` was about, and the next pass does not need. */
   async close(): Promise<void> {
-    const left = [...this.#left].filter((digest) => !this.#held.has(digest));
+    const isLeft = (one: Digest): boolean =>
+      !this.#held.has(one) && !this.#kept.has(one) && this.#status(one) === 'ACTIVE';
+    const left = [...this.#left].filter(isLeft);
     await this.#archive(left);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    if (this.#request.waits !== false) await this.close();
+  }
+
+  /** Asks for the restore of these, which an image needs with the others of `needed`. False: later, because others come first. */
+  async #askFor(missing: readonly Digest[], needed: ReadonlySet<Digest>): Promise<boolean> {
+    const { repository, restored } = this.#request;
+    const atMs = this.#options.clock.now();
+    for (const one of missing) {
+      const since = this.#noted.get(one) ?? 0;
+      // one that has no note is restored by another process
+      if (this.#status(one) === 'ACTIVATING' && atMs - since >= (this.#options.waitMs ?? RESTORE_MS))
+        throw notActive(repository, one, atMs - since);
+    }
+    const archived = missing.filter((one) => this.#status(one) === 'ARCHIVED');
+    if (archived.length === 0) return true;
+    const isBegun = [...needed].some((one) => this.#noted.has(one));
+    if (!isBegun && this.#noted.size >= AT_ONCE) return false;
+    for (const one of archived) this.#noted.set(one, atMs);
+    await restored.add(repository, archived, { ...this.#options, atMs });
+    for (const one of archived) {
+      const status = await this.#storage.moveToStorageClass(repository, one, 'STANDARD', this.#options);
+      this.#changed.set(one, status);
+    }
+    return true;
   }
 
   /** Restores those that are archived and waits until all can be read. `held` gets each that `#release` has to be called for. */
@@ -113,7 +180,9 @@ export class ArchivedImages implements AsyncDisposable {
     const wanted = digests.filter((one) => this.#isOurs(one) || this.#status(one) === 'ACTIVATING');
     // noted before it is restored: a process that is killed in between leaves a note too many, which does no harm
     const ours = wanted.filter((one) => this.#isOurs(one) && !this.#left.has(one) && !this.#held.has(one));
-    if (ours.length > 0) await restored.add(repository, ours, this.#options);
+    const atMs = this.#options.clock.now();
+    for (const one of ours) this.#noted.set(one, atMs);
+    if (ours.length > 0) await restored.add(repository, ours, { ...this.#options, atMs });
     const all = wanted.map(async (one) => {
       const hold = this.#held.get(one) ?? { count: 0, active: this.#restore(one) };
       hold.count++;
@@ -151,7 +220,7 @@ export class ArchivedImages implements AsyncDisposable {
       const hold = this.#held.get(digest);
       if (hold === undefined || --hold.count > 0) return false;
       this.#held.delete(digest);
-      return this.#isOurs(digest);
+      return this.#isOurs(digest) && !this.#kept.has(digest);
     });
     await this.#archive(last);
   }
@@ -169,7 +238,7 @@ export class ArchivedImages implements AsyncDisposable {
       const bounded: Abortable = { signal: AbortSignal.timeout(STOP_MS) };
       try {
         await this.#storage.moveToStorageClass(repository, digest, 'ARCHIVE', bounded);
-        this.#archivedAgain.add(digest);
+        this.#changed.set(digest, 'ARCHIVED');
       } catch (error) {
         if (!isFailure(error, 'NOT_FOUND')) {
           warn(`${repository}@${digest} stays in the storage class STANDARD`, error);
@@ -177,6 +246,7 @@ export class ArchivedImages implements AsyncDisposable {
         }
       }
       this.#left.delete(digest);
+      this.#noted.delete(digest);
       archived.push(digest);
     }
     if (archived.length === 0) return;
@@ -193,7 +263,7 @@ export class ArchivedImages implements AsyncDisposable {
   }
 
   #status(digest: Digest): ListedImage['status'] | undefined {
-    return this.#archivedAgain.has(digest) ? 'ARCHIVED' : this.#rows.get(digest)?.status;
+    return this.#changed.get(digest) ?? this.#rows.get(digest)?.status;
   }
 
   /** These and all that refers to them, each once. */

@@ -12,7 +12,8 @@ export interface AwaitActiveOptions extends Abortable {
   readonly waitMs?: number | undefined;
 }
 
-const WAIT_MS = 60 * 60_000;
+/** How long an image may take by default. */
+export const RESTORE_MS = 60 * 60_000;
 const POLL_MS = 15_000;
 const NOTE_MS = 5 * 60_000;
 
@@ -30,7 +31,7 @@ export function awaitActive(
   storage: StorageClasses,
   options: AwaitActiveOptions,
 ): (digest: Digest) => Promise<void> {
-  const { clock, waitMs = WAIT_MS } = options;
+  const { clock, waitMs = RESTORE_MS } = options;
   const waiting = new Map<Digest, Waiter>();
   let notedMs = -Infinity;
 
@@ -39,10 +40,7 @@ export function awaitActive(
     if (status === 'ACTIVATING' && clock.now() - waiter.sinceMs < waitMs) return;
     waiting.delete(digest);
     if (status === 'ACTIVE') waiter.resolve();
-    else if (status === 'ACTIVATING')
-      waiter.reject(
-        new Failure('UNAVAILABLE', `${what}: it is not active after ${Math.round(waitMs / 60_000)} minutes`),
-      );
+    else if (status === 'ACTIVATING') waiter.reject(notActive(repository, digest, waitMs));
     else if (status === 'ARCHIVED')
       waiter.reject(new Failure('UNAVAILABLE', `${what}: another process archived it again`));
     else waiter.reject(new Failure('NOT_FOUND', `${what}: it was deleted`));
@@ -80,4 +78,11 @@ export function awaitActive(
     if (isFirst) void poll();
     await waiter.promise;
   };
+}
+
+/** The failure of an image that takes longer than ECR says. `ms`: how long; one that another process restores has no known start. */
+export function notActive(repository: string, digest: Digest, ms: number): Failure {
+  const isKnown = ms < 7 * 24 * 60 * 60_000;
+  const since = isKnown ? `it is not active after ${Math.round(ms / 60_000)} minutes` : 'another process restores it';
+  return new Failure('UNAVAILABLE', `restore ${repository}@${digest} from the archive storage class: ${since}`);
 }

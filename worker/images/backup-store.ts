@@ -46,6 +46,11 @@ export interface StoreBackupRequest {
    * stored are listed as archived.
    */
   readonly includeArchived?: boolean | undefined;
+  /**
+   * False: archived images that are not restored yet are left for another call, which is to come minutes later with the same request, and are
+   * counted as `restoring`. Default: it waits for them.
+   */
+  readonly waitsForArchived?: boolean | undefined;
   /** False: neither settings of repositories nor those of the registry are stored. Default: both are. */
   readonly settings?: boolean | undefined;
   /** Reports what would be stored, and writes nothing. Default false. */
@@ -59,9 +64,11 @@ export interface StoreBackupRequest {
 export interface StoreBackupResult {
   readonly from: string;
   readonly to: string;
-  /** Absent for a dry run. */
+  /** Absent for a dry run, and where nothing was stored while images are restored. */
   readonly snapshot?: SnapshotName;
   readonly repositories: number;
+  /** Images that are restored from ECR's archive storage class for the next call, and are listed as archived. */
+  readonly restoring: number;
   /** By what became of them. `stored`: new, or changed since the last snapshot; in a dry run what would be stored. */
   readonly images: Readonly<ImageCounts>;
   /** What was sent, or would be: blobs and manifests that the store did not have. */
@@ -141,6 +148,7 @@ class StoreBackupRun {
   readonly #startedAt: string;
   readonly #causes: Failure[] = [];
   readonly #counts: ImageCounts = { stored: 0, unchanged: 0, archived: 0, failed: 0 };
+  #restoring = 0;
 
   constructor(about: Circumstances, options: OperationOptions) {
     this.#about = about;
@@ -153,6 +161,9 @@ class StoreBackupRun {
     await using session = await onSide('target', this.#about.store.begin(this.#options));
     const draft = await this.#gather(names, strange, session);
     const snapshot = draft.finish({ finishedAt: timeOf(this.#options), added: session.added });
+    // another call comes in minutes: it would be the same snapshot again
+    if (this.#restoring > 0 && this.#counts.stored === 0 && snapshot.failures.length === 0)
+      return this.#result(snapshot);
     const name = await onSide('target', session.finish(snapshot, this.#options));
     return { ...this.#result(snapshot), snapshot: name };
   }
@@ -217,6 +228,7 @@ class StoreBackupRun {
       select: request.select,
       counts: this.#counts,
       onFailure: (failure) => void this.#causes.push(failure),
+      onRestoring: request.waitsForArchived === false ? () => void this.#restoring++ : undefined,
     };
     await forEachOf(
       names,
@@ -282,6 +294,7 @@ class StoreBackupRun {
       const complete = request.select === undefined && (tags === undefined || isPattern(tags));
       snapshot.repository(name, { complete, ...settings });
       await storeImages(run, name, { listing, archived }, options);
+      await archived?.close();
     } catch (error) {
       checkAborted(options);
       const isGone = isFailure(error, 'NOT_FOUND') && error.context.side === 'source';
@@ -308,7 +321,8 @@ class StoreBackupRun {
     const { request, registry, restored } = this.#about;
     if (request.includeArchived !== true || request.dryRun === true || registry.storageClasses === undefined)
       return undefined;
-    return ArchivedImages.open({ registry, repository, rows: [...manifests.values()], restored }, options);
+    const { waitsForArchived: waits } = request;
+    return ArchivedImages.open({ registry, repository, rows: [...manifests.values()], restored, waits }, options);
   }
 
   #result(snapshot: Snapshot): StoreBackupResult {
@@ -318,6 +332,7 @@ class StoreBackupRun {
       from: request.from,
       to: store.location,
       repositories: snapshot.repositories.length,
+      restoring: this.#restoring,
       images: this.#counts,
       added: snapshot.added,
       bytes: snapshot.content.reduce((sum, { size }) => sum + size, 0),

@@ -16,16 +16,25 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 b.bad, .fact.bad b { color: var(--bad); } .fact.good b { color: var(--good); }
 .wide { overflow-x: auto; } svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; } th, td { padding: 4px 8px 4px 0; white-space: nowrap; }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
+th, td { padding: 4px 16px 4px 0; white-space: nowrap; vertical-align: top; } tr + tr td { border-top: 1px solid var(--line); }
 td.name { max-width: 340px; overflow: hidden; text-overflow: ellipsis; } td.n, th.n { text-align: right; }
-td.reason { white-space: normal; vertical-align: top; overflow-wrap: anywhere; } td.days { padding: 2px 0; width: 55%; } th, td { padding-right: 16px; } tr + tr td { border-top: 1px solid var(--line); }
-.heat { width: 100%; min-width: 150px; height: 16px; max-width: none; } .legend { display: flex; flex-wrap: wrap; gap: 6px 16px; margin: 0 0 12px; }
+td.reason { white-space: normal; overflow-wrap: anywhere; } td.days, th.days { width: 40%; padding-right: 0; }
+th.days > span + span { float: right; } wbr { display: none; } td.days { padding-top: 7px; }
+.heat { width: 100%; height: 16px; max-width: none; } .legend { display: flex; flex-wrap: wrap; gap: 6px 16px; margin: 0 0 12px; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; vertical-align: -1px; }
 .age-0 { fill: var(--fresh); background: var(--fresh); } .age-1 { fill: var(--day); background: var(--day); }
 .age-2 { fill: var(--week); background: var(--week); } .age-3 { fill: var(--old); background: var(--old); }
 .age-none { fill: var(--none); background: var(--none); } .bar { fill: var(--bar); } .bar2 { fill: var(--bar2); }
 .line { fill: none; stroke: var(--ink); stroke-width: 1.5; opacity: .7; } .axis { stroke: var(--line); }
 .share { width: 100%; height: 18px; } .label { margin: 8px 0 4px; }
-@media (max-width: 600px) { .chart { width: 760px; max-width: none; } th, td { padding-right: 8px; } main { padding: 16px 10px 32px; } section { padding: 12px; } td.name { max-width: 190px; } .optional { display: none; } }
+@media (max-width: 840px) {
+  .chart { width: 760px; max-width: none; } main { padding: 16px 10px 32px; } section { padding: 12px; } .optional { display: none; }
+  th, td { padding-right: 8px; } wbr { display: inline; }
+  .heat-map { table-layout: fixed; } th.name { width: 36%; } th.age { width: 22%; } .heat-map td.name { white-space: normal; overflow-wrap: anywhere; } th.days { width: 42%; }
+  .stacked thead { display: none; } .stacked tr { display: block; padding: 6px 0; } .stacked tr + tr { border-top: 1px solid var(--line); }
+  .stacked td { display: block; border: 0; padding: 0; text-align: left; } .stacked td.optional { display: none; }
+  .stacked td::before { content: attr(data-label) ": "; color: var(--soft); }
+}
 @media print { body { background: none; } section, .fact { break-inside: avoid; } }
 `;

@@ -34,16 +34,22 @@ export class RestoredImages {
     this.#key = `${place.prefix}snapshots/restored-images-${place.registry.replaceAll(':', '_')}.json`;
   }
 
-  /** The noted images of a repository. INVALID where the object is not such a note. */
-  async of(repository: string, options: Abortable = {}): Promise<ReadonlySet<Digest>> {
+  /** The noted images of a repository, with the time of the note in milliseconds since 1970. INVALID where the object is not such a note. */
+  async of(repository: string, options: Abortable = {}): Promise<ReadonlyMap<Digest, number>> {
     const { entries } = await this.#read(options);
-    return new Set(entries.filter((entry) => entry.repository === repository).map(({ digest }) => digest));
+    const own = entries.filter((entry) => entry.repository === repository);
+    return new Map(own.map(({ digest, at }) => [digest, at === undefined ? 0 : Date.parse(at)]));
   }
 
   /** Notes images. Resolves when the note is stored: only then may they be restored. Calls at once share a write. */
-  async add(repository: string, digests: readonly Digest[], options: Abortable = {}): Promise<void> {
+  async add(
+    repository: string,
+    digests: readonly Digest[],
+    options: Abortable & { readonly atMs: number },
+  ): Promise<void> {
+    const at = new Date(options.atMs).toISOString();
     for (const digest of digests) {
-      const entry = { repository, digest };
+      const entry = { repository, digest, at };
       this.#pending.remove.delete(nameOf(entry));
       this.#pending.add.set(nameOf(entry), entry);
     }
@@ -127,9 +133,10 @@ export class RestoredImages {
     }
     if (!isRecord(document) || document['format'] !== 1 || !Array.isArray(document['restored'])) throw this.#invalid();
     return document['restored'].map((entry: unknown) => {
-      if (!isRecord(entry) || typeof entry['repository'] !== 'string' || !isDigest(entry['digest']))
-        throw this.#invalid();
-      return { repository: entry['repository'], digest: entry['digest'] };
+      const { repository, digest, at } = isRecord(entry) ? entry : {};
+      if (typeof repository !== 'string' || !isDigest(digest)) throw this.#invalid();
+      const known = { repository, digest };
+      return typeof at === 'string' && !Number.isNaN(Date.parse(at)) ? Object.assign(known, { at }) : known;
     });
   }
 
@@ -145,6 +152,8 @@ export class RestoredImages {
 interface Entry {
   readonly repository: string;
   readonly digest: Digest;
+  /** When it was noted, ISO 8601. Older versions did not write it. */
+  readonly at?: string;
 }
 
 function nameOf({ repository, digest }: Entry): string {

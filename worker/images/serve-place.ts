@@ -8,11 +8,12 @@ import { readState } from '../store/read-state.ts';
 import { SNAPSHOTS_FOLDER } from '../store/snapshot-key.ts';
 import type { SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
+import { Limit } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
 import { openBackups, type BackupPlace } from './open-backups.ts';
 import { storeAndPrefix } from './open-place.ts';
-import { reportCompressed, servedArchives } from './served-archives.ts';
+import { reportCompressed, servedArchives, type ServingOptions } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
 import { servedState } from './served-state.ts';
 
@@ -25,6 +26,12 @@ export interface ServePlaceOptions extends OperationOptions {
   /** Absent: all. */
   readonly only?: readonly ImageFilter[] | undefined;
 }
+
+/**
+ * Passes over compressed archives at once. One takes a core while its client keeps up, and some MiB of memory; others wait, so a server of compressed
+ * archives is as slow as that, and no slower for what else it serves.
+ */
+const PASSES_AT_ONCE = 4;
 
 /** How long a client may use a URL that it was redirected to: also for a large layer over a slow line, since S3 asks when a download begins. */
 const PRESIGNED_SECONDS = 20 * 60;
@@ -44,11 +51,12 @@ export async function openServedPlace(
       'INVALID',
       `${place.text} is a registry, which serves its images itself: name a store or archives (store:s3://bucket/prefix/, s3://bucket/prefix/)`,
     );
+  const serving = { ...options, passes: new Limit(PASSES_AT_ONCE) };
   const isOfSnapshots = place.kind === 'store' || namesMoment(options);
   const read = async (): Promise<readonly ServedRepository[]> =>
     isOfSnapshots
-      ? ofSnapshots(place, backends, options)
-      : servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, options);
+      ? ofSnapshots(place, backends, serving)
+      : servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, serving);
   // before the first read: what is written during it is noticed by the next look
   const { store, prefix } = storeAndPrefix(place.root, backends);
   const watched = isOfSnapshots ? `${prefix}${SNAPSHOTS_FOLDER}` : prefix;
@@ -82,7 +90,7 @@ async function objectsBelow(prefix: string, store: ObjectStore, { signal }: Oper
 async function ofSnapshots(
   place: BackupPlace,
   backends: Backends,
-  options: ServePlaceOptions,
+  options: ServePlaceOptions & ServingOptions,
 ): Promise<readonly ServedRepository[]> {
   const { report, snapshot, asOfMs, signal } = options;
   const { store, prefix, keys } = storeAndPrefix(place.root, backends);

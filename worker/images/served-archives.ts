@@ -10,7 +10,7 @@ import { isManifestType, referrerEntry, type Descriptor } from '../oci/manifest.
 import { isRepositoryName } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure, type Failure as AnyFailure } from '../util/failure.ts';
-import { forEachOf } from '../util/limit.ts';
+import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import type { PlaceEntry } from './list-place.ts';
 import { storeOf } from './open-location.ts';
@@ -20,6 +20,11 @@ import type { ServedRepository } from './served-images.ts';
 const OPEN_ARCHIVES = 64;
 /** Archives of a repository that are opened at once to find a digest. */
 const AT_ONCE = 8;
+
+export interface ServingOptions extends OperationOptions {
+  /** How many passes over compressed archives there are at once. */
+  readonly passes: Limit;
+}
 
 /** An archive as it was listed. Of several for one tag, the newest. */
 interface ListedArchive {
@@ -36,10 +41,10 @@ interface ListedArchive {
 export async function servedArchives(
   entries: AsyncIterable<PlaceEntry>,
   backends: Pick<Backends, 'bucket' | 'folder'>,
-  options: OperationOptions,
+  options: ServingOptions,
 ): Promise<ServedRepository[]> {
   const opened = new LRUCache<string, Promise<Source & { readonly graph: Graph }>>({ max: OPEN_ARCHIVES });
-  const repositories = new Map<string, { entry: PlaceEntry; archives: Map<string, ListedArchive> }>();
+  const repositories = new Map<string, ListedRepository>();
   let unnamed = 0;
   let compressed = 0;
   for await (const entry of entries) {
@@ -48,10 +53,7 @@ export async function servedArchives(
       unnamed++;
       continue;
     }
-    if (isCompressed(where)) {
-      compressed++;
-      continue;
-    }
+    if (isCompressed(where)) compressed++;
     const name = `${registry ?? ''}/${repository}`;
     const known = repositories.get(name) ?? { entry, archives: new Map<string, ListedArchive>() };
     repositories.set(name, known);
@@ -64,23 +66,47 @@ export async function servedArchives(
       type: 'warning',
       message: `${unnamed} archives are not served: neither they nor their keys name a repository`,
     });
+  joinUnnamed(repositories);
   return [...repositories.values()].map(
     ({ entry, archives }) => new ArchivedRepository(entry, [...archives.values()], { backends, opened, options }),
   );
 }
 
-/** Warns of compressed archives: nothing in them can be read in place, and a server unpacks nothing to a disk for a request. */
+/** The archives of a repository, with the entry that was listed first. */
+interface ListedRepository {
+  readonly entry: PlaceEntry;
+  readonly archives: Map<string, ListedArchive>;
+}
+
+/**
+ * Archives that do not say their registry, as compressed files do not, belong to the only registry that has a repository of that name here. What that
+ * has comes first.
+ */
+function joinUnnamed(repositories: Map<string, ListedRepository>): void {
+  for (const [name, { entry, archives }] of repositories) {
+    if (entry.registry !== undefined) continue;
+    const named = [...repositories.values()].filter(
+      (other) => other.entry.registry !== undefined && other.entry.repository === entry.repository,
+    );
+    const [only] = named;
+    if (only === undefined || named.length > 1) continue;
+    for (const [id, archive] of archives) if (!only.archives.has(id)) only.archives.set(id, archive);
+    repositories.delete(name);
+  }
+}
+
+/** Warns of compressed archives: each blob of one is a pass over it, from its beginning. */
 export function reportCompressed(count: number, { report }: OperationOptions): void {
   if (count === 0) return;
   const what = count === 1 ? 'one archive is' : `${count} archives are`;
-  const message = `${what} compressed and not served: copy them to archives that end in .tar, or restore them`;
+  const message = `${what} compressed, so each pull unpacks from the beginning: archives that end in .tar are served faster`;
   report?.({ type: 'warning', message });
 }
 
 interface Reading {
   readonly backends: Pick<Backends, 'bucket' | 'folder'>;
   readonly opened: LRUCache<string, Promise<Source & { readonly graph: Graph }>>;
-  readonly options: OperationOptions;
+  readonly options: ServingOptions;
 }
 
 /** What is known of one digest. */
@@ -219,7 +245,8 @@ class ArchivedRepository implements ServedRepository {
     const known = opened.get(where);
     if (known !== undefined) return known;
     // without the signal of the request that is first: others wait for it too
-    const opening = openArchive(where, backends, { clock: options.clock, report: options.report });
+    const { clock, report, passes } = options;
+    const opening = openArchive(where, backends, { clock, report, passes });
     opened.set(where, opening);
     opening.catch(() => opened.delete(where));
     return opening;
@@ -233,12 +260,12 @@ class ArchivedRepository implements ServedRepository {
 async function openArchive(
   where: string,
   backends: Pick<Backends, 'bucket' | 'folder'>,
-  options: OperationOptions,
+  { passes, ...options }: ServingOptions,
 ): Promise<Source & { readonly graph: Graph }> {
   const location = parseLocation(where);
   if (location.transport !== 's3' && location.transport !== 'archive')
     throw new Failure('BUG', `serve ${where}: it is not an archive`);
   const { store, key } = storeOf(backends, location);
-  const image = await openImage(store, key, options);
+  const image = await openImage(store, key, { ...options, passes });
   return { ...image, graph: await walk(image, [image.root], options) };
 }

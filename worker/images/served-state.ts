@@ -7,11 +7,11 @@ import { contentOf } from '../store/expanded.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
-import type { OperationOptions } from './backends.ts';
+import type { ServingOptions } from './served-archives.ts';
 import type { ServedRepository } from './served-images.ts';
 import { openSnapshotImage, type SnapshotPlace } from './snapshot-image.ts';
 
-export interface ServedStateOptions extends OperationOptions {
+export interface ServedStateOptions extends ServingOptions {
   /** Absent: all. */
   readonly only?: readonly ImageFilter[] | undefined;
   /** As `ServedRepository` has it. */
@@ -108,10 +108,10 @@ class StateRepositoryImages implements ServedRepository {
   async #source(key: string, image: StateImage): Promise<Source> {
     const known = this.#opened.get(key);
     if (known !== undefined) return known;
-    const { clock, report } = this.#options;
+    const { clock, report, passes } = this.#options;
     const listed = { registry: this.registry, repository: this.name, image };
     // without the signal of the request that is first: others wait for it too
-    const opening = openSnapshotImage(this.#place, listed, { temporary: refuseCompressed }, { clock, report });
+    const opening = openSnapshotImage(this.#place, listed, { passes }, { clock, report });
     const source = opening.then((opened) => opened.source);
     this.#opened.set(key, source);
     source.catch(() => this.#opened.delete(key));
@@ -126,14 +126,6 @@ class StateRepositoryImages implements ServedRepository {
   #missing(what: string): Failure {
     return new Failure('NOT_FOUND', `the backup of ${this.registry}/${this.name} does not have ${what}`);
   }
-}
-
-/** Compressed archives cannot be read in place, and a registry that anybody may ask unpacks none to a disk. */
-async function refuseCompressed(): Promise<never> {
-  throw new Failure(
-    'UNSUPPORTED',
-    'the archive is compressed, so nothing in it can be read in place: copy it to an archive that ends in .tar, or restore it',
-  );
 }
 
 function listingOf(repository: StateRepository, only: readonly ImageFilter[]): Listing {

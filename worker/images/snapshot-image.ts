@@ -3,6 +3,7 @@ import type { Readable, Source } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import { atVersion } from '../objects/at-version.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { isCompressed } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { contentOf, type ExpandedReferrer } from '../store/expanded.ts';
@@ -10,6 +11,7 @@ import type { SnapshotArchive } from '../store/snapshot.ts';
 import type { StateImage } from '../store/state.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
+import type { Limit } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
 /** Where the images of snapshots are. */
@@ -36,6 +38,9 @@ export interface OpenedSnapshotImage extends AsyncDisposable {
   readonly root: Root;
 }
 
+/** How compressed archives are read: unpacked to a disk, or by passes over them. */
+type Unpacking = Pick<Backends, 'temporary'> | { readonly passes: Limit };
+
 /**
  * Opens an image of a snapshot, wherever it is. Of archives: the object with the recorded ETag, at the key or in the recorded version; or what is at
  * the key now, where that holds the same image. NOT_FOUND where the object is gone and CONFLICT where it holds another image, naming it.
@@ -44,7 +49,7 @@ export interface OpenedSnapshotImage extends AsyncDisposable {
 export async function openSnapshotImage(
   place: SnapshotPlace,
   listed: ListedSnapshotImage,
-  backends: Pick<Backends, 'temporary'>,
+  backends: Unpacking,
   options: OperationOptions,
 ): Promise<OpenedSnapshotImage> {
   const { image } = listed;
@@ -113,15 +118,16 @@ function descriptorOf(one: Pick<ExpandedReferrer, 'digest' | 'mediaType' | 'size
   return { digest, mediaType, size, ...(artifactType === undefined ? {} : { artifactType }) };
 }
 
-/** The first of the image's archives that still holds it. The failure of the first, where none does. */
+/** The first of the image's archives that still holds it, plain ones before compressed ones. The failure of the first, where none does. */
 async function openArchived(
   store: ObjectStore,
   { image, registry, repository }: ListedSnapshotImage,
-  backends: Pick<Backends, 'temporary'>,
+  backends: Unpacking,
   options: OperationOptions,
 ): Promise<ArchivedImage> {
   let first: Failure | undefined;
-  for (const archive of image.archives ?? []) {
+  const isPacked = ({ key }: SnapshotArchive): number => Number(isCompressed(key));
+  for (const archive of (image.archives ?? []).toSorted((a, b) => isPacked(a) - isPacked(b))) {
     try {
       return await openArchive(store, archive, image.digest, backends, options);
     } catch (error) {
@@ -141,12 +147,15 @@ async function openArchive(
   store: ObjectStore,
   archive: SnapshotArchive,
   digest: Digest,
-  backends: Pick<Backends, 'temporary'>,
+  backends: Unpacking,
   options: OperationOptions,
 ): Promise<ArchivedImage> {
   const { key, version, etag } = archive;
   const open = async (from: ObjectStore): Promise<ArchivedImage> => {
-    const opened = await openImage(from, key, { ...options, temporary: () => backends.temporary() });
+    const opened = await openImage(from, key, {
+      ...options,
+      ...('passes' in backends ? backends : { temporary: () => backends.temporary() }),
+    });
     if (opened.root.descriptor.digest === digest) return opened;
     await opened[Symbol.asyncDispose]();
     throw new Failure(

@@ -47,6 +47,8 @@ export interface StoreRun {
   readonly counts: ImageCounts;
   /** Called with the cause of each failure in the snapshot. */
   readonly onFailure: (failure: Failure) => void;
+  /** Called for each archived image that is not restored yet, and is left for the next call. Undefined: they are waited for. */
+  readonly onRestoring: (() => void) | undefined;
 }
 
 /** What a repository has. */
@@ -108,6 +110,8 @@ class RepositorySession {
   /** Manifests that belong to an image that was stored or has failed; gathered where `untagged` depends on it. */
   readonly #covered = new Set<Digest>();
   readonly #counted = new Set<Digest>();
+  /** Whether an archived image is left for the next call. */
+  #isRestoring = false;
   /** Tags of cosign that came along with an image, or have failed. */
   readonly #tagsDone = new Set<string>();
 
@@ -142,8 +146,12 @@ class RepositorySession {
       // those that are part of one before are left out as they come up
       const chunk = listed.slice(at, at + CHUNK).map((one) => ({ listed: one, tags: [] }));
       const isArchived = ({ listed: { digest } }: Wanted): boolean => this.#archived?.isArchived(digest) === true;
-      for (const one of chunk.filter(isArchived))
-        if (!this.#isCovered(one) && !this.#isDone(one)) await this.#storeArchived([one]);
+      for (const one of chunk.filter(isArchived)) {
+        if (this.#isCovered(one) || this.#isDone(one)) continue;
+        // it may be part of one that is restored
+        if (this.#isRestoring) this.#leave(one);
+        else await this.#storeArchived([one]);
+      }
       await this.#storeChunk(
         chunk.filter((one) => !isArchived(one)),
         1,
@@ -207,8 +215,9 @@ class RepositorySession {
     return tags.length === 0 && this.#covered.has(listed.digest);
   }
 
-  /** Restored all at once, because that takes minutes; stored as they come. */
-  async #storeArchived(wanted: readonly Wanted[]): Promise<void> {
+  /** Restored all at once, because that takes minutes; stored as they come, or by the next call. */
+  async #storeArchived(archived: readonly Wanted[]): Promise<void> {
+    const wanted = this.#run.onRestoring === undefined ? archived : await this.#readyOf(archived);
     const source = listedSource(this.#source, this.#listing, { read: new Map(), archived: true });
     await forEachOf(
       wanted,
@@ -226,6 +235,30 @@ class RepositorySession {
       },
       this.#options,
     );
+  }
+
+  /** Those that can be read now. The others are asked for, and left for the next call. */
+  async #readyOf(archived: readonly Wanted[]): Promise<readonly Wanted[]> {
+    const ready: Wanted[] = [];
+    // one after the other: each begins only where those before it leave room
+    for (const one of archived) {
+      try {
+        if ((await this.#archived?.isReady(one.listed.digest)) === true) ready.push(one);
+        else this.#leave(one);
+      } catch (error) {
+        checkAborted(this.#options);
+        this.#fail(one.tags, one.listed.digest, toFailure(error));
+      }
+    }
+    return ready;
+  }
+
+  /** Lists an archived image that the next call stores. */
+  #leave({ listed, tags }: Wanted): void {
+    this.#isRestoring = true;
+    this.#add(describeArchived(listed, tags));
+    this.#count('archived', listed.digest);
+    this.#run.onRestoring?.();
   }
 
   /** Adds what needs no request: what did not change by the listing, and archived images that are only listed. */

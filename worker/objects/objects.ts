@@ -14,6 +14,8 @@ export interface ObjectInfo {
   readonly version?: string | undefined;
   /** Its media type, as it was stored with it. `list` leaves it out; files do not have one. */
   readonly contentType?: string | undefined;
+  /** The storage class of what cannot be read before it is restored, such as `GLACIER`. Only `list` says it. Absent: it can be read at once. */
+  readonly frozenIn?: string | undefined;
 }
 
 /** When a write may become visible. Absent: always. */

@@ -13,6 +13,7 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   to: true,
   platforms: true,
   referrers: true,
+  includeArchived: true,
   select: true,
   only: true,
   create: true,

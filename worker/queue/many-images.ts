@@ -13,6 +13,8 @@ export interface ManyImages {
   readonly platforms?: readonly string[] | undefined;
   /** Signatures, SBOMs and what else refers to the images. Default true. */
   readonly referrers?: boolean | undefined;
+  /** Into stores: images in ECR's archive storage class are restored, stored and archived again. Default false: they are listed as archived. */
+  readonly includeArchived?: boolean | undefined;
   /** False: settings of repositories are not stored. */
   readonly settings?: false | undefined;
   /** True: a page about all backups of the place is written beside its snapshots. Default false. */
@@ -84,6 +86,7 @@ export const MANY_IMAGES = {
     .transform((list) => (list.length === 0 ? undefined : list))
     .optional(),
   referrers: z.boolean('expected true or false').optional(),
+  includeArchived: z.boolean('expected true or false').optional(),
   settings: z.literal(false, 'expected false').optional(),
   report: z.boolean('expected true or false').optional(),
 };

@@ -110,6 +110,12 @@ const BackupSchema = mapping({
     { most: MAX_DESTINATIONS },
   ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
   regionNames: RegionNamesSchema.optional(),
+  includeArchived: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Into stores alone: images in Amazon ECR's archive storage class are restored, stored and archived again. Otherwise snapshots list them.",
+    ),
   settings: z
     .boolean()
     .default(true)
@@ -125,7 +131,15 @@ const BackupSchema = mapping({
     .default(false)
     .describe('Whether each run ends with a page about all backups there: `report.html` beside the snapshots.'),
 }).check((ctx) => {
-  const { to, snapshots, report } = ctx.value;
+  const { to, includeArchived, snapshots, report } = ctx.value;
+  if (includeArchived && !to.every(isStore))
+    ctx.issues.push({
+      code: 'custom',
+      message:
+        'archived images go into stores alone: expected only store:s3://… in "to", or the command `transship backup --include-archived` for archives',
+      input: ctx.value,
+      path: ['includeArchived'],
+    });
   if (report && !snapshots && !to.every(isStore))
     ctx.issues.push({
       code: 'custom',

@@ -83,11 +83,12 @@ function copyingOf(rule: CopyRule, path: Path): Copying {
   };
 }
 
-/** Choices of tags that no list but that of ECR can answer. */
+/** Choices that no registry but ECR can answer. */
 function tagFaults({ rule, path, sources }: Copying): readonly Fault[] {
   const { latest, maxAgeDays, untagged } = rule.tags;
   const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
   if (elsewhere === undefined) return [];
+  const isElsewhere = sources.every(({ registry }) => ecrHost(registry) === undefined);
   const fault = (key: string, what: string): Fault => ({
     path: [...path, rule.kind, 'tags', key],
     message: `only Amazon ECR reports ${what}, and ${elsewhere.registry} is a source: expected a choice by name or version`,
@@ -96,8 +97,14 @@ function tagFaults({ rule, path, sources }: Copying): readonly Fault[] {
   return [
     ...(latest?.by === 'push' ? [fault('latest', when)] : []),
     ...(maxAgeDays === undefined ? [] : [fault('maxAgeDays', when)]),
-    ...(untagged && sources.every(({ registry }) => ecrHost(registry) === undefined)
-      ? [fault('untagged', 'images without a tag')]
+    ...(untagged && isElsewhere ? [fault('untagged', 'images without a tag')] : []),
+    ...(rule.includeArchived === true && isElsewhere
+      ? [
+          {
+            path: [...path, rule.kind, 'includeArchived'],
+            message: `only Amazon ECR has an archive storage class, and no source is there`,
+          },
+        ]
       : []),
   ];
 }

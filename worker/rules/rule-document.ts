@@ -60,7 +60,7 @@ export function ruleOf(words: RuleWords): Rule {
 }
 
 function copyOf(
-  words: Omit<NonNullable<RuleWords['backup']>, 'settings' | 'snapshots' | 'report'>,
+  words: Omit<NonNullable<RuleWords['backup']>, 'includeArchived' | 'settings' | 'snapshots' | 'report'>,
 ): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
   const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
@@ -83,11 +83,12 @@ function namingRegions(to: string, names: Readonly<Record<string, string>> = {})
 
 function backupOf(
   words: NonNullable<RuleWords['backup']>,
-): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots' | 'report'> {
+): Pick<CopyRule, 'to' | 'stores' | 'includeArchived' | 'settings' | 'snapshots' | 'report'> {
   const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
   return {
     to: words.to.filter((to) => !isStore(to)).map((to) => namingRegions(to, words.regionNames)),
     ...(stores.length === 0 ? {} : { stores }),
+    ...(words.includeArchived ? { includeArchived: true } : {}),
     ...(words.settings ? {} : { settings: false }),
     ...(words.snapshots ? {} : { snapshots: false }),
     ...(words.report ? { report: true } : {}),
@@ -150,7 +151,19 @@ function partOf(rule: Rule): unknown {
   switch (rule.kind) {
     case 'mirror':
     case 'backup': {
-      const { from, to, stores = [], tags, platforms, referrers, create, settings, snapshots, report } = rule;
+      const {
+        from,
+        to,
+        stores = [],
+        tags,
+        platforms,
+        referrers,
+        create,
+        includeArchived,
+        settings,
+        snapshots,
+        report,
+      } = rule;
       const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
       return {
         from,
@@ -166,6 +179,7 @@ function partOf(rule: Rule): unknown {
         platforms: platforms.length === 0 ? 'all' : platforms,
         referrers,
         create: isRecord(create) ? sorted(create) : create,
+        includeArchived,
         settings,
         snapshots,
         report,

@@ -67,6 +67,8 @@ export interface CopyRule extends RuleCommon {
   readonly settings?: false | undefined;
   /** `backup` only. False: its runs write no snapshots of their archives. Absent: they do. Stores always get snapshots. */
   readonly snapshots?: false | undefined;
+  /** `backup` into stores only. True: images in ECR's archive storage class are restored, stored and archived again. Absent: only listed. */
+  readonly includeArchived?: true | undefined;
   /** `backup` only. True: each run writes a page about all backups of each place beside its snapshots. Absent: none does. */
   readonly report?: true | undefined;
 }

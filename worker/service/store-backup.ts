@@ -14,7 +14,7 @@ export function storeRequestOf(
   job: BackupStoreJob,
   { tool, nowMs }: { readonly tool: string; readonly nowMs: number },
 ): StoreBackupRequest {
-  const { rule, run, platforms, referrers, settings } = job;
+  const { rule, run, platforms, referrers, includeArchived, settings } = job;
   const repositories = job.from.map((one) => parseImagePattern(one).repository);
   return {
     from: patternOf(job),
@@ -25,6 +25,7 @@ export function storeRequestOf(
     ...chosenBy(job, nowMs),
     platforms,
     referrers,
+    includeArchived,
     settings,
   };
 }

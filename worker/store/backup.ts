@@ -6,7 +6,7 @@ import { Failure } from '../util/failure.ts';
 import { warnOfOrder } from './clock-order.ts';
 import { tryLayoutIndex } from './layout-index.ts';
 import { StoreLock, type HeldLock, type LockOptions } from './lock.ts';
-import { sizesOf, type StorePlace } from './place.ts';
+import { readableSizesOf, sizesOf, type StorePlace } from './place.ts';
 import type { Snapshot } from './snapshot.ts';
 import { openSnapshots, type SnapshotName, type Snapshots } from './snapshots.ts';
 import type { StoreBackup } from './store.ts';
@@ -22,7 +22,7 @@ export async function beginBackup(place: StorePlace, snapshots: Snapshots, optio
   try {
     await untilHeld(place, lock, options);
     // listed after the lock was seen to hold: from here on no collection deletes
-    const present = await sizesOf(place, options);
+    const present = await readableSizesOf(place, options);
     lock.keep();
     return new Backup(place, snapshots, lock, present, options);
   } catch (error) {

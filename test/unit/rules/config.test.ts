@@ -312,6 +312,14 @@ describe('a fault is told with its path, what was given and what was expected', 
       'the page is made of snapshots: expected no "report", or no "snapshots: false"',
     ],
     [
+      '.backup.includeArchived',
+      {
+        mirror: undefined,
+        backup: { from: ECR, to: ['store:s3://bucket/store/', 's3://bucket/{tag}.tar'], includeArchived: true },
+      },
+      expect.stringContaining('archived images go into stores alone'),
+    ],
+    [
       '.publish.from',
       { mirror: undefined, publish: { from: ECR, to: `${ECR}/x` } },
       expect.stringContaining('expected s3://bucket/key'),

@@ -111,6 +111,9 @@ describe('two rules', () => {
       ),
     );
     expect(faultsOf(mirror({ tags }))).toEqual([...whenPushed, told('images without a tag')]);
+    expect(faultsOf(backup({ from: 'x.io/app', to: 'store:s3://bucket/store/', includeArchived: true }))).toEqual([
+      '0.backup.includeArchived: only Amazon ECR has an archive storage class, and no source is there',
+    ]);
     expect(faultsOf(mirror({ tags, from: [from, 'alpine'], to: 'r.example/x/{registry}/{repository}' }))).toEqual(
       whenPushed,
     );

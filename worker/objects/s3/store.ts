@@ -44,6 +44,9 @@ export function openS3(
   return new S3Store(options);
 }
 
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/archived-objects.html */
+const FROZEN: ReadonlySet<string> = new Set(['GLACIER', 'DEEP_ARCHIVE']);
+
 class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
   readonly rangesAtOnce = RANGES_AT_ONCE;
   readonly #bucket: Bucket;
@@ -130,8 +133,12 @@ class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
         async (client, http) => client.send(new ListObjectsV2Command({ ...page, EncodingType: 'url' }), http),
         options,
       );
-      for (const { Key = '', Size: size = 0, ETag: etag = '', LastModified: modified } of answer.Contents ?? [])
-        yield { key: decoded(Key, answer.EncodingType), size, etag, modified: modified ?? new Date(0), metadata: {} };
+      for (const { Key = '', Size: size = 0, ETag: etag = '', LastModified, StorageClass = '' } of answer.Contents ??
+        []) {
+        const [key, modified] = [decoded(Key, answer.EncodingType), LastModified ?? new Date(0)];
+        const info = { key, size, etag, modified, metadata: {} };
+        yield FROZEN.has(StorageClass) ? Object.assign(info, { frozenIn: StorageClass }) : info;
+      }
       token = answer.NextContinuationToken;
       if (answer.IsTruncated === true && (token === undefined || token === ''))
         throw new Failure(

@@ -21,12 +21,14 @@ export function storeJobsOf(
   run: Pick<Run, 'id' | 'startedAtMs'>,
   pushed?: PushedImages,
 ): readonly BackupStoreJob[] {
-  const { stores = [] } = rule;
+  const { stores = [], includeArchived } = rule;
+  // what was pushed just now is not archived
+  const choices = includeArchived === true && pushed === undefined ? { includeArchived } : {};
   const jobs: BackupStoreJob[] = [];
   for (const to of stores) {
     for (const { host, images } of imagesOf(rule, pushed)) {
       const id = jobId(run.id, 'backup-store', host, to);
-      jobs.push({ ...commonOf(rule, run), kind: 'backup-store', id, ...images, to });
+      jobs.push({ ...commonOf(rule, run), kind: 'backup-store', id, ...images, ...choices, to });
     }
   }
   return jobs;

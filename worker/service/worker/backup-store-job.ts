@@ -9,14 +9,18 @@ import { choicesKey } from '../../rules/destinations.ts';
 import { anyOf } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 import { failureOfImages, storeRequestOf } from '../store-backup.ts';
-import type { Ended, RunJobOptions } from './job-run.ts';
+import type { Ended, RunJobOptions, Waiting } from './job-run.ts';
 import type { LeasedDestination } from './leases.ts';
 import { writeReport } from './write-report.ts';
+
+/** Between two looks at images that are being restored. ECR takes up to 20 minutes. */
+const RESTORING_SECONDS = 300;
 
 /**
  * Backs images of one registry up into a store, under a lease of the rule, the registry and the store, and records the snapshot. Images that
  * fail make the job fail, with a failure that may pass where one of theirs may; the snapshot lists them, and the others are stored. The next
- * attempt sends what is missing. Throws what fails for the registry or the store as a whole. Idempotent: each time writes a snapshot of its own.
+ * attempt sends what is missing. Where the job includes archived images, it waits for those that are being restored without holding a slot, and
+ * each pass that stored images writes a snapshot. Throws what fails for the registry or the store as a whole. Idempotent: each time writes a snapshot of its own.
  */
 export async function backUpIntoStore(
   job: BackupStoreJob,
@@ -26,12 +30,15 @@ export async function backUpIntoStore(
 ): Promise<Ended> {
   if (destination === undefined) throw new Failure('BUG', 'backup into a store without a place');
   const signal = anyOf(options.signal, destination.signal);
-  const result = await backupToStore(
-    storeRequestOf(job, { tool: options.tool, nowMs: options.clock.now() }),
-    backends,
-    { ...options, signal },
-  );
-  const { snapshot, images, added, bytes } = result;
+  const request = storeRequestOf(job, { tool: options.tool, nowMs: options.clock.now() });
+  const result = await backupToStore({ ...request, waitsForArchived: false }, backends, { ...options, signal });
+  const { snapshot, images, added, bytes, restoring } = result;
+  const waiting: Waiting = {
+    state: 'waiting',
+    seconds: RESTORING_SECONDS,
+    why: `${restoring === 1 ? '1 image is' : `${restoring} images are`} being restored from the archive storage class`,
+  };
+  if (snapshot === undefined && restoring > 0) return waiting;
   if (snapshot === undefined) throw new Failure('BUG', `back up ${result.from}: there is no snapshot`);
   const { registry } = parseImagePattern(patternOf(job));
   options.report?.({
@@ -43,11 +50,12 @@ export async function backUpIntoStore(
     bytesAdded: added.bytes,
     bytes,
   });
+  const failure = failureOfImages(result);
+  if (failure === undefined && restoring > 0) return waiting;
   if (job.report === true) {
     const root = parseStoreRoot(job.to.slice('store:'.length), job.to);
     await writeReport({ kind: 'store', text: job.to, root }, backends, { ...options, signal });
   }
-  const failure = failureOfImages(result);
   if (failure !== undefined) return { state: 'failed', failed: [{ destination, failure }] };
   const digest = parseDigest(`sha256:${snapshot.id}`);
   const { key, lease } = destination;

@@ -155,13 +155,22 @@ export class JobDelivery {
 
   /** Hands the job back while another process is at its places: soon done, since most copies are short, and so is pruning one place. */
   async #waitFor(why: string): Promise<Outcome> {
-    this.#handedBack(why);
-    const { leaseSeconds = LEASE_SECONDS, clock, service } = this.#context;
-    // its message is not lost, however long the other process takes
-    if (isReplacedNext(this.#delivery))
-      await service.state.runs.resendJob(this.#job.run, this.#job.id, undefined, { signal: this.#signal });
+    const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
     // soon at first, then every half a lease, and half of that more by chance
-    const seconds = Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2);
+    return this.#comeBackIn(
+      Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
+      why,
+    );
+  }
+
+  /** Hands a job back that waits in the state already. */
+  async #comeBackIn(seconds: number, why: string): Promise<Outcome> {
+    this.#handedBack(why);
+    // its message is not lost, however long it waits
+    if (isReplacedNext(this.#delivery))
+      await this.#context.service.state.runs.resendJob(this.#job.run, this.#job.id, undefined, {
+        signal: this.#signal,
+      });
     return this.#retryLater(seconds);
   }
 
@@ -189,6 +198,10 @@ export class JobDelivery {
     };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
+    if (!isFailure(ended) && ended.state === 'waiting') {
+      await service.state.runs.giveBackJob(job.run, job.id);
+      return this.#comeBackIn(ended.seconds, ended.why);
+    }
     if (!isFailure(ended) && ended.state !== 'failed') {
       const { state, bytes, objects } = ended;
       const left = await service.state.runs.endJob(job.run, job.id, { state });

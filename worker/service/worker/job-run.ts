@@ -22,8 +22,16 @@ export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
   readonly objects?: ObjectCounts;
 };
 
+/** A job that cannot go on before something else is done, and holds no slot of the worker until then. It does not count as an attempt. */
+export interface Waiting {
+  readonly state: 'waiting';
+  /** Until its next delivery. */
+  readonly seconds: number;
+  readonly why: string;
+}
+
 /** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
-export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
+export type Ended = Done | Waiting | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
 
 /** What a job counts of the bytes of images. */
 export const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
