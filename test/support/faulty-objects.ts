@@ -63,7 +63,7 @@ function wrapUpload(upload: Upload, write: Write): Upload {
     get done() {
       return upload.done;
     },
-    holds: (n, bytes) => upload.holds(n, bytes),
+    holds: (n, bytes, crc) => upload.holds(n, bytes, crc),
     part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
     copyPart: async (n, bytes, from, options) =>
       write(async () => (await upload.copyPart?.(n, bytes, from, options)) === true),

@@ -10,6 +10,8 @@ export class BlobPlace {
   /** The parts that hold its first and its last byte. */
   readonly first: number;
   readonly last: number;
+  /** Those two and all between. */
+  readonly parts: readonly number[];
   /** The parts that are held back until it is complete: the last, and the first where that begins with something else. */
   readonly heldParts: readonly number[];
 
@@ -18,6 +20,7 @@ export class BlobPlace {
     this.first = Math.floor(entry.offset / partSize) + 1;
     this.last = Math.floor((endOf(entry) - 1) / partSize) + 1;
     const startsPart = entry.offset % partSize === 0;
+    this.parts = Array.from({ length: this.last - this.first + 1 }, (_, i) => this.first + i);
     this.heldParts = this.first === this.last || startsPart ? [this.last] : [this.first, this.last];
   }
 }
@@ -40,8 +43,8 @@ export interface ArchiveBytes extends Disposable {
   readonly copiedBytes: number;
   /** Prepares what is stored already. Afterwards the upload counts no part as stored that holds planned bytes which are wrong. */
   begin(options: Abortable): Promise<void>;
-  /** Whether a blob whose parts are all stored has the right bytes. Where not, its parts do not count as stored any more. */
-  isRight(blob: BlobPlace, options: Abortable): Promise<boolean>;
+  /** Whether all of a blob is stored, and right. Where not, the parts with other bytes of it do not count as stored any more. */
+  isStored(blob: BlobPlace, options: Abortable): Promise<boolean>;
   /** Takes a blob: header, content and padding. Resolves when its own parts are stored. BUG where the content has another size. */
   fill(blob: BlobPlace, open: () => Bytes, options: Abortable): Promise<void>;
   /** Stores a part that was held back, with the planned bytes in it: all blobs in it are complete. */

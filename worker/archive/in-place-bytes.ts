@@ -37,12 +37,15 @@ export class InPlaceBytes implements ArchiveBytes {
     });
   }
 
-  async isRight(blob: BlobPlace, options: Abortable): Promise<boolean> {
+  async isStored(blob: BlobPlace, options: Abortable): Promise<boolean> {
+    const { upload, reused } = this.#options;
+    if (upload.done.size === 0) return false;
     return this.#opened(options, async (file) => {
-      if (file.isPublished || (await isStored(blob, file, options))) return true;
-      const numbers = Array.from({ length: blob.last - blob.first + 1 }, (_, i) => blob.first + i);
-      file.forget(numbers);
-      for (const number of numbers) this.#options.reused.delete(number);
+      if (file.isPublished) return true;
+      if (blob.parts.every((number) => upload.done.has(number)) && (await isWhole(blob, file, options))) return true;
+      // the journal may have them although the machine lost their bytes: they are stored when the blob is complete
+      file.forget(blob.heldParts);
+      for (const number of blob.heldParts) reused.delete(number);
       return false;
     });
   }
@@ -109,7 +112,7 @@ export class InPlaceBytes implements ArchiveBytes {
 }
 
 /** Whether a blob was written whole: its header, its content by its digest, and its padding. */
-async function isStored({ entry }: BlobPlace, file: InPlace, options: Abortable): Promise<boolean> {
+async function isWhole({ entry }: BlobPlace, file: InPlace, options: Abortable): Promise<boolean> {
   const content = entry.offset + entry.header.byteLength;
   const contentEnd = content + entry.size;
   const frame = new Uint8Array(endOf(entry) - contentEnd);

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import type { Bytes } from '../content/content.ts';
 import type { Upload } from '../objects/objects.ts';
 import type { PartBuffer, PartMemory } from '../objects/part-memory.ts';
@@ -11,6 +12,13 @@ import { END_BYTES } from './tar.ts';
 interface PartBytesOptions extends ArchiveBytesOptions {
   readonly memory: PartMemory;
   readonly known: KnownBlobs | undefined;
+}
+
+/** A part with all its bytes. */
+interface FullPart {
+  readonly number: number;
+  readonly bytes: Buffer;
+  readonly crc: number;
 }
 
 /** Gathers the bytes of an archive in parts, which are sent whole. Parts that are stored already are known by their CRC-32. */
@@ -37,8 +45,8 @@ export class PartBytes implements ArchiveBytes {
     // the store has looked at what is there
   }
 
-  async isRight(): Promise<boolean> {
-    return true;
+  async isStored(blob: BlobPlace): Promise<boolean> {
+    return blob.parts.every((number) => this.#upload.done.has(number));
   }
 
   /** The own parts of the blob are sent while the next ones are filled. */
@@ -46,6 +54,7 @@ export class PartBytes implements ArchiveBytes {
     const { partSize } = this.#upload;
     const own = new PartsInFlight(this.#memory);
     let filling: PartBuffer | undefined;
+    let crc = 0;
     const write = async (bytes: Uint8Array, start: number): Promise<void> => {
       this.#options.check(options);
       for (let from = 0; from < bytes.byteLength;) {
@@ -59,10 +68,13 @@ export class PartBytes implements ArchiveBytes {
         } else {
           filling ??= await own.buffer(this.#bufferBytes);
           filling.bytes.set(piece, offset);
+          // while the piece is still in the processor's cache: the part is not, once it is full
+          crc = crc32(piece, crc);
           if (offset + piece.byteLength === partSize) {
-            const full = filling;
+            const full = { number, bytes: filling.bytes, crc };
+            own.launch(filling, async () => this.#sendOwn(full, blob.entry, options));
             filling = undefined;
-            own.launch(full, async () => this.#sendOwn(number, full.bytes, blob.entry, options));
+            crc = 0;
           }
         }
         from += piece.byteLength;
@@ -96,18 +108,19 @@ export class PartBytes implements ArchiveBytes {
     this.#held.clear();
   }
 
-  async #sendOwn(number: number, bytes: Buffer, entry: BlobEntry, options: Abortable): Promise<void> {
+  async #sendOwn(part: FullPart, entry: BlobEntry, { signal }: Abortable): Promise<void> {
+    const { number, bytes, crc } = part;
     try {
-      if (this.#upload.holds(number, bytes)) return;
+      if (this.#upload.holds(number, bytes, crc)) return;
       this.#options.reused.delete(number);
-      if (!(await this.#copyKnown(number, bytes, entry, options))) await this.#upload.part(number, bytes, options);
+      if (!(await this.#copyKnown(part, entry, { signal }))) await this.#upload.part(number, bytes, { signal, crc });
     } catch (error) {
-      throw this.#options.fail(error, options.signal);
+      throw this.#options.fail(error, signal);
     }
   }
 
   /** Whether the store has copied the part from another archive, byte for byte by its CRC-32. The bytes were read all the same: they prove the blob. */
-  async #copyKnown(number: number, bytes: Buffer, entry: BlobEntry, options: Abortable): Promise<boolean> {
+  async #copyKnown({ number, bytes, crc }: FullPart, entry: BlobEntry, { signal }: Abortable): Promise<boolean> {
     const { known } = this.#options;
     const { digest } = entry.descriptor;
     const found = known?.find(digest);
@@ -115,7 +128,7 @@ export class PartBytes implements ArchiveBytes {
     const start = (number - 1) * this.#upload.partSize;
     const from = partWithin(entry, found, { start, length: bytes.byteLength });
     if (from === undefined) return false;
-    if ((await this.#upload.copyPart?.(number, bytes, from, options)) !== true) {
+    if ((await this.#upload.copyPart?.(number, bytes, from, { signal, crc })) !== true) {
       known?.drop(digest);
       return false;
     }

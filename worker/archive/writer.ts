@@ -168,9 +168,7 @@ class Archive implements ArchiveTarget {
     for (const slot of this.#slots.values()) {
       const { first, last, heldParts } = slot.place;
       for (; next < first; next++) planned.push(next);
-      slot.complete = true;
-      for (let number = first; number <= last && slot.complete; number++) slot.complete = done.has(number);
-      slot.complete &&= await this.#bytes.isRight(slot.place, options);
+      slot.complete = await this.#bytes.isStored(slot.place, options);
       next = Math.max(next, last + 1);
       if (slot.complete) continue;
       for (const number of heldParts) if (!done.has(number)) this.#held.set(number, (this.#held.get(number) ?? 0) + 1);

@@ -100,6 +100,11 @@ export interface PartSource {
   readonly offset: number;
 }
 
+export interface PartOptions extends Abortable {
+  /** The CRC-32 of the bytes, where the caller computed it while they were still in the processor's cache. Default: it is computed. */
+  readonly crc?: number | undefined;
+}
+
 /** An unfinished object whose bytes are written where they belong, without being gathered into parts. One call at a time. */
 export interface InPlace extends AsyncDisposable {
   /** Whether another process has made the object visible meanwhile: it has every byte, and nothing can be written any more. */
@@ -136,21 +141,21 @@ export interface Upload {
    */
   readonly done: ReadonlyMap<number, number | undefined>;
 
-  /** Whether part `number` is stored already with exactly these bytes. */
-  holds(number: number, bytes: Uint8Array): boolean;
+  /** Whether part `number` is stored already with exactly these bytes. `crc`: their CRC-32, where the caller has it. */
+  holds(number: number, bytes: Uint8Array, crc?: number): boolean;
 
   /**
    * Stores part `number`, replacing what was stored as that part before. Any order, many at once. `bytes` must be the part's whole content and
    * is not changed or kept after the call. BUG when the length is not the part's.
    */
-  part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+  part(number: number, bytes: Uint8Array, options?: PartOptions): Promise<void>;
 
   /**
    * Stores part `number` without sending it, by a copy of bytes that another object of the store has. `bytes` is what the part must be. True: the
    * store reports their CRC-32 for what it copied. False: it does not copy, the object is gone or another by now, or its bytes are others; then
    * the part has to be sent, and whatever was copied does not count. Absent: the store copies nothing.
    */
-  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: Abortable): Promise<boolean>;
+  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: PartOptions): Promise<boolean>;
 
   /**
    * Opens the object for bytes at any place in it, until it is disposed. Absent: the store takes whole parts only. `part` and what is written in place do

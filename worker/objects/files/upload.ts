@@ -15,7 +15,7 @@ import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import type { Condition, InPlace, ObjectInfo, Upload, UploadOptions } from '../objects.ts';
+import type { Condition, InPlace, ObjectInfo, PartOptions, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { isSame } from './identity.ts';
@@ -154,17 +154,17 @@ class FileUpload implements Upload {
     return this.#options.parts.done;
   }
 
-  holds(number: number, bytes: Uint8Array): boolean {
+  holds(number: number, bytes: Uint8Array, crc?: number): boolean {
     const stored = this.#options.parts.done.get(number);
     // the bytes of a part that is not there need no look
-    return stored !== undefined && stored === crc32(bytes);
+    return stored !== undefined && stored === (crc ?? crc32(bytes));
   }
 
-  async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
+  async part(number: number, bytes: Uint8Array, options?: PartOptions): Promise<void> {
     checkAborted(options);
     const { path, parts, onSent } = this.#options;
     parts.check(number, bytes.byteLength, `upload ${path}`);
-    const crc = crc32(bytes);
+    const crc = options?.crc ?? crc32(bytes);
     await withFailures('upload', path, () =>
       this.#withFiles(async (files) => {
         if (files !== undefined) {
