@@ -465,6 +465,54 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
+      test('bytes written in place, in any order and across parts, are the object', async () => {
+        const upload = await begin('u', content);
+        if (upload.openInPlace === undefined) return;
+        const all = allParts(upload);
+        {
+          await using file = await upload.openInPlace();
+          expect([file.isPublished, file.isResumed]).toEqual([false, false]);
+          for (const [from, to] of [
+            [partSize - 5, content.byteLength],
+            [0, partSize - 5],
+          ] as const)
+            await file.write(from, content.subarray(from, to));
+          expect(upload.done.size).toBe(0);
+          await expect(upload.commit()).rejects.toMatchObject({ code: 'BUG' });
+          await file.keep(all.slice(0, 3));
+          expect(await file.has(1, content.subarray(1, partSize + 1))).toBe(true);
+          expect(await file.has(1, content.subarray(2, partSize + 2))).toBe(false);
+          expect(await collect(file.read(partSize - 3, 2 * partSize))).toEqual(
+            content.subarray(partSize - 3, 3 * partSize - 3),
+          );
+          for (const [offset, bytes] of [
+            [-1, content],
+            [1, content],
+          ] as const)
+            await expect(file.write(offset, bytes)).rejects.toMatchObject({ code: 'BUG' });
+          const signal = AbortSignal.abort(new Failure('ABORTED', 'stopped'));
+          await expect(file.write(0, content, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+        }
+        const again = await begin('u', content);
+        expect(again.done).toEqual(new Map(all.slice(0, 3).map((n) => [n, undefined])));
+        {
+          await using file = (await again.openInPlace?.()) ?? expect.unreachable();
+          expect(file.isResumed).toBe(true);
+          file.forget([2]);
+          expect([...again.done.keys()]).toEqual([1, 3]);
+          // what is written again does not count until it is named again
+          await file.write(0, content.subarray(0, 3));
+          expect([...again.done.keys()]).toEqual([3]);
+          await file.keep(all.filter((n) => !again.done.has(n)));
+        }
+        await again.commit();
+        expect(await readAll('u')).toEqual(content);
+        await using late = await upload.openInPlace();
+        expect(late.isPublished).toBe(true);
+        await late.write(0, Buffer.from('other'));
+        expect(await readAll('u')).toEqual(content);
+      });
+
       test("a part's bytes are the caller's again after the call", async () => {
         const upload = await begin('u', content);
         const buffer = Buffer.alloc(partSize);

@@ -1,4 +1,4 @@
-import type { ObjectStore, Upload } from '../../worker/objects/objects.ts';
+import type { InPlace, ObjectStore, Upload } from '../../worker/objects/objects.ts';
 import { CrashPoints } from './crash.ts';
 
 interface CrashingStore {
@@ -50,19 +50,38 @@ export function crashing(store: ObjectStore, crashAt: number | CrashPoints, onCr
   return { store: wrapped, writes: () => points.count, bytesSent: () => sent };
 }
 
-function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: number) => Promise<T>): Upload {
+type Write = <T>(work: () => Promise<T>, bytes?: number) => Promise<T>;
+
+function wrapUpload(upload: Upload, write: Write): Upload {
+  const { openInPlace } = upload;
   return {
+    ...(openInPlace === undefined
+      ? {}
+      : { openInPlace: async (options) => wrapInPlace(await openInPlace.call(upload, options), write) }),
     partSize: upload.partSize,
     parts: upload.parts,
     get done() {
       return upload.done;
     },
-    holds: (n, bytes) => upload.holds(n, bytes),
+    holds: (n, bytes, crc) => upload.holds(n, bytes, crc),
     part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
     copyPart: async (n, bytes, from, options) =>
       write(async () => (await upload.copyPart?.(n, bytes, from, options)) === true),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
+  };
+}
+
+function wrapInPlace(file: InPlace, write: Write): InPlace {
+  return {
+    isPublished: file.isPublished,
+    isResumed: file.isResumed,
+    write: async (offset, bytes, options) => write(async () => file.write(offset, bytes, options), bytes.byteLength),
+    has: async (offset, bytes, options) => file.has(offset, bytes, options),
+    read: (offset, length, options) => file.read(offset, length, options),
+    keep: async (numbers, options) => write(async () => file.keep(numbers, options)),
+    forget: (numbers) => file.forget(numbers),
+    [Symbol.asyncDispose]: async () => file[Symbol.asyncDispose](),
   };
 }
 

@@ -123,14 +123,22 @@ export class MemoryObjects implements ObjectStore {
       if (!Number.isInteger(n) || n < 1 || n > parts || bytes.byteLength !== wanted)
         throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
     };
+    const checkCrc = (n: number, bytes: Uint8Array, crc: number | undefined): void => {
+      if (crc !== undefined && crc !== crc32(bytes))
+        throw new Failure('BUG', `part ${n} has another CRC-32 than ${crc}`);
+    };
     return {
       partSize,
       parts,
       done,
-      holds: (n, bytes) => done.get(n) === crc32(bytes),
+      holds: (n, bytes, crc) => {
+        checkCrc(n, bytes, crc);
+        return done.get(n) === crc32(bytes);
+      },
       part: async (n, bytes, taskOptions) => {
         checkAborted(taskOptions);
         check(n, bytes);
+        checkCrc(n, bytes, taskOptions?.crc);
         const kept = Buffer.from(bytes);
         options.onSent?.(kept.byteLength);
         await this.#options.onPart?.(n, kept);
@@ -142,6 +150,7 @@ export class MemoryObjects implements ObjectStore {
       copyPart: async (n, bytes, { key: from, etag, offset }, taskOptions) => {
         checkAborted(taskOptions);
         check(n, bytes);
+        checkCrc(n, bytes, taskOptions?.crc);
         const source = this.#objects.get(from);
         if (source?.info.etag !== etag) return false;
         const copied = Buffer.from(source.bytes.subarray(offset, offset + bytes.byteLength));

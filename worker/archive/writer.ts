@@ -1,16 +1,17 @@
 import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
-import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
-import { PartsInFlight } from '../objects/parts-in-flight.ts';
+import { partMemoryOf, type PartMemory } from '../objects/part-memory.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import { partWithin, type KnownBlobs } from './known-blobs.ts';
+import { BlobPlace, type ArchiveBytes, type ArchiveBytesOptions } from './archive-bytes.ts';
+import { InPlaceBytes } from './in-place-bytes.ts';
+import type { KnownBlobs } from './known-blobs.ts';
 import { rangedMetadataOf, type ArchiveNotes } from './metadata.ts';
-import { blobPath, endOf, type ArchiveLayout, type BlobEntry, type LayoutEntry } from './plan.ts';
-import { END_BYTES } from './tar.ts';
+import { PartBytes } from './part-bytes.ts';
+import { blobPath, type ArchiveLayout } from './plan.ts';
 
 export interface CreateArchiveOptions extends Abortable, ArchiveNotes {
   /** When the archive may become visible. */
@@ -87,7 +88,7 @@ export async function createArchive(
     signal: options.signal,
   });
   const memory = options.memory ?? partMemoryOf(store, upload.partSize);
-  const archive = new Archive(layout, upload, store.describe(key), { ...options, memory });
+  const archive = new Archive(layout, upload, store.describe(key), { known: options.known, memory });
   try {
     await archive.begin(options);
     return archive;
@@ -97,33 +98,13 @@ export async function createArchive(
   }
 }
 
-/** Where a blob is in the archive, from its header to its padding, and its parts. */
-class BlobSlot {
-  readonly entry: BlobEntry;
-  /** The parts that hold its first and its last byte. */
-  readonly first: number;
-  readonly last: number;
-  /** The parts that are held back until it is complete: the last, and the first where that begins with something else. */
-  readonly heldParts: readonly number[];
+/** A blob of the archive, and how far it is. */
+interface BlobSlot {
+  readonly place: BlobPlace;
   /** Verified to its end, and every part that it has for itself is stored. */
-  complete = false;
+  complete: boolean;
   /** The put that is under way. */
   filling: Promise<void> | undefined;
-
-  constructor(entry: BlobEntry, partSize: number) {
-    this.entry = entry;
-    this.first = Math.floor(entry.offset / partSize) + 1;
-    this.last = Math.floor((endOf(entry) - 1) / partSize) + 1;
-    const startsPart = entry.offset % partSize === 0;
-    this.heldParts = this.first === this.last || startsPart ? [this.last] : [this.first, this.last];
-  }
-}
-
-/** A part that is sent when all blobs in it are complete. */
-interface HeldPart {
-  incomplete: number;
-  /** Absent until the first byte of a blob arrives. */
-  buffer: PartBuffer | undefined;
 }
 
 class Archive implements ArchiveTarget {
@@ -133,33 +114,42 @@ class Archive implements ArchiveTarget {
   readonly #name: string;
   readonly #paths: ReadonlySet<string>;
   readonly #slots: ReadonlyMap<Digest, BlobSlot>;
-  readonly #held = new Map<number, HeldPart>();
-  readonly #memory: PartMemory;
-  /** Bytes of the buffer for a part: those of a whole one, or of the archive where that is smaller. */
-  readonly #bufferBytes: number;
+  readonly #bytes: ArchiveBytes;
+  /** The parts that are held back, each with how many blobs in it are not complete. */
+  readonly #held = new Map<number, number>();
   readonly #stop = new AbortController();
   /** The parts that were stored before and have not been sent again. */
   readonly #reused: Set<number>;
-  readonly #known: KnownBlobs | undefined;
-  copiedBytes = 0;
   #failed: Failure | undefined;
 
   constructor(
     layout: ArchiveLayout,
     upload: Upload,
     name: string,
-    { known, memory }: { readonly known?: KnownBlobs | undefined; readonly memory: PartMemory },
+    { known, memory }: { readonly known: KnownBlobs | undefined; readonly memory: PartMemory },
   ) {
-    this.#known = known;
-    this.#memory = memory;
-    this.#bufferBytes = Math.min(upload.partSize, layout.size);
     this.#layout = layout;
     this.#upload = upload;
     this.#name = name;
     this.#reused = new Set(upload.done.keys());
     this.#paths = new Set(layout.entries.map((entry) => entry.name));
-    const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
-    this.#slots = new Map(blobs.map((entry) => [entry.descriptor.digest, new BlobSlot(entry, upload.partSize)]));
+    const slots = layout.entries
+      .filter((entry) => entry.descriptor !== undefined)
+      .map((entry) => ({ place: new BlobPlace(entry, upload.partSize), complete: false, filling: undefined }));
+    this.#slots = new Map(slots.map((slot) => [slot.place.entry.descriptor.digest, slot]));
+    const shared: ArchiveBytesOptions = {
+      layout,
+      upload,
+      reused: this.#reused,
+      check: (options) => this.#check(options),
+      fail: (error, signal) => this.#fail(error, signal),
+    };
+    this.#bytes =
+      upload.openInPlace === undefined ? new PartBytes({ ...shared, memory, known }) : new InPlaceBytes(shared);
+  }
+
+  get copiedBytes(): number {
+    return this.#bytes.copiedBytes;
   }
 
   get resumed(): ResumedParts | undefined {
@@ -172,26 +162,22 @@ class Archive implements ArchiveTarget {
   /** Finds out what is stored already, and sends the parts that the plan alone fills. */
   async begin(options: Abortable): Promise<void> {
     const { done, parts } = this.#upload;
+    await this.#bytes.begin(options);
     const planned: number[] = [];
     let next = 1;
     for (const slot of this.#slots.values()) {
-      for (; next < slot.first; next++) planned.push(next);
-      slot.complete = true;
-      for (let number = slot.first; number <= slot.last && slot.complete; number++) slot.complete = done.has(number);
-      next = Math.max(next, slot.last + 1);
+      const { first, last, heldParts } = slot.place;
+      for (; next < first; next++) planned.push(next);
+      slot.complete = await this.#bytes.isStored(slot.place, options);
+      next = Math.max(next, last + 1);
       if (slot.complete) continue;
-      for (const number of slot.heldParts) {
-        if (done.has(number)) continue;
-        const held = this.#held.get(number);
-        if (held === undefined) this.#held.set(number, { incomplete: 1, buffer: undefined });
-        else held.incomplete++;
-      }
+      for (const number of heldParts) if (!done.has(number)) this.#held.set(number, (this.#held.get(number) ?? 0) + 1);
     }
     for (; next <= parts; next++) planned.push(next);
     for (const number of planned) {
       if (done.has(number)) continue;
-      this.#held.set(number, { incomplete: 0, buffer: undefined });
-      await this.#sendHeld(number, options);
+      this.#held.set(number, 0);
+      await this.#storeHeld(number, options);
     }
   }
 
@@ -204,10 +190,10 @@ class Archive implements ArchiveTarget {
     this.#check(options);
     const slot = this.#slots.get(descriptor.digest);
     if (slot === undefined) return this.#checkPlanned(descriptor);
-    if (descriptor.size !== slot.entry.size) {
+    if (descriptor.size !== slot.place.entry.size) {
       throw new Failure(
         'INVALID',
-        `${descriptor.digest} is named with two sizes, ${descriptor.size} and ${slot.entry.size} bytes: the image is broken where it was pushed`,
+        `${descriptor.digest} is named with two sizes, ${descriptor.size} and ${slot.place.entry.size} bytes: the image is broken where it was pushed`,
       );
     }
     if (slot.complete) return undefined;
@@ -234,7 +220,7 @@ class Archive implements ArchiveTarget {
     this.#check(options);
     const missing = [...this.#slots.values()].filter((slot) => !slot.complete);
     if (missing.length > 0) {
-      const some = missing.slice(0, 3).map((slot) => shortDigest(slot.entry.descriptor.digest));
+      const some = missing.slice(0, 3).map((slot) => shortDigest(slot.place.entry.descriptor.digest));
       const list = some.join(', ') + (missing.length > some.length ? ', …' : '');
       throw new Failure(
         'BUG',
@@ -242,7 +228,7 @@ class Archive implements ArchiveTarget {
       );
     }
     // only those are left whose sending was stopped together with the put that they were complete with
-    for (const number of this.#held.keys()) await this.#sendHeld(number, options);
+    for (const number of this.#held.keys()) await this.#storeHeld(number, options);
     return this.#upload.commit(options);
   }
 
@@ -256,130 +242,32 @@ class Archive implements ArchiveTarget {
 
   [Symbol.dispose](): void {
     this.#failed ??= new Failure('BUG', `write ${this.#name}: it was disposed before`);
-    for (const held of this.#held.values()) held.buffer?.giveBack();
-    this.#held.clear();
+    this.#bytes[Symbol.dispose]();
   }
 
-  /** Header, content and padding into the parts of the slot. Its own parts are sent while the next ones are filled. */
   async #fill(slot: BlobSlot, open: () => Bytes, options: Abortable): Promise<void> {
-    const { entry } = slot;
     const signal = anyOf(options.signal, this.#stop.signal);
-    const { partSize } = this.#upload;
-    const contentEnd = entry.offset + entry.header.byteLength + entry.size;
-    const own = new PartsInFlight(this.#memory);
-    let position = entry.offset;
-    let filling: PartBuffer | undefined;
-    const write = async (bytes: Uint8Array): Promise<void> => {
-      this.#check({ signal });
-      for (let from = 0; from < bytes.byteLength;) {
-        const number = Math.floor(position / partSize) + 1;
-        const offset = position % partSize;
-        const piece = bytes.subarray(from, from + partSize - offset);
-        if (slot.heldParts.includes(number)) {
-          this.#bufferOf(number)?.bytes.set(piece, offset);
-        } else {
-          filling ??= await own.buffer(this.#bufferBytes);
-          filling.bytes.set(piece, offset);
-          if (offset + piece.byteLength === partSize) {
-            const full = filling;
-            filling = undefined;
-            own.launch(full, async () => this.#sendOwn(number, full.bytes, entry, signal));
-          }
-        }
-        from += piece.byteLength;
-        position += piece.byteLength;
-      }
-    };
-    try {
-      await write(entry.header);
-      for await (const chunk of open()) {
-        if (position + chunk.byteLength > contentEnd) throw wrongSize(entry, 'more');
-        await write(chunk);
-      }
-      if (position !== contentEnd) throw wrongSize(entry, 'fewer');
-      await write(new Uint8Array(endOf(entry) - contentEnd));
-    } finally {
-      filling?.giveBack();
-      await own.ended();
-    }
-    await own.stored();
+    await this.#bytes.fill(slot.place, open, { signal });
     slot.complete = true;
     await this.#releaseHeld(slot, { signal });
   }
 
-  /** Sends the parts that waited for this blob alone, one after the other. */
-  async #releaseHeld(slot: BlobSlot, options: Abortable): Promise<void> {
+  /** Stores the parts that waited for this blob alone, one after the other. */
+  async #releaseHeld({ place }: BlobSlot, options: Abortable): Promise<void> {
     const ready: number[] = [];
-    for (const number of slot.heldParts) {
-      const held = this.#held.get(number);
-      if (held !== undefined && --held.incomplete === 0) ready.push(number);
+    for (const number of place.heldParts) {
+      const incomplete = this.#held.get(number);
+      if (incomplete === undefined) continue;
+      this.#held.set(number, incomplete - 1);
+      if (incomplete === 1) ready.push(number);
     }
-    for (const number of ready) await this.#sendHeld(number, options);
+    for (const number of ready) await this.#storeHeld(number, options);
   }
 
-  async #sendOwn(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<void> {
-    try {
-      if (this.#upload.holds(number, bytes)) return;
-      this.#reused.delete(number);
-      if (!(await this.#copyKnown(number, bytes, entry, signal))) await this.#upload.part(number, bytes, { signal });
-    } catch (error) {
-      throw this.#fail(error, signal);
-    }
-  }
-
-  /** Whether the store has copied the part from another archive, byte for byte by its CRC-32. The bytes were read all the same: they prove the blob. */
-  async #copyKnown(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<boolean> {
-    const { digest } = entry.descriptor;
-    const known = this.#known?.find(digest);
-    if (known === undefined) return false;
-    const start = (number - 1) * this.#upload.partSize;
-    const from = partWithin(entry, known, { start, length: bytes.byteLength });
-    if (from === undefined) return false;
-    if ((await this.#upload.copyPart?.(number, bytes, from, { signal })) !== true) {
-      this.#known?.drop(digest);
-      return false;
-    }
-    this.copiedBytes += bytes.byteLength;
-    return true;
-  }
-
-  async #sendHeld(number: number, options: Abortable): Promise<void> {
-    const buffer = this.#bufferOf(number);
-    if (buffer === undefined) return;
-    const start = (number - 1) * this.#upload.partSize;
-    const bytes = buffer.bytes.subarray(0, Math.min(this.#bufferBytes, this.#layout.size - start));
-    this.#writePlanned(start, bytes);
-    try {
-      await this.#upload.part(number, bytes, options);
-    } catch (error) {
-      throw this.#fail(error, options.signal);
-    }
+  async #storeHeld(number: number, options: Abortable): Promise<void> {
+    if (!this.#held.has(number)) return;
+    await this.#bytes.store(number, options);
     this.#held.delete(number);
-    buffer.giveBack();
-  }
-
-  /** Puts what the plan knows into the part that starts at `start`: documents, manifests, and the blocks that end the tar. */
-  #writePlanned(start: number, part: Buffer): void {
-    const end = start + part.byteLength;
-    const { entries } = this.#layout;
-    for (let index = firstEndingAfter(entries, start); index < entries.length; index++) {
-      const entry = entries[index];
-      if (entry === undefined || entry.offset >= end) return;
-      if (entry.bytes === undefined) continue;
-      const content = entry.offset + entry.header.byteLength;
-      overlay(part, start, entry.offset, entry.header);
-      overlay(part, start, content, entry.bytes);
-      part.fill(0, within(content + entry.size - start, part), within(endOf(entry) - start, part));
-    }
-    part.fill(0, within(this.#layout.size - END_BYTES - start, part));
-  }
-
-  /** The buffer of a part that is held back; undefined when the part is stored. */
-  #bufferOf(number: number): PartBuffer | undefined {
-    const held = this.#held.get(number);
-    if (held === undefined) return undefined;
-    held.buffer ??= this.#memory.takeNow(this.#bufferBytes);
-    return held.buffer;
   }
 
   #checkPlanned(descriptor: Descriptor): void {
@@ -400,30 +288,4 @@ class Archive implements ArchiveTarget {
     this.#stop.abort(failure);
     return failure;
   }
-}
-
-/** Copies `bytes`, which lie at `offset` of the archive, into the part that starts at `start`, as far as they lie in it. */
-function overlay(part: Buffer, start: number, offset: number, bytes: Uint8Array): void {
-  const from = Math.max(0, start - offset);
-  const to = Math.min(bytes.byteLength, start + part.byteLength - offset);
-  if (from < to) part.set(bytes.subarray(from, to), offset + from - start);
-}
-
-function within(position: number, part: Buffer): number {
-  return Math.min(Math.max(position, 0), part.byteLength);
-}
-
-function firstEndingAfter(entries: readonly LayoutEntry[], offset: number): number {
-  let [low, high] = [0, entries.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const entry = entries[middle];
-    if (entry !== undefined && endOf(entry) <= offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function wrongSize(entry: BlobEntry, what: string): Failure {
-  return new Failure('BUG', `${entry.descriptor.digest} was handed over with ${what} than its ${entry.size} bytes`);
 }

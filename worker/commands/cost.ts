@@ -9,7 +9,9 @@ import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
-import { counted, countedRepositories, formatBytes, formatTable } from './text.ts';
+import type { Look } from './look.ts';
+import { formatTable } from './table.ts';
+import { counted, countedRepositories, formatBytes } from './text.ts';
 
 interface CostFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly file: string;
@@ -42,7 +44,7 @@ export function addCost(program: Command, context: CommandContext): void {
     const assumed = await readAssumptions(flags.assume);
     const inventory = flags.registry === undefined ? undefined : await measure(flags.registry, flags, context);
     const estimate = estimateCosts(parts, { ...assumptionsOf(inventory), ...assumed });
-    printResult(context, flags, { ...estimate, inventory }, () => describe(estimate, inventory));
+    printResult(context, flags, { ...estimate, inventory }, (look) => describe(estimate, inventory, look));
   });
 }
 
@@ -91,7 +93,7 @@ async function readSettings(file: string): Promise<string> {
   }
 }
 
-function describe(estimate: CostEstimate, inventory: InventorySize | undefined): string {
+function describe(estimate: CostEstimate, inventory: InventorySize | undefined, look: Look): string {
   const { assumptions, growth, lines, monthly, years } = estimate;
   const { repositories, images, image_gib, changes, months } = assumptions;
   const counts =
@@ -105,6 +107,7 @@ function describe(estimate: CostEstimate, inventory: InventorySize | undefined):
   const table = formatTable(
     ['after '.concat(counted(months, 'month')), '>US dollars a month'],
     [...lines.map(({ what, dollars }) => [what, dollarsOf(dollars)]), ['all', dollarsOf(monthly)]],
+    look,
   );
   const grows =
     growth === 0

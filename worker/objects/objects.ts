@@ -102,30 +102,68 @@ export interface PartSource {
   readonly offset: number;
 }
 
+export interface PartOptions extends Abortable {
+  /** The CRC-32 of the bytes, where the caller computed it while they were still in the processor's cache. Default: it is computed. */
+  readonly crc?: number | undefined;
+}
+
+/** An unfinished object whose bytes are written where they belong, without being gathered into parts. One call at a time. */
+export interface InPlace extends AsyncDisposable {
+  /** Whether another process has made the object visible meanwhile: it has every byte, and nothing can be written any more. */
+  readonly isPublished: boolean;
+
+  /** Whether an earlier process, or another one, may have written to it. */
+  readonly isResumed: boolean;
+
+  /** Writes bytes at `offset`. The parts that they are in do not count as stored until `keep` names them. `bytes` is not kept after the call. */
+  write(offset: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+
+  /** Whether exactly these bytes are at `offset`. */
+  has(offset: number, bytes: Uint8Array, options?: Abortable): Promise<boolean>;
+
+  /** `length` bytes from `offset`, as they are stored. */
+  read(offset: number, length: number, options?: Abortable): Bytes;
+
+  /** Counts these parts as stored, for later processes too: each of their bytes was written, or was there. */
+  keep(numbers: readonly number[], options?: Abortable): Promise<void>;
+
+  /** Does not count these parts as stored any more. */
+  forget(numbers: readonly number[]): void;
+}
+
 /** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
 export interface Upload {
   /** Bytes of every part but the last. */
   readonly partSize: number;
   /** How many parts there are: numbered from 1. */
   readonly parts: number;
-  /** Every part that is stored already, with its CRC-32 (IEEE, as an unsigned number) where the store has it. Grows as parts are stored. */
+  /**
+   * Every part that is stored already, with its CRC-32 (IEEE, as an unsigned number) where the store has it. Grows as parts are stored. A part that an
+   * earlier process wrote in place has no CRC-32, and its bytes may be lost: the caller looks at them by `openInPlace`.
+   */
   readonly done: ReadonlyMap<number, number | undefined>;
 
-  /** Whether part `number` is stored already with exactly these bytes. */
-  holds(number: number, bytes: Uint8Array): boolean;
+  /** Whether part `number` is stored already with exactly these bytes. `crc`: their CRC-32, where the caller has it. */
+  holds(number: number, bytes: Uint8Array, crc?: number): boolean;
 
   /**
    * Stores part `number`, replacing what was stored as that part before. Any order, many at once. `bytes` must be the part's whole content and
    * is not changed or kept after the call. BUG when the length is not the part's.
    */
-  part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+  part(number: number, bytes: Uint8Array, options?: PartOptions): Promise<void>;
 
   /**
    * Stores part `number` without sending it, by a copy of bytes that another object of the store has. `bytes` is what the part must be. True: the
    * store reports their CRC-32 for what it copied. False: it does not copy, the object is gone or another by now, or its bytes are others; then
    * the part has to be sent, and whatever was copied does not count. Absent: the store copies nothing.
    */
-  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: Abortable): Promise<boolean>;
+  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: PartOptions): Promise<boolean>;
+
+  /**
+   * Opens the object for bytes at any place in it, until it is disposed. Absent: the store takes whole parts only. `part` and what is written in place do
+   * not mix within one part.
+   */
+  openInPlace?(options?: Abortable): Promise<InPlace>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;

@@ -7,7 +7,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import { repositoryScope } from './scope.ts';
-import { sendable } from './sendable.ts';
+import { gathered } from '../content/gathered.ts';
 import { MAX_RENEWALS } from './transport/authorization.ts';
 import type { HttpAnswer, HttpRequest, StreamedBody } from './transport/layer.ts';
 
@@ -75,7 +75,7 @@ export class Uploads {
           broken = { error };
           return error;
         };
-        return sendable(watched(open(), { failed }), descriptor.size);
+        return gathered(watched(open(), { failed }), descriptor.size);
       },
     };
     const attempt = async (): Promise<void> => {

@@ -1,6 +1,8 @@
+import { crc32 } from 'node:zlib';
 import { collect } from '../content/bytes.ts';
 import type { Bytes, Target } from '../content/content.ts';
-import type { Condition, Upload, WriteOptions } from '../objects/objects.ts';
+import { gathered } from '../content/gathered.ts';
+import type { Condition, InPlace, Upload, WriteOptions } from '../objects/objects.ts';
 import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
 import { PartsInFlight } from '../objects/parts-in-flight.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
@@ -127,10 +129,26 @@ export class StoreTarget implements Target {
   async #upload({ digest, size }: Descriptor, body: Bytes, options: WriteOptions): Promise<void> {
     const { store } = this.#place;
     const upload = await store.upload(blobKey(this.#place, digest), size, { ...options, fingerprint: digest });
-    const memory = partMemoryOf(store, upload.partSize);
-    await sendParts(upload, body, size, { signal: options.signal, memory });
+    const sending = { signal: options.signal };
+    if (upload.openInPlace === undefined)
+      await sendParts(upload, body, size, { ...sending, memory: partMemoryOf(store, upload.partSize) });
+    else await writeInPlace(upload, await upload.openInPlace(sending), gathered(body, size), sending);
     await upload.commit({ signal: options.signal });
   }
+}
+
+/** Writes a verified body where it belongs. What an interrupted upload left there is compared, and not written again where it is the same. */
+async function writeInPlace(upload: Upload, opened: InPlace, body: Bytes, options: Abortable): Promise<void> {
+  await using file = opened;
+  let position = 0;
+  for await (const chunk of body) {
+    checkAborted(options);
+    if (!file.isResumed || !(await file.has(position, chunk, options))) await file.write(position, chunk, options);
+    position += chunk.byteLength;
+  }
+  checkAborted(options);
+  const missing = Array.from({ length: upload.parts }, (_, i) => i + 1).filter((number) => !upload.done.has(number));
+  await file.keep(missing, options);
 }
 
 /**
@@ -147,6 +165,7 @@ async function sendParts(
   const { signal } = options;
   const parts = new PartsInFlight(options.memory);
   let filling: PartBuffer | undefined;
+  let crc = 0;
   let position = 0;
   try {
     for await (const chunk of body) {
@@ -157,15 +176,19 @@ async function sendParts(
         const offset = position % partSize;
         const piece = chunk.subarray(from, from + partSize - offset);
         filling.bytes.set(piece, offset);
+        // while the piece is still in the processor's cache: the part is not, once it is full
+        crc = crc32(piece, crc);
         from += piece.byteLength;
         position += piece.byteLength;
         if (position % partSize !== 0 && position !== size) continue;
         const number = Math.ceil(position / partSize);
         const bytes = filling.bytes.subarray(0, position - (number - 1) * partSize);
+        const sum = crc;
         parts.launch(filling, async () => {
-          if (!upload.holds(number, bytes)) await upload.part(number, bytes, { signal });
+          if (!upload.holds(number, bytes, sum)) await upload.part(number, bytes, { signal, crc: sum });
         });
         filling = undefined;
+        crc = 0;
       }
     }
     checkAborted(options);

@@ -9,7 +9,7 @@ import type { Bytes } from '../../../worker/content/content.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { openRegistry } from '../../../worker/registry/registry.ts';
-import { sendable } from '../../../worker/registry/sendable.ts';
+import { gathered } from '../../../worker/content/gathered.ts';
 import { chunked, collect, lent } from '../../support/chunks.ts';
 import { seededBytes } from '../../support/images.ts';
 
@@ -29,9 +29,9 @@ test('sends lent bytes in the same order, in chunks that undici waits for, but f
           for (const piece of pieces) yield* size < 100 ? [piece] : chunked(piece, size);
         };
         const whole = Buffer.concat(pieces);
-        expect((await collect(sendable(lent(body()), whole.byteLength))).equals(whole)).toBe(true);
+        expect((await collect(gathered(lent(body()), whole.byteLength))).equals(whole)).toBe(true);
         const sizes: number[] = [];
-        for await (const chunk of sendable(lent(body()), whole.byteLength)) sizes.push(chunk.byteLength);
+        for await (const chunk of gathered(lent(body()), whole.byteLength)) sizes.push(chunk.byteLength);
         expect(sizes.slice(0, -1).every((bytes) => bytes >= 64 * 1024)).toBe(true);
       },
     ),

@@ -15,10 +15,11 @@ import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import type { Condition, ObjectInfo, Upload, UploadOptions } from '../objects.ts';
+import type { Condition, InPlace, ObjectInfo, PartOptions, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { isSame } from './identity.ts';
+import { FileInPlace, writeAt } from './in-place.ts';
 import { beside, openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 
@@ -30,7 +31,7 @@ const BUFFER_BYTES = 1024 * 1024;
  * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a
  * journal `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are
  * checked against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again
- * and no more. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ * and no more. A line without a CRC-32 is of a part that was written in place: its bytes are looked at by the caller, who knows what they must be. Unfinished uploads stay until they are finished, aborted or removed by hand.
  *
  * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never
  * used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone
@@ -49,20 +50,32 @@ export async function openUpload(
     .update(`${basename(path)}\n${header}`)
     .digest('hex')
     .slice(0, 16);
-  const partial = (await findPartial(path, hash)) ?? (await createPartial(path, hash));
+  const found = await findPartial(path, hash);
+  const partial = found ?? (await createPartial(path, hash));
   const journal = journalOf(partial);
   const stored = await openJournal(journal, header);
   const handle = await open(partial, 'r+');
   try {
-    const { size: found } = await handle.stat({ bigint: true });
-    if (found !== BigInt(size)) await handle.truncate(size);
+    const { size: before } = await handle.stat({ bigint: true });
+    if (before !== BigInt(size)) await handle.truncate(size);
     for (const [number, crc] of stored) {
       if (number > parts.count) continue;
-      if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
+      if (crc === undefined) parts.done.set(number, undefined);
+      else if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
         parts.done.set(number, crc);
     }
     const file = await handle.stat({ bigint: true });
-    return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent });
+    return new FileUpload({
+      path,
+      partial,
+      journal,
+      file,
+      info,
+      parts,
+      condition,
+      onSent,
+      isResumed: found !== undefined,
+    });
   } finally {
     await handle.close();
   }
@@ -110,6 +123,8 @@ interface FileUploadOptions {
   readonly parts: Parts;
   readonly condition: Condition | undefined;
   readonly onSent: UploadOptions['onSent'];
+  /** Whether the unfinished file was there before. */
+  readonly isResumed: boolean;
 }
 
 /** The unfinished file and its journal; without the latter when it went with its upload. */
@@ -139,17 +154,17 @@ class FileUpload implements Upload {
     return this.#options.parts.done;
   }
 
-  holds(number: number, bytes: Uint8Array): boolean {
+  holds(number: number, bytes: Uint8Array, crc?: number): boolean {
     const stored = this.#options.parts.done.get(number);
     // the bytes of a part that is not there need no look
-    return stored !== undefined && stored === crc32(bytes);
+    return stored !== undefined && stored === (crc ?? crc32(bytes));
   }
 
-  async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
+  async part(number: number, bytes: Uint8Array, options?: PartOptions): Promise<void> {
     checkAborted(options);
     const { path, parts, onSent } = this.#options;
     parts.check(number, bytes.byteLength, `upload ${path}`);
-    const crc = crc32(bytes);
+    const crc = options?.crc ?? crc32(bytes);
     await withFailures('upload', path, () =>
       this.#withFiles(async (files) => {
         if (files !== undefined) {
@@ -197,20 +212,41 @@ class FileUpload implements Upload {
     });
   }
 
+  async openInPlace(options?: Abortable): Promise<InPlace> {
+    checkAborted(options);
+    const { path, parts, onSent, isResumed } = this.#options;
+    const files = await withFailures('upload', path, () => this.#acquire());
+    return new FileInPlace({ path, parts, onSent, isResumed, ...files, release: () => this.#release() });
+  }
+
   /** Undefined when another process has put the file in its place. */
   async #withFiles(work: (files: OpenFiles | undefined) => Promise<void>): Promise<void> {
+    const files = await this.#acquire();
+    try {
+      await work(files);
+    } finally {
+      await this.#release();
+    }
+  }
+
+  async #acquire(): Promise<OpenFiles | undefined> {
     const shared = (this.#shared ??= { files: this.#openFiles(), users: 0 });
     shared.users++;
     try {
-      await work(await shared.files);
-    } finally {
-      if (--shared.users === 0) {
-        this.#shared = undefined;
-        const files = await shared.files.catch(() => undefined);
-        await files?.partial.close();
-        await files?.journal?.close();
-      }
+      return await shared.files;
+    } catch (error) {
+      await this.#release();
+      throw error;
     }
+  }
+
+  async #release(): Promise<void> {
+    const shared = this.#shared;
+    if (shared === undefined || --shared.users > 0) return;
+    this.#shared = undefined;
+    const files = await shared.files.catch(() => undefined);
+    await files?.partial.close();
+    await files?.journal?.close();
   }
 
   async #openFiles(): Promise<OpenFiles | undefined> {
@@ -244,12 +280,13 @@ class FileUpload implements Upload {
   }
 }
 
-/** The CRC-32 of each part in the journal, by its last line for that part. Creates the journal where it does not exist. */
-async function openJournal(path: string, header: string): Promise<ReadonlyMap<number, number>> {
+/** Each part in the journal, with its CRC-32 where its last line has one. Creates the journal where it does not exist. */
+async function openJournal(path: string, header: string): Promise<ReadonlyMap<number, number | undefined>> {
   const text = await unlessErrno(readFile(path, 'utf8'), 'ENOENT');
-  const stored = new Map<number, number>();
+  const stored = new Map<number, number | undefined>();
   if (text?.startsWith(`${header}\n`) === true) {
-    for (const [, n, crc] of text.matchAll(/^([1-9]\d*) (\d+)\n/gmu)) stored.set(Number(n), Number(crc));
+    for (const [, n, crc] of text.matchAll(/^([1-9]\d*)(?: (\d+))?\n/gmu))
+      stored.set(Number(n), crc === undefined ? undefined : Number(crc));
     // a torn last line must not run into the next one
     if (!text.endsWith('\n')) await appendFile(path, '\n');
     return stored;
@@ -271,11 +308,4 @@ async function crcOf(handle: FileHandle, offset: number, length: number, options
     index += bytesRead;
   }
   return crc;
-}
-
-async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let written = 0; written < bytes.byteLength;) {
-    const { bytesWritten } = await handle.write(bytes, written, bytes.byteLength - written, position + written);
-    written += bytesWritten;
-  }
 }

@@ -45,6 +45,8 @@ export async function streamToS3(
 /** Memory that holds `length` bytes of the body. The caller that takes it gives it back. */
 interface Piece extends PartBuffer {
   readonly length: number;
+  /** The CRC-32 of these bytes. */
+  readonly crc: number;
 }
 
 /**
@@ -59,6 +61,7 @@ async function* piecesOf(
   let sent = 0;
   let filling: PartBuffer | undefined;
   let filled = 0;
+  let crc = 0;
   try {
     for await (const chunk of body) {
       checkAborted(options);
@@ -68,6 +71,8 @@ async function* piecesOf(
         const { bytes } = filling;
         const taken = chunk.subarray(from, from + bytes.byteLength - filled);
         bytes.set(taken, filled);
+        // while the chunk is still in the processor's cache: the part is not, once it is full
+        crc = crc32(taken, crc);
         filled += taken.byteLength;
         from += taken.byteLength;
         if (filled < bytes.byteLength) continue;
@@ -75,13 +80,15 @@ async function* piecesOf(
         filling = undefined;
         sent += filled;
         filled = 0;
-        yield { ...full, length: bytes.byteLength };
+        const piece = { ...full, length: bytes.byteLength, crc };
+        crc = 0;
+        yield piece;
       }
     }
     if (filling === undefined) return;
     const last = filling;
     filling = undefined;
-    yield { ...last, length: filled };
+    yield { ...last, length: filled, crc };
   } finally {
     filling?.giveBack();
   }
@@ -131,7 +138,7 @@ class StreamedParts {
           );
         const bytes = piece.bytes.subarray(0, piece.length);
         const sending = { signal: this.#signal, onSent: this.#onSent };
-        this.#stored.push(await this.#calls.send(this.#multipart, number, bytes, crc32(bytes), sending));
+        this.#stored.push(await this.#calls.send(this.#multipart, number, bytes, piece.crc, sending));
       } catch (error) {
         this.#stop.abort(error);
         throw error;

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { sameEtag } from '../../util/etag.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { ObjectInfo, PartSource, Upload, UploadOptions } from '../objects.ts';
+import type { ObjectInfo, PartOptions, PartSource, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { isRefusal, isS3Error, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
@@ -92,16 +92,16 @@ class S3Upload implements Upload {
     return this.#parts.done;
   }
 
-  holds(number: number, bytes: Uint8Array): boolean {
+  holds(number: number, bytes: Uint8Array, crc?: number): boolean {
     const part = this.#stored.get(number);
     if (part === undefined || !this.#parts.done.has(number)) return false;
-    return part.crc === undefined ? sameEtag(part.etag, etagOf(bytes)) : part.crc === crc32(bytes);
+    return part.crc === undefined ? sameEtag(part.etag, etagOf(bytes)) : part.crc === (crc ?? crc32(bytes));
   }
 
-  async part(number: number, bytes: Uint8Array, options: Abortable = {}): Promise<void> {
+  async part(number: number, bytes: Uint8Array, options: PartOptions = {}): Promise<void> {
     checkAborted(options);
     this.#parts.check(number, bytes.byteLength, this.#doing);
-    const crc = crc32(bytes);
+    const crc = options.crc ?? crc32(bytes);
     const { onSent } = this.#options;
     this.#parts.done.delete(number);
     try {
@@ -113,11 +113,11 @@ class S3Upload implements Upload {
     this.#parts.done.set(number, crc);
   }
 
-  async copyPart(number: number, bytes: Uint8Array, from: PartSource, options: Abortable = {}): Promise<boolean> {
+  async copyPart(number: number, bytes: Uint8Array, from: PartSource, options: PartOptions = {}): Promise<boolean> {
     checkAborted(options);
     this.#parts.check(number, bytes.byteLength, this.#doing);
     if (!this.#calls.copies) return false;
-    const crc = crc32(bytes);
+    const crc = options.crc ?? crc32(bytes);
     this.#parts.done.delete(number);
     try {
       if (this.#committed === undefined) {

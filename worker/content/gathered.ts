@@ -13,7 +13,7 @@ const GATHERED_BYTES = 256 * 1024;
  * The same bytes in chunks that may be lent to undici. Large chunks stay as they are. Small ones would still wait in the socket when the next is
  * asked for: they are gathered in memory of their own, which is written to again only when undici has asked for another chunk. `size`: the bytes of the body.
  */
-export async function* sendable(body: Bytes, size: number): Bytes {
+export async function* gathered(body: Bytes, size: number): Bytes {
   let gathered: Buffer | undefined;
   let held = 0;
   for await (const chunk of body) {
