@@ -104,7 +104,7 @@ export class Demo implements AsyncDisposable {
 
   async run(): Promise<readonly Step[]> {
     const { ecr, otherEcr, registry } = this.#stack;
-    this.#story.tell('A small cloud runs in this process: S3, SQS, DynamoDB and three registries.');
+    this.#story.tell('This process runs a small cloud: S3, SQS, DynamoDB and three registries.');
     this.#story.introduce(
       new Map([
         [ecr.registryHost, 'ecr'],
@@ -252,7 +252,7 @@ export class Demo implements AsyncDisposable {
 
   async #goOn(): Promise<StepResult> {
     const { worker, digest, bytes } = this.#interrupted;
-    this.#story.tell('SQS redelivers the message of the dead worker when its visibility timeout ends.');
+    this.#story.tell("SQS redelivers the dead worker's message when its visibility timeout ends.");
     const before = this.#receivedOf(BIG_KEY);
     await this.#archived('us-east-1/product/big', '1.0.tar', digest);
     const twice = Math.max(0, this.#receivedOf(BIG_KEY) - bytes);

@@ -2,7 +2,7 @@ import type { Clock } from '../util/clock.ts';
 import type { Event, Report } from '../util/events.ts';
 import { Bars } from './bars.ts';
 import { jsonLine, textLine, type LineOptions } from './event-lines.ts';
-import { paintedLines } from './look.ts';
+import { fitted, lookOf, paintedLines } from './look.ts';
 import { widthOf } from './width.ts';
 
 /** Where text goes: a terminal, a pipe, or a test's buffer. */
@@ -40,7 +40,8 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   const erasing = (): string => {
     const rows = drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / screen.columns)), 0);
     drawn = [];
-    return rows === 0 ? '' : `\u001b[${rows}A\u001b[0J`;
+    // the terminal may have written ^C before them
+    return rows === 0 ? '' : `\r\u001b[${rows}A\u001b[0J`;
   };
   const draw = (): void => {
     const lines = bars.lines(clock.now(), { columns: screen.columns - 1, rows: (screen.rows ?? Infinity) - 1 });
@@ -53,8 +54,8 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   const show = (event: Event): void => {
     const text = style === 'json' ? jsonLine(event, options) : textLine(event, options);
     if (text === undefined) return;
-    const look = { colour: screen.colour === true && style !== 'json' };
-    screen.write(`${erasing()}${paintedLines(text, look)}\n`);
+    const shown = style === 'json' ? text : paintedLines(fitted(text, lookOf(screen)), lookOf(screen));
+    screen.write(`${erasing()}${shown}\n`);
   };
   const tick = async (): Promise<void> => {
     const everyMs = style === 'bars' ? REDRAW_MS : LINE_EVERY_MS;
