@@ -1,5 +1,5 @@
 import { fitted, lookOf, painted, type Look } from '../../worker/commands/look.ts';
-import type { Screen } from '../../worker/commands/progress.ts';
+import type { Screen } from '../../worker/commands/screen.ts';
 import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
 import { shortened, wrapped } from '../../worker/commands/width.ts';
 

@@ -34,39 +34,30 @@ export class Bars {
   }
 
   take(event: Event, nowMs: number): void {
-    switch (event.type) {
-      case 'images-planned':
-        this.#images.planned += event.images;
-        break;
-      case 'image-done':
-        this.#images.done++;
-        break;
-      case 'planned':
-        this.#plannedBytes += event.bytes;
-        this.#images.begun++;
-        break;
-      case 'blob-started': {
-        // a second start of the same blob is a retry from its beginning
-        const name = formatDigest(event.digest);
-        const { image, bytes } = event;
-        this.#active.set(keyOf(event), { name, image, bytes, speed: new Speed(nowMs), done: 0 });
-        break;
-      }
-      case 'blob-progress': {
-        const blob = this.#active.get(keyOf(event));
-        if (blob !== undefined) {
-          blob.done += event.bytes;
-          blob.speed.add(event.bytes, nowMs);
-        }
-        this.#speed.add(event.bytes, nowMs);
-        break;
-      }
-      case 'blob-done':
-        this.#active.delete(keyOf(event));
-        if (event.outcome !== 'foreign') this.#settledBytes += event.bytes;
-        break;
-      default:
+    if (event.type === 'images-planned') this.#images.planned += event.images;
+    else if (event.type === 'image-done') this.#images.done++;
+    else if (event.type === 'planned') {
+      this.#plannedBytes += event.bytes;
+      this.#images.begun++;
+    } else if (event.type === 'blob-started') {
+      const { image, bytes } = event;
+      const name = formatDigest(event.digest);
+      // a second start of the same blob is a retry from its beginning
+      this.#active.set(keyOf(event), { name, image, bytes, speed: new Speed(nowMs), done: 0 });
+    } else if (event.type === 'blob-progress') this.#moved(event, nowMs);
+    else if (event.type === 'blob-done') {
+      this.#active.delete(keyOf(event));
+      if (event.outcome !== 'foreign') this.#settledBytes += event.bytes;
     }
+  }
+
+  #moved(event: Extract<Event, { readonly type: 'blob-progress' }>, nowMs: number): void {
+    const blob = this.#active.get(keyOf(event));
+    if (blob !== undefined) {
+      blob.done += event.bytes;
+      blob.speed.add(event.bytes, nowMs);
+    }
+    this.#speed.add(event.bytes, nowMs);
   }
 
   /** The bars of each image below its name, and below them all of it. What there is no room for is counted. */

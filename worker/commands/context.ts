@@ -10,7 +10,8 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { withoutOwnSecrets } from '../util/own-secrets.ts';
 import { fitted, lookOf, paintedLines, type Look } from './look.ts';
-import { startProgress, type Progress, type Screen } from './progress.ts';
+import { startProgress, type Progress } from './progress.ts';
+import type { Screen } from './screen.ts';
 
 /** How to reach the backends of one command: what its flags say about credentials and creating. */
 export interface ConnectOptions {

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util';
-import type { Screen } from './progress.ts';
+import type { Screen } from './screen.ts';
 import { widthOf, wrapped } from './width.ts';
 
 /** How text looks where it goes. */

@@ -3,19 +3,8 @@ import type { Event, Report } from '../util/events.ts';
 import { Bars } from './bars.ts';
 import { jsonLine, textLine, type LineOptions } from './event-lines.ts';
 import { fitted, lookOf, paintedLines } from './look.ts';
+import type { Screen } from './screen.ts';
 import { widthOf } from './width.ts';
-
-/** Where text goes: a terminal, a pipe, or a test's buffer. */
-export interface Screen {
-  write(text: string): void;
-  readonly terminal: boolean;
-  /** Characters a line holds now: a terminal may be resized. */
-  readonly columns: number;
-  /** Lines that are seen at once. Default: as many as there are. */
-  readonly rows?: number | undefined;
-  /** Whether outcomes have colours. Default false. */
-  readonly colour?: boolean;
-}
 
 export interface ProgressOptions extends LineOptions {
   readonly clock: Clock;

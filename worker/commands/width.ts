@@ -55,7 +55,7 @@ function taken(text: string, width: number): string {
 function takenFromEnd(text: string, width: number): string {
   if (ASCII.test(text)) return text.slice(text.length - width);
   let [cells, out] = [0, ''];
-  for (const { segment } of [...graphemes.segment(text)].reverse()) {
+  for (const { segment } of [...graphemes.segment(text)].toReversed()) {
     cells += cellsOf(segment);
     if (cells > width) break;
     out = segment + out;

@@ -4,7 +4,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import type { CommandContext } from '../commands/context.ts';
 import { ASKED } from '../commands/completion/asked.ts';
 import { fitted, lookOf } from '../commands/look.ts';
-import type { Screen } from '../commands/progress.ts';
+import type { Screen } from '../commands/screen.ts';
 import { printable } from '../commands/text.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
 import { setEngineFlags } from './engine-flags.ts';

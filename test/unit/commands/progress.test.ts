@@ -102,7 +102,7 @@ test('a terminal that becomes narrower loses no line above the bars', async () =
   screen.columns = 60;
   // each of the two lines takes two of the narrower terminal
   await clock.tick(100);
-  assert.match(text(), /\u001b\[4A\u001b\[0J/);
+  assert.ok(text().includes('\u001b[4A\u001b[0J'));
   await clock.tick(100);
   assert.ok(text().split('\u001b[4A').at(-1)?.includes('\u001b[2A\u001b[0J'));
   await progress.stop();
