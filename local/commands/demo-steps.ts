@@ -4,6 +4,8 @@ import type { Stack } from '../stack.ts';
 import { DemoDocuments } from './demo-documents.ts';
 import { DemoRegistry } from './demo-registry.ts';
 import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
+import { rulesOf } from './demo-rules.ts';
+import { COPIES, described, parseWorkerLine } from './demo-work.ts';
 import { Story, type Step } from './demo-story.ts';
 import { formatBytes, formatDuration } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
@@ -39,9 +41,6 @@ const POLL_MS = 50;
 /** After this time something that takes two minutes at most counts as broken. */
 const PATIENCE_MINUTES = 10;
 
-/** The kinds of jobs that are shown: the others plan, and write snapshots. */
-const COPIES: ReadonlySet<string> = new Set(['backup', 'mirror', 'publish']);
-
 /** What the demo runs on. */
 interface DemoParts {
   readonly stack: Stack;
@@ -51,15 +50,6 @@ interface DemoParts {
   readonly backends: Backends;
   readonly service: Service;
   readonly options: OperationOptions;
-}
-
-/** The members of a line of a worker's log that the demo uses. */
-interface WorkerLine {
-  readonly event?: string;
-  readonly kind?: string;
-  readonly reference?: string;
-  readonly durationMs?: number;
-  readonly message?: string;
 }
 
 /** The steps of the demo, and the workers that it starts. */
@@ -392,7 +382,7 @@ export class Demo implements AsyncDisposable {
 
   /** Prints the lines of a worker's log that concern a person. */
   #heard(worker: string, line: string): void {
-    const { event, kind = '', reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
+    const { event, kind, reference, durationMs, message } = parseWorkerLine(line);
     if (event === 'job-started') {
       const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(reference) ?? [];
       if (image !== undefined) this.#began.set(image, worker);
@@ -452,28 +442,4 @@ export class Demo implements AsyncDisposable {
     });
     return `oci:${made}:1`;
   }
-}
-
-function rulesOf({ ecr, otherEcr, registry, bucket }: Stack): string {
-  return `version: 1
-rules:
-  - name: products
-    backup:
-      from: ${ecr.registryHost}/product/*
-      to: s3://${bucket}/{regionName}/{repository}/{tag}.tar
-    on: push
-    schedule: "* * * * * *"   # every second, so that you need not wait
-  - name: base-images
-    mirror:
-      from: ${registry.host}/base/node
-      to: ${otherEcr.registryHost}/hub/{repository}
-      tags: { semver: ">=24" }
-    schedule: "* * * * * *"
-`;
-}
-
-function described(runs: readonly Run[]): string {
-  const sum = (count: (run: Run) => number): number => runs.reduce((all, run) => all + count(run), 0);
-  const done = sum((run) => run.jobs.done);
-  return `${done} done, ${sum((run) => run.unchanged + run.jobs.skipped)} unchanged, ${sum((run) => run.jobs.failed)} failed`;
 }

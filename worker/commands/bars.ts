@@ -23,7 +23,9 @@ export class Bars {
   readonly #speed: Speed;
   #plannedBytes = 0;
   #settledBytes = 0;
-  readonly #images = { planned: 0, begun: 0, done: 0 };
+  readonly #images = { planned: 0, done: 0 };
+  /** The images of which it is known how much there is to do. */
+  readonly #seen = new Set<string | undefined>();
 
   constructor(nowMs: number) {
     this.#speed = new Speed(nowMs);
@@ -35,10 +37,12 @@ export class Bars {
 
   take(event: Event, nowMs: number): void {
     if (event.type === 'images-planned') this.#images.planned += event.images;
-    else if (event.type === 'image-done') this.#images.done++;
-    else if (event.type === 'planned') {
+    else if (event.type === 'image-done') {
+      this.#images.done++;
+      this.#seen.add(event.image);
+    } else if (event.type === 'planned') {
       this.#plannedBytes += event.bytes;
-      this.#images.begun++;
+      this.#seen.add(event.image);
     } else if (event.type === 'blob-started') {
       const { image, bytes } = event;
       const name = formatDigest(event.digest);
@@ -78,7 +82,9 @@ export class Bars {
   }
 
   summary(nowMs: number): string {
-    const { done, planned } = this.#images;
+    const { done } = this.#images;
+    // what has no tag is found to be an image of its own late
+    const planned = Math.max(done, this.#images.planned);
     const perSecond = this.#speed.perSecond(nowMs);
     const left = this.#left(perSecond);
     const parts = [
@@ -92,7 +98,8 @@ export class Bars {
 
   #overall(nowMs: number, columns: number): readonly string[] {
     if (this.#plannedBytes === 0) return [];
-    const { done: images, planned } = this.#images;
+    const { done: images } = this.#images;
+    const planned = Math.max(images, this.#images.planned);
     const name = planned > 0 ? `${images} of ${planned} images` : 'in all';
     const perSecond = this.#speed.perSecond(nowMs);
     const all = { done: this.#done(), bytes: this.#plannedBytes };
@@ -101,8 +108,7 @@ export class Bars {
 
   /** The time that is left; undefined while it is not known how much there is to do, or nothing moves. */
   #left(perSecond: number): string | undefined {
-    const { planned, begun, done } = this.#images;
-    return planned > Math.max(begun, done) ? undefined : timeLeft(this.#plannedBytes - this.#done(), perSecond);
+    return this.#images.planned > this.#seen.size ? undefined : timeLeft(this.#plannedBytes - this.#done(), perSecond);
   }
 
   #done(): number {

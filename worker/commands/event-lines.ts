@@ -60,9 +60,7 @@ export function textLine(event: Event, options: LineOptions): string | undefined
     case 'note':
       return isQuiet ? undefined : printable(event.message);
     case 'retry':
-      return options.verbose && !isQuiet
-        ? `retry ${printable(event.what)} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
-        : undefined;
+      return options.verbose && !isQuiet ? retryLine(event) : undefined;
     case 'job-handed-back':
     case 'job-started':
     case 'job-done':
@@ -107,6 +105,10 @@ export function textLine(event: Event, options: LineOptions): string | undefined
     default:
       return event satisfies never;
   }
+}
+
+function retryLine({ what, delayMs, attempt, message }: Extract<Event, { readonly type: 'retry' }>): string {
+  return `retry ${printable(what)} in ${formatDuration(delayMs)}, attempt ${attempt}: ${printable(message)}`;
 }
 
 /** What is printed even with --quiet. */

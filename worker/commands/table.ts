@@ -89,7 +89,7 @@ export function formatRow(
     if (isLast && fit.wrap === true && column === heads.length - 1 && widthOf(cell) > width) {
       const [first = '', ...more] = wrapped(cell, width);
       line += first;
-      lines.push(...more.map((part) => `${' '.repeat(indent)}${part}`));
+      for (const part of more) lines.push(`${' '.repeat(indent)}${part}`);
       break;
     }
     const name = nameOf(head);

@@ -80,6 +80,21 @@ test('bars stand below the name of their image, with a line for all images', asy
   await progress.stop();
 });
 
+test('the time that is left is shown once every image is either planned or needs nothing', async () => {
+  const { clock, progress, shown } = start('bars');
+  const [one, two] = ['docker://host/team/app:1', 'docker://host/team/app:2'];
+  progress.report({ type: 'images-planned', images: 2 });
+  progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 2 * MIB, image: one });
+  progress.report({ type: 'blob-started', digest, bytes: 2 * MIB, image: one });
+  progress.report({ type: 'blob-progress', digest, bytes: MIB, image: one });
+  await clock.tick(1000);
+  assert.match(shown()[2] ?? '', /^0 of 2 images .*MiB\/s$/);
+  progress.report({ type: 'image-done', image: two, outcome: 'unchanged', bytesSent: 0 });
+  await clock.tick(100);
+  assert.match(shown()[2] ?? '', /^1 of 2 images .*MiB\/s +2\.0s$/);
+  await progress.stop();
+});
+
 test.each([120, 80, 60, 40])('bars of %i columns keep the units of their sizes', async (columns) => {
   const { clock, screen, progress, shown } = start('bars');
   screen.columns = columns;
