@@ -91,7 +91,7 @@ test('the time that is left is shown once every image is either planned or needs
   assert.match(shown()[2] ?? '', /^0 of 2 images .*MiB\/s$/);
   progress.report({ type: 'image-done', image: two, outcome: 'unchanged', bytesSent: 0 });
   await clock.tick(100);
-  assert.match(shown()[2] ?? '', /^1 of 2 images .*MiB\/s +2\.0s$/);
+  assert.match(shown()[2] ?? '', /^1 of 2 images .*KiB\/s +2\.0s$/);
   await progress.stop();
 });
 
