@@ -164,7 +164,8 @@ const SIZE_WIDTH = 9;
 const RATE_WIDTH = 11;
 const TIME_WIDTH = 6;
 const LEAST_BAR = 8;
-const MOST_BAR = 40;
+/** No wider than the narrowest usual terminal: a line that a narrower one breaks cannot always be taken away again. */
+const MOST_COLUMNS = 79;
 
 /** A line of one bar. Where it is narrow, first the time goes, then the rate, then the bar: sizes keep their units. */
 function bar(
@@ -172,7 +173,8 @@ function bar(
   { done, bytes }: { readonly done: number; readonly bytes: number },
   shown: { readonly columns: number; readonly perSecond: number; readonly left?: string },
 ): string {
-  const { columns, perSecond, left = timeLeft(bytes - done, perSecond) ?? '' } = shown;
+  const { perSecond, left = timeLeft(bytes - done, perSecond) ?? '' } = shown;
+  const columns = Math.min(MOST_COLUMNS, shown.columns);
   const label = padded(cut(name, NAME_WIDTH), NAME_WIDTH, 'right');
   const sizes = `${padded(formatBytes(done), SIZE_WIDTH, 'left')} / ${padded(formatBytes(bytes), SIZE_WIDTH, 'right')}`;
   const rate = padded(perSecond === 0 ? '' : `${formatBytes(perSecond)}/s`, RATE_WIDTH, 'left');
@@ -180,7 +182,7 @@ function bar(
   const after = [sizes, rate, time];
   const used = (): number => widthOf([label, ...after].join(' ')) + 1;
   while (after.length > 1 && used() + LEAST_BAR > columns) after.pop();
-  const room = Math.min(MOST_BAR, columns - used());
+  const room = columns - used();
   const drawn = room < LEAST_BAR ? [] : [barOf(bytes === 0 ? 1 : Math.min(1, done / bytes), room)];
   return cut([label, ...drawn, ...after].join(' ').trimEnd(), columns);
 }

@@ -29,8 +29,8 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   const erasing = (): string => {
     const rows = drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / screen.columns)), 0);
     drawn = [];
-    // the terminal may have written ^C before them
-    return rows === 0 ? '' : `\r\u001b[${rows}A\u001b[0J`;
+    // line by line: tmux keeps a copy of a screen that is erased from its top. It may have written ^C at the cursor
+    return rows === 0 ? '' : `\r\u001b[2K${'\u001b[1A\u001b[2K'.repeat(rows)}`;
   };
   const draw = (): void => {
     const lines = bars.lines(clock.now(), { columns: screen.columns - 1, rows: (screen.rows ?? Infinity) - 1 });
