@@ -22,7 +22,7 @@ export function addDemo(program: Command, context: CommandContext): void {
     .command('demo')
     .summary('the whole system on this machine alone: rules, queue, workers, a loss and a restore')
     .description(
-      'Starts the embedded stack, puts images of two platforms with signatures and SBOMs into its ECR and objects into its S3, applies rules, plans them, lets two worker processes back up, mirror and publish, kills one in the middle of a large backup, plans what a prune would delete, deletes a repository, restores it, extracts the objects and verifies every digest. At the end the whole registry is deleted, and brought back from its snapshot. Needs no AWS and no docker, and takes about half a minute.',
+      'Starts the embedded stack, puts images of two platforms with signatures and SBOMs into its ECR and objects into its S3, applies rules, plans them, lets two worker processes back up, mirror and publish, kills one in the middle of a large backup, plans what a prune would delete, deletes a repository, restores it, extracts the objects and verifies every digest. At the end the whole registry is deleted, and brought back from its snapshot. Needs no AWS and no docker, and takes less than a minute.',
     )
     .option('--image <ref>', 'use this image too: any place that copy takes as its source');
   withCommonFlags(command).action(async (flags: DemoFlags) => {
