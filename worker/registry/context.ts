@@ -5,6 +5,7 @@ import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
 import type { Mounts, Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
+import type { TagListing } from './tag-list.ts';
 import type { Transport } from './transport/transport.ts';
 
 /** What the parts of one repository share. */
@@ -28,6 +29,8 @@ export interface RepositoryContext {
   readonly mounts: Mounts;
   /** Manifests that were read and verified, by `repository@digest`: most are asked for again. */
   readonly keptManifests: LRUCache<string, Uint8Array>;
+  /** The last lists of tags that were read, by repository. */
+  readonly tagLists: LRUCache<string, TagListing>;
   /** What tags stood for, by `repository:tag`, and when the registry was asked. */
   readonly resolvedTags: LRUCache<string, { readonly descriptor: Descriptor; readonly askedMs: number }>;
 }
