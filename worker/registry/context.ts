@@ -5,8 +5,13 @@ import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
 import type { Mounts, Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
-import type { TagListing } from './tag-list.ts';
 import type { Transport } from './transport/transport.ts';
+
+/** A list of tags that was read, or is being read. */
+export interface TagListing {
+  readonly begunMs: number;
+  readonly tags: Promise<ReadonlySet<string> | undefined>;
+}
 
 /** What the parts of one repository share. */
 export interface RepositoryContext {

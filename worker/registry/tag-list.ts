@@ -1,17 +1,11 @@
 import { orAborted } from '../util/abort.ts';
 import { isFailure } from '../util/failure.ts';
 import type { AnswerOptions } from '../content/content.ts';
-import type { RepositoryContext } from './context.ts';
+import type { RepositoryContext, TagListing } from './context.ts';
 import { fewNames } from './pages.ts';
 
 /** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long holds nothing up for ever. */
 const ATTEMPTS = 2;
-
-/** A list that was read, or is being read. */
-export interface TagListing {
-  readonly begunMs: number;
-  readonly tags: Promise<ReadonlySet<string> | undefined>;
-}
 
 /**
  * The tags of one repository, listed for many callers at once. Each gets a list that was begun after it asked, so that a tag which is not in it
