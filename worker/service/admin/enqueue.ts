@@ -110,10 +110,7 @@ export async function enqueueStore(
 
 function jobOf(asked: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
   if (isPattern(asked.from)) {
-    throw new Failure(
-      'INVALID',
-      `${quote(asked.from)} stands for several images: make a rule of it and enqueue that`,
-    );
+    throw new Failure('INVALID', `${quote(asked.from)} stands for several images: make a rule of it and enqueue that`);
   }
   const from = parseLocation(asked.from);
   const to = destinationOf(asked.to, from, nowMs);
