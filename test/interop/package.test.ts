@@ -226,4 +226,4 @@ app.synth();
   const settings = { TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs', TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead' };
   const told = { ...here, ...settings, TRANSSHIP_TABLE: 'table', AWS_REGION: 'us-east-1' };
   expect((await run(process.execPath, ['-e', load], { env: told, cwd: app })).toString()).toBe('function\n');
-});
+}, 240_000);
