@@ -27,11 +27,11 @@ describe('--help', () => {
   });
 
   test('ends in examples whose flags the command has, for every command', { timeout: 30_000 }, async () => {
-    const asked = [...COMMANDS.map((name) => [name])];
+    const asked = COMMANDS.map((name) => [name]);
     for (const names of asked) {
       const help = await helpOf(...names);
       if (names.length === 1 && /^Usage: \S+ \S+ (?:\[options\] )?\[command\]$/m.test(help))
-        asked.push(...commandsIn(help).map((below) => [...names, below]));
+        for (const below of commandsIn(help)) asked.push(names.concat(below));
       const [, examples = ''] = help.split('\nExamples:\n');
       const lines = examples.split('\n').filter((line) => line !== '' && !line.startsWith('  # '));
       expect(lines.length, names.join(' ')).toBeGreaterThan(0);

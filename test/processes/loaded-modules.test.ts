@@ -44,7 +44,7 @@ test('copies between two registries without the AWS SDK, schemas, YAML and the e
   const from = `docker://${lab.stack.registry.host}/plain/app:v1`;
   const { own, packages } = await loadedBy('copy', from, `docker://${lab.stack.registry.host}/plain/copied:v1`);
   expect(packages).toEqual(['commander', 'lru-cache', 'undici']);
-  const shared = ['completion/asked', 'context', 'copy', 'progress', 'result', 'sides', 'text'];
+  const shared = ['completion/asked', 'context', 'copy', 'help', 'many-flags', 'progress', 'result', 'sides', 'text'];
   expect(commandsIn(own)).toEqual(shared.map((name) => `worker/commands/${name}.ts`));
   expect(own.filter((file) => file.startsWith('local/'))).toEqual(['local/cli.ts']);
 });

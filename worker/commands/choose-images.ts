@@ -14,7 +14,7 @@ import { readInput } from './input.ts';
 import type { ManyFlags } from './many-flags.ts';
 
 /** An image, and where it is to be. */
-export interface NamedImage {
+interface NamedImage {
   readonly from: Reference;
   readonly to: string;
 }

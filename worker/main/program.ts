@@ -182,7 +182,7 @@ function withMeantCommand(text: string, root: Command): string {
   const names = root.createHelp().visibleCommands(root);
   const meant = meantCommand(
     word,
-    names.flatMap((one) => [one.name(), ...one.aliases()]),
+    names.flatMap((one) => [one.name()].concat(one.aliases())),
   );
   return meant === undefined ? text : `error: unknown command '${word}'\n(Did you mean ${meant}?)\n`;
 }
