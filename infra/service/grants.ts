@@ -159,6 +159,8 @@ export const CALLS: Readonly<Record<string, Call>> = {
   // with --include-archived
   'ecr.UpdateImageStorageClass': { actions: ['ecr:UpdateImageStorageClass'], by: {}, writes: true },
 
+  // the command `login` alone
+  'registry sign-in': { actions: ['ecr:GetAuthorizationToken'], by: {} },
   'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
   'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
   'registry list-repositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
