@@ -4,7 +4,7 @@ import type { StoredRule } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { formatDuration, formatTable, printable } from './text.ts';
+import { counted, formatDuration, formatTable, printable } from './text.ts';
 
 export function addRules(program: Command, context: CommandContext): void {
   const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
@@ -21,6 +21,8 @@ export function addRules(program: Command, context: CommandContext): void {
     printResult(context, flags, found, () =>
       found.length === 0 ? 'there are no rules: transship apply -f FILE' : describeRules(found, context.clock.now()),
     );
+    const faults = found.reduce((sum, rule) => sum + rule.faults.length, 0);
+    if (faults > 0) context.exit(3, counted(faults, 'fault of a rule', 'faults of rules'));
   });
 
   withCommonFlags(rules.command('show').summary('one rule as it is stored').argument('<name>')).action(
