@@ -22,7 +22,7 @@ const FOLDERS = {
 const GROUPS = [
   ['start', /\/worker\/main\/(?:compile-cache|signals)\.ts$/],
   ['program', /\/worker\/main\/program\.ts$/],
-  ['core', /\/worker\/(?:main\/command-context|commands\/copy)\.ts$/],
+  ['core', /\/worker\/(?:main\/command-(?:context|help)|commands\/copy)\.ts$/],
 ] as const;
 
 /**

@@ -166,6 +166,8 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { archivedRepository: WORKER },
   },
 
+  // the command `login` alone
+  'registry sign-in': { actions: ['ecr:GetAuthorizationToken'], by: {} },
   'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
   'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
   'registry list-repositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },

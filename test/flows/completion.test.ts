@@ -50,6 +50,7 @@ describe('the words that a shell completes', () => {
     expect(words).toEqual(expect.arrayContaining(['ghcr.io/', 'docker.io/', `${HOST}/`, 's3://', 'store:']));
     expect(files).toBe(true);
     expect((await complete('copy', 'docker://ghc')).words).toEqual(['docker://ghcr.io/']);
+    expect(await complete('logout', 'gh')).toEqual({ words: ['ghcr.io'], files: false });
   });
 
   test('are the repositories of a registry, then the tags of one', async () => {

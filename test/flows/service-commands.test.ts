@@ -352,6 +352,15 @@ describe('sync', () => {
 });
 
 // the last one: its job is never done
+test('rules list exits 3 with the reason for a rule that cannot be read', async () => {
+  const { revision } = await service.state.rules.put({ name: 'broken', document: '{}' }, 0);
+  onTestFinished(async () => service.state.rules.remove('broken', revision));
+  const { code, stdout, stderr } = await run(['rules', 'list']);
+  expect(code).toBe(3);
+  expect(stderr).toMatch(/^transship: exit code 3: \d+ (?:fault of a rule|faults of rules)\n$/);
+  expect(stdout).toMatch(/^fault: broken: /m);
+});
+
 test('enqueue takes a pattern as one run with a job for each image', { timeout: 60_000 }, async () => {
   for (const tag of ['1.0.0', '1.1.0', 'latest']) await lab.push(await makeImage({ tag }), registry, 'several/app');
   const args = ['enqueue', `${registry.registryHost}/several/*`, `${ecr.registryHost}/copied/`, '--latest', '1'];

@@ -46,7 +46,7 @@ test('copies between two registries without the AWS SDK, schemas, YAML and the e
   const { own, packages } = await loadedBy('copy', from, `docker://${lab.stack.registry.host}/plain/copied:v1`);
   expect(packages).toEqual(['commander', 'lru-cache', 'undici']);
   const output = ['bars', 'event-lines', 'look', 'progress', 'table', 'text', 'width'];
-  const shared = [...output, 'completion/asked', 'context', 'copy', 'result', 'sides'].sort();
+  const shared = [...output, 'completion/asked', 'context', 'copy', 'help', 'many-flags', 'result', 'sides'].sort();
   expect(commandsIn(own)).toEqual(shared.map((name) => `worker/commands/${name}.ts`));
   expect(own.filter((file) => file.startsWith('local/'))).toEqual(['local/cli.ts']);
 });

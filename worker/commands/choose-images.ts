@@ -8,13 +8,14 @@ import { destinationsOf } from '../rules/destinations.ts';
 import type { TagSelection } from '../rules/rule.ts';
 import { select } from '../rules/select.ts';
 import { describeFailure, Failure, toFailure } from '../util/failure.ts';
+import { append } from '../util/lists.ts';
 import { quote } from '../util/text.ts';
 import type { CommandContext } from './context.ts';
 import { readInput } from './input.ts';
 import type { ManyFlags } from './many-flags.ts';
 
 /** An image, and where it is to be. */
-export interface NamedImage {
+interface NamedImage {
   readonly from: Reference;
   readonly to: string;
 }
@@ -63,7 +64,7 @@ export async function chooseImages(
           select: (all: Parameters<typeof select>[0]) => select(all, selection, nowMs),
           onFailure,
         };
-        found.push(...(await matchingImages(one.pattern, backends, choose)));
+        append(found, await matchingImages(one.pattern, backends, choose));
       } catch (error) {
         const failure = toFailure(error);
         if (failure.code === 'ABORTED' || failure.code === 'INVALID' || wanted.length === 1) throw failure;

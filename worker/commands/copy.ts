@@ -59,39 +59,38 @@ export function addCopy(program: Command, context: CommandContext): void {
     if (isMany(src, flags)) return copySeveral(context, flags, src, dst);
     if (flags.map !== undefined)
       throw new Failure('INVALID', '--map is for several images: name the one image at the destination');
-    const [from, to] = [parseLocation(src), parseDestination(dst)];
-    if (
-      flags.keepExisting === true &&
-      (to.transport === 'docker' || to.transport === 'oci' || to.transport === 'store')
-    )
-      throw new Failure(
-        'INVALID',
-        `--keep-existing is for archives, and ${formatLocation(to)} is not one: leave it out`,
-      );
-    const isPiped = to.transport === 'archive' && isStandardOutput(to.path);
-    if (isPiped && flags.json === true)
-      throw new Failure('INVALID', '--json writes to standard output, which carries the archive: leave it out');
-    const startedMs = context.clock.now();
-    const result = await withProgress(context, flags, async ({ report }) => {
-      await using backends = context.connect({
-        ...connectFlags(flags),
-        concurrency: concurrencyOf(context, flags),
-        report,
-      });
-      const { referrers, force, keepExisting, dryRun, platform: platforms, verifyTarget = false } = flags;
-      const choices = { platforms, referrers, force, keepExisting, dryRun, trustTarget: !verifyTarget };
-      return await copyImage(
-        { from, to, ...choices, tool: `transship ${context.version}` },
-        backends,
-        optionsOf(context, flags, reportAbout(report, { image: formatLocation(from) })),
-      );
-    });
-    const seconds = (context.clock.now() - startedMs) / 1000;
-    const { json, text } = describeCopy(result, seconds);
-    if (isPiped) {
-      if (flags.quiet !== true) context.stderr.write(`${text}\n`);
-    } else printOutcome(context, flags, json, () => text);
+    return copyOne(context, flags, src, dst);
   });
+}
+
+/** Copies one image from anywhere to anywhere. */
+async function copyOne(context: CommandContext, flags: CopyFlags, src: string, dst: string): Promise<void> {
+  const [from, to] = [parseLocation(src), parseDestination(dst)];
+  if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci' || to.transport === 'store'))
+    throw new Failure('INVALID', `--keep-existing is for archives, and ${formatLocation(to)} is not one: leave it out`);
+  const isPiped = to.transport === 'archive' && isStandardOutput(to.path);
+  if (isPiped && flags.json === true)
+    throw new Failure('INVALID', '--json writes to standard output, which carries the archive: leave it out');
+  const startedMs = context.clock.now();
+  const result = await withProgress(context, flags, async ({ report }) => {
+    await using backends = context.connect({
+      ...connectFlags(flags),
+      concurrency: concurrencyOf(context, flags),
+      report,
+    });
+    const { referrers, force, keepExisting, dryRun, platform: platforms, verifyTarget = false } = flags;
+    const choices = { platforms, referrers, force, keepExisting, dryRun, trustTarget: !verifyTarget };
+    return await copyImage(
+      { from, to, ...choices, tool: `transship ${context.version}` },
+      backends,
+      optionsOf(context, flags, reportAbout(report, { image: formatLocation(from) })),
+    );
+  });
+  const seconds = (context.clock.now() - startedMs) / 1000;
+  const { json, text } = describeCopy(result, seconds);
+  if (isPiped) {
+    if (flags.quiet !== true) context.stderr.write(`${text}\n`);
+  } else printOutcome(context, flags, json, () => text);
 }
 
 /** Copies images of registries into a registry, several at once. */

@@ -77,8 +77,8 @@ async function enqueue(
       const listing = { ...optionsOf(context, {}, report), signal: context.signal };
       const { images, faults } = await chooseImages(src, dst, flags, context, backends, listing);
       if (faults.length > 0) throw new Failure('UNAVAILABLE', `nothing was enqueued: ${faults.join('; ')}`);
-      return enqueueImages(
-        images.map(({ from, to }) => ({ from: formatReference(from), to, ...choices })),
+      return await enqueueImages(
+        images.map(({ from, to }) => Object.assign({ from: formatReference(from), to }, choices)),
         service,
         options,
       );

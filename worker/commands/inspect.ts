@@ -4,7 +4,6 @@ import { formatPlatform, parsePlatform } from '../oci/manifest.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { withExamples } from './help.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 import type { Look } from './look.ts';
@@ -34,12 +33,6 @@ export function addInspect(program: Command, context: CommandContext): void {
       `show the config and the layers of this one (default: ${USUAL_PLATFORM}, or the first)`,
     )
     .option('--raw', 'the manifest, byte for byte');
-  withExamples(
-    command,
-    ['inspect docker.io/library/alpine:3.20', 'platforms, labels, layers and signatures of an image'],
-    ['inspect s3://bucket/team/app/v1.tar --json', 'the same of an archive, as JSON'],
-    ['inspect ghcr.io/team/app:v1 --raw | sha256sum', 'the manifest itself, whose sha256 is the digest'],
-  );
   withS3Flags(withSideFlags(withCommonFlags(command), ['src']), { writes: false }).action(
     async (ref: string, flags: InspectFlags) => {
       await withProgress(context, flags, async ({ report }) => {

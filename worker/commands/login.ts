@@ -2,7 +2,6 @@ import { Option, type Command } from 'commander';
 import { parseRegistryHost } from '../rules/sources.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { withExamples } from './help.ts';
 
 interface LoginFlags extends CommonFlags {
   readonly username?: string;
@@ -34,7 +33,6 @@ export function addLogin(program: Command, context: CommandContext): void {
       ]),
     )
     .option('--plain-http', 'use plain HTTP, without TLS');
-  withExamples(command, ['login ghcr.io -u ann --password-stdin < token', 'log in with a token in a file']);
   withCommonFlags(command).action(async (registry: string, flags: LoginFlags) => {
     const host = parseRegistryHost(registry);
     const { username = '', authfile: authFile, tlsVerify, plainHttp } = flags;
@@ -74,7 +72,6 @@ export function addLogout(program: Command, context: CommandContext): void {
     )
     .argument('<registry>', 'the host of a registry')
     .option('--authfile <file>', AUTH_FILE);
-  withExamples(command, ['logout ghcr.io', 'remove what a login stored']);
   withCommonFlags(command).action(async (registry: string, flags: LoginFlags) => {
     const host = parseRegistryHost(registry);
     const removed = await context.logout({ host, authFile: flags.authfile });

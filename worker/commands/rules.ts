@@ -6,7 +6,7 @@ import { quote } from '../util/text.ts';
 import { printDocument, printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { PLAIN, type Look } from './look.ts';
 import { formatTable } from './table.ts';
-import { formatDuration, printable } from './text.ts';
+import { counted, formatDuration, printable } from './text.ts';
 
 export function addRules(program: Command, context: CommandContext): void {
   const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
@@ -25,6 +25,8 @@ export function addRules(program: Command, context: CommandContext): void {
         ? 'there are no rules: transship apply -f FILE'
         : describeRules(found, context.clock.now(), look),
     );
+    const faults = found.reduce((sum, rule) => sum + rule.faults.length, 0);
+    if (faults > 0) context.exit(3, counted(faults, 'fault of a rule', 'faults of rules'));
   });
 
   withCommonFlags(rules.command('show').summary('one rule as it is stored').argument('<name>')).action(

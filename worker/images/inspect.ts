@@ -2,7 +2,7 @@ import { readSnapshot, type Snapshot, type SnapshotFacts } from '../artifacts/sn
 import type { Source } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Graph } from '../content/graph.ts';
 import { readAll } from '../content/read.ts';
-import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor, type Manifest } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -116,15 +116,27 @@ async function imagesOf(
     },
     options,
   );
-  return found.map(({ child, manifest: { config, layers, annotations } }) => ({
-    digest: child.digest,
-    platform: child.platform === undefined ? undefined : formatPlatform(child.platform),
+  return found.map(({ child, manifest }) => {
+    const isTop = graph.roots[0]?.descriptor.digest === child.digest;
+    return describeOne(child, manifest, configs.get(child.digest), isTop ? undefined : manifest.annotations);
+  });
+}
+
+function describeOne(
+  { digest, platform }: Descriptor,
+  { config, layers }: Extract<Manifest, { readonly kind: 'image' }>,
+  read: Pick<InspectedImage, 'config' | 'configFault'> | undefined,
+  annotations: Manifest['annotations'],
+): InspectedImage {
+  return {
+    digest,
+    platform: platform === undefined ? undefined : formatPlatform(platform),
     layers: layers.length,
-    bytes: [config, ...layers].reduce((sum, one) => sum + one.size, 0),
-    layerBlobs: layers.map(({ digest, mediaType, size }) => ({ digest, mediaType, size })),
-    ...(graph.roots[0]?.descriptor.digest === child.digest ? {} : optional('annotations', annotations)),
-    ...configs.get(child.digest),
-  }));
+    bytes: layers.reduce((sum, one) => sum + one.size, config.size),
+    layerBlobs: layers.map(({ digest: blob, mediaType, size }) => ({ digest: blob, mediaType, size })),
+    ...optional('annotations', annotations),
+    ...read,
+  };
 }
 
 function factsOf({ source, created, objects, bytes, failed, listing }: Snapshot): SnapshotFacts {

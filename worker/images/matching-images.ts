@@ -1,7 +1,7 @@
 import { isPattern, matchesPattern, type ImagePattern } from '../oci/location.ts';
 import { formatReference, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { Failure, isFailure, onSide } from '../util/failure.ts';
+import { isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { repositoriesOf } from './list-repositories.ts';

@@ -14,8 +14,10 @@ import type { ProgramSurroundings, Surroundings } from './command-context.ts';
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, snapshots, report, status, import, planner --once, cleaner --once), 130 interrupted.
-Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
+Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 130 interrupted;
+3 finished and found faults: the last line on standard error has the reason.
+Credentials: of transship login, docker login and podman login, or the file that
+$REGISTRY_AUTH_FILE names; for ECR and S3 those of the AWS SDK.`;
 
 /** Longer lines are hard to read, on however wide a terminal. */
 const MOST_HELP_COLUMNS = 120;
@@ -113,7 +115,8 @@ function exitCodeOf({ code, context: { image, status } }: Failure): number {
   return code === 'INVALID' && (image !== undefined || status !== undefined) ? 1 : EXIT_CODE[code];
 }
 
-const EXIT_CODE: Readonly<Record<Code, number>> = {
+/** Also in docs/failures.md. */
+export const EXIT_CODE: Readonly<Record<Code, number>> = {
   INVALID: 2,
   ABORTED: 130,
   NOT_FOUND: 1,
@@ -160,12 +163,14 @@ async function program(surroundings: ProgramSurroundings, added: readonly Comman
     .configureHelp({ minWidthToWrap: 20 })
     .showHelpAfterError('(transship COMMAND --help prints more)');
   if (added.length === 0) return root;
-  const [{ openContext }, ...adds] = await Promise.all([
+  const [{ openContext }, { addHelp }, ...adds] = await Promise.all([
     import('./command-context.ts'),
+    import('./command-help.ts'),
     ...added.map(async (load) => load()),
   ]);
   const context = openContext(surroundings, version);
   for (const add of adds) add(root, context);
+  addHelp(root);
   for (const command of root.commands) {
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help prints more)`);
     for (const below of command.commands)
@@ -197,7 +202,7 @@ function withMeantCommand(text: string, root: Command): string {
   const names = root.createHelp().visibleCommands(root);
   const meant = meantCommand(
     word,
-    names.flatMap((one) => [one.name(), ...one.aliases()]),
+    names.flatMap((one) => [one.name()].concat(one.aliases())),
   );
   return meant === undefined ? text : `error: unknown command '${word}'\n(Did you mean ${meant}?)\n`;
 }

@@ -48,7 +48,7 @@ export async function readStandardInput(
     }
     return Buffer.concat(chunks).toString('utf8');
   };
-  return await orAborted(read(), { signal });
+  return orAborted(read(), { signal });
 }
 
 async function openInput(

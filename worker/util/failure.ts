@@ -15,18 +15,22 @@ import { redacted } from './text.ts';
  * - `ABORTED`          the caller's signal fired
  * - `BUG`              a broken promise of this program
  */
-export type Code =
-  | 'NOT_FOUND'
-  | 'UNAUTHENTICATED'
-  | 'DENIED'
-  | 'CONFLICT'
-  | 'INVALID'
-  | 'UNSUPPORTED'
-  | 'CORRUPT'
-  | 'THROTTLED'
-  | 'UNAVAILABLE'
-  | 'ABORTED'
-  | 'BUG';
+export type Code = (typeof CODES)[number];
+
+/** Every code, in the order of docs/failures.md, which has a chapter for each. */
+export const CODES = [
+  'NOT_FOUND',
+  'UNAUTHENTICATED',
+  'DENIED',
+  'CONFLICT',
+  'INVALID',
+  'UNSUPPORTED',
+  'CORRUPT',
+  'THROTTLED',
+  'UNAVAILABLE',
+  'ABORTED',
+  'BUG',
+] as const;
 
 /** The side of a copy. */
 export type Side = 'source' | 'target';

@@ -22,6 +22,9 @@ export async function calling<T>(
   }
 }
 
+/** The name that the SDK gives to missing credentials. */
+const NO_CREDENTIALS = 'CredentialsProviderError';
+
 /** An error of the SDK as a Failure, naming the IAM action that is missing. */
 function sdkFailure(what: string, action: string, error: unknown): Failure {
   if (error instanceof Failure) return error;
@@ -36,22 +39,29 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   const hint =
     code === 'DENIED'
       ? `; the caller needs ${missing}`
-      : code === 'UNAUTHENTICATED'
+      : code === 'UNAUTHENTICATED' && name !== NO_CREDENTIALS
         ? '; check the AWS credentials'
         : '';
-  const connection = status === undefined ? connectionSentence(error, 'AWS') : undefined;
-  const said =
-    isUnnamed(name) && status !== undefined
-      ? `the answer was HTTP ${status}, without an error code of AWS`
-      : (connection ?? `${name}: ${redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400)}`);
-  return new Failure(code, `${what}: ${said}${hint}`, {
+  return new Failure(code, `${what}: ${sentenceOf(error, { name, message, status })}${hint}`, {
     cause: error,
     context: {
       ...(status === undefined ? {} : { status }),
-      ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
+      ...(name === NO_CREDENTIALS ? { noCredentials: true } : {}),
       ...(isExpiry(error) ? { expiredCredentials: true } : {}),
     },
   });
+}
+
+/** What went wrong, in the words of the service where it answered. */
+function sentenceOf(
+  error: unknown,
+  { name, message, status }: { readonly name: string; readonly message: string; readonly status: number | undefined },
+): string {
+  if (isUnnamed(name) && status !== undefined) return `the answer was HTTP ${status}, without an error code of AWS`;
+  const said = redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400);
+  if (name === NO_CREDENTIALS)
+    return `no AWS credentials were found: log in, or set a profile (${said.replace(/\.$/, '')})`;
+  return (status === undefined ? connectionSentence(error, 'AWS') : undefined) ?? `${name}: ${said}`;
 }
 
 /** An answer that no service named came from something in between, and the next one may differ. Below 400 the answer was cut off. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import type { Reference } from '../../../worker/oci/reference.ts';
-import { archiveTemplate, expandTemplate } from '../../../worker/oci/key-template.ts';
+import { archiveTemplate, expandTemplate, withRegionNames } from '../../../worker/oci/key-template.ts';
 
 const now = new Date('2026-11-21T23:30:00Z');
 const ecr: Reference = { registry: '111111111111.dkr.ecr.eu-west-1.amazonaws.com', repository: 'team/app', tag: 'v1' };
@@ -28,6 +28,16 @@ test('every variable is known', () => {
     expandTemplate('{account}/{region}/{date}/{digest}', ecr, digest, now),
     `111111111111/eu-west-1/2026-11-21/${'cd'.repeat(32)}`,
   );
+});
+
+test('Regions may have other names', () => {
+  const template = withRegionNames(archiveTemplate(''), { 'us-east-1': 'virginia', 'eu-west-1': 'ireland' });
+  assert.equal(template, '{regionName|us-east-1=virginia,eu-west-1=ireland}/{repository}/{tag}.tar');
+  assert.equal(expandTemplate(template, ecr, undefined, now), 'ireland/team/app/v1.tar');
+  assert.equal(expandTemplate(template, hub, undefined, now), 'docker.io/library/alpine/3.20.tar');
+  assert.equal(withRegionNames(template, { 'us-east-1': 'x' }), template);
+  for (const wrong of ['{regionName|}', '{regionName|x}', '{regionName|a=b/c}', '{tag|a=b}'])
+    assert.throws(() => expandTemplate(wrong, ecr, undefined, now), /is none of/);
 });
 
 test('an unknown variable, and one that the image has not, are refused by name', () => {

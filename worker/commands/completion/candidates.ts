@@ -118,6 +118,13 @@ async function argumentValues(argument: Argument, current: string, lookUp: LookU
   const choices = (argument.argChoices ?? []).map((word) => ({ word }));
   if (choices.length > 0) return only(current, choices);
   if (argument.name() === 'file') return { words: [], files: true };
+  if (argument.name() === 'registry') {
+    const hosts = await lookUp.hosts();
+    return only(
+      current,
+      hosts.map((word) => ({ word })),
+    );
+  }
   return LOCATIONS.has(argument.name()) ? locations(current, lookUp) : NOTHING;
 }
 

@@ -133,7 +133,7 @@ describe('signing in', () => {
       await expect(made.client().repository('team/app').resolve('v1')).rejects.toMatchObject({
         code: 'UNAUTHENTICATED',
         message: expect.stringMatching(
-          /^sign in to .*: CredentialsProviderError: .*; check the AWS credentials; nor are there any of `docker login`$/,
+          /^sign in to .*: no AWS credentials were found: log in, or set a profile \(.*\); nor are there any of `docker login`$/,
         ),
       });
     });

@@ -1,0 +1,63 @@
+import { describe, expect, test } from 'vitest';
+import { commandLine } from '../support/command-line.ts';
+
+const transship = commandLine({}, { columns: 200 });
+
+async function helpOf(...command: readonly string[]): Promise<string> {
+  const { code, stdout } = await transship(...command, '--help');
+  expect(code).toBe(0);
+  return stdout;
+}
+
+/** The commands that a help lists. */
+function commandsIn(help: string): readonly string[] {
+  const [, listed = ''] = help.split(/^Usage: .*$/m);
+  return [...listed.matchAll(/^ {2}([a-z][a-z-]*)(?:\|\w+)?(?: \[|  | <)/gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'help');
+}
+
+const COMMANDS = commandsIn(await helpOf());
+
+describe('--help', () => {
+  test('lists the commands by groups', async () => {
+    const groups = [...(await helpOf()).matchAll(/^([A-Z][\w ]*):$/gm)].map(([, heading]) => heading);
+    expect(groups).toEqual(['Options', 'Images', 'Backups', 'Rules on this machine', 'The deployed system', 'Others']);
+    expect(COMMANDS).toEqual(expect.arrayContaining(['copy', 'login', 'status', 'completion']));
+  });
+
+  test('ends in examples whose flags the command has, for every command', { timeout: 30_000 }, async () => {
+    const asked = COMMANDS.map((name) => [name]);
+    for (const names of asked) {
+      const help = await helpOf(...names);
+      if (names.length === 1 && /^Usage: \S+ \S+ (?:\[options\] )?\[command\]$/m.test(help))
+        for (const below of commandsIn(help)) asked.push(names.concat(below));
+      const [, examples = ''] = help.split('\nExamples:\n');
+      const lines = examples.split('\n').filter((line) => line !== '' && !line.startsWith('  # '));
+      expect(lines.length, names.join(' ')).toBeGreaterThan(0);
+      for (const line of lines) {
+        expect(line).toMatch(new RegExp(`^  transship ${names[0]}(?: |$)`));
+        const own = help.replace(examples, '');
+        const isOfThis = line.startsWith(`  transship ${names.join(' ')} `) && !/\[command\]$/m.test(own);
+        for (const [flag = ''] of isOfThis ? line.matchAll(/(?<= )--?[a-z][\w-]*/g) : [])
+          expect(own, `${names.join(' ')}: ${flag}`).toMatch(new RegExp(`^  .*${flag}\\b`, 'm'));
+      }
+    }
+  });
+
+  test('groups options that many commands share', async () => {
+    const groups = [...(await helpOf('copy')).matchAll(/^([A-Z][\w ]*):$/gm)].map(([, heading]) => heading);
+    expect(groups).toEqual([
+      'Arguments',
+      'Options',
+      'Several images',
+      'Output',
+      'How much at once',
+      'New repositories',
+      'The source',
+      'The target',
+      'Buckets',
+      'Examples',
+    ]);
+  });
+});

@@ -1,0 +1,24 @@
+// docs/failures.md has a chapter for every code, and says of it what the program does.
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { EXIT_CODE } from '../../../worker/main/program.ts';
+import { CODES, Failure } from '../../../worker/util/failure.ts';
+
+const document = readFileSync('docs/failures.md', 'utf8');
+
+describe('docs/failures.md', () => {
+  test('has a chapter for every code and for nothing else', () => {
+    expect([...document.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)).toEqual([...CODES]);
+  });
+
+  test.each(CODES)('says truly of %s whether it is retried, and the exit code', (code) => {
+    const retried = new Failure(code, 'x').retryable ? 'yes' : 'no';
+    expect(document).toContain(`| [${code}](#${code.toLowerCase()}) | ${retried} | ${EXIT_CODE[code]} |`);
+  });
+
+  test.each(CODES)('says of %s what to do', (code) => {
+    const [, chapter = ''] = document.split(`\n## ${code}\n`);
+    const [text = ''] = chapter.split('\n## ');
+    expect(text).toMatch(/^- |Run the same command again|Please report it/m);
+  });
+});
