@@ -189,7 +189,7 @@ describe('verify --restore-to', () => {
     await lab
       .session()
       .backends.bucket(bucket)
-      .write(`typed-faulty/${blobPath(blob.digest)}`, Buffer.from('short'));
+      .write(`typed-faulty/${blobPath(blob.digest)}`, Buffer.alloc(blob.size));
     const { code, stdout } = await run(to, '--restore-to', `${ecr.registryHost}/faulty-scratch`);
     expect(code).toBe(3);
     expect(stdout).toMatch(/^faulty: .*typed-faulty\/web:v1: it cannot be restored: /m);
