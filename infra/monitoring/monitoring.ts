@@ -36,6 +36,8 @@ export class Monitoring extends Construct {
     const alarms = alarmsOf(watched).map((spec) => {
       const alarm = this.#addAlarm(spec);
       alarm.addAlarmAction(...actions);
+      // the people who got the alarm also get its end
+      alarm.addOkAction(...actions);
       return alarm;
     });
     const dashboard = addDashboard(this, {

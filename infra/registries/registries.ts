@@ -1,4 +1,4 @@
-import { CfnOutput, RemovalPolicy, Stack, Tags, type StackProps } from 'aws-cdk-lib';
+import { CfnOutput, RemovalPolicy, Stack, Tags, Validations, type StackProps } from 'aws-cdk-lib';
 import {
   CfnRegistryPolicy,
   CfnReplicationConfiguration,
@@ -14,6 +14,7 @@ import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
 import type { Construct } from 'constructs';
 import { AdoptedRepository } from './adopted-repository.ts';
 import { CreationTemplates } from './creation-templates.ts';
+import { repositoryPolicy } from './repository-policy.ts';
 import { lifecyclePolicyText, retentionOf, SHAPES, type RepositorySettings } from './lifecycle-policy.ts';
 import { RegistryRoles } from './registry-roles.ts';
 import { groupDestinations } from './replication-rules.ts';
@@ -58,7 +59,7 @@ export class RegistriesStack extends Stack {
   }
 
   #add(settings: RepositorySettings): IRepository {
-    const { name, immutable, scanOnPush, key, pullAccounts, tags } = settings;
+    const { name, immutable, scanOnPush, key, tags } = settings;
     const shape = SHAPES[settings.shape ?? 'production'];
     const id = `Repository-${name}`;
     const repository = new Repository(this, id, {
@@ -74,18 +75,24 @@ export class RegistriesStack extends Stack {
     const { defaultChild } = repository.node;
     if (!(defaultChild instanceof CfnRepository)) throw new Error('a repository of CDK without one of CloudFormation');
     if (text !== undefined) defaultChild.lifecyclePolicy = { lifecyclePolicyText: text };
-    if (pullAccounts.length > 0) repository.addToResourcePolicy(pullStatement(pullAccounts));
+    for (const statement of repositoryPolicy(this, settings)) repository.addToResourcePolicy(statement);
+    if (settings.pullOrganization !== undefined)
+      Validations.of(repository).acknowledge({
+        id: 'AwsSolutions-ECR1',
+        reason: 'A condition admits the principals of one organization alone.',
+      });
     for (const [tag, value] of Object.entries(tags)) Tags.of(repository).add(tag, value);
     return repository;
   }
 
   #adopt(settings: RepositorySettings, logGroup: ILogGroup): IRepository {
-    const { name, pullAccounts } = settings;
+    const { name } = settings;
+    const statements = repositoryPolicy(this, settings);
     return new AdoptedRepository(this, `Repository-${name}`, {
       name,
       lifecyclePolicyText: lifecyclePolicyText(retentionOf(settings)),
       logGroup,
-      policy: pullAccounts.length === 0 ? undefined : new PolicyDocument({ statements: [pullStatement(pullAccounts)] }),
+      policy: statements.length === 0 ? undefined : new PolicyDocument({ statements: [...statements] }),
     }).repository;
   }
 
@@ -155,12 +162,4 @@ export class RegistriesStack extends Stack {
     );
     output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
   }
-}
-
-function pullStatement(accounts: readonly string[]): PolicyStatement {
-  return new PolicyStatement({
-    sid: 'PullFromOtherAccounts',
-    principals: accounts.map((account) => new AccountPrincipal(account)),
-    actions: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
-  });
 }

@@ -1,5 +1,6 @@
 import { regionOf } from './arn.ts';
 import type { RepositorySettings } from '../registries/lifecycle-policy.ts';
+import { hasPolicy } from '../registries/repository-policy.ts';
 import { groupDestinations } from '../registries/replication-rules.ts';
 import { checkLifecycle } from './lifecycle-rule.ts';
 import { sizeOf, type Refuse } from './refuse.ts';
@@ -38,8 +39,11 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
       `${repositories.length} make ${resources} resources, and CloudFormation has ${MAX_RESOURCES} for them in a stack: take part of them out, or into settings with another prefix`,
     );
   repositories.forEach((repo, index) => {
-    if (repo.pullAccounts.length > MAX_ACCOUNTS)
-      refuse(['registries', 'repositories', index, 'pullAccounts'], tooManyAccounts(repo.pullAccounts));
+    // of Lambda each account is named twice
+    const { lambdaAccounts, pullAccounts, pushAccounts } = repo;
+    const accounts = [...pullAccounts, ...pushAccounts, ...lambdaAccounts, ...lambdaAccounts];
+    if (accounts.length > MAX_ACCOUNTS)
+      refuse(['registries', 'repositories', index, 'pullAccounts'], tooManyAccounts(accounts));
     const pathOf = (name: string): readonly (string | number)[] => ['registries', 'repositories', index, name];
     if (repositories.findIndex((other) => other.name === repo.name) < index)
       refuse(pathOf('name'), 'is here twice: a repository has one policy');
@@ -137,10 +141,10 @@ function policiesOf({
   untaggedAfterDays,
   expireAfterDays,
   lifecycle,
-  pullAccounts,
+  ...admitted
 }: RepositorySettings): string[] {
   const expires = [shape, keepLast, untaggedAfterDays, expireAfterDays, lifecycle].some((some) => some !== undefined);
-  return [expires, pullAccounts.length > 0].flatMap((isSet) => (isSet ? [name] : []));
+  return [expires, hasPolicy(admitted)].flatMap((isSet) => (isSet ? [name] : []));
 }
 
 function tooManyAccounts(accounts: readonly string[]): string {

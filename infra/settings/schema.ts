@@ -288,6 +288,15 @@ const repository = z.strictObject({
   key: keyArn.optional(),
   /** Accounts that may pull. */
   pullAccounts: z.array(accountId).default([]),
+  /** Accounts that may push, and pull. */
+  pushAccounts: z.array(accountId).default([]),
+  /** Every principal of this organization may pull. */
+  pullOrganization: z
+    .string()
+    .regex(/^o-[a-z0-9]{10,32}$/, 'expected the id of an organization, such as o-a1b2c3d4e5')
+    .optional(),
+  /** Accounts whose Lambda functions may have an image of it. */
+  lambdaAccounts: z.array(accountId).default([]),
   /** It is there already: only its policies are set, and of these only what is said here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),

@@ -24,6 +24,7 @@ const alarmOfCloudFormation = z.object({
   AlarmName: z.string(),
   AlarmDescription: z.string(),
   AlarmActions: z.array(z.unknown()),
+  OKActions: z.array(z.unknown()).default([]),
   ComparisonOperator: z.string(),
   Threshold: z.number(),
   EvaluationPeriods: z.number(),
@@ -107,6 +108,7 @@ describe('every alarm', () => {
     for (const one of alarms.values()) {
       expect(one.AlarmDescription).toMatch(/\. Severity: (high|medium|low)\. What to do: /);
       expect(one.AlarmActions).toEqual([{ Ref: expect.stringMatching(/^MonitoringTopic/) }, TOPIC]);
+      expect(one.OKActions, 'its end').toEqual(one.AlarmActions);
     }
   });
 

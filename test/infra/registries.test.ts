@@ -312,6 +312,53 @@ describe('repositories', () => {
   });
 });
 
+describe('the policy of a repository', () => {
+  const statements = (more: string): readonly object[] => {
+    const [found] = Object.values(
+      templateOf(`repositories: [{ name: product/api, ${more} }]`).findResources(REPOSITORY),
+    );
+    return found?.['Properties'].RepositoryPolicyText.Statement;
+  };
+  const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'];
+
+  test('lets other accounts push, and pull what they pushed', () => {
+    const PUSH = ['ecr:CompleteLayerUpload', 'ecr:InitiateLayerUpload', 'ecr:PutImage', 'ecr:UploadLayerPart'];
+    const Action = [...PULL, ...PUSH].toSorted();
+    expect(statements(`pushAccounts: ['${OTHER}']`)).toEqual([
+      { Sid: 'PushFromOtherAccounts', Effect: 'Allow', Action, Principal: { AWS: expect.anything() } },
+    ]);
+  });
+
+  test('lets an organization pull, and nobody outside of it', () => {
+    expect(statements('pullOrganization: o-a1b2c3d4e5')).toEqual([
+      {
+        Sid: 'PullFromOrganization',
+        Effect: 'Allow',
+        Action: PULL,
+        Principal: { AWS: '*' },
+        Condition: { StringEquals: { 'aws:PrincipalOrgID': 'o-a1b2c3d4e5' } },
+      },
+    ]);
+  });
+
+  test('lets Lambda of other accounts have the image of their functions', () => {
+    const [service, accounts] = statements(`lambdaAccounts: ['${OTHER}']`);
+    expect(service).toMatchObject({
+      Action: ['ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+      Principal: { Service: 'lambda.amazonaws.com' },
+    });
+    expect(JSON.stringify(service)).toContain(`:lambda:*:${OTHER}:function:*`);
+    expect(accounts).toMatchObject({ Sid: 'AccountsOfLambda', Principal: { AWS: expect.anything() } });
+  });
+
+  test('is set on a repository that exists, too', () => {
+    const text = 'repositories: [{ name: legacy/app, existing: true, pullOrganization: o-a1b2c3d4e5 }]';
+    expect(JSON.stringify(templateOf(text).findResources('Custom::SetRepositoryPolicy'))).toContain(
+      'aws:PrincipalOrgID',
+    );
+  });
+});
+
 describe('a repository that exists', () => {
   const LIFECYCLE = 'Custom::PutLifecyclePolicy';
   const POLICY = 'Custom::SetRepositoryPolicy';
@@ -682,7 +729,7 @@ describe('roles', () => {
 test('cdk-nag finds nothing', () => {
   const stack = registriesStack(
     [
-      `repositories: [{ name: product/api, pullAccounts: ['${OTHER}'] }, { name: ci/api, shape: testing },`,
+      `repositories: [{ name: product/api, pullAccounts: ['${OTHER}'], pushAccounts: ['${OTHER}'], pullOrganization: o-a1b2c3d4e5, lambdaAccounts: ['${OTHER}'] }, { name: ci/api, shape: testing },`,
       `{ name: legacy/app, existing: true, keepLast: 3, pullAccounts: ['${OTHER}'] }], replication: [{ region: us-east-1 }],`,
       `templates: [{ prefix: ROOT, appliedFor: [REPLICATION], key: '${KEY}' }, { prefix: a1, appliedFor: [REPLICATION] }],`,
       `replicationSources: [{ account: '${OTHER}' }], roles: { pull: [PRINCIPAL], push: [PRINCIPAL], cleanUp: [PRINCIPAL] }`,

@@ -118,7 +118,9 @@ describe('what nobody says', () => {
       'registries: { repositories: [{ name: product/api }] }',
       'registries',
       {
-        repositories: [{ name: 'product/api', pullAccounts: [], existing: false, tags: {} }],
+        repositories: [
+          { name: 'product/api', pullAccounts: [], pushAccounts: [], lambdaAccounts: [], existing: false, tags: {} },
+        ],
         replication: [],
         templates: [],
         replicationSources: [],

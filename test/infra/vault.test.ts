@@ -13,7 +13,7 @@ const VAULT = 'AWS::Backup::BackupVault';
 const KEEPS = { DeletionPolicy: 'RetainExceptOnCreate', UpdateReplacePolicy: 'Retain' };
 
 function vaultSettings(more = ''): VaultSettings {
-  const { vault } = settingsOf(`${BASE}${more} }`);
+  const { vault } = settingsOf(`${BASE}${more} }\nalarms: { backupAgeDays: 0 }`);
   if (vault === undefined) throw new Error('no vault');
   return vault;
 }

@@ -141,16 +141,16 @@ export async function enqueueStore(
   return begun;
 }
 
-function jobOf(request: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
-  if (isPattern(request.from)) {
+function jobOf(asked: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
+  if (isPattern(asked.from)) {
     throw new Failure(
       'INVALID',
-      `${quote(request.from)} stands for several images: a request for one copy names one image`,
+      `${quote(asked.from)} stands for several images: a request for one copy names one image`,
     );
   }
-  const from = parseLocation(request.from);
-  const to = destinationOf(request.to, from, nowMs);
-  const { platforms, referrers, create, force } = request;
+  const from = parseLocation(asked.from);
+  const to = destinationOf(asked.to, from, nowMs);
+  const { platforms, referrers, create, force } = asked;
   const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create } as const;
   const [source, target] = [formatLocation(from), formatLocation(to)];
   if (from.transport === 's3' && to.transport === 'docker') {
