@@ -97,6 +97,7 @@ export class TransshipStack extends Stack {
       planner: planner.function,
       cleaner: cleaner?.function,
       service: workers.service,
+      logs: [planner.logGroup, workers.logGroup],
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
     addOutputs(this, {

@@ -428,6 +428,8 @@ export const settingsSchema = z.strictObject({
       growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
       /** Growth of the archives in a week that asks for a prune rule, or a better one. */
       growthGiBPerWeek: z.number().positive().max(1_000_000_000).default(1000),
+      /** The size of one repository that is unusual. */
+      repositoryGiB: z.number().positive().max(1_000_000_000).default(1000),
       /** Images and archives that prune rules delete in a day: more are unusual. */
       prunedPerDay: z.int().min(1).max(1_000_000_000).default(5000),
     })

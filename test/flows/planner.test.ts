@@ -673,6 +673,14 @@ describe('rules', () => {
     expect(await bench.state.runs.list()).toEqual([]);
   });
 
+  test('report the size of each repository of ECR that a run lists', async () => {
+    const { bench, repository } = await mirrored({}, ['v1', 'v2']);
+    await bench.pass();
+    const [listed] = bench.of('repository-listed');
+    expect(listed).toMatchObject({ rule: 'keep', images: 2, repository: expect.stringContaining(`/${repository}`) });
+    expect(listed?.bytes).toBeGreaterThan(0);
+  });
+
   test('tell how old their last good copy is', async () => {
     const { bench } = await mirrored();
     await bench.pass();

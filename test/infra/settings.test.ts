@@ -83,6 +83,7 @@ describe('what nobody says', () => {
         pullsPerFiveMinutes: 0,
         growthGiBPerDay: 500,
         growthGiBPerWeek: 1000,
+        repositoryGiB: 1000,
         prunedPerDay: 5000,
       },
       logRetentionDays: 90,

@@ -68,6 +68,7 @@ function levelOf(event: Event): LogLevel {
     case 'run-started':
     case 'run-planned':
     case 'rule-age':
+    case 'repository-listed':
     case 'resumed':
     case 'prune-planned':
     case 'place-pruned':

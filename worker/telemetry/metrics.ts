@@ -6,6 +6,8 @@ export interface Metric {
   readonly unit: 'Count' | 'Bytes' | 'Seconds';
   /** `all`: of everything together. `rule`: also of each rule. `code`: also of each rule, and of each code of failure. */
   readonly by: 'all' | 'rule' | 'code';
+  /** Values are written one by one, as seconds are: their sum would have no meaning. */
+  readonly each?: true;
   readonly meaning: string;
 }
 
@@ -67,6 +69,12 @@ export const METRICS = {
   JobSeconds: { unit: 'Seconds', by: 'rule', meaning: 'how long a job took, however it ended' },
   QueueWaitSeconds: { unit: 'Seconds', by: 'rule', meaning: 'from when a job was asked for to when a worker began it' },
   JobsPlanned: { unit: 'Count', by: 'rule', meaning: 'jobs that a run of the rule made' },
+  RepositoryBytes: {
+    unit: 'Bytes',
+    by: 'rule',
+    each: true,
+    meaning: 'of all images of one repository of ECR, when a run listed it; layers that images share count for each',
+  },
   LastGoodCopyAgeSeconds: {
     unit: 'Seconds',
     by: 'rule',
@@ -146,14 +154,14 @@ export function startMetrics(options: { readonly write: (line: string) => void; 
   };
 
   const add = ({ name, value, rule, code }: Count): void => {
-    const { unit, by } = METRICS[name];
-    if (value === 0 && unit !== 'Seconds') return;
+    const { unit, by, each = unit === 'Seconds' }: Metric = METRICS[name];
+    if (value === 0 && !each) return;
     const key = JSON.stringify([by, rule, code]);
     const group = groups.get(key) ?? { by, dimensions: { rule, code }, values: new Map<MetricName, number[]>() };
     groups.set(key, group);
     const values = group.values.get(name) ?? [];
     group.values.set(name, values);
-    if (unit === 'Seconds' || values.length === 0) values.push(value);
+    if (each || values.length === 0) values.push(value);
     else values[0] = (values[0] ?? 0) + value;
     if (values.length === MAX_VALUES || groups.size === MAX_GROUPS) flush();
   };
@@ -213,6 +221,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'run-late':
     case 'rule-failed':
     case 'rule-age':
+    case 'repository-listed':
       return countsOfPlan(event);
     case 'prune-planned':
     case 'place-pruned':
@@ -316,9 +325,9 @@ function countsOfItem(
   }
 }
 
-function countsOfPlan(
-  event: Extract<Event, { readonly type: 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' }>,
-): readonly Count[] {
+type PlanEventName = 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' | 'repository-listed';
+
+function countsOfPlan(event: Extract<Event, { readonly type: PlanEventName }>): readonly Count[] {
   const { rule } = event;
   switch (event.type) {
     case 'run-planned':
@@ -332,6 +341,8 @@ function countsOfPlan(
       return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
     case 'rule-age':
       return [{ name: AGES[event.what], value: event.ageSeconds, rule }];
+    case 'repository-listed':
+      return [{ name: 'RepositoryBytes', value: event.bytes, rule }];
     default:
       return event satisfies never;
   }

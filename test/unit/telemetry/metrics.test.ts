@@ -151,6 +151,14 @@ test('a rule that verifies counts what it found, and its age is not one of copie
   expect(sum(lines, 'LastGoodCopyAgeSeconds', rule)).toBe(0);
 });
 
+test('the sizes of two repositories are two values, so that the largest can be had', () => {
+  const { sink, lines, flush } = metering();
+  for (const [repository, bytes] of [['r/a', 5] as const, ['r/b', 7] as const])
+    sink({ type: 'repository-listed', rule: 'hub', repository, images: 1, bytes }, undefined);
+  flush();
+  expect(lines).toMatchObject([{ rule: 'hub', RepositoryBytes: [5, 7] }]);
+});
+
 describe('lines', () => {
   test('of a long job come every minute, as long as something happens', async () => {
     const { sink, lines, clock } = metering();
