@@ -27,6 +27,7 @@ export class Monitoring extends Construct {
     const events = new AccountEvents(this, 'Events', {
       logRetention: settings.logRetentionDays,
       backedUp: settings.vault === undefined ? undefined : props.bucket,
+      replicatedTo: otherAccounts(settings),
     });
     const watched: Watched = { ...props, events };
     const actions = [
@@ -92,6 +93,12 @@ export class Monitoring extends Construct {
       value: `aws logs tail --follow --region ${region} ${logGroup.logGroupName}`,
     });
   }
+}
+
+/** Accounts other than this one that the registry is replicated to. */
+function otherAccounts({ account, registries }: InfraSettings): readonly string[] {
+  const accounts = registries?.replication.map((to) => to.account ?? account) ?? [];
+  return [...new Set(accounts.filter((other) => other !== account))];
 }
 
 /** Where people look at a region. */

@@ -28,6 +28,15 @@ const principalArn = z
     /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
     "expected the ARN of a role or a user, or of an account's root",
   );
+/** Of whom a denial excepts: `*` stands for any characters of a name, such as those of a session. */
+const principalPattern = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/*-]+)$/,
+    'expected the ARN of a role or a user, in which * stands for any characters',
+  );
+/** Their ARNs share the policy of a repository with its accounts. */
+const MAX_EXCEPT = 20;
 const cronFields = z.string().refine(isCron, CRON_EXPECTED);
 const CIDR_EXPECTED = 'expected a range of addresses of /16 to /24, such as 10.64.0.0/20';
 const cidr = z
@@ -297,9 +306,45 @@ const repository = z.strictObject({
     .optional(),
   /** Accounts whose Lambda functions may have an image of it. */
   lambdaAccounts: z.array(accountId).default([]),
+  /** Principals that alone may push; pushes of all others are denied, whatever else allows them. */
+  pushOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
+  /** Principals that alone may delete images and the repository. */
+  deleteOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
   /** It is there already: only its policies are set, and of these only what is said here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),
+});
+
+const roleName = z
+  .string()
+  .regex(/^[\w+=,.@-]{1,64}$/, 'expected the name of a role: up to 64 characters, without a path');
+
+const pipelines = z.strictObject({
+  /** Without `https://`: token.actions.githubusercontent.com, gitlab.com, or the host of your own GitLab. */
+  issuer: z
+    .string()
+    .regex(
+      /^[a-z0-9.-]+(?:\/[\w./-]*[\w-])?$/,
+      'expected the host of a provider of tokens, such as token.actions.githubusercontent.com',
+    ),
+  /** What a token is for, as the pipeline asks for it. */
+  audience: z
+    .string()
+    .regex(/^[\w.:/-]{1,255}$/, 'expected the audience of a token, such as sts.amazonaws.com')
+    .default('sts.amazonaws.com'),
+  /** Which pipelines, as `sub` of their tokens names them. */
+  subjects: eachOnce(
+    z
+      .string()
+      .max(255)
+      .regex(
+        // every pipeline of a provider has tokens: up to the owner a subject names one
+        /^[^*?]+[:/][^*?]+\/[^\s]+$/,
+        'expected a subject that names an owner, such as repo:owner/name:ref:refs/heads/main, with no * before the first /',
+      ),
+  ).min(1),
+  /** The account has the provider already. */
+  existing: z.boolean().default(false),
 });
 
 const registries = z
@@ -340,6 +385,8 @@ const registries = z
           account: accountId,
           /** Repositories whose names begin so; empty: all. */
           prefixes: z.array(repositoryPrefix).default([]),
+          /** The Region of that account with its alarms, which is told what was replicated to here. */
+          reportTo: regionName.optional(),
         }),
       )
       .default([]),
@@ -352,6 +399,14 @@ const registries = z
         push: z.array(principalArn).default([]),
         /** Deletes images of repositories of shape `testing`. */
         cleanUp: z.array(principalArn).default([]),
+        /** Pipelines that may assume the role that pushes, by tokens of their provider (OpenID Connect). */
+        pushFrom: z.array(pipelines).default([]),
+        /** What the roles are called. Default: CloudFormation's names. */
+        names: z
+          .strictObject({ pull: roleName.optional(), push: roleName.optional(), cleanUp: roleName.optional() })
+          .prefault({}),
+        /** The longest session that may be asked for. */
+        sessionHours: z.int().min(1).max(12).default(1),
       })
       .prefault({}),
   })

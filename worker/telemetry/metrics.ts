@@ -7,7 +7,7 @@ export interface Metric {
   /** `all`: of everything together. `rule`: also of each rule. `code`: also of each rule, and of each code of failure. */
   readonly by: 'all' | 'rule' | 'code';
   /** Values are written one by one, as seconds are: their sum would have no meaning. */
-  readonly each?: true;
+  readonly each?: boolean;
   readonly meaning: string;
 }
 
