@@ -18,7 +18,7 @@ COPY docker/bundled-packages.ts docker/notices.ts docker/sbom.ts docker/
 COPY worker worker
 RUN node build.ts image
 
-# what the base has and a worker has not: a package manager is what an intruder would look for first
+# what the base has and a worker does not have: a package manager is what an intruder would look for first
 FROM $BASE AS runtime
 RUN rm -rf /usr/local/lib/node_modules /usr/local/include /usr/local/share/doc /usr/local/share/man /opt/yarn* \
       /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn /usr/local/bin/yarnpkg \
@@ -46,7 +46,7 @@ WORKDIR /app
 VOLUME ["/tmp"]
 USER 1000:1000
 STOPSIGNAL SIGTERM
-# of a worker; other commands have no port to ask. ECS does not read it: its task definition says the same
+# of a worker; other commands have no port to ask. ECS does not read it: its task definition has the same
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["node", "/app/bundle/health-check.js"]
 ENTRYPOINT ["node", "/app/bundle/worker.js"]
 CMD ["worker"]

@@ -1,8 +1,9 @@
-// `node build.ts`: what an installed package runs, in dist/, since Node does not read TypeScript below node_modules.
+// `node build.ts`: what an installed package runs, in dist/, since Node does not read TypeScript below node_modules; and in dist/infra/ the
+// constructs of infra/index.ts, with the code of their functions.
 // `node build.ts image`: what the image of the worker runs, in bundle/.
 // Both hold everything that they depend on, with its licences and an SBOM: docs/decisions/0023-one-bundle.md
 import { rmSync, writeFileSync } from 'node:fs';
-import { rolldown, type Plugin, type RolldownOptions } from 'rolldown';
+import { rolldown, type OutputOptions, type Plugin, type RolldownOptions } from 'rolldown';
 import { noticesOf } from './docker/notices.ts';
 import { sbomOf } from './docker/sbom.ts';
 
@@ -40,32 +41,61 @@ const withoutHttpModules: Plugin = {
   load: (id) => (id.startsWith('\0undici:') ? UNDICI_NEEDS[id.slice('\0undici:'.length)] : undefined),
 };
 
-await build(process.argv[2] === 'image' ? 'image' : 'package');
+/** What is not looked into is small. Names of classes and functions are in messages. */
+const SMALL: OutputOptions = { minify: true, keepNames: true };
 
-async function build(what: keyof typeof FOLDERS): Promise<void> {
-  const { folder, input } = FOLDERS[what];
-  rmSync(folder, { recursive: true, force: true });
-  const bundle = await rolldown({
+const what = process.argv[2] === 'image' ? 'image' : 'package';
+const { folder } = FOLDERS[what];
+rmSync(folder, { recursive: true, force: true });
+const modules = await bundle(folder, FOLDERS[what].input, {
+  plugins: [withoutHttpModules],
+  output: {
+    codeSplitting: {
+      groups: GROUPS.map(([name, pattern], index) => ({
+        name,
+        priority: GROUPS.length - index,
+        test: (id: string) => pattern.test(id),
+      })),
+    },
+  },
+});
+if (what === 'package') modules.push(...(await buildConstructs(`${folder}/infra`)));
+writeFileSync(`${folder}/sbom.spdx.json`, `${JSON.stringify(sbomOf(modules), null, 2)}\n`);
+writeFileSync(`${folder}/THIRD-PARTY-NOTICES.txt`, noticesOf(modules));
+
+/** Constructs for apps of CDK, which have CDK themselves, and the functions that they deploy: only Node is beside them. */
+async function buildConstructs(to: string): Promise<string[]> {
+  const external = [/^aws-cdk-lib(?:\/|$)/, 'constructs'];
+  const constructs = await bundle(to, { index: 'infra/index.ts' }, { external, output: SMALL });
+  const input = { planner: 'worker/main/planner.lambda.ts', cleaner: 'worker/main/cleaner.lambda.ts' };
+  const functions = await bundle(`${to}/functions`, input, { plugins: [withoutHttpModules], output: SMALL });
+  // a function has no package.json above it that says so
+  writeFileSync(`${to}/functions/package.json`, '{ "type": "module" }\n');
+  // not from the beginning: the image is built without infra/
+  const { declaration } = await import('./infra/settings/declaration.ts');
+  writeFileSync(`${to}/index.d.ts`, declaration());
+  return [...constructs, ...functions];
+}
+
+/** Writes what the entries import into the folder; the modules that it is made of. */
+async function bundle(
+  to: string,
+  input: NonNullable<RolldownOptions['input']>,
+  { output, ...options }: { readonly output?: OutputOptions } & Pick<RolldownOptions, 'external' | 'plugins'>,
+): Promise<string[]> {
+  const made = await rolldown({
     input,
     platform: 'node',
     // modules rather than CommonJS: they can be taken in part
     resolve: { mainFields: ['module', 'main'] },
-    plugins: [withoutHttpModules],
+    ...options,
   });
-  const { output } = await bundle.write({
-    dir: folder,
+  const written = await made.write({
+    dir: to,
     // names that stay the same, so that the compiled code of older versions does not pile up
     chunkFileNames: '[name].js',
     comments: false,
-    codeSplitting: {
-      groups: GROUPS.map(([name, modules], index) => ({
-        name,
-        priority: GROUPS.length - index,
-        test: (id: string) => modules.test(id),
-      })),
-    },
+    ...output,
   });
-  const modules = output.flatMap((file) => (file.type === 'chunk' ? file.moduleIds : []));
-  writeFileSync(`${folder}/sbom.spdx.json`, `${JSON.stringify(sbomOf(modules), null, 2)}\n`);
-  writeFileSync(`${folder}/THIRD-PARTY-NOTICES.txt`, noticesOf(modules));
+  return written.output.flatMap((file) => (file.type === 'chunk' ? file.moduleIds : []));
 }

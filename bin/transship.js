@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Starts the program: the sources in a checkout, the built file in an installed package. Plain JavaScript that an old Node can read too,
-// so that an old Node hands over to the one installed beside it, or says what is missing in a sentence.
+// so that an old Node hands over to the one installed beside it, or prints in a sentence what is missing.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -18,7 +18,7 @@ export function bundledPackages(modules: readonly string[]): readonly BundledPac
   return [...new Set(folders)].sort().map(packageIn);
 }
 
-/** What `package.json` in this folder says. */
+/** The `package.json` in this folder. */
 export function packageIn(folder: string): BundledPackage {
   const { name, version, license } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8')) as Package;
   return { name, version, license, folder };

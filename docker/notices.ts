@@ -15,7 +15,7 @@ export function noticesOf(modules: readonly string[]): string {
   return ['Transship contains these packages.\n', ...chapters].join(`\n${RULE}\n\n`);
 }
 
-/** The text of the files with its licence and notices, or a sentence where a package has none and only names its licence. Throws without either. */
+/** The text of the files with its licence and notices, or a sentence where a package only names its licence. Throws without either. */
 function textOf({ folder, license }: BundledPackage): string {
   const files = readdirSync(folder).filter((name) => /^(?:licen[cs]e|notice|copying)/i.test(name));
   if (files.length > 0) return files.map((name) => readFileSync(`${folder}${name}`, 'utf8').trim()).join('\n\n');

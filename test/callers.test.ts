@@ -15,6 +15,7 @@ const INTERFACES = [
   ['worker/objects/deletable.ts', 'DeletableStore'],
   ['worker/objects/objects.ts', 'ObjectStore'],
   ['worker/objects/objects.ts', 'Upload'],
+  ['worker/objects/objects.ts', 'InPlace'],
   ['worker/queue/queue.ts', 'Delivery'],
   ['worker/queue/queue.ts', 'Queue'],
   ['worker/state/state.ts', 'Destinations'],

@@ -102,7 +102,7 @@ export class PortableRegistriesStack extends Stack {
     for (const shape of SHAPES) {
       const id = shape === 'production' ? 'Production' : 'Testing';
       this.#output(`${id}RepositoryName`, `The repository for ${shape}`, nameOf(shape));
-      this.#output(`${id}RepositoryUri`, 'Where it is pulled from', `${REGISTRY}/${nameOf(shape)}`);
+      this.#output(`${id}RepositoryUri`, 'Its address', `${REGISTRY}/${nameOf(shape)}`);
     }
     const { region } = this;
     this.#output(

@@ -20,11 +20,12 @@ export interface OutputsProps {
 /** After a deployment: the commands that check it, as they are to be typed, in their order. REPOSITORY and TAG are to be filled in. */
 export function addOutputs(stack: Stack, { access, bucket, capacity, environment, ...logs }: OutputsProps): void {
   const { account, region, urlSuffix } = stack;
-  const registry = `docker://${account}.dkr.ecr.${region}.${urlSuffix}`;
+  const host = `${account}.dkr.ecr.${region}.${urlSuffix}`;
+  const registry = `docker://${host}`;
   const { source, target } = repositoriesOf(access, account, region);
   const archive = `s3://${bucket.bucketName}/${region}/${source}/TAG.tar`;
-  // the bucket is for people: each job says where it writes
-  const known = { AWS_REGION: region, ...environment, TRANSSHIP_BUCKET: bucket.bucketName };
+  // bucket and registry are for people: each job says where it writes
+  const known = { AWS_REGION: region, ECR: host, ...environment, TRANSSHIP_BUCKET: bucket.bucketName };
   const variables = Object.entries(known).map(([name, value]) => `${name}=${value}`);
   const commands: readonly (readonly [id: string, what: string, command: string])[] = [
     ['Check1Environment', 'What the other commands need to know', `export ${variables.join(' ')}`],

@@ -1,8 +1,16 @@
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Duration, Stack } from 'aws-cdk-lib';
 import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
-import { Architecture, LoggingFormat, Runtime, type IFunction } from 'aws-cdk-lib/aws-lambda';
+import {
+  Architecture,
+  Code,
+  Function as LambdaFunction,
+  LoggingFormat,
+  Runtime,
+  type IFunction,
+} from 'aws-cdk-lib/aws-lambda';
 import { NodejsFunction, OutputFormat } from 'aws-cdk-lib/aws-lambda-nodejs';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { Schedule, ScheduleExpression } from 'aws-cdk-lib/aws-scheduler';
@@ -46,9 +54,8 @@ function addFunction(
   scope: Construct,
   { entry, environment, logGroup, role, what }: ScheduledFunctionProps,
 ): IFunction {
-  return new NodejsFunction(scope, 'Function', {
+  const common = {
     description: what,
-    entry: `${ROOT}worker/main/${entry}.lambda.ts`,
     handler: 'handler',
     runtime: Runtime.NODEJS_24_X,
     architecture: Architecture.ARM_64,
@@ -62,6 +69,18 @@ function addFunction(
     // metrics are lines of their own
     loggingFormat: LoggingFormat.TEXT,
     environment: { ...environment },
+  };
+  const source = `${ROOT}worker/main/${entry}.lambda.ts`;
+  // the package has no sources, and what `npm run build` made of them
+  if (!existsSync(source))
+    return new LambdaFunction(scope, 'Function', {
+      ...common,
+      handler: `${entry}.handler`,
+      code: Code.fromAsset(`${ROOT}dist/infra/functions`),
+    });
+  return new NodejsFunction(scope, 'Function', {
+    ...common,
+    entry: source,
     projectRoot: ROOT,
     depsLockFilePath: `${ROOT}package-lock.json`,
     bundling: {

@@ -23,8 +23,11 @@ const MAX_BYTES = 256 * 1024;
 /** Of lists and tags that are said once; more is there to fill the memory. */
 const MAX_ALIASES = 1000;
 
+/** Where a deployment goes whose settings name no account or no Region. */
+export type Here = Partial<Pick<InfraSettings, 'account' | 'region'>>;
+
 /** Reads settings. Throws SettingsError naming each setting, its value and what is allowed. */
-export function parseSettings(text: string, file: string): InfraSettings {
+export function parseSettings(text: string, file: string, here: Here = {}): InfraSettings {
   const bytes = Buffer.byteLength(text);
   if (bytes > MAX_BYTES)
     throw new SettingsError(`${file}: it has ${bytes} bytes: expected settings, which have ${MAX_BYTES} at the most`);
@@ -47,13 +50,13 @@ export function parseSettings(text: string, file: string): InfraSettings {
   }
   if (value === null || value === undefined)
     throw new SettingsError(`${file}: the file is empty: expected version, account and region at the least`);
-  const result = infraSettings.safeParse(value);
+  const result = infraSettings.safeParse(isGroup(value) ? { ...here, ...value } : value);
   if (result.success) return result.data;
   throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
 }
 
 /** Reads the settings of a file. */
-export function readSettings(file: string): InfraSettings {
+export function readSettings(file: string, here?: Here): InfraSettings {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
@@ -71,7 +74,11 @@ export function readSettings(file: string): InfraSettings {
   } catch (cause) {
     throw new SettingsError(`${file}: it is not UTF-8: save it so`, { cause });
   }
-  return parseSettings(text, file);
+  return parseSettings(text, file, here);
+}
+
+function isGroup(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function describe(issue: z.core.$ZodIssue, value: unknown): string {
@@ -81,7 +88,9 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
   if (issue.code === 'invalid_key') return `${path}: ${issue.issues[0]?.message ?? issue.message}`;
   const given = valueAt(value, issue.path);
   if (given === undefined && path !== '' && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
-    return `${path}: it is missing`;
+    return path === 'account' || path === 'region'
+      ? `${path}: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk`
+      : `${path}: it is missing`;
   const shown = given === undefined || (typeof given === 'object' && given !== null) ? '' : ` ${quote(given)}`;
   return `${path === '' ? 'the file' : path}${shown}: ${messageOf(issue)}`;
 }

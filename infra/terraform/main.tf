@@ -11,7 +11,9 @@ locals {
   registry = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${local.region}.${data.aws_partition.current.dns_suffix}"
   tags     = merge({ Environment = var.environment, Project = var.project_name }, var.default_tags)
 
-  templates = coalesce(var.templates_path, "${path.module}/../../dist/portable")
+  # a release has them beside the module
+  beside    = fileexists("${path.module}/templates/Transship.yaml") ? "${path.module}/templates" : "${path.module}/../../dist/portable"
+  templates = coalesce(var.templates_path, local.beside)
   assets    = fileset("${local.templates}/assets", "*.zip")
   # names by content: what changed is another object
   template_key = "templates/${filesha256("${local.templates}/Transship.yaml")}.yaml"

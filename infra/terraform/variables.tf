@@ -44,7 +44,7 @@ variable "default_tags" {
 # The templates, and the code of the functions
 
 variable "templates_path" {
-  description = "The folder that `npm run template:portable` wrote. Default: dist/portable of the checkout that this module is in."
+  description = "The folder that `npm run template:portable` wrote. Default: templates beside the module, where a release has them, else dist/portable of the checkout."
   type        = string
   default     = null
 }

@@ -4,6 +4,8 @@ import type { Stack } from '../stack.ts';
 import { DemoDocuments } from './demo-documents.ts';
 import { DemoRegistry } from './demo-registry.ts';
 import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
+import { rulesOf } from './demo-rules.ts';
+import { COPIES, described, parseWorkerLine } from './demo-work.ts';
 import { Story, type Step } from './demo-story.ts';
 import { formatBytes, formatDuration } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
@@ -39,9 +41,6 @@ const POLL_MS = 50;
 /** After this time something that takes two minutes at most counts as broken. */
 const PATIENCE_MINUTES = 10;
 
-/** The kinds of jobs that are shown: the others plan, and write snapshots. */
-const COPIES: ReadonlySet<string> = new Set(['backup', 'mirror', 'publish']);
-
 /** What the demo runs on. */
 interface DemoParts {
   readonly stack: Stack;
@@ -51,15 +50,6 @@ interface DemoParts {
   readonly backends: Backends;
   readonly service: Service;
   readonly options: OperationOptions;
-}
-
-/** The members of a line of a worker's log that the demo uses. */
-interface WorkerLine {
-  readonly event?: string;
-  readonly kind?: string;
-  readonly reference?: string;
-  readonly durationMs?: number;
-  readonly message?: string;
 }
 
 /** The steps of the demo, and the workers that it starts. */
@@ -104,7 +94,7 @@ export class Demo implements AsyncDisposable {
 
   async run(): Promise<readonly Step[]> {
     const { ecr, otherEcr, registry } = this.#stack;
-    this.#story.tell('A small cloud runs in this process: S3, SQS, DynamoDB and three registries.');
+    this.#story.tell('This process runs a small cloud: S3, SQS, DynamoDB and three registries.');
     this.#story.introduce(
       new Map([
         [ecr.registryHost, 'ecr'],
@@ -252,7 +242,7 @@ export class Demo implements AsyncDisposable {
 
   async #goOn(): Promise<StepResult> {
     const { worker, digest, bytes } = this.#interrupted;
-    this.#story.tell('SQS redelivers the message of the dead worker when its visibility timeout ends.');
+    this.#story.tell("SQS redelivers the dead worker's message when its visibility timeout ends.");
     const before = this.#receivedOf(BIG_KEY);
     await this.#archived('us-east-1/product/big', '1.0.tar', digest);
     const twice = Math.max(0, this.#receivedOf(BIG_KEY) - bytes);
@@ -392,7 +382,7 @@ export class Demo implements AsyncDisposable {
 
   /** Prints the lines of a worker's log that concern a person. */
   #heard(worker: string, line: string): void {
-    const { event, kind = '', reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
+    const { event, kind, reference, durationMs, message } = parseWorkerLine(line);
     if (event === 'job-started') {
       const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(reference) ?? [];
       if (image !== undefined) this.#began.set(image, worker);
@@ -452,28 +442,4 @@ export class Demo implements AsyncDisposable {
     });
     return `oci:${made}:1`;
   }
-}
-
-function rulesOf({ ecr, otherEcr, registry, bucket }: Stack): string {
-  return `version: 1
-rules:
-  - name: products
-    backup:
-      from: ${ecr.registryHost}/product/*
-      to: s3://${bucket}/{regionName}/{repository}/{tag}.tar
-    on: push
-    schedule: "* * * * * *"   # every second, so that you need not wait
-  - name: base-images
-    mirror:
-      from: ${registry.host}/base/node
-      to: ${otherEcr.registryHost}/hub/{repository}
-      tags: { semver: ">=24" }
-    schedule: "* * * * * *"
-`;
-}
-
-function described(runs: readonly Run[]): string {
-  const sum = (count: (run: Run) => number): number => runs.reduce((all, run) => all + count(run), 0);
-  const done = sum((run) => run.jobs.done);
-  return `${done} done, ${sum((run) => run.unchanged + run.jobs.skipped)} unchanged, ${sum((run) => run.jobs.failed)} failed`;
 }

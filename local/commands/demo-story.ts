@@ -1,5 +1,5 @@
-import { lookOf, painted, type Look } from '../../worker/commands/look.ts';
-import type { Screen } from '../../worker/commands/progress.ts';
+import { fitted, lookOf, painted, type Look } from '../../worker/commands/look.ts';
+import type { Screen } from '../../worker/commands/screen.ts';
 import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
 import { shortened, wrapped } from '../../worker/commands/width.ts';
 
@@ -14,6 +14,7 @@ export interface Step {
 }
 
 const INDENT = '    ';
+const NO_BREAK = '\u00a0';
 /** Lines of a pipe are as long as those of a wide terminal. */
 const MOST_COLUMNS = 110;
 
@@ -49,7 +50,7 @@ export class Story {
 
   /** Something below the title of the step. */
   tell(text: string): void {
-    for (const line of text.split('\n')) this.#write(`${INDENT}${line}`.trimEnd());
+    for (const line of fitted(text, this.look).split('\n')) this.#write(`${INDENT}${line}`.trimEnd());
   }
 
   /** A line of what a worker does. */
@@ -59,8 +60,10 @@ export class Story {
   }
 
   end({ what, bytes, ms }: Step): void {
-    const moved = bytes === 0 ? '' : `${formatBytes(bytes)} `;
-    const lines = wrapped(`${what} (${moved}in ${formatDuration(ms)})`, this.#columns - INDENT.length - 3);
+    const moved = `(${bytes === 0 ? '' : `${formatBytes(bytes)} `}in ${formatDuration(ms)})`;
+    // a number stays with its unit
+    const text = `${what} ${moved.replaceAll(' ', NO_BREAK)}`;
+    const lines = wrapped(text, this.#columns - INDENT.length - 3).map((line) => line.replaceAll(NO_BREAK, ' '));
     for (const [index, line] of lines.entries())
       this.#write(`${INDENT}${index === 0 ? `${painted('ok', this.#look)} ` : '   '}${line}`);
   }

@@ -49,7 +49,7 @@ export interface LocalDynamoDb extends AsyncDisposable {
   readonly faults: Faults;
   /** In the order they came; of the newest 10,000. */
   readonly calls: readonly CallRecord[];
-  /** Deletes what has expired, as DynamoDB does within days: until somebody asks for it, expired items are there. Resolves to how many went. */
+  /** Deletes what has expired, as DynamoDB does within days: until this is called, expired items are there. Resolves to how many were deleted. */
   sweep(): Promise<number>;
   close(): Promise<void>;
 }
@@ -109,7 +109,7 @@ interface Dynalite extends AsyncDisposable {
 }
 
 async function startDynalite(folder: string | undefined): Promise<Dynalite> {
-  // a tenth of a second to load: for those who start it only
+  // loading takes a tenth of a second, so it happens only when the server is started
   const { default: dynalite } = await import('dynalite');
   if (folder !== undefined) await mkdir(folder, { recursive: true });
   const path = folder === undefined ? {} : { path: join(folder, 'items') };
@@ -125,7 +125,7 @@ async function startDynalite(folder: string | undefined): Promise<Dynalite> {
           'content-type': 'application/x-amz-json-1.0',
           'x-amz-target': `DynamoDB_20120810.${action}`,
           'x-amz-date': '20260101T000000Z',
-          // nobody checks it, but it has to be there
+          // dynalite does not check it, but it has to be there
           authorization: 'AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0',
         },
         body: typeof input === 'string' ? input : JSON.stringify(input),

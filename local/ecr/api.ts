@@ -17,7 +17,7 @@ export function parseApiRoute(method: string, url: URL, target: string): Route |
   return { kind: 'api', operation: target.startsWith(TARGET) ? target.slice(TARGET.length) : target };
 }
 
-/** What ECR's API says when it is too busy, or broken. */
+/** The answers of ECR's API when it is too busy, or broken. */
 export function apiTrouble(status: number, code: string | undefined): Refusal {
   return status === 429
     ? apiError(code ?? 'ThrottlingException', 'Rate exceeded', status)

@@ -12,7 +12,7 @@ export interface EcrOptions {
   readonly tokenLifetimeSeconds?: number;
   /** Manifests that may be pushed in a second, and at once. Default: any number. */
   readonly putImagesPerSecond?: number;
-  /** How long an archived image takes to come back. Default 0. */
+  /** How long restoring an archived image takes. Default 0. */
   readonly restoreSeconds?: number;
   /** How long the address of a layer can be used. Default one hour. */
   readonly layerUrlSeconds?: number;
@@ -25,7 +25,7 @@ export type ImageStatus = 'ACTIVE' | 'ARCHIVED' | 'ACTIVATING';
 const DAY_MS = 24 * 3600 * 1000;
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html#registry-auth-token
 const TOKEN_LIFETIME_SECONDS = 12 * 3600;
-/** How IAM calls whoever asks: everybody is the same here. */
+/** The name that IAM has for the caller: every caller has the same one here. */
 const PRINCIPAL = 'assumed-role/transship/local';
 
 /** One account's Amazon ECR in one region: what its JSON API and its `/v2/` share. */

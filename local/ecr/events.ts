@@ -9,7 +9,7 @@ export interface EventOrigin {
 }
 
 /**
- * What Amazon EventBridge tells of a push to ECR, as JSON; undefined where `answer` is to anything else.
+ * The event that Amazon EventBridge sends for a push to ECR, as JSON; undefined where `answer` is to anything else.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export function pushEvent(

@@ -76,7 +76,7 @@ export const IMAGE_OPERATIONS: Readonly<Record<string, Operation>> = {
     const repository = repositoryOf(ecr, input);
     const imageIds: ImageId[] = [];
     const failures: object[] = [];
-    // what refers to what is judged once: whoever deletes a list and its images at once has to ask again for the images
+    // what refers to what is judged once: a client that deletes a list and its images at once has to ask again for the images
     const listed = new Set(
       [...repository.manifests.values()]
         .filter((manifest) => manifest.kind === 'index')
@@ -155,7 +155,7 @@ type FailureCode =
   | 'ImageTagDoesNotMatchDigest'
   | 'ImageReferencedByManifestList';
 
-/** The image, or why there is none. */
+/** The image, or why it does not exist. */
 function findImage(repository: StoredRepository, id: ImageId): StoredManifest | FailureCode {
   const { imageDigest, imageTag } = id;
   if (imageDigest === undefined && imageTag === undefined) return 'MissingDigestAndTag';
@@ -228,7 +228,7 @@ function describeImage(
   };
 }
 
-/** Of a list: the largest image in it. */
+/** For a list, the size of the largest image in it. */
 function sizeOf(repository: StoredRepository, image: StoredManifest): number {
   if (image.kind !== 'index') return image.contentBytes;
   return highest(

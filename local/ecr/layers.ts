@@ -16,7 +16,7 @@ export function parseLayerRoute(method: string, url: URL): Route {
   return { kind: 'unsupported', allow: 'GET' };
 }
 
-/** What S3 says when it is too busy, or broken: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+/** The answers of S3 when it is too busy, or broken: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
 export function bucketTrouble(status: number, code: string | undefined): Refusal {
   const busy = status === 503 || status === 429;
   return busy
@@ -25,7 +25,7 @@ export function bucketTrouble(status: number, code: string | undefined): Refusal
 }
 
 /**
- * The S3 bucket, at an address of its own, that ECR keeps its layers in: it gives them to whoever has a presigned URL. Its answers are
+ * The S3 bucket, at an address of its own, that ECR keeps its layers in: it gives them to every caller with a presigned URL. Its answers are
  * those of S3: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
  */
 export class LayerBucket {

@@ -75,7 +75,7 @@ function uploadRules(
     chunkStatus: 201,
     rangeOf: (upload) => `0-${Math.max(0, (upload.parts[0] ?? 0) - 1)}`,
     checkChunk: (upload, from = 0) => {
-      // https://github.com/apple/container/issues/1895: whoever does not say where the bytes begin means the beginning
+      // https://github.com/apple/container/issues/1895: a client that does not name where the bytes begin means the beginning
       if (from === upload.bytes) return;
       const message = `First byte of the layer part is ${from} instead of ${upload.bytes}`;
       throw refuse(416, 'BLOB_UPLOAD_INVALID', message);

@@ -119,7 +119,7 @@ async function serve(
   closing: AbortSignal,
   options: FrontOptions,
 ): Promise<void> {
-  // known here: a request that was left in its midst has none
+  // known here: a request that was abandoned midway does not have one
   const { socket } = request;
   const gone = new AbortController();
   response.once('close', () => gone.abort());

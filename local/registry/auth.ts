@@ -7,7 +7,7 @@ export interface AuthOptions {
   readonly auth: 'none' | 'basic' | 'bearer';
   /** Passwords by name. */
   readonly users: Readonly<Record<string, string>>;
-  /** Whether tokens to pull are given to those who do not say who they are. */
+  /** Whether tokens to pull are given to clients without credentials. */
   readonly anonymousPull: boolean;
   readonly tokenLifetimeSeconds: number;
   /** Where this server is reached: the challenge names its token endpoint. */
@@ -91,7 +91,7 @@ export class RegistryAuth {
     const challenge = (error?: string): Error => {
       const scope = needed.length === 0 ? '' : `,scope="${needed.join(' ')}"`;
       const why = error === undefined ? '' : `,error="${error}"`;
-      return refuse(401, 'UNAUTHORIZED', 'get a token where the challenge says', {
+      return refuse(401, 'UNAUTHORIZED', 'get a token from the server that the challenge names', {
         headers: {
           'www-authenticate': `Bearer realm="${this.#options.url()}/token",service="${SERVICE}"${scope}${why}`,
         },

@@ -184,7 +184,7 @@ function readManifest(pushed: PushedManifest): Manifest {
   }
 }
 
-/** What the manifest names that its repository has not. Layers that stay elsewhere are not asked for. */
+/** What the manifest names and its repository does not have. Layers that stay elsewhere are not asked for. */
 function missingIn(repository: StoredRepository, manifest: Manifest): readonly Digest[] {
   return childrenOf(manifest)
     .filter((child) => {

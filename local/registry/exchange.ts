@@ -10,7 +10,7 @@ import type { RequestKind, Route } from './route.ts';
 /** A request as it was served. */
 export interface ServedRequest {
   readonly kind: RequestKind;
-  /** Of a call of ECR's JSON API: `DescribeImages`. */
+  /** The name of a call of ECR's JSON API: `DescribeImages`. */
   readonly operation?: string;
   readonly method: string;
   /** Without the query. */
@@ -20,9 +20,9 @@ export interface ServedRequest {
   readonly authorized: boolean;
   /** 0 until the answer begins, and for ever when none does. */
   readonly status: number;
-  /** Of the request's body, so far. */
+  /** The bytes of the request's body, so far. */
   readonly receivedBytes: number;
-  /** Of the answer's body, so far. */
+  /** The bytes of the answer's body, so far. */
   readonly sentBytes: number;
 }
 
@@ -78,7 +78,7 @@ export function json(value: unknown, headers: Readonly<Record<string, string>> =
   return { status: 200, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) };
 }
 
-/** A fault wants the connection broken here. Whoever is under way ends first, so that the client finds things as they were left. */
+/** A fault wants the connection broken here. Work under way ends first, so that the client finds things as they were left. */
 export class Cut extends Error {
   override readonly name = 'Cut';
 }
@@ -133,7 +133,7 @@ export class Exchange {
     return encoding !== undefined || (length !== undefined && length !== '0');
   }
 
-  /** From now on this exchange fails as `fault` says. */
+  /** From now on this exchange fails as `fault` asks. */
   strike(fault: RegistryFault): void {
     this.#fault = fault;
   }

@@ -8,7 +8,7 @@ import type { RegistryStore, StoredManifest, StoredRepository } from './store.ts
 
 export interface ListContext {
   readonly rules: Rules;
-  /** Of cursors, which clients hand back but do not make. */
+  /** Seals cursors, which clients hand back but do not make. */
   readonly seal: Seal;
 }
 
@@ -30,7 +30,7 @@ export function listReferrers(
   const { repository, subject } = route;
   const { rules } = context;
   if (rules.referrers === undefined) throw refuse(404, 'UNSUPPORTED', 'this registry has no referrers API');
-  if (subject === undefined) throw refuse(400, 'DIGEST_INVALID', 'expected a digest behind referrers/');
+  if (subject === undefined) throw refuse(400, 'DIGEST_INVALID', 'expected a digest after referrers/');
   const artifactType = exchange.url.searchParams.get('artifactType');
   const found = rules
     .referrers(repository, subject)

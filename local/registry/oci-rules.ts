@@ -11,7 +11,7 @@ export type Deletes = 'tags' | 'digests' | 'images' | 'none';
 
 /**
  * A registry that does all that the specification allows it to: it makes repositories when something is pushed, mounts every blob it has,
- * deletes tags, manifests and blobs, and has the referrers API unless told not to.
+ * deletes tags, manifests and blobs, and has the referrers API unless it is switched off.
  */
 export function ociRules(
   store: RegistryStore,

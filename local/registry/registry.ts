@@ -32,7 +32,7 @@ export interface OciServerOptions extends ServerOptions {
   readonly users?: Readonly<Record<string, string>>;
   /** With `bearer`: whether a token to pull is given without credentials. Default false. */
   readonly anonymousPull?: boolean;
-  /** Of bearer tokens. Default 300. */
+  /** How long bearer tokens are valid. Default 300. */
   readonly tokenLifetimeSeconds?: number;
   /** Refused with 403: methods (`DELETE`) or kinds of request (`manifest-put`). */
   readonly deny?: readonly (RequestKind | 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE')[];
@@ -44,12 +44,12 @@ export interface OciServerOptions extends ServerOptions {
   readonly pageSize?: number;
 }
 
-/** Amazon ECR of one account and region: its JSON API and its `/v2/`, with the ways in which that is not as the specification says. */
+/** Amazon ECR of one account and region: its JSON API and its `/v2/`, with the ways in which that differs from the specification. */
 export interface EcrServerOptions extends ServerOptions, EcrOptions {
   readonly mode: 'ecr';
-  /** Of the bucket that layers are fetched from, on 127.0.0.1. Default 0: one that is free. */
+  /** The port of the bucket that layers are fetched from, on 127.0.0.1. Default 0: a free one. */
   readonly layersPort?: number | undefined;
-  /** Gets what EventBridge tells of each push, as JSON, when the push is done. Default: nobody does. */
+  /** Gets the event of EventBridge for each push, as JSON, when the push is done. Default: no events. */
   readonly onPush?: (event: string) => void;
 }
 
@@ -195,7 +195,7 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
   return { front, registryHost: ecr.host, expireTokens };
 }
 
-/** What a registry says when it is too busy, or broken. */
+/** The answers of a registry when it is too busy, or broken. */
 function registryTrouble(status: number, code: string | undefined): Refusal {
   return status === 429
     ? refuse(status, code ?? 'TOOMANYREQUESTS', 'Rate exceeded')

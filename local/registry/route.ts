@@ -39,7 +39,7 @@ export type Route =
   | {
       readonly kind: 'upload-post';
       readonly repository: string;
-      /** Of a POST that mounts a blob or brings it along. */
+      /** The digest of a POST that mounts a blob or brings it along. */
       readonly digest?: Digest;
     }
   | {

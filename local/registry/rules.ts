@@ -14,11 +14,11 @@ export interface Rules {
   readonly movingLocations: boolean;
   /** Whether `POST …/uploads/?digest=` brings the blob along; otherwise it begins an upload as any POST does. */
   readonly singlePost: boolean;
-  /** Of the answer to a PATCH that was taken. */
+  /** The status of the answer to a PATCH that was accepted. */
   readonly chunkStatus: 201 | 202;
   /** The Range header that is to say how much of the upload there is. */
   rangeOf(upload: Upload): string;
-  /** Bytes come; `from` is where they begin, if the request says so. */
+  /** Bytes come; `from` is where they begin, if the request names it. */
   checkChunk(upload: Upload, from: number | undefined): void;
   /** All bytes have come. */
   checkComplete(upload: Upload): void;

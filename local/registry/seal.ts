@@ -29,7 +29,7 @@ export class Seal {
   }
 }
 
-/** What a token says of its bearer. */
+/** What a token records of its bearer. */
 export interface Claims {
   readonly kind: 'access' | 'refresh';
   readonly user: string | undefined;

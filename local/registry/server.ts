@@ -12,7 +12,7 @@ export interface ListenerOptions extends ListenOptions {
   readonly answer: (exchange: Exchange, route: Route) => Promise<Answer>;
   /** What is answered to a request that a fault refuses with this status, and with `code` instead of the registry's own for it. */
   readonly trouble: (route: Route, status: number, code: string | undefined) => Refusal;
-  /** Of every answer. */
+  /** The headers of every answer. */
   readonly headers: Readonly<Record<string, string>>;
   readonly faults: Faults<RegistryOperation, RegistryFault>;
   readonly expireTokens: () => void;

@@ -34,9 +34,9 @@ export interface StoredManifest {
   readonly kind: Manifest['kind'];
   readonly mediaType: string;
   readonly digest: Digest;
-  /** Of the manifest itself. */
+  /** The size of the manifest itself. */
   readonly bytes: number;
-  /** Of all that it names. */
+  /** The size of all that it names. */
   readonly contentBytes: number;
   readonly children: readonly Digest[];
   readonly subject?: Digest;
@@ -192,7 +192,7 @@ export class RegistryStore {
       this.#state.repository(repository.name);
       return false;
     }
-    // without a pause between them, so that nobody finds the blob unused and removes it
+    // without a pause between them, so that no collection finds the blob unused and removes it
     if (existsSync(this.path(digest))) rmSync(upload.path);
     else renameSync(upload.path, this.path(digest));
     this.linkBlob(repository, digest, upload.bytes);
@@ -368,7 +368,7 @@ function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    // somebody else's process is one too
+    // the process of another user is one too
     return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
 }

@@ -10,7 +10,7 @@ const WRITE_BYTES = 1024 * 1024;
 
 /**
  * A blob on its way in: appended to a file and hashed while it comes, so that closing it costs nothing more. Between requests it holds
- * nothing open, for clients that never come back.
+ * nothing open, for clients that never return.
  */
 export class Upload {
   readonly id: string;

@@ -12,7 +12,7 @@ type UploadRoute = Extract<Route, { kind: `upload-${string}` }>;
 export class Uploads {
   readonly #store: RegistryStore;
   readonly #rules: Rules;
-  /** Of upload locations, which clients hand back but do not make. */
+  /** Seals upload locations, which clients hand back but do not make. */
   readonly #seal = new Seal();
 
   constructor(store: RegistryStore, rules: Rules) {
@@ -125,7 +125,7 @@ export class Uploads {
     return this.#seal.isSigned(`${upload.id} ${bytes}`, signature);
   }
 
-  /** A Location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET. */
+  /** A Location stands for the bytes that were there when it was given out; a client that was cut off gets the newest with a GET. */
   #checkLocation(exchange: Exchange, upload: Upload): void {
     if (!this.#rules.movingLocations || Number(stateOf(exchange)[0]) === upload.bytes) return;
     throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');

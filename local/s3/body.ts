@@ -14,9 +14,9 @@ export interface IncomingBody {
   readonly request: IncomingMessage;
   readonly headers: ReadonlyMap<string, string>;
   readonly payload: Payload;
-  /** Tells the client to go on, where it waits for that. */
+  /** Lets the client go on, where it waits for that. */
   readonly begin: () => void;
-  /** Told of every piece of content, for the log of requests. */
+  /** Called with every piece of content, for the log of requests. */
   readonly onBytes: (bytes: number) => void;
 }
 

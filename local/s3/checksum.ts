@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 
 export const CHECKSUM_ALGORITHMS = ['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'] as const;
 export type ChecksumAlgorithm = (typeof CHECKSUM_ALGORITHMS)[number];
-/** Of the whole content, or of the parts' checksums. */
+/** Whether the checksum is that of the whole content, or of the parts' checksums. */
 export type ChecksumType = 'FULL_OBJECT' | 'COMPOSITE';
 
 /** Takes bytes and ends in a digest, big-endian as on the wire. */

@@ -21,7 +21,7 @@ import {
 import type { Description, ObjectVersion } from './records.ts';
 import { renderXml } from './xml.ts';
 
-/** Of the source of one CopyObject: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html */
+/** The largest source of one CopyObject: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html */
 const MAX_COPY_BYTES = 5 * 1024 ** 3;
 
 /** The object that `x-amz-copy-source` names, once its conditions hold. */

@@ -63,7 +63,7 @@ export class DataWriter implements Sink {
 
 async function writeAll(handle: FileHandle, chunks: readonly Buffer[], bytes: number): Promise<void> {
   const { bytesWritten } = await handle.writev(chunks);
-  // a short write is what a full disk looks like; the next write then says so
+  // a short write is what a full disk looks like; the next write then fails
   if (bytesWritten < bytes) await handle.writeFile(Buffer.concat(chunks).subarray(bytesWritten));
 }
 

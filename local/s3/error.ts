@@ -1,4 +1,4 @@
-/** Every error this server answers: its HTTP status, and what S3 says with it. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+/** Every error this server answers: its HTTP status, and the sentence of S3. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
 const ERRORS = {
   AccessControlListNotSupported: [400, 'The bucket does not allow ACLs'],
   AccessDenied: [403, 'Access Denied'],
@@ -71,7 +71,7 @@ const ERRORS = {
 export type S3ErrorCode = keyof typeof ERRORS;
 
 export interface S3ErrorDetail {
-  /** Default: what S3 says with the code. */
+  /** Default: the sentence of S3 for the code. */
   readonly message?: string;
   /** Further elements of the error document. */
   readonly elements?: Readonly<Record<string, string | number>>;

@@ -137,7 +137,7 @@ interface Extent {
   readonly offset: number;
   readonly bytes: number;
   readonly isPartial: boolean;
-  /** Of exactly these bytes, or of the whole object in its own way. */
+  /** The checksum of exactly these bytes, or of the whole object in its own way. */
   readonly checksum?: Checksum | undefined;
   readonly partsCount?: number | undefined;
 }

@@ -39,7 +39,7 @@ import {
 
 interface Operation {
   readonly on: `${'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'} ${'service' | 'bucket' | 'object'}`;
-  /** The query that tells it from others of its method. */
+  /** The query that distinguishes it from others of its method. */
   readonly needs?: readonly string[];
   /** The header that does. */
   readonly needsHeader?: string;
@@ -90,7 +90,7 @@ const READ = {
 } as const;
 const LIST = ['prefix', 'delimiter', 'encoding-type'];
 
-/** Everything this server does. What a request says beyond this table is refused with 501, never read over. */
+/** Everything this server does. What a request has beyond this table is refused with 501, never ignored. */
 const OPERATIONS = {
   ListBuckets: { on: 'GET service', handle: listBuckets },
 
@@ -225,7 +225,7 @@ const OPERATIONS = {
 
 export type S3Operation = keyof typeof OPERATIONS;
 
-/** What every request may carry: who signed it, and the name that SDKs give the operation. */
+/** What every request may carry: its signature, and the name that SDKs give the operation. */
 const COMMON_QUERY = new Set([
   'x-id',
   'X-Amz-Algorithm',
@@ -261,7 +261,7 @@ export interface Asked {
   readonly headers: ReadonlyMap<string, string>;
 }
 
-/** The operation a request means: the one that needs most of what is there. `undefined` when there is none. */
+/** The operation a request means: the one that needs most of what is there. `undefined` if no operation matches. */
 export function findOperation(asked: Asked): S3Operation | undefined {
   const on = asked.bucket === '' ? 'service' : asked.key === '' ? 'bucket' : 'object';
   let best: { name: S3Operation; weight: number } | undefined;
@@ -276,7 +276,7 @@ export function findOperation(asked: Asked): S3Operation | undefined {
   return best?.name;
 }
 
-/** Runs the operation. 501 when the request says anything the operation does not know. */
+/** Runs the operation. 501 when the request has anything that the operation does not know. */
 export async function perform(name: S3Operation, request: S3Request): Promise<S3Answer> {
   const operation: Operation = OPERATIONS[name];
   const { needs = [], query = [], headers = [] } = operation;

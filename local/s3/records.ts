@@ -41,7 +41,7 @@ export interface ObjectVersion extends Description {
   readonly etag: string;
   readonly checksum?: Checksum | undefined;
   readonly segments: readonly Segment[];
-  /** Of an object that was uploaded in parts. */
+  /** Each part, for an object that was uploaded in parts. */
   readonly parts?: readonly PartSummary[] | undefined;
 }
 
@@ -88,7 +88,7 @@ export interface CompletedUpload {
 export interface BucketSettings {
   readonly versioning?: 'Enabled' | 'Suspended' | undefined;
   readonly hasObjectLock: boolean;
-  /** Of new objects, in days. */
+  /** The retention of new objects, in days. */
   readonly defaultRetention?:
     { readonly mode: Retention['mode']; readonly days?: number; readonly years?: number } | undefined;
   /** The document as it came. */

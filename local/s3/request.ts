@@ -38,7 +38,7 @@ export interface S3Answer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string | number | undefined>>;
   readonly document?: string;
-  /** The body, disposed of by whoever sends it. */
+  /** The body, disposed of by the code that sends it. */
   readonly content?: DataReader;
 }
 

@@ -42,7 +42,7 @@ export interface S3Options {
 /** One request that was made, for budgets in tests. */
 interface S3RequestRecord {
   readonly method: string;
-  /** `undefined` when it is none that this server knows. */
+  /** `undefined` when this server does not know it. */
   readonly operation: S3Operation | undefined;
   readonly bucket: string;
   readonly key: string;
@@ -109,7 +109,7 @@ interface Exchange {
   readonly record: Mutable<S3RequestRecord>;
   readonly requestId: string;
   fault: RequestFault | undefined;
-  /** The client waits to be told before it sends its body. */
+  /** Whether the client waits for 100 Continue before it sends its body. */
   isWaiting: boolean;
 }
 
@@ -260,7 +260,7 @@ class S3Server implements LocalS3 {
   }
 }
 
-/** Tells a client that waits for it to send its body. */
+/** Asks a client that waits for it to send its body. */
 function takeBody(exchange: Exchange): void {
   if (exchange.isWaiting) exchange.response.writeContinue();
   exchange.isWaiting = false;
@@ -350,7 +350,7 @@ async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
   const { status = 200, headers = {}, document, content } = answer;
   response.setHeader('x-amz-request-id', exchange.requestId);
   response.setHeader('x-amz-id-2', Buffer.from(exchange.requestId).toString('base64'));
-  // a body that was never asked for may follow, or not: the next request could not be told from it
+  // a body that was never asked for may follow, or not: the next request could not be distinguished from it
   if (exchange.isWaiting) response.setHeader('connection', 'close');
   for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
   const body = document === undefined ? undefined : Buffer.from(document);

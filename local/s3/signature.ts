@@ -21,7 +21,7 @@ export interface Signer extends Credentials {
   readonly region: string;
 }
 
-/** What the signature says about the body. */
+/** What the signature covers of the body. */
 export type Payload =
   | { readonly kind: 'unsigned' }
   | { readonly kind: 'hashed'; readonly sha256: string }
@@ -35,7 +35,7 @@ const MAX_SKEW_MS = 15 * 60_000;
 const MAX_EXPIRES_SECONDS = 604_800;
 
 /**
- * Verifies who sent a request, by header or by presigned query, and tells what was signed about the body.
+ * Verifies the sender of a request, by header or by presigned query, and returns what was signed of the body.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
  */
 export function authenticate(parts: SignedParts, signer: Signer, nowMs: number): Payload {

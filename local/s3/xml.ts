@@ -67,7 +67,7 @@ export class XmlNode {
     return found[0];
   }
 
-  /** The text of the one child of that name, `undefined` when there is none. */
+  /** The text of the one child of that name, `undefined` without one. */
   textOf(name: string): string | undefined {
     return this.one(name)?.text;
   }

@@ -63,7 +63,7 @@ export class Deliveries {
       this.#deliveries.set(ReceiptHandle, { queue, receivedMs, deadlineMs, isDoomed });
       taken.push(shown({ ...message, MessageId: original ?? messageId }, input));
     }
-    // all that were there were put behind others, which are to be had now
+    // all messages that were there were put after others, which are available now
     return taken.length === 0 && answer['Messages'] !== undefined ? this.take(queue, input, visibilitySeconds) : taken;
   }
 

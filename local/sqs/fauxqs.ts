@@ -11,14 +11,14 @@ interface HeldMessage {
   readonly messageAttributes: Fields;
 }
 
-/** All messages of a queue, by what fauxqs believes of them: it looks at the time only when somebody receives. */
+/** All messages of a queue, by what fauxqs believes of them: it looks at the time only when a client receives. */
 interface HeldMessages {
   readonly ready: readonly HeldMessage[];
   readonly delayed: readonly { readonly delayUntil: number }[];
   readonly inflight: readonly { readonly visibilityDeadline: number; readonly message: HeldMessage }[];
 }
 
-/** fauxqs, in memory, without a port: calls go in by `inject`, so that nobody gets to it around the front. */
+/** fauxqs, in memory, without a port: calls go in by `inject`, so that no client bypasses the front. */
 export interface Fauxqs extends AsyncDisposable {
   /** Throws the CallRefusal that it answers with. */
   call(action: string, input: Fields): Promise<Fields>;
@@ -26,11 +26,11 @@ export interface Fauxqs extends AsyncDisposable {
   inspect(queue: string): Promise<HeldMessages>;
 }
 
-/** The account of everything in fauxqs, which cannot be told another. */
+/** The account of everything in fauxqs, which cannot be set. */
 export const FAUXQS_ACCOUNT = '000000000000';
 
 export async function startFauxqs(region: string): Promise<Fauxqs> {
-  // a fifth of a second to load: for those who start it only
+  // loading takes a fifth of a second, so it happens only when the server is started
   const { buildApp } = await import('fauxqs');
   const app = buildApp({ logger: false, defaultRegion: region });
   await app.ready();

@@ -1,7 +1,7 @@
 import { isRecord } from '../../worker/util/record.ts';
 import { CallRefusal } from '../http/json-front.ts';
 
-/** What a call says, and what it is answered. */
+/** What a call sends, and what it is answered. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html */

@@ -83,7 +83,7 @@ export class Queues {
     return { Attributes: attributes };
   }
 
-  /** Of messages that are visible, in flight and delayed, in the order of COUNTS. fauxqs goes by the machine's clock, so these do. */
+  /** The numbers of messages that are visible, in flight and delayed, in the order of COUNTS. fauxqs goes by the machine's clock, so these do. */
   async counts(queue: string): Promise<readonly [number, number, number]> {
     const { ready, inflight, delayed } = await this.#fauxqs.inspect(queue);
     const nowMs = Date.now();

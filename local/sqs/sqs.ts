@@ -35,7 +35,7 @@ export interface SqsOptions {
   readonly account?: string;
   /** Made at the start, in this order: dead-letter queues first. Default none. */
   readonly queues?: readonly QueueSetup[];
-  /** Of the front: waits, and what it knows of deliveries. fauxqs itself goes by the machine's clock. */
+  /** The clock of the front: for waits, and for what it knows of deliveries. fauxqs itself goes by the machine's clock. */
   readonly clock?: Clock;
   readonly faults?: Faults;
   readonly deliveryFaults?: DeliveryFaults;
@@ -71,7 +71,7 @@ const MAKES_NEWS = new Set([
 const PASSED_ON = new Set(['DeleteQueue', 'PurgeQueue', 'TagQueue', 'UntagQueue', 'ListQueueTags']);
 
 /**
- * fauxqs behind a front that mends what workers depend on: a receive whose client has gone gives back what it took, long polls end with a
+ * fauxqs behind a front that fixes what workers depend on: a receive whose client has gone gives back what it took, long polls end with a
  * message or with their time, expired and invalid receipt handles are refused, twelve hours are the most a delivery lasts, counts are
  * right at any time, message attributes come when they are asked for, redrive policies name a queue that is there, dead letters can be
  * moved back. Calls that neither knows are refused with 501.

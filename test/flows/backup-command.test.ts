@@ -38,7 +38,9 @@ test('prints what was stored, what a second backup found unchanged, and the snap
   const args = ['backup', `${registry.registryHost}/printed/*`, `store:${folder}`];
   const first = await transship(...args);
   expect(first.stdout).toMatch(/^snapshot [0-9a-f]{64} in store:/);
-  expect(first.stdout).toMatch(/^1 image of 1 repository: 1 stored, 0 unchanged\nsent [\d.]+ KiB in \d+ blobs/m);
+  expect(first.stdout).toMatch(
+    /^1 image of 1 repository: 1 stored, 0 unchanged, 0 failed\nsent [\d.]+ KiB in \d+ blobs/m,
+  );
   const second = await transship(...args, '--json');
   expect(JSON.parse(second.stdout)).toMatchObject({
     snapshot: { id: expect.stringMatching(/^[0-9a-f]{64}$/), key: expect.stringMatching(/^snapshots\//) },

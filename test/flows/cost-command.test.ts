@@ -41,7 +41,7 @@ describe('cost', () => {
     expect(stdout).toMatch(/^archives in S3 Standard +21$/m);
     expect(stdout).toMatch(/^all +128$/m);
     expect(stdout).toContain(
-      'no prune rule deletes archives: 1.55 more with each month; S3 alone after 1, 2 and 3 years: 21, 40, 59',
+      'no prune rule deletes archives: S3 costs 1.55 more with each month; S3 Standard after 1, 2 and 3 years: 21, 40, 59',
     );
   });
 
@@ -75,6 +75,8 @@ vault: { restoreTest: {} }`;
       'restore tests of the whole bucket',
     ]);
     expect((await json('-f', await settings(all))).growth).toBe(0);
+    const cold = await json('-f', await settings('bucket: { storageClass: GLACIER_IR }'));
+    expect(cold.growth).toBeCloseTo((computeCosts({}).growth * 0.004) / 0.023);
   });
 
   test('counts the images of ECR by its lists, those of an index each by itself, and their pushes', async () => {

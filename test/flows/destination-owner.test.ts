@@ -288,7 +288,7 @@ rules:
       expect(faults).toEqual([]);
       const message = items[1]?.failure?.message;
       expect(message).toMatch(/for rule "second": rule "first" writes it already/);
-      expect(events).toContainEqual({ type: 'warning', message: `target: ${message}` });
+      expect(events).toContainEqual({ type: 'warning', rule: 'second', message: `target: ${message}` });
       if (!dryRun) expect(await there()).toBe(0);
       // by itself the second may: nothing is remembered
       const alone = await sync({ config, dryRun, rules: ['second'] }, backends, options);

@@ -2,7 +2,11 @@ import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { PlaceEntry } from '../../worker/images/place-entry.ts';
-import type { PlaceStats } from '../../worker/images/place-stats.ts';
+import { placeStats, type PlaceStats } from '../../worker/images/place-stats.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
+import { parsePlace } from '../../worker/oci/place.ts';
+import { fakeClock } from '../support/clock.ts';
+import { beforeWrites } from '../support/faulty-objects.ts';
 import { openFiles } from '../../worker/objects/files/store.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { commandLine } from '../support/command-line.ts';
@@ -117,6 +121,25 @@ test('stats counts the blobs of a store once, and says what archives would take'
   const { stdout } = await transship('stats', place);
   expect(stdout).toMatch(/^images +2 with 3 tags in 2 repositories$/m);
   expect(stdout).toMatch(/^saved +\d/m);
+});
+
+test('stats reads each snapshot once, for its images and for the growth', async () => {
+  const place = await inStore();
+  const root = `${place.slice('store:'.length)}/`;
+  const store = openFiles(root);
+  const reads: string[] = [];
+  const watched: ObjectStore = {
+    ...beforeWrites(store, () => undefined),
+    read: async (key, options) => {
+      if (key.startsWith('snapshots/')) reads.push(key);
+      return store.read(key, options);
+    },
+  };
+  const { backends, options } = lab.session();
+  const clock = fakeClock({ startMs: Date.UTC(2026, 5, 1) });
+  const stats = await placeStats(parsePlace(place), { ...backends, folder: () => watched }, { ...options, clock });
+  expect(stats.growth).toHaveLength(1);
+  expect(reads).toHaveLength(1);
 });
 
 test('stats says how much smaller a store would be than a registry, and than archives', async () => {

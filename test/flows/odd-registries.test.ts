@@ -115,7 +115,11 @@ describe('a registry that refuses to list referrers', () => {
     expect(copied.unchecked).toEqual([expect.stringContaining('not all that may refer to it was listed')]);
     await expectSameImage(image.content, lab.view(ecr, name), image.root);
     expect(events.filter((event) => event.type === 'warning')).toEqual([
-      { type: 'warning', message: expect.stringMatching(new RegExp(`${status} DENIED.*--no-referrers`)) },
+      {
+        type: 'warning',
+        side: 'source',
+        message: expect.stringMatching(new RegExp(`${status} DENIED.*--no-referrers`)),
+      },
     ]);
   });
 

@@ -174,6 +174,7 @@ test('changes the credentials of a cache rule, and reports that its upstream sta
     .applyRegistrySettings({ pullThroughCacheRules: [{ ...rule, upstreamRegistryUrl: 'quay.io' }] });
   expect(events).toContainEqual({
     type: 'warning',
+    side: 'target',
     message: expect.stringContaining('which ECR does not change to quay.io'),
   });
   expect(await registryOf(target).registrySettings()).toMatchObject({ pullThroughCacheRules: [{ credentialArn }] });

@@ -224,7 +224,7 @@ describe('a full disk', () => {
     await lab.push(image, registry, 'full/app');
     const [from, to] = [`docker://${registry.registryHost}/full/app:v1`, `oci:${join(lab.folder, 'full')}`];
     const cli = fileURLToPath(new URL('../../worker/main/cli.ts', import.meta.url));
-    const child = spawn(process.execPath, [cli, 'copy', ...(stderr === 'pipe' ? ['-q'] : []), from, to], {
+    const child = spawn(process.execPath, [cli, 'copy', from, to], {
       stdio: ['ignore', stdout, stderr],
     });
     const said = child.stderr === null ? '' : text(child.stderr);

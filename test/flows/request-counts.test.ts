@@ -8,7 +8,7 @@ import { sync } from '../../worker/service/admin/sync.ts';
 import { verify } from '../../worker/images/verify.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
-import { systemClock } from '../../worker/util/clock.ts';
+import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { alteringFront, type Alter } from '../support/altering-front.ts';
 import { addJson, makeImage, seededBytes, type MadeImage } from '../support/images.ts';
 import { rule } from '../support/rules.ts';
@@ -162,7 +162,8 @@ test('a sync of unchanged images asks each side for each tag once, and lists the
   const synced = async (): Promise<readonly unknown[]> => {
     const { backends, options } = lab.session();
     // the clock of the registries, and no time passes for the lease of the plan
-    const clock = { ...options.clock, sleep: systemClock.sleep };
+    const sleep: Clock['sleep'] = async (ms, abortable) => systemClock.sleep(ms, abortable);
+    const clock = { ...options.clock, sleep };
     const { items, faults } = await sync({ config }, backends, { ...options, clock });
     return [...items.map(({ outcome }) => outcome), ...faults];
   };

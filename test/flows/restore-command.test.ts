@@ -63,7 +63,7 @@ describe('transship restore', () => {
     const text = await transship('restore', store, to);
     expect(text.code).toBe(0);
     expect(text.stdout).toMatch(/^\S+\/product\/app +\S+\/report\/product\/app +2 +2 +0 +0 +0 +[\d.]+ \w+ +2$/m);
-    expect(text.stdout).toMatch(/^6 images in 3 repositories, .* sent.* in /m);
+    expect(text.stdout).toMatch(/^6 images in 3 repositories: 6 copied, 0 unchanged, 0 failed, .* sent.* in /m);
     expect(text.stdout).toMatch(
       /^compared with the snapshot: 6 of 6 images equal, 0 digests or tags missing, 0 different$/m,
     );

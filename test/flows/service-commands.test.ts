@@ -288,6 +288,21 @@ describe('sync', () => {
     expect(again).toMatchObject({ value: { items: [{ outcome: 'unchanged' }, { outcome: 'unchanged' }] } });
   });
 
+  test('reports each event with its image, rule and side as JSON', async () => {
+    await lab.push(await makeImage({ seed: 77 }), registry, 'told/app');
+    const path = await file(rules('told/app'));
+    registry.faults.add({ operation: 'blob-get' }, { kind: 'answer', status: 503 });
+    const { code, stderr } = await run(['sync', '-f', path, '--rule', 'abroad', '--json']);
+    expect(code).toBe(0);
+    const lines = stderr.split('\n').filter((line) => line !== '');
+    const events = lines.map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+    const about = { rule: 'abroad', image: `docker://${registry.host}/told/app:v1` };
+    for (const type of ['planned', 'blob-done', 'manifest-done', 'tagged', 'image-done'])
+      expect(events.find((event) => event['type'] === type)).toMatchObject(about);
+    expect(events.filter(({ type }) => type === 'image-done')).toMatchObject([{ outcome: 'copied' }]);
+    expect(events.find(({ type }) => type === 'retry')).toMatchObject({ side: 'source' });
+  });
+
   test('publishes objects, and tells before that it would', async () => {
     const store = lab.session().backends.bucket(bucket);
     for (const name of ['a', 'b']) await store.write(`synced/${name}.txt`, Buffer.from(name));

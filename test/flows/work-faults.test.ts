@@ -114,7 +114,7 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const { image, from } = await pushed(`faults/${status}`);
     const run = await t.enqueue(mirrorJob(from, at(ecr, `faults/${status}`)));
-    registry.faults.add({ operation: 'manifest-head', times: 1000 }, { kind: 'answer', status });
+    registry.faults.add({ operation: 'manifest-get', times: 1000 }, { kind: 'answer', status });
     const worker = t.worker(lab.session().backends);
     expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
     registry.faults.clear();
@@ -142,7 +142,7 @@ describe('a job with trouble on the way', () => {
     const { from } = await pushed('faults/later');
     await t.enqueue(mirrorJob(from, at(ecr, 'faults/later')));
     registry.faults.add(
-      { operation: 'manifest-head', times: 100 },
+      { operation: 'manifest-get', times: 100 },
       { kind: 'answer', status: 429, retryAfterSeconds: 600 },
     );
     expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
@@ -152,7 +152,7 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const { from } = await pushed('faults/never');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/never')));
-    registry.faults.add({ operation: 'manifest-head', times: 100_000 }, { kind: 'answer', status: 500 });
+    registry.faults.add({ operation: 'manifest-get', times: 100_000 }, { kind: 'answer', status: 500 });
     const startedMs = t.clock.now();
     await t.worker(lab.session().backends).drain();
     expect(t.clock.now() - startedMs).toBeLessThan(3_600_000);

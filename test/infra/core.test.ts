@@ -802,7 +802,7 @@ describe('outputs', () => {
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
     expect(command(template, 'Check1Environment')).toBe(
-      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_SERVICE=<WorkersService> TRANSSHIP_BUCKET=<StorageBucket>',
+      'export AWS_REGION=eu-central-1 ECR=111111111111.dkr.ecr.eu-central-1.<AWS::URLSuffix> TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_SERVICE=<WorkersService> TRANSSHIP_BUCKET=<StorageBucket>',
     );
     expect(command(template, 'Check2Status')).toBe('npx transship status');
     expect(command(template, 'Check3FirstBackup')).toBe(

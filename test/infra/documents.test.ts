@@ -8,6 +8,7 @@ import { Stack } from 'aws-cdk-lib';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { infraSettings, parseSettings } from '../../infra/settings/settings.ts';
+import { REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS, SERVICE_PARAMETERS } from '../../infra/portable/parameters.ts';
 import { CALLS } from '../../infra/service/grants.ts';
 import { addStacks } from '../../infra/synth/stacks.ts';
 import { calculate } from '../../worker/costs/calculate.ts';
@@ -90,6 +91,52 @@ describe('settings', () => {
     const examples = blocksOf(DEPLOYMENT, 'yaml settings');
     expect(examples).toHaveLength(4);
     for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
+  });
+});
+
+describe('the first deployment', () => {
+  const [running = '', restored = ''] = blocksOf(DEPLOYMENT, 'sh begin');
+  const withoutDocuments = (block: string): readonly string[] =>
+    block
+      .replaceAll(/<<'(\w+)'\n[^]*?\n\1\n/g, '\n')
+      .trim()
+      .split('\n');
+
+  test('is at most five commands to a running system, and ten to a verified restore', () => {
+    expect(withoutDocuments(running).length).toBeLessThanOrEqual(5);
+    expect(withoutDocuments(running).at(-1)).toBe('npm run deploy');
+    expect(withoutDocuments(restored).length).toBeLessThanOrEqual(5);
+    expect(withoutDocuments(restored).at(-1)).toMatch(/^npx transship verify --deep .* --against /);
+  });
+
+  test('has no account and no Region to replace, and settings that can be used', () => {
+    expect(running + restored).not.toMatch(/[0-9]{12}|us-east-1/);
+    const [, , settings = ''] = /<<'(SETTINGS)'\n([^]*?)\n\1\n/.exec(running) ?? [];
+    const here = { account: '111111111111', region: 'us-east-1' };
+    expect(parseSettings(settings, 'docs/deployment.md', here)).toMatchObject({ ...here, network: { type: 'public' } });
+  });
+
+  test('of the portable templates names their parameters and defaults', () => {
+    const named = new Map<string, string>();
+    for (const [, row = ''] of section(DEPLOYMENT, 'Without CDK').matchAll(
+      /^\| ((?:Transship\w+ \| )?`[A-Z]\w+` \| .*) \|$/gm,
+    )) {
+      const cells = row.split(' | ').map(plain);
+      const [stack = '', name = '', value = ''] = cells.length > 3 ? cells : ['Transship', ...cells];
+      named.set(`${stack} ${name}`, value);
+    }
+    const groups = {
+      Transship: SERVICE_PARAMETERS,
+      TransshipRegistries: REGISTRIES_PARAMETERS,
+      TransshipReplicas: REPLICAS_PARAMETERS,
+    };
+    const known = Object.entries(groups).flatMap(([stack, group]) =>
+      Object.entries(group).map(([name, declared]) => {
+        const { default: value } = { default: undefined, ...declared };
+        return [`${stack} ${name}`, value === undefined ? 'needed' : value === '' ? '-' : String(value)] as const;
+      }),
+    );
+    expect(Object.fromEntries(named)).toEqual(Object.fromEntries(known));
   });
 });
 

@@ -31,17 +31,21 @@ describe.skipIf(!HAS_MOTO)('moto', async () => {
   const moto = HAS_MOTO ? await startMoto({ PATH: process.env['PATH'] ?? '' }) : undefined;
   afterAll(() => moto?.[Symbol.asyncDispose]());
 
-  async function ask(service: string, path: string, init: RequestInit): Promise<string> {
+  async function ask(
+    service: string,
+    path: string,
+    method: string,
+    body: string | URLSearchParams = '',
+  ): Promise<string> {
     const authorization = `AWS4-HMAC-SHA256 Credential=a/20260101/${REGION}/${service}/aws4_request, SignedHeaders=host, Signature=0`;
-    const response = await fetch(`${moto?.endpoint}${path}`, { ...init, headers: { authorization, ...init.headers } });
+    const response = await fetch(`${moto?.endpoint}${path}`, { method, body, headers: { authorization } });
     const text = await response.text();
     expect(response.status, text).toBeLessThan(300);
     return text;
   }
 
   function call(action: string, more: Readonly<Record<string, string>>): Promise<string> {
-    const body = new URLSearchParams({ Action: action, Version: '2010-05-15', ...more });
-    return ask('cloudformation', '/', { method: 'POST', body });
+    return ask('cloudformation', '/', 'POST', new URLSearchParams({ Action: action, Version: '2010-05-15', ...more }));
   }
 
   test.each(PORTABLE)('creates %s', { timeout: 180_000 }, async (id) => {
@@ -62,8 +66,8 @@ describe.skipIf(!HAS_MOTO)('moto', async () => {
     }
     const text = JSON.stringify(template);
     const keys = new Set(text.match(/[0-9a-f]{64}\.zip/g));
-    if (keys.size > 0) await ask('s3', '/assets-bucket', { method: 'PUT' });
-    for (const key of keys) await ask('s3', `/assets-bucket/${key}`, { method: 'PUT', body: 'code' });
+    if (keys.size > 0) await ask('s3', '/assets-bucket', 'PUT');
+    for (const key of keys) await ask('s3', `/assets-bucket/${key}`, 'PUT', 'code');
 
     const parameters = Object.entries(GIVEN[id]).flatMap(([name, value], i) => [
       [`Parameters.member.${i + 1}.ParameterKey`, name],

@@ -73,6 +73,12 @@ describe('settings that cannot be used', () => {
     },
   );
 
+  test('name no account, and cdk has no credentials', () => {
+    expect(run('infra/synth/app.ts', 'version: 1\nregion: us-east-1\n').stderr).toBe(
+      'transship.infra.yaml: account: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk\n',
+    );
+  });
+
   test('since a region lacks what they ask for, are no fault of the program', () => {
     const settings = `${HEAD}region: us-gov-west-1\nvault: { account: '222222222222', region: us-gov-east-1, restoreTest: {} }\n`;
     const { status, stderr, written } = run('infra/synth/template.ts', settings);

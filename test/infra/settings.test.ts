@@ -47,6 +47,24 @@ describe('bounds', () => {
   });
 });
 
+describe('the account and the Region', () => {
+  const HERE = { account: '222222222222', region: 'us-west-2' };
+
+  test('are those of the credentials where the settings name none', () => {
+    expect(parseSettings('version: 1', 'a.yaml', HERE)).toMatchObject(HERE);
+    expect(parseSettings("version: 1\naccount: '111111111111'", 'a.yaml', HERE)).toMatchObject({
+      account: '111111111111',
+      region: 'us-west-2',
+    });
+  });
+
+  test('are asked for where there are no credentials either', () => {
+    expect(() => parseSettings('version: 1', 'a.yaml')).toThrow(
+      /^a\.yaml: account: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk\na\.yaml: region: it is missing/,
+    );
+  });
+});
+
 describe('what nobody says', () => {
   test('is safe, small and cheap', () => {
     expect(settingsOf('')).toEqual({
@@ -299,10 +317,7 @@ describe('a value that cannot be', () => {
     expect(refused(more)).toEqual([`test.yaml: ${message}`]);
   });
 
-  test('account and region are needed, and digits in quotes', () => {
-    expect(() => parseSettings('version: 1', 'a.yaml')).toThrow(
-      new SettingsError('a.yaml: account: it is missing\na.yaml: region: it is missing'),
-    );
+  test('account and region are digits in quotes, and a name', () => {
     expect(() => parseSettings(`version: 1\naccount: ${ACCOUNT}\nregion: mars`, 'a.yaml')).toThrow(
       new SettingsError(
         `a.yaml: account ${ACCOUNT}: expected the twelve digits of an account, in quotes\na.yaml: region "mars": expected the name of a region, such as us-east-1`,

@@ -49,6 +49,44 @@ describe('the text of the module', () => {
   });
 });
 
+describe('docs/migrating.md', () => {
+  const page = readFileSync('docs/migrating.md', 'utf8');
+  const cells = [...page.matchAll(/^\| (.*) \| (.*) \| (.*?) ?\|$/gm)].map(([, there = '', here = '']) => ({
+    there,
+    here,
+  }));
+  const named = (column: 'there' | 'here'): readonly string[] =>
+    cells.flatMap((row) => [...row[column].matchAll(/`([^`]+)`/g)].map(([, name = '']) => name));
+
+  test('names variables and outputs of the module, and settings, that exist', () => {
+    const ours = new Set([...text.matchAll(/^(?:variable|output) "(\w+)"/gm)].map(([, name = '']) => name));
+    const snake = named('here').filter((name) => /^[a-z]+(?:_[a-z]+)+$/.test(name));
+    expect(snake.length).toBeGreaterThan(15);
+    expect(snake.filter((name) => !ours.has(name))).toEqual([]);
+    const deployment = readFileSync('docs/deployment.md', 'utf8');
+    const settings = named('here').filter((name) =>
+      /^(?:access|bucket|registries|vault|worker|alarms|notifications)\./.test(name),
+    );
+    expect(settings.length).toBeGreaterThan(15);
+    expect(settings.filter((name) => !deployment.includes(`\`${name.replace(/:.*/, '')}`))).toEqual([]);
+  });
+
+  test('answers every variable of the systems that are replaced', () => {
+    const THEIRS = [
+      'aws_region project_name s3_bucket_name s3_prefix_filter ecr_repository_name lambda_timeout lambda_memory_size',
+      'source_region destination_region secondary_region repository_prefix environment enable_image_scanning',
+      'enable_monitoring enable_sns_notifications notification_email production_image_retention_count',
+      'testing_image_retention_count untagged_image_retention_days create_iam_roles default_tags',
+      'AWS_REGION S3_BUCKET_NAME AWS_ACCOUNT_ID production_repository_uri testing_repository_uri',
+      'replication_validation_commands cloudwatch_dashboard_name replication_failure_alarm_name',
+      'lambda_cleanup_function_name',
+    ].flatMap((line) => line.split(' '));
+    const answered = new Set(named('there'));
+    expect(THEIRS.filter((name) => !answered.has(name))).toEqual([]);
+    expect(cells.filter(({ here }) => here === '')).toEqual([]);
+  });
+});
+
 describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
   const folder = mkdtempSync(join(tmpdir(), 'transship-terraform-'));
   afterAll(() => {

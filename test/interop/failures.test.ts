@@ -20,7 +20,7 @@ const good = await readFile(archive);
 async function refused(code: 1 | 2, args: readonly string[], env: Environment = o.env): Promise<string> {
   const finished = await attempt(...transship([...args, '--quiet']), { ...o, env });
   expect(finished).toMatchObject({ code });
-  expect(finished.stderr).toMatch(/^(?:transship|warning): [^\n]+\n$/);
+  expect(finished.stderr).toMatch(/^(?:transship|warning|failed): [^\n]+\n$/);
   expect(finished.stderr).not.toMatch(/at .*\.ts:\d+|X-Amz-|Signature=|local-secret|not-the-secret/i);
   return finished.stderr;
 }

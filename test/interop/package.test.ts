@@ -1,5 +1,5 @@
 import { globSync, statSync } from 'node:fs';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { arch, env, platform } from 'node:process';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -190,3 +190,40 @@ test('installed without a Node of its own it says what is missing, and works whe
   succeeded(await backUp(bin, file));
   expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);
 });
+
+test('an app of CDK deploys what the package brings: its types, its construct, and the code of its functions', async () => {
+  const app = await emptyFolder('app');
+  const installed = join(app, 'node_modules', 'transship');
+  await mkdir(installed, { recursive: true });
+  await run('tar', ['-xzf', tarball, '-C', installed, '--strip-components=1'], { env: old.env });
+  for (const name of ['aws-cdk-lib', 'constructs', '@types'])
+    await symlink(join(CHECKOUT, 'node_modules', name), join(app, 'node_modules', name));
+  await writeFile(join(app, 'package.json'), '{ "type": "module" }');
+  await writeFile(
+    join(app, 'app.ts'),
+    `import { App } from 'aws-cdk-lib';
+import { Transship } from 'transship/infra';
+const app = new App();
+new Transship(app, 'Backups', {
+  env: { account: '222222222222', region: 'us-west-2' },
+  settings: {
+    worker: { image: 'ghcr.io/owner/transship:1.0.0' },
+    access: { repositories: [{ names: ['product/*'], allow: 'read' }] },
+  },
+});
+app.synth();
+`,
+  );
+  const checked = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2024', '--types', 'node', 'app.ts'];
+  const here = { ...machine(env['PATH'] ?? ''), CDK_OUTDIR: join(app, 'cdk.out') };
+  succeeded(await attempt('tsc', checked, { env: here, cwd: app }));
+  succeeded(await attempt(process.execPath, ['app.ts'], { env: here, cwd: app }));
+  const template = await readFile(join(app, 'cdk.out', 'Backups.template.json'), 'utf8');
+  expect(template).toContain('AWS::ECS::Service');
+  const [planner = ''] = globSync('cdk.out/asset.*/planner.js', { cwd: app });
+  expect(template).toContain(planner.split(/[./]/)[3]);
+  const load = `import('./${planner}').then(({ handler }) => console.log(typeof handler))`;
+  const settings = { TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs', TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead' };
+  const told = { ...here, ...settings, TRANSSHIP_TABLE: 'table', AWS_REGION: 'us-east-1' };
+  expect((await run(process.execPath, ['-e', load], { env: told, cwd: app })).toString()).toBe('function\n');
+}, 240_000);

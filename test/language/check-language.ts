@@ -4,7 +4,7 @@ import { findFaults } from './find-faults.ts';
 
 const paths = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const counting = process.argv.includes('--count');
-const { faults, pending, stale } = findFaults(process.cwd(), paths);
+const { read, faults, pending, stale } = findFaults(process.cwd(), paths);
 
 if (counting) {
   const counts = new Map<string, number>();
@@ -20,5 +20,6 @@ if (counting) {
     process.stdout.write(`${file}:${line}: ${found}: write ${write}\n`);
   for (const message of stale) process.stdout.write(`${message}\n`);
 }
-process.stdout.write(`${faults.length} faults, and ${pending.length} in what is still to be edited\n`);
-if (faults.length > 0 || stale.length > 0) process.exitCode = 1;
+process.stdout.write(`${read} files: ${faults.length} faults, and ${pending.length} in what is still to be edited\n`);
+// a name that stands for no file is a mistake, and not a clean folder
+if (faults.length > 0 || stale.length > 0 || read === 0) process.exitCode = 1;

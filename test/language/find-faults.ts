@@ -28,6 +28,8 @@ export interface Fault {
 }
 
 export interface Faults {
+  /** How many files were read. */
+  readonly read: number;
   readonly faults: readonly Fault[];
   /** Those in files that are still to be edited. */
   readonly pending: readonly Fault[];
@@ -41,12 +43,14 @@ export function findFaults(root: string, paths: readonly string[] = []): Faults 
   const used = new Set<Exception>();
   const faults: Fault[] = [];
   const pending: Fault[] = [];
+  let read = 0;
   for (const file of files) {
     if (paths.length > 0 && !paths.some((path) => isBelow(file, path))) continue;
+    read++;
     const found = faultsOf(file, readFileSync(join(root, file), 'utf8'), EXCEPTIONS, used);
     (STILL_TO_BE_EDITED.some((path) => isBelow(file, path)) ? pending : faults).push(...found);
   }
-  return { faults, pending, stale: paths.length > 0 ? [] : staleEntries(pending, used) };
+  return { read, faults, pending, stale: paths.length > 0 ? [] : staleEntries(pending, used) };
 }
 
 /** The faults of one file; adds to `used` each exception that it needs. */

@@ -20,7 +20,7 @@ const OF_PEOPLE =
   'people|person|users?|readers?|reviewers?|maintainers?|auditors?|attackers?|operators?|someone|anyone|everyone|asks?|proves?|shows?|knows?|see';
 /** After these, `behind` means what remains, or being late. */
 const LEFT_BEHIND =
-  '(?:left|leaves?|leaving|stays?|stayed|falls?|fell|lags?)(?: nothing| anything| something| it| them| no \\w+)?';
+  '(?:left|leaves?|leaving|stays?|stayed|falls?|fell|lags?)(?: nothing| anything| something| it| them| (?:no|its|a|an|the) \\w+)?';
 
 export const WORD_RULES: readonly WordRule[] = [
   rule('told|tells?|telling|says', 'report, print, log or return: a program does not speak'),

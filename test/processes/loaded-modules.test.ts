@@ -34,7 +34,8 @@ const commandsIn = (own: readonly string[]): string[] =>
 test('prints its version without loading a command', async () => {
   const { own, packages } = await loadedBy('--version');
   expect(packages).toEqual(['commander']);
-  expect(commandsIn(own)).toEqual(['worker/commands/completion/asked.ts', 'worker/commands/text.ts']);
+  const shared = ['completion/asked', 'look', 'text', 'width'];
+  expect(commandsIn(own)).toEqual(shared.map((name) => `worker/commands/${name}.ts`));
   expect(own.filter((file) => /^worker\/(?:registry|objects|state|rules)\//.test(file))).toEqual([]);
 });
 
@@ -44,7 +45,8 @@ test('copies between two registries without the AWS SDK, schemas, YAML and the e
   const from = `docker://${lab.stack.registry.host}/plain/app:v1`;
   const { own, packages } = await loadedBy('copy', from, `docker://${lab.stack.registry.host}/plain/copied:v1`);
   expect(packages).toEqual(['commander', 'lru-cache', 'undici']);
-  const shared = ['completion/asked', 'context', 'copy', 'progress', 'result', 'sides', 'text'];
+  const output = ['bars', 'event-lines', 'look', 'progress', 'table', 'text', 'width'];
+  const shared = [...output, 'completion/asked', 'context', 'copy', 'result', 'sides'].sort();
   expect(commandsIn(own)).toEqual(shared.map((name) => `worker/commands/${name}.ts`));
   expect(own.filter((file) => file.startsWith('local/'))).toEqual(['local/cli.ts']);
 });

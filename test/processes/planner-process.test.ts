@@ -45,7 +45,7 @@ test('looks once, and says what came of it', async () => {
   await store('once');
   const first = await once();
   expect(first).toMatchObject({ code: 0, stdout: '1 of 1 rules was due\n' });
-  expect(first.stderr).toContain('rule once: jobs=1 unchanged=0');
+  expect(first.stderr).toContain('rule once: 1 job, 0 unchanged');
   const second = await once('--json');
   expect(JSON.parse(second.stdout)).toEqual({ rules: 1, begun: 0, late: 0, failed: 0, incomplete: 0, resent: 0 });
   const { revision } = await service.state.rules.put({ name: 'broken', document: '{}' }, 0);
@@ -64,10 +64,10 @@ test('finds nothing to do after a worker copied everything, signatures too', asy
   });
   const { revision } = await service.state.rules.put({ name: 'signed', document: formatRule(keep) }, 0);
   onTestFinished(async () => service.state.rules.remove('signed', revision));
-  expect((await once()).stderr).toContain('rule signed: jobs=1 unchanged=0');
+  expect((await once()).stderr).toContain('rule signed: 1 job, 0 unchanged');
   await using worker = startWorker(environment);
   await untilEnded('signed', worker.lines);
-  expect((await once()).stderr).toContain('rule signed: jobs=0 unchanged=1');
+  expect((await once()).stderr).toContain('rule signed: 0 jobs, 1 unchanged');
 });
 
 /** Waits until the newest run of the rule has ended. */

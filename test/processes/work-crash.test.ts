@@ -194,7 +194,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
   test('of a job that comes again for a while', async () => {
     await lab.push(image, registry, 'crash/app');
     await atEveryWrite(async (at) => {
-      registry.faults.add({ operation: 'manifest-head', times: 6 }, { kind: 'answer', status: 500 });
+      registry.faults.add({ operation: 'manifest-get', times: 6 }, { kind: 'answer', status: 500 });
       const to = `docker://${ecr.registryHost}/crash/again-${nameOf(at)}:v1`;
       const { t, run, points } = await killedAt(at, { kind: 'mirror', from, to: [to] });
       registry.faults.clear();

@@ -53,11 +53,11 @@ export function crashing(store: ObjectStore, crashAt: number | CrashPoints, onCr
 type Write = <T>(work: () => Promise<T>, bytes?: number) => Promise<T>;
 
 function wrapUpload(upload: Upload, write: Write): Upload {
-  const { openInPlace } = upload;
+  const openInPlace = upload.openInPlace?.bind(upload);
   return {
     ...(openInPlace === undefined
       ? {}
-      : { openInPlace: async (options) => wrapInPlace(await openInPlace.call(upload, options), write) }),
+      : { openInPlace: async (options) => wrapInPlace(await openInPlace(options), write) }),
     partSize: upload.partSize,
     parts: upload.parts,
     get done() {

@@ -8,13 +8,13 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 /** How a page is shown. */
-export interface Screen {
+interface Screen {
   readonly width: number;
   readonly scheme: 'light' | 'dark';
 }
 
 /** What a browser made of a page. */
-export interface RenderedPage {
+interface RenderedPage {
   /** The whole page as PNG. */
   readonly picture: Buffer;
   /** How wide its content is, in CSS pixels. */

@@ -77,50 +77,72 @@ export async function openImage(
     const tar = await openTar(store, info, { ...options, name: location });
     const compression = await compressionIn(tar);
     if (compression === undefined) return await openPlain(tar, info, options);
-    const { passes, temporary } = options;
-    if (passes !== undefined) {
-      const limit = unpackLimit(info.size, undefined, options.maxUnpackedBytes);
-      const open = async (): Promise<PackedObject> => openPacked({ store, info, compression, limit, passes }, options);
-      const packed = await retry(`read ${location}`, open, options);
-      return await openPlain(await openTar(packed, packed.info, { ...options, name: location }), info, options, {
-        faults: [],
-      });
-    }
-    if (temporary === undefined) {
-      throw new Failure(
-        'UNSUPPORTED',
-        `it is compressed with ${compression}, so it cannot be read in place: unpack it first`,
-      );
-    }
-    const folder = await temporary();
-    try {
-      const folderStore = openFiles(folder.path);
-      const limit = unpackLimit(info.size, folder, options.maxUnpackedBytes);
-      const nextFrames: number[] = [];
-      const unpack = async (): Promise<ObjectInfo> => {
-        nextFrames.length = 0;
-        const body = await store.read(key, { signal: options.signal, ifMatch: info.etag });
-        const looked = lookedAt(
-          unpacked(body, compression, (offset) => nextFrames.push(offset)),
-          limit,
-        );
-        return folderStore.stream('archive.tar', looked, { signal: options.signal });
-      };
-      const plain = await retry(`unpack ${location}`, unpack, options);
-      const unpackedTar = await openTar(folderStore, plain, { ...options, name: location });
-      return await openPlain(unpackedTar, info, options, {
-        folder,
-        faults: hasPlanMetadata(info.metadata) ? await packedFaults(tar, compression, nextFrames, plain.size) : [],
-      });
-    } catch (error) {
-      await folder[Symbol.asyncDispose]();
-      throw error;
-    }
+    return await openCompressed({ store, tar, info, compression }, options);
   } catch (error) {
     if (!isFailure(error) || error.context.location === location) throw error;
     const context = { ...error.context, location };
     throw new Failure(error.code, `open ${location}: ${error.message}`, { cause: error.cause, context });
   }
+}
+
+interface CompressedTar {
+  readonly store: ObjectStore;
+  /** The object as it is. */
+  readonly tar: TarFiles;
+  readonly info: ObjectInfo;
+  readonly compression: Compression;
+}
+
+/** Opens a compressed archive by passes over it, or unpacked to a disk. UNSUPPORTED where neither is given. */
+async function openCompressed(of: CompressedTar, options: OpenImageOptions): Promise<ArchivedImage> {
+  const { store, tar, info, compression } = of;
+  const { passes, temporary } = options;
+  const name = tar.describe();
+  if (passes !== undefined) {
+    const limit = unpackLimit(info.size, undefined, options.maxUnpackedBytes);
+    const open = async (): Promise<PackedObject> => openPacked({ store, info, compression, limit, passes }, options);
+    const packed = await retry(`read ${name}`, open, options);
+    return openPlain(await openTar(packed, packed.info, { ...options, name }), info, options, { faults: [] });
+  }
+  if (temporary === undefined)
+    throw new Failure(
+      'UNSUPPORTED',
+      `it is compressed with ${compression}, so it cannot be read in place: unpack it first`,
+    );
+  const folder = await temporary();
+  try {
+    return await openUnpacked(of, folder, options);
+  } catch (error) {
+    await folder[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Unpacks it to `folder`, which the image keeps. */
+async function openUnpacked(
+  { store, tar, info, compression }: CompressedTar,
+  folder: TemporaryFolder,
+  options: OpenImageOptions,
+): Promise<ArchivedImage> {
+  const name = tar.describe();
+  const folderStore = openFiles(folder.path);
+  const limit = unpackLimit(info.size, folder, options.maxUnpackedBytes);
+  const nextFrames: number[] = [];
+  const unpack = async (): Promise<ObjectInfo> => {
+    nextFrames.length = 0;
+    const body = await store.read(info.key, { signal: options.signal, ifMatch: info.etag });
+    const looked = lookedAt(
+      unpacked(body, compression, (offset) => nextFrames.push(offset)),
+      limit,
+    );
+    return folderStore.stream('archive.tar', looked, { signal: options.signal });
+  };
+  const plain = await retry(`unpack ${name}`, unpack, options);
+  const unpackedTar = await openTar(folderStore, plain, { ...options, name });
+  return openPlain(unpackedTar, info, options, {
+    folder,
+    faults: hasPlanMetadata(info.metadata) ? await packedFaults(tar, compression, nextFrames, plain.size) : [],
+  });
 }
 
 /** What is wrong with the compressed form of an archive of ours, which unpacks all the same. Other programs write other headers, and several frames. */

@@ -71,6 +71,9 @@ export interface ArchiveTarget extends Target, Disposable {
  * That memory is a budget for all parts that are filled, held back or sent. A blob has one own part whatever the others have, and held parts never
  * wait, since two blobs could wait for each other. So a blob waits for nothing but its source and its own parts. The budget is exceeded by at most
  * two parts for each further blob in flight, one own part and one held part, as long as blobs are started in the order of the layout.
+ *
+ * Where the store writes at any place, there is no memory for parts, and nothing that is stored is trusted: it is compared or hashed before it counts
+ * (docs/decisions/0035-files-are-written-in-place.md).
  */
 export async function createArchive(
   store: ObjectStore,

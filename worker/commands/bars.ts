@@ -23,7 +23,9 @@ export class Bars {
   readonly #speed: Speed;
   #plannedBytes = 0;
   #settledBytes = 0;
-  readonly #images = { planned: 0, begun: 0, done: 0 };
+  readonly #images = { planned: 0, done: 0 };
+  /** The images of which it is known how much there is to do. */
+  readonly #seen = new Set<string | undefined>();
 
   constructor(nowMs: number) {
     this.#speed = new Speed(nowMs);
@@ -34,39 +36,32 @@ export class Bars {
   }
 
   take(event: Event, nowMs: number): void {
-    switch (event.type) {
-      case 'images-planned':
-        this.#images.planned += event.images;
-        break;
-      case 'image-done':
-        this.#images.done++;
-        break;
-      case 'planned':
-        this.#plannedBytes += event.bytes;
-        this.#images.begun++;
-        break;
-      case 'blob-started': {
-        // a second start of the same blob is a retry from its beginning
-        const name = formatDigest(event.digest);
-        const { image, bytes } = event;
-        this.#active.set(keyOf(event), { name, image, bytes, speed: new Speed(nowMs), done: 0 });
-        break;
-      }
-      case 'blob-progress': {
-        const blob = this.#active.get(keyOf(event));
-        if (blob !== undefined) {
-          blob.done += event.bytes;
-          blob.speed.add(event.bytes, nowMs);
-        }
-        this.#speed.add(event.bytes, nowMs);
-        break;
-      }
-      case 'blob-done':
-        this.#active.delete(keyOf(event));
-        if (event.outcome !== 'foreign') this.#settledBytes += event.bytes;
-        break;
-      default:
+    if (event.type === 'images-planned') this.#images.planned += event.images;
+    else if (event.type === 'image-done') {
+      this.#images.done++;
+      this.#seen.add(event.image);
+    } else if (event.type === 'planned') {
+      this.#plannedBytes += event.bytes;
+      this.#seen.add(event.image);
+    } else if (event.type === 'blob-started') {
+      const { image, bytes } = event;
+      const name = formatDigest(event.digest);
+      // a second start of the same blob is a retry from its beginning
+      this.#active.set(keyOf(event), { name, image, bytes, speed: new Speed(nowMs), done: 0 });
+    } else if (event.type === 'blob-progress') this.#moved(event, nowMs);
+    else if (event.type === 'blob-done') {
+      this.#active.delete(keyOf(event));
+      if (event.outcome !== 'foreign') this.#settledBytes += event.bytes;
     }
+  }
+
+  #moved(event: Extract<Event, { readonly type: 'blob-progress' }>, nowMs: number): void {
+    const blob = this.#active.get(keyOf(event));
+    if (blob !== undefined) {
+      blob.done += event.bytes;
+      blob.speed.add(event.bytes, nowMs);
+    }
+    this.#speed.add(event.bytes, nowMs);
   }
 
   /** The bars of each image below its name, and below them all of it. What there is no room for is counted. */
@@ -87,7 +82,9 @@ export class Bars {
   }
 
   summary(nowMs: number): string {
-    const { done, planned } = this.#images;
+    const { done } = this.#images;
+    // what has no tag is found to be an image of its own late
+    const planned = Math.max(done, this.#images.planned);
     const perSecond = this.#speed.perSecond(nowMs);
     const left = this.#left(perSecond);
     const parts = [
@@ -101,7 +98,8 @@ export class Bars {
 
   #overall(nowMs: number, columns: number): readonly string[] {
     if (this.#plannedBytes === 0) return [];
-    const { done: images, planned } = this.#images;
+    const { done: images } = this.#images;
+    const planned = Math.max(images, this.#images.planned);
     const name = planned > 0 ? `${images} of ${planned} images` : 'in all';
     const perSecond = this.#speed.perSecond(nowMs);
     const all = { done: this.#done(), bytes: this.#plannedBytes };
@@ -110,8 +108,7 @@ export class Bars {
 
   /** The time that is left; undefined while it is not known how much there is to do, or nothing moves. */
   #left(perSecond: number): string | undefined {
-    const { planned, begun, done } = this.#images;
-    return planned > Math.max(begun, done) ? undefined : timeLeft(this.#plannedBytes - this.#done(), perSecond);
+    return this.#images.planned > this.#seen.size ? undefined : timeLeft(this.#plannedBytes - this.#done(), perSecond);
   }
 
   #done(): number {
@@ -167,7 +164,8 @@ const SIZE_WIDTH = 9;
 const RATE_WIDTH = 11;
 const TIME_WIDTH = 6;
 const LEAST_BAR = 8;
-const MOST_BAR = 40;
+/** No wider than the narrowest usual terminal: a line that a narrower one breaks cannot always be taken away again. */
+const MOST_COLUMNS = 79;
 
 /** A line of one bar. Where it is narrow, first the time goes, then the rate, then the bar: sizes keep their units. */
 function bar(
@@ -175,7 +173,8 @@ function bar(
   { done, bytes }: { readonly done: number; readonly bytes: number },
   shown: { readonly columns: number; readonly perSecond: number; readonly left?: string },
 ): string {
-  const { columns, perSecond, left = timeLeft(bytes - done, perSecond) ?? '' } = shown;
+  const { perSecond, left = timeLeft(bytes - done, perSecond) ?? '' } = shown;
+  const columns = Math.min(MOST_COLUMNS, shown.columns);
   const label = padded(cut(name, NAME_WIDTH), NAME_WIDTH, 'right');
   const sizes = `${padded(formatBytes(done), SIZE_WIDTH, 'left')} / ${padded(formatBytes(bytes), SIZE_WIDTH, 'right')}`;
   const rate = padded(perSecond === 0 ? '' : `${formatBytes(perSecond)}/s`, RATE_WIDTH, 'left');
@@ -183,7 +182,7 @@ function bar(
   const after = [sizes, rate, time];
   const used = (): number => widthOf([label, ...after].join(' ')) + 1;
   while (after.length > 1 && used() + LEAST_BAR > columns) after.pop();
-  const room = Math.min(MOST_BAR, columns - used());
+  const room = columns - used();
   const drawn = room < LEAST_BAR ? [] : [barOf(bytes === 0 ? 1 : Math.min(1, done / bytes), room)];
   return cut([label, ...drawn, ...after].join(' ').trimEnd(), columns);
 }

@@ -10,8 +10,9 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { withoutOwnSecrets } from '../util/own-secrets.ts';
 import { inGroup } from './help.ts';
-import { lookOf, paintedLines, type Look } from './look.ts';
-import { startProgress, type Progress, type Screen } from './progress.ts';
+import { fitted, lookOf, paintedLines, type Look } from './look.ts';
+import { startProgress, type Progress } from './progress.ts';
+import type { Screen } from './screen.ts';
 
 /** How to reach the backends of one command: what its flags say about credentials and creating. */
 export interface ConnectOptions {
@@ -194,8 +195,12 @@ export function printResult(
   text: (look: Look) => string,
 ): void {
   const look = lookOf(context.stdout, flags);
-  const written = flags.json === true ? JSON.stringify(result, jsonValue, 2) : paintedLines(text(look), look);
-  context.stdout.write(`${written}\n`);
+  printDocument(context, flags, result, () => paintedLines(fitted(text(look), look), look));
+}
+
+/** As `printResult`, for a text that others read too, such as YAML: it is written as it is. */
+export function printDocument(context: CommandContext, flags: CommonFlags, result: unknown, text: () => string): void {
+  context.stdout.write(`${flags.json === true ? JSON.stringify(result, jsonValue, 2) : text()}\n`);
 }
 
 /** What a command did, on stdout. With --quiet nothing: its failures were reported as warnings while it ran. A dry run is an answer. */

@@ -112,7 +112,7 @@ function describe(estimate: CostEstimate, inventory: InventorySize | undefined, 
   const grows =
     growth === 0
       ? 'prune rules may delete archives: costs stay about as they are while these rules run'
-      : `no prune rule deletes archives: ${dollarsOf(growth)} more with each month; S3 alone after 1, 2 and 3 years: ${years.map(dollarsOf).join(', ')}`;
+      : `no prune rule deletes archives: S3 costs ${dollarsOf(growth)} more with each month; S3 Standard after 1, 2 and 3 years: ${years.map(dollarsOf).join(', ')}`;
   return [counts, table, grows, 'list prices of us-east-1; free tiers, discounts and ECR itself are left out'].join(
     '\n',
   );

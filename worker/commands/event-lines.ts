@@ -1,6 +1,6 @@
 import type { Event, ServeEvent } from '../util/events.ts';
 import { redacted } from '../util/text.ts';
-import { describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
+import { counted, describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 export interface LineOptions {
   /** `bars` redraws a terminal; `lines` writes a line an image; `json` each event as JSON; `none` only what went wrong. */
@@ -60,9 +60,7 @@ export function textLine(event: Event, options: LineOptions): string | undefined
     case 'note':
       return isQuiet ? undefined : printable(event.message);
     case 'retry':
-      return options.verbose && !isQuiet
-        ? `retry ${printable(event.what)} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
-        : undefined;
+      return options.verbose && !isQuiet ? retryLine(event) : undefined;
     case 'job-handed-back':
     case 'job-started':
     case 'job-done':
@@ -108,6 +106,10 @@ export function textLine(event: Event, options: LineOptions): string | undefined
     default:
       return event satisfies never;
   }
+}
+
+function retryLine({ what, delayMs, attempt, message }: Extract<Event, { readonly type: 'retry' }>): string {
+  return `retry ${printable(what)} in ${formatDuration(delayMs)}, attempt ${attempt}: ${printable(message)}`;
 }
 
 /** What is printed even with --quiet. */
@@ -156,9 +158,9 @@ function serviceLine(event: ServiceEvent): string {
     case 'run-started':
       return `rule ${event.rule}: run ${event.run} started`;
     case 'run-planned':
-      return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
+      return `rule ${event.rule}: ${counted(event.jobs, 'job')}, ${event.unchanged} unchanged${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
-      return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+      return `rule ${event.rule}: run ${event.run} ended, ${event.failed} failed`;
     default:
       return event satisfies never;
   }
@@ -173,7 +175,7 @@ function cleanLine(event: CleanEvent): string {
       return `would be ${event.action === 'delete' ? 'deleted' : 'untagged'}: ${place} ${what}: ${printable(event.reason)}`;
     }
     case 'place-pruned':
-      return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+      return `pruned ${place}: ${event.deleted} deleted, ${event.kept} kept, ${event.left} left, ${event.failed} failed`;
     case 'scratch-deleted':
       return `deleted ${place}: its drill is over`;
     case 'place-postponed':
@@ -203,7 +205,7 @@ function objectLine(event: ObjectEvent, { style, verbose }: LineOptions): string
       return isShown && verbose ? `unchanged ${printable(event.key)}` : undefined;
     case 'snapshot-published':
       return isShown
-        ? `snapshot ${event.tag} ${event.digest} objects=${event.objects} bytes=${event.bytes} failed=${event.failed}`
+        ? `snapshot ${event.tag} ${event.digest}: ${counted(event.objects, 'object')}, ${formatBytes(event.bytes)}, ${event.failed} failed`
         : undefined;
     default:
       return event satisfies never;

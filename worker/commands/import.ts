@@ -4,7 +4,7 @@ import type { ImportedFile, ImportRequest } from '../rules/import/import.ts';
 import type { ItemAttribute } from '../state/table-items.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { printDocument, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { counted, printable } from './text.ts';
 
 interface ImportFlags extends CommonFlags {
@@ -86,7 +86,7 @@ async function print(context: CommandContext, flags: ImportFlags, request: Impor
   // what reads rules takes a while to load: only this command waits for it
   const { importRules } = await import('../rules/import/import.ts');
   const { text, rules, notCarriedOver } = importRules(request, { schedule: flags.schedule });
-  printResult(context, flags, { rules, notCarriedOver, text }, () => text.trimEnd());
+  printDocument(context, flags, { rules, notCarriedOver, text }, () => text.trimEnd());
   if (notCarriedOver.length === 0) return;
   if (flags.json !== true)
     context.stderr.write(notCarriedOver.map((line) => `not carried over: ${printable(line)}\n`).join(''));

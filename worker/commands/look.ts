@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
-import type { Screen } from './progress.ts';
+import type { Screen } from './screen.ts';
+import { widthOf, wrapped } from './width.ts';
 
 /** How text looks where it goes. */
 export interface Look {
@@ -17,6 +18,19 @@ export function lookOf(screen: Screen, { wide = false }: { readonly wide?: boole
     columns: screen.terminal && !wide ? screen.columns : undefined,
     colour: screen.colour ?? false,
   };
+}
+
+/** Lines of prose that go on below themselves, between words, where a terminal would break them anywhere. */
+export function fitted(text: string, { columns }: Pick<Look, 'columns'>): string {
+  if (columns === undefined) return text;
+  const indent = '  ';
+  const fit = (line: string): string => {
+    // a line with colours is of a table, which fits already
+    if (line.includes('\u001b') || widthOf(line) <= columns) return line;
+    const [, margin = '', words = ''] = /^( *)(.*)$/.exec(line) ?? [];
+    return `${margin}${wrapped(words, columns - margin.length - indent.length).join(`\n${margin}${indent}`)}`;
+  };
+  return text.split('\n').map(fit).join('\n');
 }
 
 type Style = 'green' | 'yellow' | 'red' | 'dim';

@@ -2,20 +2,9 @@ import type { Clock } from '../util/clock.ts';
 import type { Event, Report } from '../util/events.ts';
 import { Bars } from './bars.ts';
 import { jsonLine, textLine, type LineOptions } from './event-lines.ts';
-import { paintedLines } from './look.ts';
+import { fitted, lookOf, paintedLines } from './look.ts';
+import type { Screen } from './screen.ts';
 import { widthOf } from './width.ts';
-
-/** Where text goes: a terminal, a pipe, or a test's buffer. */
-export interface Screen {
-  write(text: string): void;
-  readonly terminal: boolean;
-  /** Characters a line holds now: a terminal may be resized. */
-  readonly columns: number;
-  /** Lines that are seen at once. Default: as many as there are. */
-  readonly rows?: number | undefined;
-  /** Whether outcomes have colours. Default false. */
-  readonly colour?: boolean;
-}
 
 export interface ProgressOptions extends LineOptions {
   readonly clock: Clock;
@@ -40,7 +29,8 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   const erasing = (): string => {
     const rows = drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / screen.columns)), 0);
     drawn = [];
-    return rows === 0 ? '' : `\u001b[${rows}A\u001b[0J`;
+    // line by line: tmux keeps a copy of a screen that is erased from its top. It may have written ^C at the cursor
+    return rows === 0 ? '' : `\r\u001b[2K${'\u001b[1A\u001b[2K'.repeat(rows)}`;
   };
   const draw = (): void => {
     const lines = bars.lines(clock.now(), { columns: screen.columns - 1, rows: (screen.rows ?? Infinity) - 1 });
@@ -53,8 +43,8 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   const show = (event: Event): void => {
     const text = style === 'json' ? jsonLine(event, options) : textLine(event, options);
     if (text === undefined) return;
-    const look = { colour: screen.colour === true && style !== 'json' };
-    screen.write(`${erasing()}${paintedLines(text, look)}\n`);
+    const shown = style === 'json' ? text : paintedLines(fitted(text, lookOf(screen)), lookOf(screen));
+    screen.write(`${erasing()}${shown}\n`);
   };
   const tick = async (): Promise<void> => {
     const everyMs = style === 'bars' ? REDRAW_MS : LINE_EVERY_MS;

@@ -30,7 +30,7 @@ export function describeRestore(result: SnapshotRestoreResult, seconds: number, 
   return [
     dryRun ? plannedTable(repositories, look) : restoredTable(repositories, look),
     '',
-    `${counted(images, 'image')} in ${countedRepositories(repositories.length)}, ${bytes} in ${took}`,
+    `${counted(images, 'image')} in ${countedRepositories(repositories.length)}: ${outcomesOf(sum, dryRun)}, ${bytes} in ${took}`,
     ...(dryRun ? [] : [describeComparison(repositories, images)]),
     ...differencesOf(repositories),
     ...limited(
@@ -47,6 +47,17 @@ export function describeRestore(result: SnapshotRestoreResult, seconds: number, 
       }),
     ),
   ].join('\n');
+}
+
+/** `11 copied, 0 unchanged, 0 failed`. */
+function outcomesOf(sum: (count: (one: RepositoryRestore) => number) => number, dryRun: boolean): string {
+  const kept = sum((one) => one.kept);
+  return [
+    dryRun ? `${sum((one) => one.planned)} planned` : `${sum((one) => one.copied)} copied`,
+    `${sum((one) => one.unchanged)} unchanged`,
+    ...(kept > 0 ? [`${kept} kept`] : []),
+    `${sum((one) => one.failed)} failed`,
+  ].join(', ');
 }
 
 function plannedTable(repositories: readonly RepositoryRestore[], look: Look): string {

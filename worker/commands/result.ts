@@ -107,7 +107,7 @@ export function describeCopy(
   if (tallies !== undefined) {
     const counts = Object.entries(countsOf(tallies)).filter(([, { count }]) => count > 0);
     const list = counts.map(([outcome, { count }]) => `${outcome} ${count}`).join(', ');
-    lines.push(`${result.outcome === 'planned' ? 'would be: ' : ''}${list}`);
+    lines.push(`blobs and manifests: ${result.outcome === 'planned' ? 'would be ' : ''}${list}`);
   }
   lines.push(describeBytes(result, seconds));
   if (result.resumed !== undefined) lines.push(`resumed: ${describeResumed(result.resumed)}`);

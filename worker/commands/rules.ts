@@ -3,7 +3,7 @@ import type { RuleStatus } from '../service/admin/status.ts';
 import type { StoredRule } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { printDocument, printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { PLAIN, type Look } from './look.ts';
 import { formatTable } from './table.ts';
 import { formatDuration, printable } from './text.ts';
@@ -36,7 +36,7 @@ export function addRules(program: Command, context: CommandContext): void {
       );
       const rule: unknown = JSON.parse(document);
       const appliedAt = new Date(appliedAtMs).toISOString();
-      printResult(context, flags, { name, revision, appliedAt, rule }, () =>
+      printDocument(context, flags, { name, revision, appliedAt, rule }, () =>
         [`${name}, revision ${revision}, applied ${appliedAt}`, JSON.stringify(rule, undefined, 2)].join('\n'),
       );
     },

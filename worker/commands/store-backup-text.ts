@@ -12,7 +12,7 @@ export function describeStoreBackup(
     `${images.stored} ${isPlan ? 'to store' : 'stored'}`,
     `${images.unchanged} unchanged`,
     ...(images.archived > 0 ? [`${images.archived} archived in ECR and listed only`] : []),
-    ...(images.failed > 0 ? [`${images.failed} failed`] : []),
+    `${images.failed} failed`,
   ];
   const total = images.stored + images.unchanged + images.archived + images.failed;
   const lines = [

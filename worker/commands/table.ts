@@ -65,7 +65,10 @@ export function layOut(heads: readonly string[], natural: readonly number[], { c
     drawn.filter(gives).map(({ width }) => width),
     columns - fixed - GAP.length * (drawn.length - 1),
   );
-  return drawn.map((one) => (gives(one) ? { ...one, width: shares.shift() ?? one.width } : one));
+  return drawn.map(({ column, width }) => ({
+    column,
+    width: gives({ column }) ? (shares.shift() ?? width) : width,
+  }));
 }
 
 /** One row of a table. */
@@ -86,7 +89,7 @@ export function formatRow(
     if (isLast && fit.wrap === true && column === heads.length - 1 && widthOf(cell) > width) {
       const [first = '', ...more] = wrapped(cell, width);
       line += first;
-      lines.push(...more.map((part) => `${' '.repeat(indent)}${part}`));
+      for (const part of more) lines.push(`${' '.repeat(indent)}${part}`);
       break;
     }
     const name = nameOf(head);

@@ -1,4 +1,3 @@
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 /** What a terminal draws over two cells: https://www.unicode.org/reports/tr11/ names these scripts wide, and emoji. */
 const WIDE =
   /^(?:[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|.\ufe0f)/u;
@@ -9,7 +8,7 @@ const ASCII = /^[\u0020-\u007e]*$/;
 /** How many cells of a terminal `text` takes. It has no control characters. */
 export function widthOf(text: string): number {
   if (ASCII.test(text)) return text.length;
-  return [...graphemes.segment(text)].reduce((sum, { segment }) => sum + cellsOf(segment), 0);
+  return graphemesOf(text).reduce((sum, grapheme) => sum + cellsOf(grapheme), 0);
 }
 
 /** `text` in at most `width` cells, with `…` in place of its middle: the end of a reference says more than its beginning. */
@@ -44,7 +43,7 @@ export function wrapped(text: string, width: number): readonly string[] {
 function taken(text: string, width: number): string {
   if (ASCII.test(text)) return text.slice(0, width);
   let [cells, out] = [0, ''];
-  for (const { segment } of graphemes.segment(text)) {
+  for (const segment of graphemesOf(text)) {
     cells += cellsOf(segment);
     if (cells > width) break;
     out += segment;
@@ -55,12 +54,20 @@ function taken(text: string, width: number): string {
 function takenFromEnd(text: string, width: number): string {
   if (ASCII.test(text)) return text.slice(text.length - width);
   let [cells, out] = [0, ''];
-  for (const { segment } of [...graphemes.segment(text)].reverse()) {
+  for (const segment of graphemesOf(text).toReversed()) {
     cells += cellsOf(segment);
     if (cells > width) break;
     out = segment + out;
   }
   return out;
+}
+
+let segmenter: Intl.Segmenter | undefined;
+
+function graphemesOf(text: string): readonly string[] {
+  // made where it is needed: it costs milliseconds, and most text is ASCII
+  segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
+  return Array.from(segmenter.segment(text), ({ segment }) => segment);
 }
 
 function cellsOf(grapheme: string): number {

@@ -10,27 +10,32 @@ const TAKEN_BYTES = 64 * 1024;
 const GATHERED_BYTES = 256 * 1024;
 
 /**
- * The same bytes in chunks that may be lent to undici. Large chunks stay as they are. Small ones would still wait in the socket when the next is
- * asked for: they are gathered in memory of their own, which is written to again only when undici has asked for another chunk. `size`: the bytes of the body.
+ * The same bytes in chunks that may be lent to undici, and that are worth a call of their own. Large chunks stay as they are. Small ones would still wait
+ * in the socket when the next is asked for: they are gathered in memory of their own, which is written to again only when another chunk is asked for.
+ * `size`: the bytes of the body.
  */
 export async function* gathered(body: Bytes, size: number): Bytes {
-  let gathered: Buffer | undefined;
+  let memory: Buffer | undefined;
   let held = 0;
   for await (const chunk of body) {
     for (let from = 0; from < chunk.byteLength;) {
-      if (held === 0 && chunk.byteLength - from >= TAKEN_BYTES) {
+      const rest = chunk.byteLength - from;
+      if (held === 0 && rest >= TAKEN_BYTES) {
         yield chunk.subarray(from);
         break;
       }
-      gathered ??= Buffer.allocUnsafeSlow(Math.min(GATHERED_BYTES, Math.max(size, 1)));
-      const piece = chunk.subarray(from, from + gathered.byteLength - held);
-      gathered.set(piece, held);
+      memory ??= Buffer.allocUnsafeSlow(Math.min(GATHERED_BYTES, Math.max(size, 1)));
+      // of a large chunk only so much as the small ones before it lack: otherwise all that come after it would be copied too
+      const isLarge = held + rest >= 2 * TAKEN_BYTES;
+      const wanted = isLarge ? Math.min(memory.byteLength, Math.max(held, TAKEN_BYTES)) : memory.byteLength;
+      const piece = chunk.subarray(from, from + wanted - held);
+      memory.set(piece, held);
       from += piece.byteLength;
       held += piece.byteLength;
-      if (held < gathered.byteLength) continue;
-      yield gathered;
+      if (held < wanted) continue;
+      yield memory.subarray(0, held);
       held = 0;
     }
   }
-  if (held > 0 && gathered !== undefined) yield gathered.subarray(0, held);
+  if (held > 0 && memory !== undefined) yield memory.subarray(0, held);
 }

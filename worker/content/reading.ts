@@ -200,7 +200,15 @@ export class Reading implements WatchableBytes {
     if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
     const what = `read ${this.#name}`;
     const { report, signal } = this.#options;
-    report?.({ type: 'retry', what, attempt, delayMs, code: failure.code, message: describeFailure(failure) });
+    report?.({
+      type: 'retry',
+      side: 'source',
+      what,
+      attempt,
+      delayMs,
+      code: failure.code,
+      message: describeFailure(failure),
+    });
     await this.#clock.sleep(delayMs, { signal });
   }
 

@@ -1,17 +1,16 @@
+import { PROCESS_AHEAD } from '../content/ahead.ts';
 import type { Digest } from '../oci/digest.ts';
 import { orAborted, type Abortable } from '../util/abort.ts';
 import { Limit } from '../util/limit.ts';
 
 const DEFAULT_CONCURRENCY = 4;
-/** Bytes that may be read ahead of what the targets take, in all. */
-const AHEAD_BYTES = 32 * 1024 * 1024;
 
 /** What copies that run at once share: many of them take no more memory and connections than one, and send no blob twice to one place. */
 export class CopyBudget {
   /** Blobs at once. */
   readonly blobs: Limit;
-  /** Bytes that are read ahead. */
-  readonly ahead = new Limit(AHEAD_BYTES);
+  /** Bytes that are read ahead. Copies with a budget of their own share these too. */
+  readonly ahead: Limit = PROCESS_AHEAD;
   readonly #underway = new Map<string, Promise<unknown>>();
 
   constructor(concurrency = DEFAULT_CONCURRENCY) {

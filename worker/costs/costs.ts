@@ -25,7 +25,7 @@ export interface CostEstimate {
   readonly lines: readonly CostLine[];
   /** Of all lines: US dollars a month, after `assumptions.months`. */
   readonly monthly: number;
-  /** How much `monthly` rises with each month. 0: the settings let prune rules delete archives. */
+  /** How much more S3 costs with each month, in the class of `bucket.storageClass`. 0: the settings let prune rules delete archives. */
   readonly growth: number;
   /** S3 Standard a month after one, two and three years without a prune rule. */
   readonly years: readonly [number, number, number];
@@ -57,7 +57,7 @@ export function estimateCosts(parts: DeployedParts, more: Assumptions): CostEsti
     assumptions: Object.fromEntries(assumed) as Record<Assumption, number>,
     lines,
     monthly: lines.reduce((total, { dollars }) => total + dollars, 0),
-    growth: parts.prunes ? 0 : all.growth,
+    growth: parts.prunes ? 0 : all.growth * (parts.isCold ? PRICES.s3_cold / PRICES.s3_gb : 1),
     years: [year_1, year_2, year_3],
   };
 }

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { createHash } from 'node:crypto';
 import type { Extracted } from '../artifacts/extracted.ts';
+import { PROCESS_AHEAD } from '../content/ahead.ts';
 import { bodyAt, collect, nothing } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
 import { progressOf } from '../content/paced.ts';
@@ -11,7 +12,6 @@ import { hashFor, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
-import { Limit } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
 import type { OpenedPlace } from './object-places.ts';
@@ -24,7 +24,6 @@ export interface ExtractorOptions extends OpenedPlace {
   readonly options: OperationOptions;
 }
 
-const AHEAD_BYTES = 32 * 1024 * 1024;
 /** Objects up to this size are written in one piece. */
 const SMALL_BYTES = 1024 * 1024;
 /** Bytes of small objects that are kept for others with the same. */
@@ -33,7 +32,6 @@ const KEPT_BYTES = 16 * 1024 * 1024;
 /** Writes single objects below a place. */
 export class ObjectExtractor {
   readonly #options: ExtractorOptions;
-  readonly #ahead = new Limit(AHEAD_BYTES);
   readonly #kept = new LRUCache<Digest, Uint8Array>({
     maxSize: KEPT_BYTES,
     // the cache takes no entry without a size
@@ -108,7 +106,7 @@ export class ObjectExtractor {
     const { source, options: common } = this.#options;
     const { clock, report } = common;
     const blob: Descriptor = { mediaType: 'application/octet-stream', digest, size };
-    const body = bodyAt('source', read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
+    const body = bodyAt('source', read(source, blob, { ...options, clock, report, ahead: PROCESS_AHEAD }));
     return size > SMALL_BYTES ? watched(body, progressOf(blob, report, clock)) : body;
   }
 

@@ -7,7 +7,7 @@ import { parseLocation } from '../oci/location.ts';
 import type { Place } from '../oci/place.ts';
 import { contentOf } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
-import { openSnapshots } from '../store/snapshots.ts';
+import { openSnapshots, type NamedSnapshot, type Snapshots } from '../store/snapshots.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
@@ -60,9 +60,10 @@ export async function placeStats(place: Place, backends: Backends, options: Stat
   const count = new ContentCount();
   const unread: string[] = [];
   const isOfSnapshots = place.kind === 'store' || (place.kind === 'archives' && namesMoment(options));
+  const growth = new Growth(options);
   const listed =
     place.kind !== 'registry' && isOfSnapshots
-      ? await countState(place, backends, options, count)
+      ? await countState(place, backends, options, { count, growth })
       : await countEntries(place, backends, options, { count, unread });
   const stats = count.stats();
   const { only = [] } = options;
@@ -79,7 +80,8 @@ export async function placeStats(place: Place, backends: Backends, options: Stat
     storedBytes,
     savedByStore: place.kind === 'store' ? 0 : Math.max(0, storedBytes - stats.uniqueBytes),
     ...stats,
-    growth: place.kind === 'registry' ? [] : await growthOf(place, backends, options),
+    growth:
+      place.kind === 'registry' ? [] : await growth.read(openSnapshots(storeAndPrefix(place.root, backends)), options),
     unread,
   };
 }
@@ -89,11 +91,11 @@ async function countState(
   place: BackupPlace,
   backends: Backends,
   options: StatsOptions,
-  count: ContentCount,
+  { count, growth }: { readonly count: ContentCount; readonly growth: Growth },
 ): Promise<number> {
   const { snapshots } = await openBackups(place, backends, options);
   const { snapshot, asOfMs, signal, only = [] } = options;
-  const state = await readState(snapshots, { snapshot, asOfMs, signal });
+  const state = await readState(snapshots, { snapshot, asOfMs, signal, onRead: (read) => growth.add(read) });
   if (state.repositories.length === 0) throw noImageOfThatTime(place.text);
   const archives = new Map<string, number>();
   for (const { registry, name, images } of state.repositories) {
@@ -202,32 +204,35 @@ async function contentAt(
 }
 
 /** What backups of the last days added, by the snapshots that they wrote. */
-async function growthOf(
-  place: BackupPlace,
-  backends: Backends,
-  { days = DAYS, clock, signal, concurrency }: StatsOptions,
-): Promise<readonly DayOfGrowth[]> {
-  const snapshots = openSnapshots(storeAndPrefix(place.root, backends));
-  const firstMs = Math.floor(clock.now() / DAY_MS) * DAY_MS - (days - 1) * DAY_MS;
-  const names = (await snapshots.list({ signal })).filter(({ finishedAtMs }) => finishedAtMs >= firstMs);
-  const growth = new Map<string, { readonly day: string; snapshots: number; addedBytes: number }>();
-  for (const { finishedAtMs } of names) {
-    const day = dayOf(finishedAtMs);
-    growth.set(day, { day, snapshots: 0, addedBytes: 0 });
+class Growth {
+  readonly #firstMs: number;
+  /** Of each snapshot of these days that was read, by its id. */
+  readonly #added = new Map<string, number>();
+
+  constructor({ days = DAYS, clock }: StatsOptions) {
+    this.#firstMs = Math.floor(clock.now() / DAY_MS) * DAY_MS - (days - 1) * DAY_MS;
   }
-  await forEachOf(
-    names,
-    concurrency ?? AT_ONCE,
-    async (name, options) => {
-      const { snapshot } = await snapshots.read(name, options);
-      const day = growth.get(dayOf(name.finishedAtMs));
-      if (day === undefined) return;
-      day.snapshots++;
-      day.addedBytes += snapshot.added.bytes;
-    },
-    { signal },
-  );
-  return [...growth.values()];
+
+  add({ name, snapshot }: NamedSnapshot): void {
+    if (name.finishedAtMs >= this.#firstMs) this.#added.set(name.id, snapshot.added.bytes);
+  }
+
+  /** The days, the oldest first. Reads the snapshots that were not added. */
+  async read(snapshots: Snapshots, { signal, concurrency }: StatsOptions): Promise<readonly DayOfGrowth[]> {
+    const names = (await snapshots.list({ signal })).filter(({ finishedAtMs }) => finishedAtMs >= this.#firstMs);
+    await forEachOf(
+      names.filter(({ id }) => !this.#added.has(id)),
+      concurrency ?? AT_ONCE,
+      async (name, options) => this.add(await snapshots.read(name, options)),
+      { signal },
+    );
+    const days = Map.groupBy(names, ({ finishedAtMs }) => dayOf(finishedAtMs));
+    return Array.from(days, ([day, some]) => ({
+      day,
+      snapshots: some.length,
+      addedBytes: some.reduce((sum, { id }) => sum + (this.#added.get(id) ?? 0), 0),
+    }));
+  }
 }
 
 /** In UTC: `2026-05-31`. */

@@ -3,6 +3,7 @@ import { etagOf, modifiedOf } from '../artifacts/listing.ts';
 import { EMPTY, EMPTY_BYTES, NO_BYTES } from '../artifacts/names.ts';
 import { contentOf, objectArtifact, type ObjectArtifact, type ObjectContent } from '../artifacts/object-artifact.ts';
 import type { SnapshotEntry } from '../artifacts/snapshot.ts';
+import { PROCESS_AHEAD } from '../content/ahead.ts';
 import { bodyAt, once } from '../content/bytes.ts';
 import type { Bytes, Readable, Source, Target } from '../content/content.ts';
 import { progressOf } from '../content/paced.ts';
@@ -13,15 +14,12 @@ import { hexOf } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
-import { Limit } from '../util/limit.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import type { OperationOptions } from './backends.ts';
 import { readManifest } from './open-snapshot.ts';
 
 /** Objects up to this size are read once and sent from memory; larger ones are read for their digest, and again to be sent. */
 const KEPT_BYTES = 8 * 1024 * 1024;
-/** Bytes that may be read ahead, over all objects. */
-const AHEAD_BYTES = 32 * 1024 * 1024;
 /** Attempts to read an object that changes while it is read. */
 const ATTEMPTS = 3;
 /** Artifacts of this run that are remembered, so that equal objects are sent once. */
@@ -40,7 +38,6 @@ export interface PublisherOptions extends OperationOptions {
 /** Makes artifacts of objects, one for all that have the same bytes. */
 export class ObjectPublisher {
   readonly #options: PublisherOptions;
-  readonly #ahead = new Limit(AHEAD_BYTES);
   readonly #empty = new SharedPromise<void>();
   /** By the tag. */
   readonly #stored = new LRUCache<string, Promise<Descriptor>>({ max: REMEMBERED });
@@ -78,7 +75,7 @@ export class ObjectPublisher {
     const content = contentIn(this.#options.store, info);
     const name = this.#options.store.describe(key);
     const { clock, report } = this.#options;
-    const reading = { ...options, clock, report, ahead: this.#ahead };
+    const reading = { ...options, clock, report, ahead: PROCESS_AHEAD };
     const { digest, bytes } =
       size === 0
         ? { digest: NO_BYTES, bytes: EMPTY_BYTES }

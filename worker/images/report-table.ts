@@ -21,7 +21,7 @@ interface ReportColumn {
 }
 
 /** `title` is shown where a mouse rests. */
-export type ReportCell = string | number | Html | { readonly shown: Html; readonly title: string };
+type ReportCell = string | number | Html | { readonly shown: Html; readonly title: string };
 
 export function reportTable({ title, columns, rows, above, notes = [], kind: shape }: ReportTable): Html {
   const cell = (value: ReportCell, { kind = '', label }: ReportColumn): Html => {

@@ -1,5 +1,5 @@
 import type { CommandContext } from '../commands/context.ts';
-import type { Screen } from '../commands/progress.ts';
+import type { Screen } from '../commands/screen.ts';
 import { registriesIn } from '../registry/credentials.ts';
 import { tableItems } from '../state/table-items.ts';
 import { systemClock } from '../util/clock.ts';

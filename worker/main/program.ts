@@ -3,7 +3,8 @@ import { Command, CommanderError } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { CommandContext } from '../commands/context.ts';
 import { ASKED } from '../commands/completion/asked.ts';
-import type { Screen } from '../commands/progress.ts';
+import { fitted, lookOf } from '../commands/look.ts';
+import type { Screen } from '../commands/screen.ts';
 import { printable } from '../commands/text.ts';
 import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
 import { setEngineFlags } from './engine-flags.ts';
@@ -15,6 +16,9 @@ const { version } = manifest;
 const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, snapshots, report, status, import, planner --once, cleaner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
+
+/** Longer lines are hard to read, on however wide a terminal. */
+const MOST_HELP_COLUMNS = 120;
 
 /** Adds one command to the program. */
 type AddCommand = (program: Command, context: CommandContext) => void;
@@ -83,6 +87,7 @@ export async function execute(surroundings: Surroundings, more: Commands = {}): 
     exitCode = code;
     found = reason;
   };
+  const print = (text: string): void => stderr.write(`${fitted(`transship: ${text}`, lookOf(stderr))}\n`);
   try {
     const added = addedFor(argv.slice(2), { ...COMMANDS, ...more });
     const root = await program({ ...surroundings, exit }, added);
@@ -95,10 +100,10 @@ export async function execute(surroundings: Surroundings, more: Commands = {}): 
     if (stop.aborted) {
       // a command may know better what goes on without it
       const reason: unknown = isFailure(error) && error.cause === stop.reason ? error : stop.reason;
-      stderr.write(`transship: ${isFailure(reason) ? printable(describeFailure(reason)) : 'stopped'}\n`);
+      print(isFailure(reason) ? printable(describeFailure(reason)) : 'stopped');
       return 130;
     }
-    stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);
+    print(describe(error).split('\n').map(printable).join('\n'));
     return isFailure(error) ? exitCodeOf(error) : 1;
   }
 }
@@ -137,18 +142,22 @@ function addedFor(args: readonly string[], commands: Commands): Commands[string]
 
 async function program(surroundings: ProgramSurroundings, added: readonly Commands[string][]): Promise<Command> {
   const { stdout, stderr } = surroundings;
+  const helpWidth = stdout.terminal ? Math.min(stdout.columns, MOST_HELP_COLUMNS) : MOST_HELP_COLUMNS;
   const root = new Command('transship')
     .description(
       'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
     )
     .version(version)
-    .addHelpText('after', HELP_END)
+    .addHelpText('after', fitted(HELP_END, { columns: helpWidth }))
     .exitOverride()
     .configureOutput({
       writeOut: (text) => stdout.write(text),
       writeErr: (text) => stderr.write(text),
       outputError: (text, write) => write(withMeantCommand(withoutValues(text), root)),
+      getOutHelpWidth: () => helpWidth,
+      getErrHelpWidth: () => helpWidth,
     })
+    .configureHelp({ minWidthToWrap: 20 })
     .showHelpAfterError('(transship COMMAND --help prints more)');
   if (added.length === 0) return root;
   const [{ openContext }, ...adds] = await Promise.all([

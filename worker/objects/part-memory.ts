@@ -4,7 +4,7 @@ import type { ObjectStore } from './objects.ts';
 const MIB = 1024 * 1024;
 /** Bytes of parts that are in memory at once: eight parts of 8 MiB. */
 const PART_MEMORY_BYTES = 64 * MIB;
-/** More parts at once make nothing faster, however small they are. Those of files have 1 MiB, and stay in the processor's cache. */
+/** More parts at once make nothing faster, however small they are. */
 const MOST_PARTS = 16;
 
 const memoryOf = new WeakMap<ObjectStore, PartMemory>();

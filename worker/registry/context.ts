@@ -7,6 +7,12 @@ import type { Mounts, Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
 import type { Transport } from './transport/transport.ts';
 
+/** A list of tags that was read, or is being read. */
+export interface TagListing {
+  readonly begunMs: number;
+  readonly tags: Promise<ReadonlySet<string> | undefined>;
+}
+
 /** What the parts of one repository share. */
 export interface RepositoryContext {
   readonly transport: Transport;
@@ -28,6 +34,8 @@ export interface RepositoryContext {
   readonly mounts: Mounts;
   /** Manifests that were read and verified, by `repository@digest`: most are asked for again. */
   readonly keptManifests: LRUCache<string, Uint8Array>;
+  /** The last lists of tags that were read, by repository. */
+  readonly tagLists: LRUCache<string, TagListing>;
   /** What tags stood for, by `repository:tag`, and when the registry was asked. */
   readonly resolvedTags: LRUCache<string, { readonly descriptor: Descriptor; readonly askedMs: number }>;
 }

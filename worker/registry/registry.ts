@@ -61,6 +61,8 @@ export interface RegistryOptions {
 const DEFAULT_CONCURRENCY = 4;
 const KEPT_MANIFESTS_BYTES = 8 * 1024 * 1024;
 const KEPT_TAGS = 2000;
+/** Images are copied by repositories, few of which are under way at once. A list has at most some thousands of tags. */
+const KEPT_LISTS = 16;
 const DOCKER_HUB = 'docker.io';
 const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
@@ -99,6 +101,7 @@ export class RegistryClient implements AsyncDisposable {
     sizeCalculation: ({ byteLength }) => Math.max(byteLength, 1),
   });
   readonly #resolvedTags: RepositoryContext['resolvedTags'] = new LRUCache({ max: KEPT_TAGS });
+  readonly #tagLists: RepositoryContext['tagLists'] = new LRUCache({ max: KEPT_LISTS });
   readonly #repositories = new Map<string, RegistryRepository>();
 
   constructor(host: string, options: RegistryOptions) {
@@ -297,6 +300,7 @@ export class RegistryClient implements AsyncDisposable {
       pulls: this.#pulls,
       mounts: this.#mounts,
       keptManifests: this.#keptManifests,
+      tagLists: this.#tagLists,
       resolvedTags: this.#resolvedTags,
     };
   }

@@ -1,16 +1,11 @@
 import { orAborted } from '../util/abort.ts';
 import { isFailure } from '../util/failure.ts';
 import type { AnswerOptions } from '../content/content.ts';
-import type { RepositoryContext } from './context.ts';
+import type { RepositoryContext, TagListing } from './context.ts';
 import { fewNames } from './pages.ts';
 
 /** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long holds nothing up for ever. */
 const ATTEMPTS = 2;
-
-interface Listing {
-  readonly begunMs: number;
-  readonly tags: Promise<ReadonlySet<string> | undefined>;
-}
 
 /**
  * The tags of one repository, listed for many callers at once. Each gets a list that was begun after it asked, so that a tag which is not in it
@@ -18,10 +13,7 @@ interface Listing {
  */
 export class TagList {
   readonly #context: RepositoryContext;
-  #running: Listing | undefined;
-  /** The last list that was read, where a caller may do with it. */
-  #last: Listing | undefined;
-  #isKept = false;
+  #running: TagListing | undefined;
   #next: Promise<ReadonlySet<string> | undefined> | undefined;
   /** Whether the registry answers here at all: waiting for it once is enough. */
   #answers = true;
@@ -35,9 +27,8 @@ export class TagList {
     if (!this.#answers) return undefined;
     const { answersSinceMs } = options;
     if (answersSinceMs !== undefined) {
-      const listing = this.#running ?? this.#last;
+      const listing = this.#running ?? this.#context.tagLists.get(this.#context.name);
       if (listing !== undefined && listing.begunMs >= answersSinceMs) return orAborted(listing.tags, options);
-      this.#isKept = true;
     }
     this.#next ??= this.#after(this.#running?.tags);
     return orAborted(this.#next, options);
@@ -51,7 +42,7 @@ export class TagList {
     try {
       return await listing.tags;
     } finally {
-      if (this.#isKept) this.#last = listing;
+      this.#context.tagLists.set(this.#context.name, listing);
       if (this.#running === listing) this.#running = undefined;
     }
   }

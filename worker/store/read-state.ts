@@ -12,6 +12,8 @@ export interface ReadStateOptions extends Abortable {
   readonly registry?: string | undefined;
   /** Only these repositories of `registry` are needed: fewer snapshots are read, and other repositories may be missing. */
   readonly repositories?: readonly string[] | undefined;
+  /** Called for each snapshot that is read, also of other registries. */
+  readonly onRead?: ((read: NamedSnapshot) => void) | undefined;
   /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
   readonly onBroken?: ((name: SnapshotName, failure: Failure) => void) | undefined;
 }
@@ -44,7 +46,10 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
       if (found.failure.code === 'NOT_FOUND') continue;
       if (options.onBroken === undefined) throw found.failure;
       options.onBroken(found.name, found.failure);
-    } else if ((options.registry ?? found.snapshot.registry.host) === found.snapshot.registry.host) {
+      continue;
+    }
+    options.onRead?.(found);
+    if ((options.registry ?? found.snapshot.registry.host) === found.snapshot.registry.host) {
       fold.add(found);
       if (options.registry !== undefined && fold.isWhole(options.registry, options.repositories)) break;
     }

@@ -85,11 +85,10 @@ function levelOf(event: Event): LogLevel {
     case 'verify-ended':
     case 'drill-ended':
       return event.findings === 0 ? 'info' : 'error';
-    case 'snapshot-published':
-      return event.failed === 0 ? 'info' : 'warn';
     case 'retry':
       // a failure that does not pass by itself is only tried again because its caller may not give up
       return event.code === 'UNAVAILABLE' || event.code === 'THROTTLED' ? 'info' : 'warn';
+    case 'snapshot-published':
     case 'run-ended':
       return event.failed === 0 ? 'info' : 'warn';
     case 'job-failed':

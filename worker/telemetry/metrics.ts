@@ -187,6 +187,14 @@ const WRITTEN_AT_ONCE: ReadonlySet<Event['type']> = new Set([
   'message-refused',
 ]);
 
+function countsOfContent(
+  { outcome, bytes }: Extract<Event, { readonly type: 'blob-done' | 'manifest-done' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  const name = BYTES_BY_OUTCOME[outcome];
+  return name === undefined ? [] : [{ name, value: bytes, rule }];
+}
+
 /** What an event adds to the metrics. */
 function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
   const rule = job?.rule;
@@ -194,10 +202,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'bytes-sent':
       return [{ name: 'BytesCopied', value: event.bytes, rule }];
     case 'blob-done':
-    case 'manifest-done': {
-      const name = BYTES_BY_OUTCOME[event.outcome];
-      return name === undefined ? [] : [{ name, value: event.bytes, rule }];
-    }
+    case 'manifest-done':
+      return countsOfContent(event, rule);
     case 'object-published':
     case 'object-failed':
     case 'pruned':

@@ -2,6 +2,7 @@ import { appendFile, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openImage } from '../../../worker/archive/reader.ts';
 import { createArchive } from '../../../worker/archive/writer.ts';
 import { endOf, type ArchiveLayout, type BlobEntry } from '../../../worker/archive/plan.ts';
 import { END_BYTES } from '../../../worker/archive/tar.ts';
@@ -9,6 +10,7 @@ import { blobsOf, walk } from '../../../worker/content/graph.ts';
 import { read } from '../../../worker/content/read.ts';
 import { openFiles } from '../../../worker/objects/files/store.ts';
 import type { ObjectStore } from '../../../worker/objects/objects.ts';
+import { targetSuite } from '../../contracts/target.ts';
 import { archiveImage, planOf } from '../../support/archives.ts';
 import { CHUNK_SIZES } from '../../support/chunks.ts';
 import { corrupting, counting, rechunked } from '../../support/faulty-content.ts';
@@ -18,6 +20,22 @@ import { MemoryObjects } from '../../support/memory-objects.ts';
 
 const KEY = 'v1.tar';
 const PART_BYTES = 1024;
+
+targetSuite(
+  'an archive in a file',
+  async ({ content, root }) => {
+    const folder = await mkdtemp(join(tmpdir(), 'transship-in-place-'));
+    const store = openFiles(folder);
+    const target = await createArchive(store, KEY, await planOf(content, root), { partSize: 100_000 });
+    return {
+      target,
+      view: async () => openImage(store, KEY),
+      commit: async () => target.commit(),
+      close: async () => rm(folder, { recursive: true }),
+    };
+  },
+  { ordered: false, planned: true },
+);
 
 describe('an archive that is written in place', () => {
   let folder: string;

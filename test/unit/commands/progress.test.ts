@@ -31,10 +31,12 @@ function start(style: ProgressOptions['style'], verbose = false) {
   let text = '';
   const screen = { write: (more: string) => (text += more), terminal: style === 'bars', columns: 120, rows: 40 };
   /** What the last redraw left on the screen. */
-  const shown = (): string[] => (text.split('\u001b[0J').at(-1) ?? '').trimEnd().split('\n');
+  const shown = (): string[] => (text.split('\u001b[2K').at(-1) ?? '').trimEnd().split('\n');
   return { clock, screen, progress: startProgress(screen, { clock, style, verbose }), text: () => text, shown };
 }
 
+/** Up a line, and without what is in it. */
+const ERASED = '\u001b[1A\u001b[2K';
 const MIB = 1024 * 1024;
 const digest = `sha256:${'12'.repeat(32)}`;
 
@@ -47,7 +49,7 @@ test('bars show bytes, rate and the time that is left, per blob and in all', asy
   assert.match(text(), /sha256:1212121212.*1\.00 MiB \/ 4\.00 MiB\s+1\.00 MiB\/s\s+3\.0s/);
   assert.match(text(), /in all/);
   await progress.stop();
-  assert.ok(text().endsWith('\u001b[2A\u001b[0J'), 'the bars are taken away at the end');
+  assert.ok(text().endsWith(ERASED.repeat(2)), 'the bars are taken away at the end');
 });
 
 test('bars stand below the name of their image, with a line for all images', async () => {
@@ -80,6 +82,21 @@ test('bars stand below the name of their image, with a line for all images', asy
   await progress.stop();
 });
 
+test('the time that is left is shown once every image is either planned or needs nothing', async () => {
+  const { clock, progress, shown } = start('bars');
+  const [one, two] = ['docker://host/team/app:1', 'docker://host/team/app:2'];
+  progress.report({ type: 'images-planned', images: 2 });
+  progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 2 * MIB, image: one });
+  progress.report({ type: 'blob-started', digest, bytes: 2 * MIB, image: one });
+  progress.report({ type: 'blob-progress', digest, bytes: MIB, image: one });
+  await clock.tick(1000);
+  assert.match(shown()[2] ?? '', /^0 of 2 images .*MiB\/s$/);
+  progress.report({ type: 'image-done', image: two, outcome: 'unchanged', bytesSent: 0 });
+  await clock.tick(100);
+  assert.match(shown()[2] ?? '', /^1 of 2 images .*KiB\/s +2\.0s$/);
+  await progress.stop();
+});
+
 test.each([120, 80, 60, 40])('bars of %i columns keep the units of their sizes', async (columns) => {
   const { clock, screen, progress, shown } = start('bars');
   screen.columns = columns;
@@ -99,12 +116,12 @@ test('a terminal that becomes narrower loses no line above the bars', async () =
   progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 4 * MIB });
   progress.report({ type: 'blob-started', digest, bytes: 4 * MIB });
   await clock.tick(100);
-  screen.columns = 60;
+  screen.columns = 40;
   // each of the two lines takes two of the narrower terminal
   await clock.tick(100);
-  assert.match(text(), /\u001b\[4A\u001b\[0J/);
+  assert.ok(text().includes(`\n\r\u001b[2K${ERASED.repeat(4)}sha256`));
   await clock.tick(100);
-  assert.ok(text().split('\u001b[4A').at(-1)?.includes('\u001b[2A\u001b[0J'));
+  assert.ok(text().includes(`\n\r\u001b[2K${ERASED.repeat(2)}sha256`));
   await progress.stop();
 });
 

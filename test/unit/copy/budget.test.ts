@@ -47,3 +47,7 @@ test('a copy that is stopped while it waits for another leaves at once', async (
   resolve();
   await first;
 });
+
+test('copies with budgets of their own share the memory for what they read ahead', () => {
+  expect(new CopyBudget().ahead).toBe(new CopyBudget().ahead);
+});

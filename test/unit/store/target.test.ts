@@ -1,5 +1,8 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bytes, Source, Target } from '../../../worker/content/content.ts';
 import { read } from '../../../worker/content/read.ts';
 import { digestOf, isDigest } from '../../../worker/oci/digest.ts';
@@ -10,6 +13,7 @@ import {
   referrerEntry,
   type Descriptor,
 } from '../../../worker/oci/manifest.ts';
+import { openFiles } from '../../../worker/objects/files/store.ts';
 import { openImageStore } from '../../../worker/store/image-store.ts';
 import { blobKey } from '../../../worker/store/place.ts';
 import type { ImageStore, StoreBackup } from '../../../worker/store/store.ts';
@@ -138,6 +142,31 @@ describe('a large blob', () => {
     expect((await store.blobs()).size).toBe(0);
     await backup[Symbol.asyncDispose]();
   });
+});
+
+test('a large blob in a folder is right, and only what is missing is written, after a crash lost bytes that its journal names', async () => {
+  const content = new MemoryContent();
+  const blob = content.add('application/octet-stream', seededBytes('large', 8.5 * MIB));
+  const folder = await mkdtemp(join(tmpdir(), 'transship-store-'));
+  onTestFinished(async () => rm(folder, { recursive: true }));
+  const files = openFiles(folder);
+  const key = blobKey({ prefix: PREFIX }, blob.digest);
+  const interrupted = await files.upload(key, blob.size, { fingerprint: blob.digest });
+  {
+    await using file = (await interrupted.openInPlace?.()) ?? expect.unreachable();
+    const bytes = Buffer.from(await collect(await content.open(blob, { to: 6 * MIB })));
+    bytes[1000] = (bytes[1000] ?? 0) ^ 1;
+    await file.write(0, bytes);
+    await file.keep([1, 2, 3, 4, 5, 6]);
+  }
+  const again = crashing(files, Infinity);
+  const place = { store: again.store, prefix: PREFIX, location: 'store:folder' };
+  const backup = await (await openImageStore(place, { clock: manualClock(), create: true })).begin();
+  const before = again.bytesSent();
+  await backup.target.put(blob, () => read(content, blob));
+  expect(again.bytesSent() - before).toBeLessThan(4 * MIB);
+  expect(digestOf(await readFile(join(folder, key)))).toBe(blob.digest);
+  await backup[Symbol.asyncDispose]();
 });
 
 describe('a blob that is there', () => {

@@ -22,7 +22,7 @@ import { openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 import { openUpload } from './upload.ts';
 
-/** Small, so that what was just received is still near the processor when it is checked and written; more for files of many GiB, for the journal's sake. */
+/** A crash costs the parts that are not whole, so they are small; they are larger for files of many GiB, which keeps the journal short. */
 const MIN_PART_BYTES = 1024 * 1024;
 const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;

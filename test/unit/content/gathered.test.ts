@@ -39,6 +39,21 @@ test('sends lent bytes in the same order, in chunks that undici waits for, but f
   );
 });
 
+test('copies no large chunk because a small one came before it', async () => {
+  const chunks = [
+    seededBytes('small', 1000),
+    ...Array.from({ length: 8 }, (_, i) => seededBytes(`large ${i}`, 262_144)),
+  ];
+  const memory = new Set<ArrayBufferLike>(chunks.map(({ buffer }) => buffer));
+  const body = async function* (): Bytes {
+    yield* chunks;
+  };
+  let copied = 0;
+  for await (const { buffer, byteLength } of gathered(body(), 8 * 262_144 + 1000))
+    if (!memory.has(buffer)) copied += byteLength;
+  expect(copied).toBeLessThanOrEqual(64 * 1024);
+});
+
 test.each([511, 16_384, 65_535, 65_536, 262_144])(
   'gives a registry that does not read for a while the bytes that chunks of %i had when they were lent',
   { timeout: 60_000 },

@@ -1,0 +1,71 @@
+// The workflows that check and release, and what `npm run release` refuses. `.ci/run` makes a whole release without publishing it.
+import { spawnSync } from 'node:child_process';
+import { globSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
+
+const step = z.strictObject({
+  id: z.string().optional(),
+  uses: z.string().optional(),
+  run: z.string().optional(),
+  with: z.record(z.string(), z.unknown()).optional(),
+  env: z.record(z.string(), z.string()).optional(),
+});
+const workflow = z.looseObject({
+  on: z.unknown(),
+  permissions: z.record(z.string(), z.string()),
+  jobs: z.record(z.string(), z.looseObject({ 'timeout-minutes': z.number(), steps: z.array(step).min(1) })),
+});
+const { scripts, version } = z
+  .object({ scripts: z.record(z.string(), z.string()), version: z.string() })
+  .parse(JSON.parse(readFileSync('package.json', 'utf8')));
+
+function refused(tag: string): { readonly status: number | null; readonly stderr: string } {
+  const { status, stderr } = spawnSync(process.execPath, ['release.ts', tag], { encoding: 'utf8' });
+  return { status, stderr };
+}
+
+describe.each(globSync('.github/workflows/*.yml'))('%s', (file) => {
+  const text = readFileSync(file, 'utf8');
+  const { jobs, permissions } = workflow.parse(parse(text));
+  const steps = Object.values(jobs).flatMap((job) => job.steps);
+
+  test('may read the repository and no more, unless a job asks for it', () => {
+    expect(permissions).toEqual({ contents: 'read' });
+    // what it publishes with is of the workflow itself: no secret is kept anywhere
+    expect(text).not.toContain('secrets.');
+  });
+
+  test('runs what a shell reads, and scripts that exist', () => {
+    const lines = steps.flatMap(({ run }) => (run === undefined ? [] : [run]));
+    expect(lines.length).toBeGreaterThan(0);
+    for (const line of lines) {
+      expect(spawnSync('bash', ['-n'], { input: line }).status, line).toBe(0);
+      // an expression in a script is code that whoever names a branch or a tag can write
+      expect(line).not.toContain('${{');
+      const [, script] = /^npm run ([\w:]+)/.exec(line) ?? [];
+      if (script !== undefined) expect(Object.keys(scripts)).toContain(script);
+    }
+  });
+
+  test('uses actions by a version, and leaves no credentials in the checkout', () => {
+    for (const { uses, with: given } of steps) {
+      if (uses === undefined) continue;
+      expect(uses).toMatch(/^[\w-]+\/[\w-]+@(?:v\d+|[0-9a-f]{40})$/);
+      if (uses.startsWith('actions/checkout@')) expect(given).toEqual({ 'persist-credentials': false });
+    }
+  });
+});
+
+test('a release is refused for a tag of another version, and while the changelog calls the version unreleased', () => {
+  expect(refused('v999.0.0')).toEqual({
+    status: 1,
+    stderr: `release v999.0.0: package.json has version ${version}\n`,
+  });
+  if (readFileSync('CHANGELOG.md', 'utf8').includes(`## ${version} (unreleased)`))
+    expect(refused(`v${version}`)).toEqual({
+      status: 1,
+      stderr: `release v${version}: CHANGELOG.md calls ${version} unreleased\n`,
+    });
+});
