@@ -457,12 +457,12 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       /** Where docs/runbook.md is to be read: alarms link to its chapters. */
       runbook: z.string().min(1).max(500).default('docs/runbook.md'),
-      /** A rule is late when its last good copy is older. */
-      ruleAgeHours: z
+      /** A rule is late so long after its schedule asked for a run, when none has ended well: as long as a run takes, and some time more. */
+      ruleLateHours: z
         .number()
         .positive()
         .max(24 * 36_500)
-        .default(26),
+        .default(2),
       /** A rule of kind `verify` is late when its last run without a finding is older. */
       verificationAgeHours: z
         .number()

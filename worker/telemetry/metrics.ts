@@ -90,6 +90,11 @@ export const METRICS = {
     by: 'rule',
     meaning: 'since the last run without a failure or finding had started; of rules that verify by drills',
   },
+  RuleOverdueSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the schedule of the rule asked for a run, when none has started since that ended well; 0 otherwise',
+  },
   RunsLate: {
     unit: 'Count',
     by: 'rule',
@@ -346,7 +351,10 @@ function countsOfPlan(event: Extract<Event, { readonly type: PlanEventName }>): 
     case 'rule-failed':
       return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
     case 'rule-age':
-      return [{ name: AGES[event.what], value: event.ageSeconds, rule }];
+      return [
+        { name: AGES[event.what], value: event.ageSeconds, rule },
+        { name: 'RuleOverdueSeconds', value: event.overdueSeconds, rule },
+      ];
     case 'repository-listed':
       return [{ name: 'RepositoryBytes', value: event.bytes, rule }];
     default:
