@@ -69,6 +69,26 @@ function permissionsOf(role: string, from = template): readonly Statement[] {
   return statementsOf(found['Properties'].PolicyDocument);
 }
 
+describe('roles', () => {
+  test.each(['ecs-tasks.amazonaws.com', 'vpc-flow-logs.amazonaws.com'])(
+    'are used by %s for this account alone',
+    (service) => {
+      const trusts = Object.values(
+        template.findResources('AWS::IAM::Role', { Properties: { Description: Match.anyValue() } }),
+      )
+        .flatMap(({ Properties }) => Properties['AssumeRolePolicyDocument'].Statement)
+        .filter(({ Principal }) => Principal.Service === service);
+      expect(trusts).toEqual([
+        expect.objectContaining({ Condition: { StringEquals: { 'aws:SourceAccount': ACCOUNT } } }),
+      ]);
+    },
+  );
+});
+
+test('two deployments in a Region have task families of their own', () => {
+  template.hasResourceProperties('AWS::ECS::TaskDefinition', { Family: 'tea-worker' });
+});
+
 describe('stacks', () => {
   test('go to their account and region, by the names that the commands of docs/deployment.md have', () => {
     const places = [...stacks].map(([id, { stackName, account, region }]) => [id, stackName, account, region]);

@@ -223,9 +223,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
     case 'job-failed':
-      return countsOfEnd(event, rule);
     case 'job-handed-back':
-      return [{ name: 'JobsHandedBack', value: 1, rule }];
+      return countsOfEnd(event, rule);
     case 'message-refused':
       return [{ name: 'MessagesRefused', value: 1 }];
     case 'run-planned':
@@ -297,9 +296,10 @@ function countsOfSnapshot(
 
 /** Of the end of an attempt. */
 function countsOfEnd(
-  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
+  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' | 'job-handed-back' }>,
   rule: string | undefined,
 ): readonly Count[] {
+  if (event.type === 'job-handed-back') return [{ name: 'JobsHandedBack', value: 1, rule }];
   const seconds = { name: 'JobSeconds', value: event.durationMs / 1000, rule } as const;
   if (event.type === 'job-failed')
     return [{ name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code }, seconds];
