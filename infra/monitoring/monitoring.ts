@@ -52,7 +52,7 @@ export class Monitoring extends Construct {
   }
 
   #addTopic(): ITopic {
-    const topic = mailTopic(this, { emails: this.#settings.notifications.emails, from: 'cloudwatch.amazonaws.com' });
+    const topic = mailTopic(this, { ...this.#settings.notifications, from: 'cloudwatch.amazonaws.com' });
     // a topic with a policy of its own has lost the one that let its account in
     topic.addToResourcePolicy(
       new PolicyStatement({

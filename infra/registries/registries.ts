@@ -20,6 +20,7 @@ import { addRegistryOutputs } from './registry-outputs.ts';
 import { RegistryRoles } from './registry-roles.ts';
 import { ReplicationEvents } from './replication-events.ts';
 import { groupDestinations } from './replication-rules.ts';
+import { encryptLogs } from '../synth/log-key.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export type RegistrySettings = NonNullable<InfraSettings['registries']>;
@@ -31,6 +32,8 @@ export interface RegistriesStackProps extends StackProps {
   readonly tags: InfraSettings['tags'];
   /** How long logs are kept. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
+  /** A customer's key for them. @default a key that AWS owns */
+  readonly logKey?: string | undefined;
 }
 
 /**
@@ -59,6 +62,7 @@ export class RegistriesStack extends Stack {
     new RegistryRoles(this, 'Roles', { repositories, roles: registries.roles });
     this.#reportReplication(registries.replicationSources);
     addRegistryOutputs(this, registries);
+    encryptLogs(this, props.logKey);
   }
 
   #add(settings: RepositorySettings): IRepository {

@@ -247,6 +247,8 @@ const vault = z
         deleteAfterDays: days.default(35),
         /** In the vault of the backup account. */
         copyDeleteAfterDays: days.default(90),
+        /** When backups move to the low-cost tier of AWS Backup: after 60 days at the least. Default: never. */
+        tierAfterDays: z.int().min(60, 'AWS Backup moves nothing that is younger than 60 days').max(36_500).optional(),
         /** Restoring to any second of the last days: 35 at most. 0: none. */
         continuousDays: z.int().min(0).max(36_500).default(0),
       })
@@ -443,6 +445,8 @@ export const settingsSchema = z.strictObject({
   notifications: z
     .strictObject({
       emails: eachOnce(z.email('expected an e-mail address')).default([]),
+      /** A customer's key for the topic, whose policy lets CloudWatch use it. Default: a key is created. */
+      key: keyArn.optional(),
       topics: eachOnce(
         z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}$/, 'expected the ARN of a topic'),
       )
@@ -490,6 +494,8 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({}),
   logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),
+  /** A customer's key for logs, whose policy lets CloudWatch Logs use it. Default: a key that AWS owns. */
+  logKey: keyArn.optional(),
   /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
   blobMounting: z.boolean().default(false),
   vault,

@@ -138,12 +138,21 @@ describe('what nobody says', () => {
       'registries',
       {
         repositories: [
-          { name: 'product/api', pullAccounts: [], pushAccounts: [], lambdaAccounts: [], existing: false, tags: {} },
+          {
+            name: 'product/api',
+            pullAccounts: [],
+            pushAccounts: [],
+            pushOnly: [],
+            deleteOnly: [],
+            lambdaAccounts: [],
+            existing: false,
+            tags: {},
+          },
         ],
         replication: [],
         templates: [],
         replicationSources: [],
-        roles: { pull: [], push: [], cleanUp: [] },
+        roles: { pull: [], push: [], cleanUp: [], pushFrom: [], names: {}, sessionHours: 1 },
       },
     ],
   ] as const)('beside %s', (more, name, whole) => {
