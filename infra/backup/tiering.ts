@@ -1,6 +1,6 @@
 import { CfnTieringConfiguration, type IBackupVault } from 'aws-cdk-lib/aws-backup';
 import type { Construct } from 'constructs';
-import type { VaultSettings } from './vault.ts';
+import type { InfraSettings } from '../settings/schema.ts';
 
 /**
  * Moves backups of a vault to the low-cost tier of AWS Backup, where the settings ask for it. `resources`: the buckets; `*` stands for all.
@@ -8,7 +8,7 @@ import type { VaultSettings } from './vault.ts';
  */
 export function addTiering(
   scope: Construct,
-  { plan }: VaultSettings,
+  { plan }: NonNullable<InfraSettings['vault']>,
   { backupVaultName, resource }: { readonly backupVaultName: string; readonly resource: string },
   vault: IBackupVault,
 ): void {

@@ -1,8 +1,10 @@
 import { CfnOutput, type Stack } from 'aws-cdk-lib';
 import { replicaRegions } from './creation-templates.ts';
 import { lifecyclePolicyText, retentionOf } from './lifecycle-policy.ts';
-import type { RegistrySettings } from './registries.ts';
 import { groupDestinations } from './replication-rules.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+type RegistrySettings = NonNullable<InfraSettings['registries']>;
 
 /** A template has 200 outputs: of more repositories the command that lists them has the URIs. */
 const MAX_URIS = 100;
