@@ -87,10 +87,8 @@ export class PortableServiceStack extends TransshipStack {
   #addWorkers(): void {
     const values = this.#values;
     const isPrivate = values.given('HasPrivateImage', 'WorkerImageRepositoryArn');
-    for (const task of below(this, CfnTaskDefinition)) {
-      task.addPropertyOverride('Family', `${textOf('Prefix')}-worker`);
+    for (const task of below(this, CfnTaskDefinition))
       task.addPropertyOverride('RuntimePlatform.CpuArchitecture', values.ref('WorkerArchitecture'));
-    }
     for (const target of below(this, CfnScalableTarget))
       target.addPropertyOverride('MaxCapacity', values.ref('MaxTasks'));
     const execution = below(this.node.findChild('Workers'), CfnRole).find(({ node }) =>

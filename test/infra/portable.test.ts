@@ -252,6 +252,19 @@ describe('the service', () => {
   });
 });
 
+describe('the planner', () => {
+  test('may keep the task definition that the service has, and set no other', () => {
+    const some = deployed('Transship', { Prefix: 'tea' });
+    const [task] = ofType('AWS::ECS::TaskDefinition', some);
+    const statements = ofType('AWS::IAM::Policy', some).flatMap((one) => Object(one).PolicyDocument.Statement);
+    const [{ Condition }] = statements.filter(({ Action }) => [Action].flat().includes('ecs:UpdateService'));
+    expect(Object(task).Family).toBe('tea-worker');
+    expect(Condition.ArnLikeIfExists).toEqual({
+      'ecs:task-definition': 'arn:aws:ecs:eu-central-1:111111111111:task-definition/tea-worker:*',
+    });
+  });
+});
+
 describe('registries', () => {
   const policies = (given: Readonly<Record<string, string>>): readonly unknown[] =>
     ofType('AWS::ECR::Repository', deployed('TransshipRegistries', given)).map((properties) => {
