@@ -192,16 +192,23 @@ export class PortableServiceStack extends TransshipStack {
       }
   }
 
-  /** Names of repositories are patterns here, which the commands of the outputs cannot have. */
+  /** Names of repositories are patterns here: REPOSITORY stands for what their wildcards match. */
   #nameRepositories(): void {
+    const values = this.#values;
     const bucket = below(this, CfnBucket)[0]?.ref ?? '';
-    const archive = `s3://${bucket}/${Aws.REGION}/REPOSITORY/TAG.tar`;
-    const image = `docker://${REGISTRY}/REPOSITORY:TAG`;
+    const named = (name: 'ReadRepositories' | 'WriteRepositories'): string =>
+      Fn.join('REPOSITORY', Fn.split('*', values.text(name)));
+    const source = named('ReadRepositories');
+    // beside the original
+    const writesAll = values.is('WritesAll', 'WriteRepositories', '*');
+    const target = Token.asString(when(writesAll, 'restored/REPOSITORY', named('WriteRepositories')));
+    const archive = `s3://${bucket}/${Aws.REGION}/${source}/TAG.tar`;
+    const registry = `docker://${REGISTRY}`;
     const commands = {
-      Check3FirstBackup: `npx transship enqueue --wait ${image} s3://${bucket}/`,
+      Check3FirstBackup: `npx transship enqueue --wait ${registry}/${source}:TAG s3://${bucket}/`,
       Check4Verify: `npx transship verify ${archive}`,
-      Check5Restore: `npx transship enqueue --wait ${archive} docker://${REGISTRY}/restored/REPOSITORY:TAG`,
-      Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name REPOSITORY --image-id imageTag=TAG`,
+      Check5Restore: `npx transship enqueue --wait ${archive} ${registry}/${target}:TAG`,
+      Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name ${source} --image-id imageTag=TAG`,
     };
     for (const [id, command] of Object.entries(commands)) this.#output(id).value = command;
     this.#output('Check5Restore').description = 'It comes back, beside the original';

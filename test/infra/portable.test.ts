@@ -98,7 +98,8 @@ describe('values', () => {
     ],
     ReadRepositories: [
       ['*', 'a', 'product/*', 'a'.repeat(256)],
-      ['', '/a', 'A', 'a,b', 'a'.repeat(257)],
+      // EventBridge refuses one wildcard beside another
+      ['', '/a', 'A', 'a,b', '**', 'a/**', 'a'.repeat(257)],
     ],
     WriteRepositories: [
       ['*', 'restored/*'],
@@ -187,6 +188,22 @@ describe('the service', () => {
     expect(ofType('AWS::CloudWatch::Alarm', bare)).toHaveLength(2);
     expect(ofType('AWS::SNS::Subscription', deployed('Transship'))).toEqual([]);
     expect(ofType('AWS::SNS::Subscription', deployed('Transship', { NotificationEmail: 'a@b.c' }))).toHaveLength(1);
+  });
+
+  test('names repositories in its commands that workers may read and write', () => {
+    const commandOf = (id: string, given: Readonly<Record<string, string>> = {}): string =>
+      String(deployed('Transship', given).outputs.get(id)).replaceAll(/111111111111\S*amazonaws\.com/g, 'HOST');
+    expect(commandOf('Check3FirstBackup')).toMatch(/ docker:\/\/HOST\/REPOSITORY:TAG s3:/);
+    expect(commandOf('Check5Restore')).toMatch(/\/REPOSITORY\/TAG\.tar docker:\/\/HOST\/restored\/REPOSITORY:TAG$/);
+    const given = { ReadRepositories: 'product/*', WriteRepositories: 'back/*' };
+    expect(commandOf('Check3FirstBackup', given)).toMatch(/ docker:\/\/HOST\/product\/REPOSITORY:TAG s3:/);
+    expect(commandOf('Check5Restore', given)).toMatch(
+      /\/product\/REPOSITORY\/TAG\.tar docker:\/\/HOST\/back\/REPOSITORY:TAG$/,
+    );
+    // beside the original, also where all may be written
+    expect(commandOf('Check5Restore', { WriteRepositories: '*' })).toMatch(
+      / docker:\/\/HOST\/restored\/REPOSITORY:TAG$/,
+    );
   });
 
   test('may read the bucket that it publishes from, and without one no other than its own', () => {
