@@ -73,7 +73,18 @@ export class PortableServiceStack extends TransshipStack {
     subnets.forEach((subnet, i) => {
       subnet.addPropertyOverride('CidrBlock', Fn.select(i, ranges));
     });
+    // a condition may leave them out, which what DependsOn names must not be
+    const created = below(network, CfnResource).filter((one) => !(one instanceof CfnSecurityGroup));
     for (const service of below(this, CfnService)) {
+      // CloudFormation creates what metadata refers to before the resource
+      service.addMetadata(
+        'Network',
+        when(
+          creates,
+          created.map(({ ref }) => ref),
+          '',
+        ),
+      );
       const { awsvpcConfiguration } = Object(this.resolve(service.networkConfiguration));
       const at = 'NetworkConfiguration.AwsvpcConfiguration';
       service.addPropertyOverride(
@@ -112,10 +123,13 @@ export class PortableServiceStack extends TransshipStack {
     });
     acknowledgeWildcard(policy, '*', 'ecr:GetAuthorizationToken has no resource.');
     for (const service of below(this, CfnService)) {
-      service.addResourceDependency(policy);
+      const policies = [policy, ...below(this.node.findChild('Workers'), CfnPolicy)];
+      service.addOverride(
+        'DependsOn',
+        policies.map(({ logicalId }) => logicalId),
+      );
       Validations.of(service).acknowledge(
         { id: 'CloudFormation-Validate::E1154', reason: 'SubnetIds is only used where VpcId is given.' },
-        { id: 'CloudFormation-Validate::E3005', reason: NETWORK_GIVEN },
         { id: 'CloudFormation-Validate::W2502', reason: NETWORK_GIVEN },
       );
     }

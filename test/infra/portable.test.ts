@@ -1,5 +1,6 @@
 // Templates for any account and Region.
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS, SERVICE_PARAMETERS } from '../../infra/portable/parameters.ts';
 import { deploy, takes, type Deployed } from './deployed.ts';
 import { PORTABLE, portableTemplates } from './templates.ts';
@@ -58,6 +59,42 @@ describe.each(PORTABLE)('%s', (id) => {
       if (MaxValue !== undefined) expect(() => deployed(id, { [name]: String(MaxValue + 1) })).toThrow(name);
       if (AllowedValues !== undefined) expect(() => deployed(id, { [name]: 'another' })).toThrow(name);
     }
+  });
+});
+
+describe('what CloudFormation creates first', () => {
+  const resources = z.record(
+    z.string(),
+    z.looseObject({
+      Type: z.string(),
+      Condition: z.string().optional(),
+      DependsOn: z.union([z.string().transform((one) => [one]), z.array(z.string())]).default([]),
+      Metadata: z.unknown().optional(),
+    }),
+  );
+
+  test.each(PORTABLE)('is in %s never a resource that a condition may leave out alone', (id) => {
+    const all = resources.parse(templateOf(id).Resources);
+    const missing = Object.entries(all).flatMap(([name, { Condition, DependsOn }]) =>
+      DependsOn.filter((one) => all[one]?.Condition !== undefined && all[one].Condition !== Condition).map(
+        (one) => `${name} depends on ${one}`,
+      ),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('is the network where one is created, and otherwise nothing of it', () => {
+    const all = resources.parse(templateOf('Transship').Resources);
+    const service = Object.values(all).find(({ Type }) => Type === 'AWS::ECS::Service');
+    const [condition, waitsFor, otherwise] = Object(service?.Metadata).Network['Fn::If'];
+    expect([condition, otherwise]).toEqual(['CreatesNetwork', '']);
+    const named = new Set(waitsFor.map(({ Ref }: { readonly Ref: string }) => Ref));
+    const network = Object.entries(all).filter(([, { Type }]) =>
+      /^AWS::EC2::(?:Route|VPCGatewayAttachment|SubnetRouteTableAssociation|VPCEndpoint)$/.test(Type),
+    );
+    expect(network.length).toBeGreaterThan(6);
+    expect(network.map(([name]) => name).filter((name) => !named.has(name))).toEqual([]);
+    expect(service?.DependsOn.join(' ')).toMatch(/PullOfWorkerImage.*ExecutionRoleDefaultPolicy/);
   });
 });
 
