@@ -311,7 +311,7 @@ describe('the planner', () => {
     const some = deployed('Transship', { Prefix: 'tea' });
     const [task] = ofType('AWS::ECS::TaskDefinition', some);
     const statements = ofType('AWS::IAM::Policy', some).flatMap((one) => Object(one).PolicyDocument.Statement);
-    const [{ Condition }] = statements.filter(({ Action }) => [Action].flat().includes('ecs:UpdateService'));
+    const { Condition } = Object(statements.find(({ Action }) => [Action].flat().includes('ecs:UpdateService')));
     expect(Object(task).Family).toBe('tea-worker');
     expect(Condition.ArnLikeIfExists).toEqual({
       'ecs:task-definition': 'arn:aws:ecs:eu-central-1:111111111111:task-definition/tea-worker:*',
