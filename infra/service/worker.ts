@@ -212,6 +212,8 @@ export class Workers extends Construct {
     });
     // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
     service.node.addDependency(ready);
+    // its policy lets ECS pull the image and write the log
+    if (taskDefinition.executionRole !== undefined) service.node.addDependency(taskDefinition.executionRole);
     return service;
   }
 
