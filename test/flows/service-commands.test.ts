@@ -340,6 +340,17 @@ describe('sync', () => {
     expect((await view.resolve('v1')).digest).toBeDefined();
   });
 
+  test('with --dry-run reports what a rule would store as planned, and stores nothing', async () => {
+    await lab.push(await makeImage({}), ecr, 'tried/app');
+    const to = `store:s3://${lab.stack.bucket}/tried/`;
+    const text = `version: 1\nrules:\n  - name: tried\n    backup: { from: "${ecr.registryHost}/tried/*", to: "${to}" }\n    schedule: 0 2 * * *\n`;
+    const { code, stdout, stderr } = await run(['sync', '-f', await file(text), '--dry-run']);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^planned .*tried\/app:v1$/m);
+    expect(stdout).toMatch(/^planned .* KiB .*\n\n1 planned, 0 unchanged, 0 failed, would send up to .* KiB in /m);
+    expect(await run(['snapshots', 'list', to])).toMatchObject({ code: 1 });
+  });
+
   test('goes on with the other rules when one fails: 1', async () => {
     const image = await makeImage({});
     await lab.push(image, ecr, 'half/app');

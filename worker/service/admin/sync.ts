@@ -194,9 +194,11 @@ async function backUpHere(
   const failure = failureOfImages(result);
   const { snapshot, images, added } = result;
   const digest = snapshot === undefined ? undefined : parseDigest(`sha256:${snapshot.id}`);
-  const item = { from: result.from, to: result.to, digest, bytesSent: dryRun === true ? 0 : added.bytes };
+  const bytes = dryRun === true ? { bytesSent: 0, bytesToSend: added.bytes } : { bytesSent: added.bytes };
+  const item = { from: result.from, to: result.to, digest, ...bytes };
   if (failure !== undefined) return { ...item, outcome: 'failed', failure };
-  return { ...item, outcome: images.stored > 0 ? 'copied' : 'unchanged' };
+  if (images.stored === 0) return { ...item, outcome: 'unchanged' };
+  return { ...item, outcome: dryRun === true ? 'planned' : 'copied' };
 }
 
 /** What the rule asks for, and what of it could not be looked at. */
