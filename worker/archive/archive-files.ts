@@ -36,7 +36,7 @@ export const HEADER_READ_BYTES = 64 * 1024;
 /** Links in old archives of docker go one step; more than a few are made to go on for ever. */
 const MAX_LINKS = 8;
 
-/** A failure about `files`, which its message names: `context.location` says so. */
+/** A failure about `files`. Its message names them, which `context.location` records. */
 export function failureIn(
   files: ArchiveFiles,
   code: Code,
@@ -110,7 +110,7 @@ export class TarFiles implements ArchiveFiles {
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
   #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
-  /** Whether it was searched to its end, and that was none. */
+  /** Whether a search reached the end of the data without finding the end of a tar. */
   #endless = false;
   #failed: Failure | undefined;
   #head: Uint8Array = new Uint8Array();
@@ -153,7 +153,7 @@ export class TarFiles implements ArchiveFiles {
     return openRange(this.#store, this.#info.key, from, this.#info, { signal: options.signal, from: 0, to: to - from });
   }
 
-  /** The file of that name, links followed. Undefined when there is none in the whole tar. */
+  /** The file of that name, links followed. Undefined when the whole tar does not have one. */
   async find(name: string, options?: Abortable): Promise<TarEntry | undefined> {
     let wanted = name;
     for (let links = 0; links <= MAX_LINKS; links++) {

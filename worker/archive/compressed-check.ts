@@ -12,9 +12,9 @@ const STEP_BYTES = 8 * 1024 ** 2;
 const GZIP_SIZE_BYTES = 4;
 
 /**
- * Whether the compressed archive that `info` describes holds the archive of `layout`. For gzip its header, the head inside and the size at its
- * end are compared with the plan, by a few ranges. An end of zstd says nothing, so it is unpacked as a whole, in memory, and everything but
- * the content of blobs is compared. CONFLICT when the object was replaced since `info`.
+ * Whether the compressed archive that `info` describes holds the archive of `layout`. For gzip, a few ranges are read, and its header, the head
+ * inside and the size at its end are compared with the plan. The end of zstd does not state a size, so the whole archive is unpacked in memory, and
+ * everything but the content of blobs is compared. CONFLICT when the object was replaced since `info`.
  */
 export async function holdsPlanned(
   store: ObjectStore,

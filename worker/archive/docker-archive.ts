@@ -128,7 +128,7 @@ class DockerReader {
     );
   }
 
-  /** The only code that hashes bytes without a digest to compare with: such archives have none. */
+  /** The only code that hashes bytes without a digest to compare with: docker archives do not contain digests. */
   async #digestOf(path: string): Promise<Digest> {
     const name = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(path);
     if (name !== null) return parseDigest(`${name[1]}:${name[2]}`);

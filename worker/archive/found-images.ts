@@ -19,7 +19,7 @@ export interface NamedImage {
   readonly tags: readonly string[];
   /** Its positions in the list of images, from 0: `@0` is the first. */
   readonly indexes: readonly number[];
-  /** `registry/repository`, where one of the names says it. */
+  /** `registry/repository`, where one of the names contains it. */
   readonly repository?: string;
   /** Whether it is listed without a name and is part of another image's index: then only its digest or its place chooses it. */
   readonly isPart?: true;
@@ -60,7 +60,7 @@ export function chooseImage(all: readonly NamedImage[], wanted: string | undefin
   throw failureIn(files, code, `${where} holds ${problem}; ${how}name one of them after the path: ${choices}`);
 }
 
-/** The images that `wanted` names as it is written or, if there are none, as docker completes it. */
+/** The images that `wanted` names as it is written; if no image has that name, those that it names after docker completes it. */
 function imagesCalled(wanted: string, found: readonly NamedImage[]): readonly NamedImage[] {
   const exact = found.filter(
     ({ names, tags, indexes, descriptor }) =>
@@ -92,7 +92,7 @@ function completed(name: string): string | undefined {
 
 interface FilesSourceParts {
   readonly files: ArchiveFiles;
-  /** Those that are known already; others are read where `pathOf` says. */
+  /** Those that are known already; others are read from the path that `pathOf` returns. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** By tags, and by whatever else an image is asked for. */
   readonly tags: ReadonlyMap<string, Descriptor>;

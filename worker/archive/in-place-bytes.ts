@@ -12,8 +12,8 @@ import { END_BYTES } from './tar.ts';
 const KEEP_PARTS = 8;
 
 /**
- * Writes the bytes of an archive where they belong, without gathering them in parts. Nothing but the bytes themselves says what is stored: what an
- * earlier process left is read and compared, or hashed, before it counts.
+ * Writes the bytes of an archive where they belong, without gathering them in parts. Only the bytes themselves show what is stored: bytes that an
+ * earlier process left are read and compared, or hashed, before they count.
  */
 export class InPlaceBytes implements ArchiveBytes {
   readonly copiedBytes = 0;

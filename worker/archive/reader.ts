@@ -31,7 +31,7 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly layoutDigest: Digest | undefined;
   /** The layout of an archive in our own format, where the object holds it as it is: offsets are those of the object. Undefined for all others. */
   readonly layout: ArchiveLayout | undefined;
-  /** The digest of the `repository.json` that it was written with, as its metadata says it; undefined when it does not say. */
+  /** The digest of the `repository.json` that it was written with, from its metadata; undefined when the metadata does not name it. */
   readonly settingsDigest: string | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];

@@ -258,10 +258,7 @@ function toEntry(header: Ustar, extension: Extension, headerOffset: number, offs
   const kind = kindOf(header.type, written, headerOffset);
   // a size that the header could hold must be the same there: readers differ in which of the two they believe
   if (extension.size !== undefined && extension.size <= MAX_OCTAL_SIZE && extension.size !== header.size) {
-    throw invalid(
-      headerOffset,
-      `says in two ways how large ${quote(written)} is: ${extension.size} and ${header.size}`,
-    );
+    throw invalid(headerOffset, `states two sizes for ${quote(written)}: ${extension.size} and ${header.size}`);
   }
   const size = kind === 'file' ? (extension.size ?? header.size) : 0;
   if (kind === 'directory' && header.type !== '5' && header.size > 0) {

@@ -21,7 +21,7 @@ export function objectsJson(result: MovedObjects, seconds: number): object {
   return { ...result, seconds, failures };
 }
 
-/** The result in lines. `bytes` moved as `moved` says: `sent`, `written`. */
+/** The result in lines. `moved` is the word for what happened to the bytes: `sent` or `written`. */
 export function objectsText(
   { from, to, outcome, objects, failures }: MovedObjects,
   more: { readonly lines: readonly string[]; readonly bytes: number; readonly moved: string; readonly seconds: number },

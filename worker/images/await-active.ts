@@ -8,7 +8,7 @@ import type { ListedImage, StorageClasses } from './backends.ts';
 export interface AwaitActiveOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** How long an image may take to become active, in milliseconds. Default 60 minutes; ECR says up to 20. */
+  /** How long an image may take to become active, in milliseconds. Default 60 minutes; ECR documents up to 20. */
   readonly waitMs?: number | undefined;
 }
 
@@ -80,7 +80,7 @@ export function awaitActive(
   };
 }
 
-/** The failure of an image that takes longer than ECR says. `ms`: how long; one that another process restores has no known start. */
+/** The failure of an image that takes longer than ECR documents. `ms`: how long; one that another process restores has no known start. */
 export function notActive(repository: string, digest: Digest, ms: number): Failure {
   const isKnown = ms < 7 * 24 * 60 * 60_000;
   const since = isKnown ? `it is not active after ${Math.round(ms / 60_000)} minutes` : 'another process restores it';

@@ -32,8 +32,8 @@ export interface Registry {
       ) => AsyncIterable<{ readonly digest: Digest; readonly bytes: Uint8Array }>)
     | undefined;
   /**
-   * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR). DENIED,
-   * naming the missing permission, where it does not let them be read.
+   * The settings of a repository as JSON: what `applySettings` takes. Undefined for a registry without readable settings (all but ECR). DENIED,
+   * naming the missing permission, where the registry refuses to let them be read.
    */
   settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** Whether the repository exists; undefined where repositories have no settings (all registries but ECR). */
@@ -53,9 +53,9 @@ export interface Registry {
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
   /**
    * The settings of the registry itself as JSON: what `applyRegistrySettings` takes, with the shapes of ECR's API. Members: `replication`,
-   * `scanning`, `repositoryCreationTemplates`, `pullThroughCacheRules`, `signing`, `registryPolicy`, `accountSettings`,
-   * `pullTimeUpdateExclusions`; `unread` names those that could not be read, with a sentence each. Undefined where the registry has none to tell
-   * (all but ECR). DENIED, naming the missing permission, where none may be read; UNSUPPORTED where the credentials are of another account.
+   * `scanning`, `repositoryCreationTemplates`, `pullThroughCacheRules`, `signing`, `registryPolicy`, `accountSettings`, `pullTimeUpdateExclusions`;
+   * `unread` names those that could not be read, with a sentence each. Undefined for a registry without readable settings (all but ECR). DENIED,
+   * naming the missing permission, where no member may be read; UNSUPPORTED where the credentials are of another account.
    */
   registrySettings(options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /**
@@ -119,7 +119,7 @@ export interface ListedImage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
-  /** Absent: it has none, or the registry does not list it. */
+  /** Absent: the image does not have one, or the registry does not list it. */
   readonly artifactMediaType?: string | undefined;
   readonly pushedAt: Date | undefined;
   /** Absent: never pulled, or not recorded. */

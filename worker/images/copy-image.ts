@@ -212,7 +212,7 @@ function checkDigest(to: Location, digest: Digest | undefined, root: Root): void
   if (digest === undefined || digest === root.descriptor.digest) return;
   throw new Failure(
     'INVALID',
-    `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+    `${formatLocation(to)} names another digest than that of the image, ${root.descriptor.digest}`,
     { context: { side: 'target' } },
   );
 }
@@ -300,7 +300,7 @@ function bytesOf(graph: Graph): number {
 /** A failure of the image itself names digests alone: adds the name of the image, and what to do. Other failures are unchanged. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  // the registry refused the request, which says nothing about the image
+  // the registry refused the request: that is not evidence about the image
   if (error.code === 'INVALID' && error.context.status !== undefined) return error;
   const advice =
     error.code === 'CORRUPT'

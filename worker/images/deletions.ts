@@ -58,7 +58,7 @@ interface RepositoryDeletion {
   remove(options?: Abortable): Promise<void>;
 }
 
-/** A tag that is to be removed. */
+/** A tag to remove. */
 export interface TagOf {
   readonly tag: string;
   /** What it stands for. */

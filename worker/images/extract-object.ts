@@ -131,7 +131,7 @@ export class ObjectExtractor {
     for await (const { key: name } of store.list(key, options)) if (name === key) return;
     throw new Failure(
       'CONFLICT',
-      `write ${store.describe(key)}: the file system does not tell its name from that of another file of this snapshot, which differs in upper and lower case alone: extract to S3, or to a file system that does`,
+      `write ${store.describe(key)}: the file system does not distinguish its name from that of another file of this snapshot, which differs only in upper and lower case: extract to S3, or to a file system that does`,
       { context: { side: 'target' } },
     );
   }

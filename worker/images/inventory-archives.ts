@@ -121,7 +121,7 @@ function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonl
   return sharing.length === 0 ? archives.slice(0, 1) : sharing.flat();
 }
 
-/** What an archive holds, as it says itself. */
+/** What an archive holds, from its own metadata. */
 interface Held {
   readonly digest: Digest;
   readonly image: string;
@@ -160,7 +160,7 @@ function itemOf(info: ObjectInfo, held?: Held): Item {
   };
 }
 
-/** When an archive was made. A bucket that it was copied to later says when that was. */
+/** When an archive was made. A bucket that it was copied to later has the time of that copy. */
 export function writtenMs({ modified, metadata }: ObjectInfo): number {
   const created = Date.parse(createdIn(metadata) ?? '');
   return Number.isNaN(created) ? modified.getTime() : Math.min(created, modified.getTime());

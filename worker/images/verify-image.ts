@@ -222,7 +222,7 @@ function isFault(error: unknown, location: Location, isOpened: boolean): boolean
   return location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error);
 }
 
-/** Whether a server said no, which says nothing about what it holds. */
+/** Whether a server refused the request, which is not evidence about what it holds. */
 function wasRefused(error: Failure): boolean {
   return error.context.status !== undefined;
 }

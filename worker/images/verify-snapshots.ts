@@ -55,7 +55,7 @@ export async function verifySnapshots(
   return { state: fold.state(), names, looked: { checked, of: which === undefined ? names.length : 1 }, findings };
 }
 
-/** Reads the key that snapshots must be signed by, where there is one. Fails where it cannot be read: that says nothing about a snapshot. */
+/** Reads the key that must have signed the snapshots, where one is set. Fails where it cannot be read: that is not evidence about a snapshot. */
 export async function checkTrustedKey({ backends, options }: Verifying): Promise<void> {
   await backends.snapshotKeys?.trusted?.publicKey(options);
 }

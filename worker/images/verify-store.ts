@@ -69,7 +69,7 @@ export async function verifyStore(
   if (index === 'changing')
     unchecked.push('index.json was not compared: a backup or a garbage collection writes the store');
   if (depth !== 'bytes') unchecked.push('blobs are listed with their sizes; depth bytes reads them');
-  if (looked.of === 0) unchecked.push('there is no snapshot, so nothing says what should be there');
+  if (looked.of === 0) unchecked.push('there is no snapshot, so the expected content is unknown');
   const archived = images.filter(({ image }) => image.archived === true).length;
   return {
     place: place.text,

@@ -7,7 +7,7 @@ import { Failure, toFailure } from '../util/failure.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
-/** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
+/** The settings in the environment. The AWS SDK reads its own variables, which are not repeated here. */
 export interface Settings {
   /** Where a registry's host really answers, by host. */
   readonly endpoints: ReadonlyMap<string, string>;
@@ -45,7 +45,7 @@ export interface Settings {
   readonly pushWindowSeconds: number;
   /** The least level that the worker and the planner log. Default `info`. */
   readonly logLevel: LogLevel;
-  /** Where a worker tells on loopback whether it is well; absent: nowhere. */
+  /** The port on loopback on which a worker reports its health; absent: it does not. */
   readonly healthPort: number | undefined;
   /** The endpoint of the ECS container agent, which sets it. */
   readonly ecsAgentUri: string | undefined;
@@ -200,7 +200,7 @@ function readLogLevel(value: string | undefined): LogLevel {
   if (value === undefined) return 'info';
   const level = LOG_LEVELS.find((name) => name === value);
   if (level !== undefined) return level;
-  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is none of ${LOG_LEVELS.join(', ')}`);
+  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is not one of ${LOG_LEVELS.join(', ')}`);
 }
 
 function text(env: Environment, name: string): string | undefined {

@@ -144,7 +144,7 @@ async function removeUnfinished(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
-/** What the command says, or else the environment. */
+/** The bucket settings of the command, or else of the environment. */
 function bucketSettings(settings: Settings['s3'], options: ConnectOptions['s3']): Settings['s3'] {
   return {
     pathStyle: options?.pathStyle ?? settings.pathStyle,

@@ -1,7 +1,7 @@
 import type { Abortable } from '../util/abort.ts';
 import type { Failure } from '../util/failure.ts';
 
-/** An object that is to be deleted, as it was listed. */
+/** An object to delete, as it was listed. */
 export interface Doomed {
   readonly key: string;
   readonly etag: string;

@@ -14,7 +14,10 @@ export interface ObjectInfo {
   readonly version?: string | undefined;
   /** Its media type, as it was stored with it. `list` leaves it out; files do not have one. */
   readonly contentType?: string | undefined;
-  /** The storage class of what cannot be read before it is restored, such as `GLACIER`. Only `list` says it. Absent: it can be read at once. */
+  /**
+   * The storage class of an object that must be restored before it can be read, such as `GLACIER`. Set only by `list`. Absent: it can be read at
+   * once.
+   */
   readonly frozenIn?: string | undefined;
 }
 

@@ -34,7 +34,7 @@ export function isRepositoryName(text: string): boolean {
   return text.length <= MAX_REPOSITORY && text.split('/').every((component) => COMPONENT.test(component));
 }
 
-/** As `parseReference`; undefined for what cannot be the name of an image, as what an archive says of itself may be. */
+/** As `parseReference`; undefined for what cannot be the name of an image, such as a wrong name in the metadata of an archive. */
 export function ifReference(text: string | undefined): Reference | undefined {
   if (text === undefined) return undefined;
   try {

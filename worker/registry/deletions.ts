@@ -8,7 +8,7 @@ import type { RepositoryContext } from './context.ts';
 import type { NotDeleted } from './ecr/deletions.ts';
 import type { Manifests } from './manifests.ts';
 
-/** A tag that is to be removed, what it stands for, and the tags of the same image that stay. */
+/** A tag to remove, what it stands for, and the tags of the same image that stay. */
 interface TagOf {
   readonly tag: string;
   readonly digest: Digest;

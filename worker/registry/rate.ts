@@ -30,7 +30,7 @@ const RESERVE = 1;
 const STALE_MS = 60_000;
 
 /**
- * What is left of a registry's allowance of manifest GETs, as its answers say. A HEAD counts nothing and says the same.
+ * What is left of a registry's allowance of manifest GETs, from the headers of its answers. A HEAD does not count and has the same headers.
  * https://docs.docker.com/docker-hub/usage/pulls/
  */
 export class PullBudget {

@@ -11,11 +11,11 @@ export interface Group {
   readonly round: number;
 }
 
-/** What the policy says of an inventory. */
+/** The verdicts of the policy on an inventory. */
 export interface Outcome {
   /** In the order in which images go. */
   readonly groups: readonly Group[];
-  /** Of what stays. */
+  /** The verdicts on what stays. */
   readonly verdicts: ReadonlyMap<Node, Verdict>;
   /** The round in which an image was found to lose tags. */
   readonly untagRounds: ReadonlyMap<Node, number>;

@@ -92,6 +92,6 @@ function pushedAt({ pushedAtMs, tag, digest }: Candidate, condition: string): nu
   const name = tag ?? digest ?? 'an image';
   throw new Failure(
     'INVALID',
-    `select images ${condition}: the registry does not tell when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
+    `select images ${condition}: the registry does not report when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
   );
 }

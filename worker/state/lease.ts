@@ -39,7 +39,7 @@ export class Leases {
     this.#skewMs = skewSeconds * 1000;
   }
 
-  /** Whether the item is under a lease, as far as clocks that differ can tell: `take` would not get it. */
+  /** Whether the item is under a lease, as far as clocks that differ can show: `take` would not get it. */
   isHeld(item: Item | undefined, nowMs = this.#clock.now()): boolean {
     if (findText(item, 'owner') === undefined) return false;
     return (findNumber(item, 'leaseUntilMs') ?? 0) + this.#skewMs > nowMs;

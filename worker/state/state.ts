@@ -26,7 +26,7 @@ export interface Lease extends AsyncDisposable {
   readonly signal: AbortSignal;
 }
 
-/** Where one image is to be. */
+/** The destination of one image. */
 export interface DestinationKey {
   /** What is listed together: `docker://host/repository` or `s3://bucket/folder`. */
   readonly group: string;
@@ -58,7 +58,7 @@ export interface SyncRecord extends DestinationKey {
   readonly lookedAtMs?: number | undefined;
   /** The version of an archive's object, where its bucket has versions. */
   readonly version?: string | undefined;
-  /** Of an archive: the size and the ETag of its object when it was written. Absent: not known. */
+  /** For an archive, the size and the ETag of its object when it was written. Absent: not known. */
   readonly size?: number | undefined;
   readonly etag?: string | undefined;
   readonly run: string;
@@ -93,13 +93,13 @@ export interface Destinations {
    * the lease is held to the end of its time, or until it is disposed.
    */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
-  /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
+  /** Remembers that the destination matched `record` at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
   looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
   /** The dead letters that report failures there since it was recorded, one for each cause. */
   letters(key: DestinationKey, options?: Abortable): Promise<readonly Letter[]>;
   /** Remembers a dead letter in the place of an earlier one of the same cause. CONFLICT when `lease` is no longer held. */
   addLetter(key: DestinationKey, letter: Letter, lease: Lease, options?: Abortable): Promise<void>;
-  /** Forgets the dead letters of a job, so that the next failure is a dead letter again. Success when there are none. */
+  /** Forgets the dead letters of a job, so that the next failure is a dead letter again. Success when the job does not have dead letters. */
   forgetLetters(key: DestinationKey, job: string, options?: Abortable): Promise<void>;
 }
 
@@ -146,9 +146,9 @@ export interface Run {
   readonly dead?: boolean | undefined;
   /** Images looked at that needed nothing: no job was made for them. */
   readonly unchanged: number;
-  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  /** Those of `unchanged` that rest on the record alone: one of their destinations could not be looked at. */
   readonly unseen: number;
-  /** Of a rule that prunes: how much it was about to delete so far. Never too low; too high after a crash. Absent: nothing. */
+  /** For a rule that prunes, how much it was about to delete so far. Never too low; too high after a crash. Absent: nothing. */
   readonly deletes?: number | undefined;
   readonly jobs: JobCounts;
 }
@@ -196,7 +196,7 @@ export interface JobRecord {
   readonly unreferenced?: true | undefined;
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
-  /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
+  /** For a job of the Cleaner, what it was about to delete when it was begun last, as the Cleaner wrote it. */
   readonly doomed?: string | undefined;
   /** The result of the parts of a verification that are done, as the worker wrote it. Absent where it was never handed over. */
   readonly verified?: string | undefined;

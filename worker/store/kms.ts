@@ -26,7 +26,7 @@ export function isKmsKey(text: string): boolean {
   return /^(?:alias\/|arn:[^:/]+:kms:|mrk-[0-9a-f]{32}$|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$)/.test(text);
 }
 
-/** What KMS says of a key, as far as signing needs it. */
+/** What KMS reports of a key, as far as signing needs it. */
 interface KnownKey {
   readonly arn: string;
   readonly algorithm: SignatureAlgorithm;

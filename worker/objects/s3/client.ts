@@ -63,7 +63,7 @@ interface InBucket {
   readonly RequestPayer?: 'requester';
 }
 
-/** How a new object is to be stored, as S3 takes it. */
+/** How S3 stores a new object, in the words of its API. */
 interface NewObject {
   readonly Metadata: Record<string, string>;
   readonly ContentType: string | undefined;

@@ -6,7 +6,7 @@ import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 import { repositoryTags } from './repositories.ts';
 
-/** What was not deleted, and why. `id` is a digest, or the tag that was to be removed. */
+/** What was not deleted, and why. `id` is a digest, or the tag whose removal was asked for. */
 export interface NotDeleted {
   readonly id: string;
   readonly failure: Failure;
