@@ -12,7 +12,7 @@ import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
 export interface ArchiveFiles {
   readonly rangesAtOnce?: number;
-  /** For messages: the name of the whole, or of a file of it. */
+  /** For messages: the name of the archive or folder, or of a file in it. */
   describe(name?: string): string;
   /** Bytes of the file; undefined where it does not exist. */
   size(name: string, options?: Abortable): Promise<number | undefined>;
@@ -27,13 +27,13 @@ export interface ArchiveFilesOptions extends Abortable {
   readonly report?: Report | undefined;
 }
 
-/** What is read of a tar whose head has no known size. */
+/** The bytes read first from a tar whose head has no known size. */
 export const FIRST_READ_BYTES = 1024 * 1024;
 /** Kept in memory as long as the archive is open. */
 const MAX_HEAD_BYTES = 16 * 1024 * 1024;
 /** One request for the headers that are close to each other: small files come with it, a layer is skipped. */
 export const HEADER_READ_BYTES = 64 * 1024;
-/** Links in old archives of docker go one step; more than a few are made to go on for ever. */
+/** Links in old archives of docker go one step; only a chain that is made to be endless has more than a few. */
 const MAX_LINKS = 8;
 
 /** A failure about `files`. Its message names them, which `context.location` records. */
@@ -84,7 +84,7 @@ export function folderFiles(store: ObjectStore): ArchiveFiles {
 /** Where the bytes of a tar are. */
 type TarBytes = Pick<ObjectStore, 'read' | 'rangesAtOnce'>;
 
-/** Opens the tar that `info` is of: reads its head, and parses nothing yet. `name` is for people. */
+/** Opens the tar that `info` describes: reads its head, and parses nothing yet. `name` is for people. */
 export async function openTar(
   store: TarBytes,
   info: ObjectInfo,

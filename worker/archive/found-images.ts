@@ -14,7 +14,7 @@ import { failureIn, type ArchiveFiles } from './archive-files.ts';
 /** An image in a layout or archive, and what it is called there. */
 export interface NamedImage {
   readonly descriptor: Descriptor;
-  /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
+  /** Every name by which it can be asked for: as written, and whole references also as docker completes them. */
   readonly names: readonly string[];
   readonly tags: readonly string[];
   /** Its positions in the list of images, from 0: `@0` is the first. */
@@ -167,12 +167,12 @@ export function withNames(
   };
 }
 
-/** The descriptor as a registry has it: how a layout annotates it is the layout's affair. */
+/** The descriptor as a registry has it, without the annotations of the layout. */
 export function withoutNames({ mediaType, digest, size }: Descriptor): Descriptor {
   return { mediaType, digest, size };
 }
 
-/** What `parse` gives; its failures say that they are about `where`, which names `location`. */
+/** Returns what `parse` returns. Its failures begin with `where`, and have `location` in their context. */
 export function inDocument<T>(where: string, location: string | undefined, parse: () => T): T {
   try {
     return parse();

@@ -8,7 +8,7 @@ import { writeBlob, type ArchiveBytes, type ArchiveBytesOptions, type BlobPlace 
 import { endOf } from './plan.ts';
 import { END_BYTES } from './tar.ts';
 
-/** So many parts of a blob are counted as stored at once: each time costs a line in a journal. */
+/** How many parts of a blob are counted as stored at once: each time costs a line in a journal. */
 const KEEP_PARTS = 8;
 
 /**

@@ -45,22 +45,22 @@ export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number, notes
   };
 }
 
-/** The digest of the layout that an archive was written by; undefined when its metadata does not say. */
+/** The digest of the layout that an archive was written by; undefined when its metadata does not state it. */
 export function layoutDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.layout];
 }
 
-/** The digest of the image that an archive holds, not checked; undefined when its metadata does not say. */
+/** The digest of the image that an archive holds, not checked; undefined when its metadata does not state it. */
 export function rootIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.root];
 }
 
-/** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not say. */
+/** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not state it. */
 export function sourceIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.source];
 }
 
-/** When an archive was begun, not checked; undefined when its metadata does not say. */
+/** When an archive was begun, not checked; undefined when its metadata does not state it. */
 export function createdIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.created];
 }

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { ARTIFACT_TYPE, OBJECT } from './names.ts';
 import { indexOf, type Document, type SnapshotEntry } from './snapshot.ts';
 
-/** Objects of one shard at most. */
+/** The most objects of one shard. */
 const MAX_ENTRIES = 1000;
 /** JSON of one shard at most: registries take manifests of 4 MiB. */
 const MAX_BYTES = 3 * 1024 * 1024;
-/** A shard ends at one of so many keys by itself. */
+/** One key in this many, on average, ends a shard by its hash. */
 const ENDS_ONCE_IN = 512;
 
 /**

@@ -96,8 +96,8 @@ export interface CommandContext {
   /** As `connect`, for commands that delete. */
   connectDeleting(options: ConnectOptions): DeletingBackends & AsyncDisposable;
   /**
-   * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
-   * what is missing, where the environment names none.
+   * The queues and the table that the environment names; closing them closes every connection. No request is sent yet. INVALID, naming what is
+   * missing, where the environment names none.
    */
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /** The table that the environment names, without queues. INVALID where it names none. */

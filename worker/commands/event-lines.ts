@@ -46,7 +46,7 @@ type ServiceEvent = Extract<
   }
 >;
 
-/** What a person reads of an event, on one line; undefined where that is nothing. */
+/** An event as one line for a person; undefined for an event that is not printed. */
 export function textLine(event: Event, options: LineOptions): string | undefined {
   const isQuiet = options.style === 'none';
   switch (event.type) {

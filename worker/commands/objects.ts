@@ -2,7 +2,7 @@ import type { ObjectFailure } from '../images/publish-result.ts';
 import { describeFailure } from '../util/failure.ts';
 import { formatBytes, formatDuration, printable } from './text.ts';
 
-/** What a command that moves objects came to, for programs and for people. */
+/** The result of a command that moves objects, for programs and for people. */
 interface MovedObjects {
   readonly from: string;
   readonly to: string;

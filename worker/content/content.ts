@@ -2,8 +2,8 @@ import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 
 /**
- * Bytes as they come. Leaving the loop early closes what is behind it. A chunk is lent: it is valid until the next one is asked for, or the
- * loop is left; then its memory may hold other bytes. A caller that keeps a chunk copies it. No caller writes to one.
+ * Bytes as they come. Leaving the loop early closes the connection or the file that they come from. A chunk is lent: it is valid until the next one
+ * is asked for, or the loop is left; then its memory may hold other bytes. A caller that keeps a chunk copies it. No caller writes to one.
  */
 export type Bytes = AsyncIterable<Uint8Array>;
 
@@ -19,7 +19,7 @@ export interface OpenOptions extends Abortable, ByteRange {
 }
 
 export interface AnswerOptions extends Abortable {
-  /** A moment in milliseconds since 1970: what the backend answered since then will do. Default: it is asked now. */
+  /** A moment in milliseconds since 1970: an answer that the backend gave since then may be reused. Default: the backend is asked now. */
   readonly answersSinceMs?: number | undefined;
 }
 
@@ -47,8 +47,8 @@ export interface TagOptions extends Abortable {
 /** Where images are read from. Never writes; may be used by many at once. */
 export interface Source {
   /**
-   * How many ranges of one blob this end serves well at once, each over a connection of its own. Absent: one stream is best.
-   * `read` decides whether to make use of it.
+   * How many ranges of one blob this backend serves well at once, each over a connection of its own. Absent: one stream is best. `read` decides
+   * whether to make use of it.
    */
   readonly rangesAtOnce?: number;
 

@@ -137,7 +137,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
 }
 
 /**
- * Every foreign layer that is elsewhere, once: carried as a descriptor, its bytes left where its `urls` say. A blob that another manifest lists as an
+ * Every foreign layer that is elsewhere, once: carried as a descriptor, while its bytes stay at its `urls`. A blob that another manifest lists as an
  * ordinary layer is left out: a base layer of Windows is foreign in old images and ordinary in new ones.
  */
 export function foreignOf(graph: Graph): readonly Descriptor[] {
@@ -405,7 +405,7 @@ class Walker {
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {
-        // some registries answer 403 for a tag that is not there, which they do not say then
+        // some registries answer 403 for a tag that does not exist, without stating that
         if (isFailure(error, 'DENIED', 'UNAUTHENTICATED')) onRefused(error.message);
         else if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
       }

@@ -22,9 +22,9 @@ interface Waiter extends PromiseWithResolvers<void> {
 }
 
 /**
- * Returns a function that waits until an image, which is being restored from the archive storage class, can be pulled. All waits share one
- * question to the registry every 15 seconds, a call for a hundred images. UNAVAILABLE after `waitMs`, or where the image is archived again;
- * NOT_FOUND where it is deleted meanwhile.
+ * Returns a function that waits until an image, which is being restored from the archive storage class, can be pulled. All waits share one question
+ * every 15 seconds: a call to the registry for each hundred images. UNAVAILABLE after `waitMs`, or where the image is archived again; NOT_FOUND where
+ * it is deleted meanwhile.
  */
 export function awaitActive(
   repository: string,
@@ -59,7 +59,7 @@ export function awaitActive(
       try {
         await clock.sleep(POLL_MS, options);
         note();
-        // those that come while it is asked are for the next time
+        // waits that begin meanwhile are for the next call
         const asked = [...waiting];
         const digests = asked.map(([digest]) => digest);
         const statuses = await storage.imageStatuses(repository, digests, options);

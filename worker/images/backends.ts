@@ -11,7 +11,7 @@ import type { Report } from '../util/events.ts';
 
 /** A registry, as far as the operations need one. */
 export interface Registry {
-  /** A repository of it. Nothing is asked of the registry yet. INVALID for `create` that are no settings. */
+  /** A repository of it. No request is sent yet. INVALID for a `create` that is not settings. */
   repository(name: string, options?: RepositoryOptions): Source & Target;
   /** The names of its repositories that start with `prefix` (default: all), in any order. UNSUPPORTED where it does not list them. */
   repositories(prefix?: string, options?: Abortable): AsyncIterable<string>;
@@ -74,7 +74,7 @@ export interface Registry {
 
 /** A change of one setting of a registry. `from` is undefined where the registry has nothing there, or what every new one has. */
 export interface RegistrySettingsChange extends SettingsChange {
-  /** What `applyRegistrySettings` makes this change alone of. */
+  /** The settings with which `applyRegistrySettings` makes this change alone. */
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
@@ -135,7 +135,7 @@ export interface ListedImage {
 export interface Backends {
   /** The registry at `host`, with the credentials of that side. */
   registry(host: string, side: Side): Registry;
-  /** An S3 bucket. Nothing is asked of it yet. */
+  /** An S3 bucket. No request is sent yet. */
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;
@@ -148,7 +148,7 @@ export interface Backends {
   readonly snapshotKeys?: SnapshotKeys | undefined;
 }
 
-/** What pipes of a shell are connected to. */
+/** Standard input and output, which pipes of a shell connect to. */
 export interface StandardStreams {
   /**
    * All of standard input as an object: the redirected file, or a temporary one for as long as the backends are open. The same object each

@@ -72,7 +72,7 @@ export interface ImageCopyRequest extends ImageChoices, SettingsNaming, Observin
   readonly to: Location;
 }
 
-/** What a copy of one image came to. */
+/** The result of a copy of one image. */
 export interface ImageCopyResult extends WrittenImage {
   readonly from: string;
   readonly to: string;
@@ -107,7 +107,7 @@ export interface SelectedImage extends AsyncDisposable {
   readonly root: Root;
   /** The digest before platforms were chosen, where that made another. */
   readonly originalDigest: Digest | undefined;
-  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  /** `registry/repository`, as the image calls itself; undefined for files that do not name it. */
   readonly repository: string | undefined;
   readonly referrers: boolean | undefined;
   /** Whether targets are expected not to have it. */

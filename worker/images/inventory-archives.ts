@@ -35,7 +35,7 @@ const AT_ONCE = 8;
 
 /**
  * The archives below a prefix, an inventory for each folder, in order of folders. Folders that differ in a day alone (`2026-11-21/app`) are one. One
- * listing, and a request for each archive that has to say what it holds. `base` is how the place is named: `s3://bucket/`.
+ * listing, and a request for each archive that is asked what it holds. `base` is how the place is named: `s3://bucket/`.
  */
 export async function* readArchiveInventories(
   store: ObjectStore,
@@ -114,7 +114,7 @@ async function inventoryOf(
   };
 }
 
-/** The archives that are to say what they hold. */
+/** The archives that are asked what they hold. */
 function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonly ObjectInfo[] {
   if (names === 'all') return archives;
   const sharing = [...Map.groupBy(archives, ({ key }) => undated(key)).values()].filter((all) => all.length > 1);
@@ -127,7 +127,7 @@ interface Held {
   readonly image: string;
 }
 
-/** Undefined for an archive that does not say it, cannot be read, or would have to be unpacked. */
+/** Undefined for an archive that does not state it, cannot be read, or would have to be unpacked. */
 export async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
   if (archiveKindOf(key) !== 'tar') return undefined;
   try {

@@ -19,7 +19,7 @@ import { isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { OperationOptions } from './backends.ts';
 
-/** Before the first release of Docker nothing was pushed: builds that give the same bytes each time say 1970 or 1980. */
+/** Before the first release of Docker nothing was pushed: reproducible builds state a time in 1970 or 1980. */
 const FIRST_IMAGE_MS = Date.UTC(2013, 2, 20);
 /** How far the clock of what built an image may be ahead. What claims to be newer would push real images out of `keepLast`. */
 const AHEAD_MS = 24 * 60 * 60 * 1000;

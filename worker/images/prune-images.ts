@@ -19,7 +19,7 @@ export interface Outcomes {
   failed(id: string, failure: Failure): void;
 }
 
-/** So many images are handed over at once: what happens to them is known before the next. */
+/** How many images are handed over at once: their outcome is known before the next batch. */
 const BATCH = 100;
 /** A registry may still see the index for a moment that was deleted before its children. */
 const AGAIN_MS = 1000;

@@ -6,7 +6,7 @@ import type { OperationOptions } from './backends.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, Looked, PlaceRequest } from './verify-result.ts';
 
-/** What the snapshots of a place say that it has, and what is wrong with them. */
+/** What a place has by its snapshots, and what is wrong with them. */
 export interface VerifiedSnapshots {
   readonly state: State;
   /** All that there are, also those that cannot be read. */

@@ -28,7 +28,7 @@ interface NamedImage {
 }
 
 /**
- * Verifies a store against its snapshots: each of those can be read and has its id, index.json is what they say, and the manifest (depth `tags`) or
+ * Verifies a store against its snapshots: each of those can be read and has its id, index.json matches them, and the manifest (depth `tags`) or
  * everything (depth `blobs`) of each image is listed with its size. Depth `bytes` reads and hashes every blob that is there, once, also what no image
  * needs (of a snapshot or a time those of its images), and compares what manifests name with what the snapshot lists.
  */
@@ -103,8 +103,8 @@ function namedBy(
 }
 
 /**
- * Whether `index.json`, which other programs read, is what the snapshots say. `changing`: another process writes the store, so that one of the two may
- * be ahead.
+ * Whether `index.json`, which other programs read, matches the snapshots. `changing`: another process writes the store, so that one of the two may be
+ * ahead.
  */
 async function compareIndex(
   { root }: Extract<Place, { kind: 'store' }>,

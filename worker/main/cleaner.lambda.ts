@@ -1,4 +1,4 @@
-// Where the Cleaner's Lambda begins. EventBridge Scheduler calls it every quarter of an hour; what it sends along is of no interest.
+// Where the Cleaner's Lambda begins. EventBridge Scheduler calls it every quarter of an hour; the event that it sends is ignored.
 import type { CleanResult } from '../service/cleaner/pass.ts';
 import { trustAuthorities } from './authorities.ts';
 import { openCleaner } from './run-cleaner.ts';

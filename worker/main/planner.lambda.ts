@@ -1,4 +1,4 @@
-// Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; what it sends along is of no interest.
+// Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; the event that it sends is ignored.
 import type { PassResult } from '../service/planner/pass.ts';
 import { trustAuthorities } from './authorities.ts';
 import { openPlanner } from './run-planner.ts';

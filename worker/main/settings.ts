@@ -9,7 +9,7 @@ import { quote } from '../util/text.ts';
 
 /** The settings in the environment. The AWS SDK reads its own variables, which are not repeated here. */
 export interface Settings {
-  /** Where a registry's host really answers, by host. */
+  /** The addresses at which registries answer, by host. */
   readonly endpoints: ReadonlyMap<string, string>;
   /** Files with registry credentials, the first that knows a registry decides. Those that do not exist are passed over. */
   readonly authFiles: readonly string[];
@@ -35,9 +35,9 @@ export interface Settings {
   readonly allow: readonly string[] | undefined;
   /** Jobs at once of one worker. Default 2. */
   readonly slots: number;
-  /** How long a message is a worker's at a time: after that, what a dead worker had in hand goes on. Default 120. */
+  /** How long a message belongs to one worker at a time: after that, another worker goes on with the job of a crashed one. Default 120. */
   readonly visibilitySeconds: number;
-  /** By how much the clocks of two workers may differ: the lease of a dead one is free so much later. Default 60. */
+  /** By how much the clocks of two workers may differ: the leases of a crashed one expire later by this much. Default 60. */
   readonly clockSkewSeconds: number;
   /** How often a planner asks for each tag of a destination in a registry other than ECR. Default 24. */
   readonly lookEveryHours: number;

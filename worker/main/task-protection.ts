@@ -15,7 +15,7 @@ export interface ProtectionOptions {
   readonly report: Report;
 }
 
-/** Protection ends by itself after this time, should this process be gone without taking it back. */
+/** Protection ends by itself after this time, if this process ends without removing it. */
 const EXPIRES_MINUTES = 15;
 const RENEW_MS = 5 * 60_000;
 /** How long after a failure it is tried again. */

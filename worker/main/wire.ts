@@ -174,7 +174,7 @@ function onceEach(report: Report): Report {
   };
 }
 
-/** The table that the environment names. Nothing is asked of it yet. INVALID where it names none. */
+/** The table that the environment names. No request is sent yet. INVALID where it names none. */
 export function connectState(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},

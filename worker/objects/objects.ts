@@ -74,14 +74,14 @@ export interface ObjectStore {
   stat(key: string, options?: VersionOptions): Promise<ObjectInfo>;
 
   /**
-   * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
-   * another by now. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
+   * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object was
+   * replaced. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
   read(key: string, options?: ReadOptions): Promise<Bytes>;
 
   /**
-   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. Nothing is asked; the object need not
-   * exist. Absent where the store has no such URLs.
+   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. No request is sent; the object
+   * need not exist. Absent where the store has no such URLs.
    */
   presigned?(key: string, options: Abortable & { readonly seconds: number }): Promise<string>;
 

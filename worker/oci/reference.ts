@@ -93,7 +93,7 @@ function split(text: string): { name: string; tag: string | undefined; digest: s
   }
   const rest = offset === -1 ? text : text.slice(0, offset);
   const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
-  // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path behind it
+  // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path after it
   return colon === -1
     ? { name: rest, tag: undefined, digest }
     : { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };

@@ -41,7 +41,7 @@ const REPORT_AGAIN_MS = 5 * 60_000;
 /** A queue that does not wait for messages is not asked more often. */
 const MIN_ROUND_MS = 1000;
 const DEFAULT_VISIBILITY_SECONDS = 120;
-/** What is left of its visibility when a delivery that could not be extended counts as lost. */
+/** A delivery that could not be extended counts as lost when this much of its visibility is left. */
 const MARGIN = 1 / 12;
 /** A message is visible again 12 hours after it was received, however it is extended: API_ChangeMessageVisibility. */
 const HANDOVER_MS = (11 * 60 + 45) * 60_000;

@@ -21,8 +21,9 @@ const AT_ONCE = 8;
 const OF_ALL = ['UNSUPPORTED', 'DENIED', 'UNAUTHENTICATED'] as const;
 
 /**
- * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve
- * to what was not deleted, and may be repeated: what is gone is deleted. They fail where the registry deletes nothing at all: UNSUPPORTED, DENIED.
+ * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve to
+ * what was not deleted, and may be repeated: what is gone counts as deleted. They fail where the registry deletes nothing at all: UNSUPPORTED,
+ * DENIED.
  */
 export class HttpDeletions {
   readonly #context: RepositoryContext;

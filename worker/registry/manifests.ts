@@ -130,7 +130,7 @@ export class Manifests {
     return this.#look(reference, options, forgives);
   }
 
-  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with what `forgives` accepts. */
+  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD lacks what is needed or fails with what `forgives` accepts. */
   async #look(reference: string, options: Abortable, forgives: (error: unknown) => boolean): Promise<Descriptor> {
     try {
       const head = await this.#head(reference, options);

@@ -87,7 +87,7 @@ export class PullBudget {
 /** Refused mounts, and none that was taken, after which a registry is believed to mount nothing. */
 const REFUSED_ENOUGH = 8;
 
-/** Whether a registry mounts blobs, as its answers say: ECR does so only where the account has BLOB_MOUNTING on. */
+/** Whether a registry mounts blobs, by its answers: ECR does so only where the account has BLOB_MOUNTING on. */
 export class Mounts {
   #refused = 0;
 

@@ -68,7 +68,7 @@ const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
 const ECR_PUTS_PER_SECOND = 10;
 
-/** The registry at `host`, as references name it. Nothing is asked of it yet. */
+/** The registry at `host`, as references name it. No request is sent yet. */
 export function openRegistry(host: string, options: RegistryOptions): RegistryClient {
   return new RegistryClient(host, options);
 }

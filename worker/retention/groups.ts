@@ -74,8 +74,8 @@ class Ties {
 }
 
 /**
- * The groups of this round. Where something that would go with an image may not be deleted, everything above it stays too, so that it does not
- * lose its image. The verdict of that image is changed to say so.
+ * The groups of this round. Where something that would go with an image may not be deleted, everything above it stays too, so that it does not lose
+ * its image. The verdict of that image then gives that as its reason.
  */
 function withoutHeld(
   present: ReadonlySet<Node>,

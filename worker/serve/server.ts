@@ -185,7 +185,7 @@ class ImageServer {
     const [path = '/'] = (request.url ?? '/').split('?', 1);
     let failure: Failure | undefined;
     try {
-      // what a request may bring along is nothing that is wanted
+      // a body that a request may have is ignored
       request.resume();
       if (method !== 'GET' && method !== 'HEAD') response.shouldKeepAlive = false;
       if (stopping.aborted) response.shouldKeepAlive = false;

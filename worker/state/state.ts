@@ -9,15 +9,15 @@ export interface StateStore {
   readonly destinations: Destinations;
   readonly rules: Rules;
   readonly runs: Runs;
-  /** A lease by name, for what is no destination. As `Destinations.lock`. */
+  /** A lease by name, for what is not a destination. As `Destinations.lock`. */
   lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** The first of these different names whose lease may be held at this moment, so that `lock` would not get it. One read for all names. */
   findLocked(names: readonly string[], options?: Abortable): Promise<string | undefined>;
 }
 
 /**
- * The right to write, for as long as `signal` has not fired. It renews itself; `signal` fires with CONFLICT as soon as holding it can no
- * longer be proved: another has it, or it could not be renewed in time. Disposing gives it back, and does not throw.
+ * The right to write, for as long as `signal` has not fired. It renews itself; `signal` fires with CONFLICT as soon as holding it can no longer be
+ * proved: another process has it, or it could not be renewed in time. Disposing gives it back, and does not throw.
  */
 export interface Lease extends AsyncDisposable {
   readonly name: string;
@@ -82,7 +82,7 @@ export interface Destinations {
   get(key: DestinationKey, options?: Abortable): Promise<SyncRecord | undefined>;
   /** All of a group, in order of names. */
   list(group: string, options?: Abortable): AsyncIterable<SyncRecord>;
-  /** The right to write to a destination; undefined while another has it. */
+  /** The right to write to a destination; undefined while another process has it. */
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Whether a destination of the group is written to at this moment: its lease may be held. */
   isWritten(group: string, options?: Abortable): Promise<boolean>;
@@ -312,11 +312,11 @@ interface RunWriter {
   closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
   /** Makes jobs known as waiting, before they are sent, or as failed. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
-  /** So many more needed nothing. Not idempotent: an estimate after a crash. */
+  /** Counts images that needed nothing. Not idempotent: an estimate after a crash. */
   addUnchanged(run: string, counts: Pick<Run, 'unchanged' | 'unseen'>, options?: Abortable): Promise<void>;
-  /** So much more is about to be deleted. Not idempotent: too high after a crash. */
+  /** Counts items that are about to be deleted. Not idempotent: too high after a crash. */
   addDeletes(run: string, count: number, options?: Abortable): Promise<void>;
-  /** All jobs are known. Ends the run if none is left. Idempotent. */
+  /** Marks the run as planned: all its jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, options?: Abortable): Promise<void>;
   /** Counts the jobs of a run again, and ends it if none is left: what a worker that crashed between two writes did not do. Idempotent. */
   settle(run: string, options?: Abortable): Promise<Run>;

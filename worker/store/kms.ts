@@ -34,7 +34,7 @@ interface KnownKey {
 }
 
 /**
- * An asymmetric key of AWS KMS. Nothing is asked of it yet: signing asks for its public key once and then for each signature, checking a signature
+ * An asymmetric key of AWS KMS. No request is sent yet: signing asks for its public key once and then for each signature, checking a signature
  * for its public key alone. https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html
  */
 export function openKmsKey({ key, proxies }: KmsKeyOptions): SnapshotSigner {

@@ -2,7 +2,7 @@ import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from '../../ut
 import { connectionSentence, networkCode } from '../../util/connection.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
-/** What was being done when S3 said no. */
+/** What was being done when S3 refused it. */
 interface S3Call {
   /** `read`, `write`, … */
   readonly doing: string;

@@ -170,7 +170,7 @@ function readAction(version: string | undefined): string {
   return version === undefined ? 's3:GetObject' : 's3:GetObjectVersion';
 }
 
-/** What a read of no bytes comes to: S3 has no empty ranges. */
+/** The result of a read of no bytes: S3 has no empty ranges. */
 async function readNothing(bucket: Bucket, key: string, offset: number, options: ReadOptions): Promise<Bytes> {
   const { size, etag } = await statObject(bucket, key, { signal: options.signal, version: options.version });
   const location = bucket.describe(key);

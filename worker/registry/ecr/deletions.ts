@@ -16,7 +16,7 @@ export interface NotDeleted {
 const IDS_PER_CALL = 100;
 
 /**
- * Deletes from one repository of ECR, a hundred images a call. Calls return what was not deleted; what is gone is deleted. DENIED names the
+ * Deletes from one repository of ECR, a hundred images a call. Calls return what was not deleted; what is gone counts as deleted. DENIED names the
  * action.
  */
 export class EcrDeletions {

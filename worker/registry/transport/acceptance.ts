@@ -46,7 +46,7 @@ export class Acceptance implements Layer {
     // the missing part may have named a cause that a retry removes: a repository to be created, a token that expired. docker-registry breaks off each
     // 416, whose status is enough
     return brokeOff && !failure.retryable && answer.status !== 416
-      ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it said why`)
+      ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it gave the reason`)
       : failure;
   }
 }

@@ -1,7 +1,7 @@
 import type { LookupAddress, LookupOptions } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 
-/** What an IP address is good for: `metadata` includes every link-local address, since clouds serve credentials there. */
+/** The kind of an IP address: `metadata` includes every link-local address, since clouds serve credentials there. */
 export type AddressKind = 'public' | 'private' | 'loopback' | 'metadata';
 
 const LOOPBACK = new BlockList();

@@ -128,7 +128,7 @@ const EXPECTED: Readonly<Record<FileTool, string>> = {
   'skopeo-sync': 'registries, each with images, images-by-tag-regex or images-by-semver',
   regsync: 'a list "sync"',
   dregsy: 'a list "tasks"',
-  'image-syncer': 'images, each with where it goes',
+  'image-syncer': 'images, each with its destination',
 };
 
 /** INVALID for what does not look like a file of the tool, naming the tool that it may be of. */

@@ -81,7 +81,7 @@ export class Findings {
   }
 }
 
-/** A note on what no rule does exactly so. */
+/** A note on what no rule does in exactly this way. */
 export function lost(where: string, text: string): Note {
   return { where, text, lost: true };
 }

@@ -184,7 +184,7 @@ class Apart {
 /** What one template of a mapping writes, where that is one repository. */
 interface Written {
   readonly source: string;
-  /** With the one name of its registry. */
+  /** With the canonical name of its registry. */
   readonly repository: string;
   readonly tag: string | undefined;
 }

@@ -23,7 +23,7 @@ export interface CleanOptions extends Abortable {
   readonly untilMs?: number | undefined;
 }
 
-/** What a pass of a Cleaner came to. */
+/** The result of a pass of a Cleaner. */
 export interface CleanResult {
   /** Rules that prune and have not expired. */
   readonly rules: number;
