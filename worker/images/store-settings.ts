@@ -163,7 +163,7 @@ export function settingsIn(document: Buffer): Readonly<Record<string, unknown>> 
   return isRecord(settings) ? settings : undefined;
 }
 
-/** The repository that a document names, parsed; neither member where it is no document of settings. */
+/** The repository that a document names, parsed; neither member where it is not a document of settings. */
 export function namedIn(value: unknown): NamedRepository {
   const text = (name: string): string | undefined => {
     const found = isRecord(value) ? value[name] : undefined;

@@ -94,7 +94,7 @@ function checkPlace(text: string): void {
   else parseSource(text);
 }
 
-/** INVALID for what is no pattern. */
+/** INVALID for what is not a pattern. */
 function checkNames(text: string): void {
   if (isPattern(text)) matchesPattern(text, '');
 }

@@ -100,7 +100,7 @@ export const METRICS = {
     by: 'code',
     meaning: 'manifests, archives and whole repositories that a Cleaner could not delete or list',
   },
-  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are no job: each is one dead letter' },
+  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are not jobs: each is one dead letter' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
 type MetricName = keyof typeof METRICS;

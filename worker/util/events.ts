@@ -230,7 +230,7 @@ type JobEvent =
     }
   /** It goes back to the queue, for the next worker: this one is stopping, or its message reaches the end of its life. */
   | { readonly type: 'job-handed-back'; readonly job: JobName; readonly message: string }
-  /** A message that is no job. */
+  /** A message that is not a job. */
   | { readonly type: 'message-refused'; readonly message: string };
 
 export interface JobName {

@@ -155,7 +155,7 @@ export function replaceAll(text: string, expression: string, replacement: string
   if (text.length > MAX_REWRITTEN || repetitions.length > MAX_REPETITIONS || isNested || expression.includes('(?'))
     throw new Failure('INVALID', 'the expression is too involved: write the name itself into the file');
   const { text: source, flags } = translate(expression);
-  // refuses what is no expression
+  // refuses what is not an expression
   tagMatcher(`/${source}/${flags}`);
   return text.replace(new RegExp(source, `${flags}g`), (...found: unknown[]) =>
     replacement.replace(/\$(?:\$|\{(\w+)\}|(\w+))/g, (whole, braced?: string, bare?: string) => {

@@ -263,7 +263,7 @@ class Outbox implements Queue {
     for (const { body } of messages) {
       const message = parseMessage(body);
       if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup'))
-        throw new Failure('BUG', 'sync: a rule asked for something that is no copy');
+        throw new Failure('BUG', 'sync: a rule asked for something that is not a copy');
       this.jobs.push(message.job);
     }
   }
