@@ -118,7 +118,7 @@ export async function digestOfSettings(read: SettingsReader, options: Abortable)
   }
 }
 
-/** The repository that a document of settings names. Documents of before name no registry. */
+/** The repository that a document of settings names. Documents of earlier versions do not name the registry. */
 export interface NamedRepository {
   readonly registry: string | undefined;
   readonly repository: string | undefined;

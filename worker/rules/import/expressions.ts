@@ -161,7 +161,7 @@ export function replaceAll(text: string, expression: string, replacement: string
     replacement.replace(/\$(?:\$|\{(\w+)\}|(\w+))/g, (whole, braced?: string, bare?: string) => {
       const name = braced ?? bare;
       if (name === undefined) return whole === '$$' ? '$' : whole;
-      // after the groups follow the place and the text; Go writes nothing for a group that there is not
+      // after the groups follow the place and the text; Go writes nothing for a group that does not exist
       const group: unknown = /^[0-9]+$/.test(name) && Number(name) < found.length - 2 ? found[Number(name)] : undefined;
       return typeof group === 'string' ? group : '';
     }),
