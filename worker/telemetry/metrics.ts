@@ -113,7 +113,7 @@ export const METRICS = {
     by: 'code',
     meaning: 'manifests, archives and whole repositories that a Cleaner could not delete or list',
   },
-  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are no job: each is one dead letter' },
+  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are not jobs: each is one dead letter' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
 type MetricName = keyof typeof METRICS;
@@ -294,7 +294,7 @@ function countsOfSnapshot(
   ];
 }
 
-/** Of the end of an attempt. */
+/** The counts for the end of an attempt. */
 function countsOfEnd(
   event: Extract<Event, { readonly type: 'job-done' | 'job-failed' | 'job-handed-back' }>,
   rule: string | undefined,
@@ -311,7 +311,7 @@ function countsOfEnd(
   ];
 }
 
-/** Of one object that is published, or one item that is deleted. */
+/** The counts for one object that is published, or one item that is deleted. */
 function countsOfItem(
   event: Extract<Event, { readonly type: 'object-published' | 'object-failed' | 'pruned' | 'prune-failed' }>,
   rule: string | undefined,
