@@ -166,7 +166,7 @@ class Planner {
   }
 }
 
-/** One line a file, and the content of those whose name does not say it. */
+/** One line for each file, with the content of those whose name does not determine it. */
 function digestOfPlan(entries: readonly LayoutEntry[]): Digest {
   const lines = entries.map(({ name, size, bytes }) => {
     const content = bytes === undefined || name.startsWith('blobs/') ? '' : ` ${digestOf(bytes)}`;
@@ -206,7 +206,7 @@ function referrersIndex(graph: Graph): Uint8Array {
   return bytes;
 }
 
-/** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is no image that runs. */
+/** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is not an image that runs. */
 function dockerManifest(graph: Graph, image: Descriptor, names: ArchiveNames): Uint8Array | undefined {
   const candidates = [...runnableImages(graph, image, new Set())];
   const chosen =

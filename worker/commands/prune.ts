@@ -32,6 +32,7 @@ const COUNTS = [
   ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
   ['keep-last', 'keep the newest so many images'],
   ['keep-days', 'keep images that were pushed within so many days'],
+  ['expire-after-days', 'delete what is older, whatever --keep-last and the other rules by time keep'],
   ['keep-daily', 'keep the newest image of each of the last so many days that have one'],
   ['keep-weekly', 'the same for weeks'],
   ['keep-monthly', 'the same for months'],
@@ -75,10 +76,10 @@ export function addPrune(program: Command, context: CommandContext): void {
     .addOption(
       new Option(
         '--plan <file>',
-        'delete what this reviewed plan says; needs the same places and policy, and fails when a place has changed',
+        'carry out this reviewed plan; needs the same places and policy, and fails when a place has changed',
       ).conflicts('yes'),
     )
-    .option('--yes', 'delete what the plan says');
+    .option('--yes', 'carry out the plan');
   withS3Flags(withSideFlags(withCommonFlags(command), ['dest']), { writes: false }).action(
     async (places: readonly string[], flags: PruneFlags) => prune(places, flags, context),
   );
@@ -107,7 +108,7 @@ interface Wanted {
 interface Pruned {
   readonly rule?: string | undefined;
   readonly plan: PrunePlan;
-  /** Absent: nothing was to be deleted. */
+  /** Absent: the plan deletes nothing. */
   readonly result?: PruneResult;
 }
 

@@ -32,14 +32,14 @@ export interface ArchiveTargetRequest {
   readonly temporary: Backends['temporary'];
 }
 
-/** What an archive calls an image of which no name is known. */
+/** The name that an archive gives an image without a known name. */
 const NO_NAME = 'localhost/image';
 
 /**
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
  * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image of the
  * repository, an older state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at
- * once, where the key holds the archive of another repository, or something that is no archive: its context has `needsForce`. Failures carry
+ * once, where the key holds the archive of another repository, or something that is not an archive: its context has `needsForce`. Failures carry
  * their side.
  */
 export async function openArchiveTarget(
@@ -209,7 +209,7 @@ interface CurrentArchive extends AsyncDisposable {
   readonly info: ObjectInfo;
   /** Undefined where it was not opened. */
   readonly image: ArchivedImage | undefined;
-  /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not say. */
+  /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not name it. */
   readonly name: string | undefined;
   readonly layoutDigest: string | undefined;
 }
@@ -241,7 +241,7 @@ async function openCurrentArchive(
     layoutDigest: layoutDigestIn(info.metadata),
     [Symbol.asyncDispose]: async () => undefined,
   };
-  // to open it would be to unpack it
+  // opening it would unpack it
   if (isCompressed(key) && unopened.layoutDigest !== undefined) return unopened;
   try {
     const image = await openImage(store, key, { ...options, temporary });

@@ -43,9 +43,11 @@ export class ArchivedImages implements AsyncDisposable {
   readonly #noted: Map<Digest, number>;
   /** What an earlier backup restored, and this one has not archived again yet. */
   readonly #left: Set<Digest>;
+  /** What is in STANDARD, or on its way there, for this backup or an earlier one. A note alone may be of an image that is archived again, or gone. */
+  readonly #begun: Set<Digest>;
   /** What became of images since they were listed. */
   readonly #changed = new Map<Digest, ListedImage['status']>();
-  /** What the next pass needs: it is not archived again by this one. */
+  /** Images that the next pass needs: this one does not archive them again. */
   readonly #kept = new Set<Digest>();
   readonly #held = new Map<Digest, { count: number; readonly active: Promise<void> }>();
   readonly #places = new Limit(AT_ONCE);
@@ -65,6 +67,7 @@ export class ArchivedImages implements AsyncDisposable {
     this.#noted = new Map(noted);
     const isRestored = (digest: Digest): boolean => (this.#rows.get(digest)?.status ?? 'ARCHIVED') !== 'ARCHIVED';
     this.#left = new Set([...noted.keys()].filter(isRestored));
+    this.#begun = new Set(this.#left);
     this.#awaitActive = awaitActive(request.repository, storage, options);
   }
 
@@ -89,9 +92,9 @@ export class ArchivedImages implements AsyncDisposable {
   }
 
   /**
-   * Does `work` while the image, its children and all that refers to them are in STANDARD. Those that were archived are archived again after it,
-   * also when it fails; one that cannot be is a warning. Call it for all images at once: it holds a hundred at once, and images that share
-   * children share the wait. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   * Runs `work` while the image, its children and all that refers to them are in STANDARD. Those that were archived are archived again after it, also
+   * when it fails; one that cannot be is a warning. Call it for all images at once: it holds a hundred at once, and images that share children share
+   * the wait. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
    */
   async during<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
     const giveBack = await this.#places.take(1, this.#options);
@@ -110,8 +113,8 @@ export class ArchivedImages implements AsyncDisposable {
   }
 
   /**
-   * Whether `during` would not wait for the image. Asks for the restore of what it would wait for, unless a hundred images of the repository are
-   * restored already. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   * Whether `during` could run for the image without waiting. Asks for the restore of what it would wait for, unless a hundred images of the
+   * repository are restored already. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
    */
   async isReady(digest: Digest): Promise<boolean> {
     const needed = new Set<Digest>();
@@ -139,7 +142,7 @@ export class ArchivedImages implements AsyncDisposable {
     }
   }
 
-  /** Archives again what an earlier backup left in STANDARD, no call of `during` was about, and the next pass does not need. */
+  /** Archives again the images that an earlier backup left in STANDARD, unless a call of `during` used them or the next pass needs them. */
   async close(): Promise<void> {
     const isLeft = (one: Digest): boolean =>
       !this.#held.has(one) && !this.#kept.has(one) && this.#status(one) === 'ACTIVE';
@@ -163,9 +166,12 @@ export class ArchivedImages implements AsyncDisposable {
     }
     const archived = missing.filter((one) => this.#status(one) === 'ARCHIVED');
     if (archived.length === 0) return true;
-    const isBegun = [...needed].some((one) => this.#noted.has(one));
-    if (!isBegun && this.#noted.size >= AT_ONCE) return false;
-    for (const one of archived) this.#noted.set(one, atMs);
+    const isBegun = [...needed].some((one) => this.#begun.has(one));
+    if (!isBegun && this.#begun.size >= AT_ONCE) return false;
+    for (const one of archived) {
+      this.#noted.set(one, atMs);
+      this.#begun.add(one);
+    }
     await restored.add(repository, archived, { ...this.#options, atMs });
     for (const one of archived) {
       const status = await this.#storage.moveToStorageClass(repository, one, 'STANDARD', this.#options);
@@ -247,6 +253,7 @@ export class ArchivedImages implements AsyncDisposable {
       }
       this.#left.delete(digest);
       this.#noted.delete(digest);
+      this.#begun.delete(digest);
       archived.push(digest);
     }
     if (archived.length === 0) return;

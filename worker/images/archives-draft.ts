@@ -16,7 +16,7 @@ import { archiveFacts, describeArchived, describeImage } from './describe-image.
 import { storeAndPrefix } from './open-place.ts';
 import { registryFacts, type SettingsFact } from './registry-facts.ts';
 
-/** What a snapshot says of a backup into archives, apart from its images. */
+/** What a snapshot records of a backup into archives, apart from its images. */
 export interface ArchivesDraftRequest extends Pick<Snapshot, 'tool' | 'startedAt'> {
   readonly pattern: ImagePattern;
   readonly scope: Pick<SnapshotScope, 'untagged' | 'referrers' | 'platforms'>;
@@ -49,7 +49,7 @@ export function archivesPlace(template: string, bucket: string | undefined): Arc
 }
 
 /**
- * The snapshot of a backup into archives, gathered by the process that writes them: it has the graph of each image at hand, so that no archive is
+ * The snapshot of a backup into archives, gathered by the process that writes them: it has the graph of each image in memory, so that no archive is
  * opened. Where other processes wrote the archives, `writeArchivesSnapshot` makes it of what they recorded.
  */
 export class ArchivesDraft {

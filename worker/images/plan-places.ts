@@ -31,7 +31,7 @@ export interface PlanRequest {
 
 /**
  * Reads the places and plans what goes. Deletes nothing. With `reviewed`, CONFLICT where what that deletes is not there any more as it was; what is
- * gone already is no conflict. INVALID for places and policies that cannot be read, before anything is asked for.
+ * gone already is not a conflict. INVALID for places and policies that cannot be read, before anything is asked for.
  */
 export async function planPlaces(
   request: PlanRequest,
@@ -62,7 +62,7 @@ export async function planPlaces(
   return plan;
 }
 
-/** Registries but ECR list tags alone, so images without one are not found there: said once for each. */
+/** Registries but ECR list tags alone, so images without one are not found there: reported once for each registry. */
 function noteUnlisted(
   places: readonly PrunePlace[],
   { policies }: PlanRequest,
@@ -123,7 +123,7 @@ async function planOne(
   }
 }
 
-/** The images that a plan deletes, without what goes with them. What a run that was stopped left has lost its image. */
+/** The images that a plan deletes, without what goes with them. The rest that a stopped run left has lost its image. */
 function imagesGoing({ items }: RepositoryPlan): readonly Digest[] {
   return items.flatMap(({ id, group }) => (group === id && isDigest(id) ? [id] : []));
 }

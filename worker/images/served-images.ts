@@ -29,8 +29,11 @@ export interface ServedRepository extends Pick<Readable, 'open'> {
   /** A config or layer of an image that is here. NOT_FOUND without one. */
   blob(digest: Digest, options?: Abortable): Promise<Descriptor>;
 
-  /** The manifests whose subject is `digest`, each once, as entries of a list of referrers. Empty where there are none. */
+  /** The manifests whose subject is `digest`, each once, as entries of a list of referrers. Empty where no manifest refers to it. */
   referrers(digest: Digest, options?: Abortable): Promise<readonly Descriptor[]>;
+
+  /** Whether reading a blob that is here waits for its turn among the passes over compressed archives, of which there are few. Absent: never. */
+  isPacked?(digest: Digest): boolean;
 
   /**
    * A URL by which a client may read all of a blob by itself for a while: a secret, never logged. Absent where blobs are not objects of their

@@ -1,6 +1,6 @@
 import type { RepositoryPolicy } from '../retention/policy.ts';
 
-/** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
+/** What to keep, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
   readonly version: 1;
   /** How registries are reached, by host. */
@@ -78,7 +78,7 @@ export interface TagSelection {
   /** Globs, or `/regular expressions/`; empty for all. */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
-  /** A range as of npm's semver; tags that are no versions do not match it. */
+  /** A range as of npm's semver; tags that are not versions do not match it. */
   readonly semver?: string | undefined;
   /** The N highest versions, or the N pushed last. */
   readonly latest?: { readonly count: number; readonly by: 'version' | 'push' } | undefined;

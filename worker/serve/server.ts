@@ -15,7 +15,7 @@ import { sendAnswer } from './send.ts';
 /** Where and to whom images are served. */
 export interface ServeOptions {
   readonly listen: ListenAddress;
-  /** Who may read. Absent: every client that reaches the address. */
+  /** The clients that may read. Absent: every client that reaches the address. */
   readonly readers?: Readers | undefined;
   /** Certificate chain and private key, PEM. Absent: plain HTTP. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
@@ -25,7 +25,7 @@ export interface ServeOptions {
   readonly maxConnections?: number | undefined;
   readonly clock: Clock;
   readonly report: Report;
-  /** Fires when no more requests are to be taken. */
+  /** Fires when the server must take no more requests. */
   readonly signal: AbortSignal;
 }
 
@@ -40,7 +40,7 @@ export interface ServingImages {
 }
 
 const MAX_CONNECTIONS = 256;
-/** Bodies that are read from the backup at once, fewer than the connections to S3; further requests wait. */
+/** Bodies that are read from the backup at once, fewer than the connections to S3; further requests wait. Those that wait for a turn do not count. */
 const STREAMS_AT_ONCE = 48;
 /** How long requests that are under way when the signal fires may go on. */
 const GRACE_MS = 10_000;
@@ -176,7 +176,7 @@ class ImageServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { clock, report, signal: stopping } = this.#options;
     const startedMs = clock.now();
-    // a connection that is gone has none
+    // a closed connection does not have an address
     const client = request.socket.remoteAddress ?? 'unknown';
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Failure('ABORTED', 'the client went away')));
@@ -185,7 +185,7 @@ class ImageServer {
     const [path = '/'] = (request.url ?? '/').split('?', 1);
     let failure: Failure | undefined;
     try {
-      // what a request may bring along is nothing that is wanted
+      // a body that a request may have is ignored
       request.resume();
       if (method !== 'GET' && method !== 'HEAD') response.shouldKeepAlive = false;
       if (stopping.aborted) response.shouldKeepAlive = false;
@@ -249,7 +249,7 @@ class ImageServer {
     const { clock } = this.#options;
     const whole = { ...answer, headers: { ...HEADERS, ...answer.headers } };
     const send = async (): Promise<void> => sendAnswer(response, whole, { ...request, clock, onSent });
-    if (answer.body instanceof Uint8Array || request.isHead) await send();
+    if (answer.body instanceof Uint8Array || request.isHead || answer.body.waitsForTurn === true) await send();
     else await this.#streams.run(send, { signal: request.signal });
   }
 

@@ -15,7 +15,7 @@ const BATCH = 10;
 /** The most that one pass of a planner looks at. */
 const MAX_LOOKED_AT = 1000;
 
-/** The message in a dead letter. Undefined for what is none. */
+/** The message in a dead letter. Undefined for what is not a dead letter. */
 export function messageIn(body: string): ParsedMessage | undefined {
   try {
     return parseMessage(body);
@@ -25,14 +25,14 @@ export function messageIn(body: string): ParsedMessage | undefined {
   }
 }
 
-/** The job in a dead letter. Undefined for events, requests and what is no message. */
+/** The job in a dead letter. Undefined for events, requests and what is not a message. */
 export function jobIn(body: string): Job | undefined {
   const message = messageIn(body);
   return message?.type === 'job' ? message.job : undefined;
 }
 
 /**
- * The destinations of a job, as the state remembers them. None for a job that names what can be no destination, and was refused, or whose
+ * The destinations of a job, as the state remembers them. None for a job that names an impossible destination, and was refused, or whose
  * destination has the tag that an archive names.
  */
 export function destinationKeys(job: Job): readonly DestinationKey[] {

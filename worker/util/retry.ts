@@ -14,7 +14,7 @@ export interface RetryOptions extends Abortable {
 }
 
 const FIRST_DELAY_MS = 200;
-/** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, who can requeue. */
+/** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, which can requeue. */
 export const MAX_RETRY_AFTER_MS = 120_000;
 
 /**
@@ -33,7 +33,7 @@ export async function retry<T>(
       return await work(attempt);
     } catch (error) {
       if (!isFailure(error) || !error.retryable || attempt >= attempts) throw error;
-      checkAborted(options); // it may have failed because it was stopped: that is no retry
+      checkAborted(options); // it may have failed because it was stopped: that is not a retry
       const delayMs = retryDelayMs(error, attempt, clock, options.maxDelayMs);
       if (delayMs > MAX_RETRY_AFTER_MS) throw error;
       options.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: describeFailure(error) });

@@ -24,18 +24,21 @@ import { beside, openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 
 const BUFFER_BYTES = 1024 * 1024;
+/** How often an unfinished file that is gone before it is opened is looked for again. */
+const OPEN_TRIES = 10;
 
 /**
  * Begins an upload to `path`, or takes up an unfinished one with the same fingerprint, size and part size.
  *
- * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a
- * journal `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are
- * checked against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again
- * and no more. A line without a CRC-32 is of a part that was written in place: its bytes are looked at by the caller, who knows what they must be. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a journal
+ * `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are checked
+ * against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again and no more. A
+ * line without a CRC-32 is of a part that was written in place: the caller checks its bytes, since it knows what they must be. Unfinished uploads
+ * stay until they are finished, aborted or removed by hand.
  *
- * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never
- * used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone
- * and the file (inode) in place.
+ * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never used
+ * twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone and the file
+ * (inode) in place.
  */
 export async function openUpload(
   path: string,
@@ -50,34 +53,29 @@ export async function openUpload(
     .update(`${basename(path)}\n${header}`)
     .digest('hex')
     .slice(0, 16);
-  const found = await findPartial(path, hash);
-  const partial = found ?? (await createPartial(path, hash));
-  const journal = journalOf(partial);
-  const stored = await openJournal(journal, header);
-  const handle = await open(partial, 'r+');
-  try {
-    const { size: before } = await handle.stat({ bigint: true });
-    if (before !== BigInt(size)) await handle.truncate(size);
-    for (const [number, crc] of stored) {
-      if (number > parts.count) continue;
-      if (crc === undefined) parts.done.set(number, undefined);
-      else if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
-        parts.done.set(number, crc);
+  for (let tries = 1; ; tries++) {
+    const found = await findPartial(path, hash);
+    const partial = found ?? (await createPartial(path, hash));
+    const journal = journalOf(partial);
+    const stored = await openJournal(journal, header);
+    // another process may have completed or aborted what was found; a name that stays is of no file
+    const handle = await unlessErrno(open(partial, 'r+'), ...(tries < OPEN_TRIES ? ['ENOENT'] : []));
+    if (handle === undefined) continue;
+    try {
+      const { size: before } = await handle.stat({ bigint: true });
+      if (before !== BigInt(size)) await handle.truncate(size);
+      for (const [number, crc] of stored) {
+        if (number > parts.count) continue;
+        if (crc === undefined) parts.done.set(number, undefined);
+        else if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
+          parts.done.set(number, crc);
+      }
+      const file = await handle.stat({ bigint: true });
+      const isResumed = found !== undefined;
+      return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed });
+    } finally {
+      await handle.close();
     }
-    const file = await handle.stat({ bigint: true });
-    return new FileUpload({
-      path,
-      partial,
-      journal,
-      file,
-      info,
-      parts,
-      condition,
-      onSent,
-      isResumed: found !== undefined,
-    });
-  } finally {
-    await handle.close();
   }
 }
 

@@ -7,7 +7,7 @@ import type { PruneRule } from '../../rules/rule.ts';
 import { refusedPlace } from '../refused-place.ts';
 import { describeFailure } from '../../util/failure.ts';
 
-/** What a rule that prunes came to. */
+/** The result of a rule that prunes. */
 export interface PrunedRule {
   readonly rule: string;
   readonly plan: PrunePlan;
@@ -17,7 +17,7 @@ export interface PrunedRule {
   readonly faults: readonly string[];
 }
 
-/** Plans a rule here and now, and deletes what the plan names where `deletions` are given and the rule is no dry run. */
+/** Plans a rule here and now, and deletes what the plan names where `deletions` are given and the rule is not a dry run. */
 export async function pruneHere(
   rule: PruneRule,
   deletions: Deletions | undefined,

@@ -54,7 +54,7 @@ export interface SyncRequest {
   readonly deletions?: Deletions | undefined;
 }
 
-/** What the rules of a run came to. */
+/** The results of the rules of a run. */
 export interface SyncResult extends BatchResult {
   /** The rules that prune. */
   readonly pruned: readonly PrunedRule[];
@@ -265,7 +265,7 @@ class Outbox implements Queue {
     for (const { body } of messages) {
       const message = parseMessage(body);
       if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup'))
-        throw new Failure('BUG', 'sync: a rule asked for something that is no copy');
+        throw new Failure('BUG', 'sync: a rule asked for something that is not a copy');
       this.jobs.push(message.job);
     }
   }

@@ -27,7 +27,7 @@ export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | '
   readonly untilMs?: number | undefined;
 }
 
-/** What a pass came to for one run. */
+/** The result of a pass for one run. */
 export interface RunEnd {
   /** Whether every place has been looked at. */
   readonly ended: boolean;
@@ -134,7 +134,7 @@ async function cleanPlace(
   try {
     end = await prunePlace(place, job, { ...context, budget, report }, options);
   } catch (error) {
-    // the next Cleaner goes on here; a stop in order is no attempt
+    // the next Cleaner goes on here; a stop in order is not an attempt
     if (options.signal?.aborted === true) await state.runs.giveBackJob(run.id, id).catch(() => undefined);
     checkAborted(options);
     return failPlace(place, toFailure(error), report, fail);

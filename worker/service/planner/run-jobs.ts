@@ -47,7 +47,7 @@ export interface Tally {
   readonly jobs: number;
   /** Images that need nothing. */
   readonly unchanged: number;
-  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  /** Those of `unchanged` that rest on the record alone: one of their destinations could not be looked at. */
   readonly unseen: number;
   /** Repositories and images that could not be looked at: each is a failed job of the run. */
   readonly failed: number;
@@ -187,7 +187,7 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   }
   if (message.type === 'job' && message.job.kind === 'settings')
     return mayHaveAfter(after, withoutTransport(message.job.from));
-  // they are no images, and planned before all of them
+  // they are not images, and planned before all of them
   if (message.type === 'job' && ['publish', 'backup-store', 'verify'].includes(message.job.kind)) return true;
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);

@@ -243,11 +243,11 @@ function serviceLocation(text: string, parse: (text: string) => Location = parse
   if (location.transport === 'docker' || location.transport === 's3') return location;
   throw new Failure(
     'INVALID',
-    `${formatLocation(location)} is no place that a worker reaches: name docker:// or s3://`,
+    `${formatLocation(location)} is not a place that a worker reaches: name docker:// or s3://`,
   );
 }
 
-/** `to` with the name that the image has at `from`, where it says none. */
+/** `to` with the name that the image has at `from`, where `to` does not have a name. */
 async function withName(
   to: Location,
   from: Location,
