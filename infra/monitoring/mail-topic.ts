@@ -22,7 +22,7 @@ export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOpti
   return topic;
 }
 
-function addKey(scope: Construct, from: MailTopicOptions['from']): Key {
+function addKey(scope: Construct, service: string): Key {
   // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
@@ -32,7 +32,7 @@ function addKey(scope: Construct, from: MailTopicOptions['from']): Key {
   key.addToResourcePolicy(
     new PolicyStatement({
       sid: 'Alarms',
-      principals: [new ServicePrincipal(from)],
+      principals: [new ServicePrincipal(service)],
       actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
       // in the policy of a key: this key
       resources: ['*'],
