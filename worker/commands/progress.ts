@@ -27,7 +27,10 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   let drawn: readonly string[] = [];
   /** What takes the bars away. A terminal that became narrower shows a line of them as several. */
   const erasing = (): string => {
-    const rows = drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / screen.columns)), 0);
+    const rows = drawn.reduce(
+      (sum, line) => sum + Math.max(1, Math.ceil(widthOf(line) / Math.max(1, screen.columns))),
+      0,
+    );
     drawn = [];
     // line by line: tmux keeps a copy of a screen that is erased from its top. It may have written ^C at the cursor
     return rows === 0 ? '' : `\r\u001b[2K${'\u001b[1A\u001b[2K'.repeat(rows)}`;

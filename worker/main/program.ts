@@ -6,7 +6,7 @@ import { ASKED } from '../commands/completion/asked.ts';
 import { fitted, lookOf } from '../commands/look.ts';
 import type { Screen } from '../commands/screen.ts';
 import { printable } from '../commands/text.ts';
-import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure, type Code } from '../util/failure.ts';
 import { setEngineFlags } from './engine-flags.ts';
 import { meantCommand } from './meant-command.ts';
 import type { ProgramSurroundings, Surroundings } from './command-context.ts';
@@ -220,7 +220,16 @@ async function ask(question: string, signal: AbortSignal): Promise<string> {
   const { createInterface } = await import('node:readline/promises');
   // messages go to standard error, so that the result can be redirected
   using lines = createInterface({ input: process.stdin, output: process.stderr });
-  return await lines.question(question, { signal });
+  const stopped = new Promise<never>((_, reject) => {
+    // the terminal is raw while a line is typed: Ctrl-C is a key, and no signal
+    lines.once('SIGINT', () => reject(new Failure('ABORTED', 'stopped by Ctrl-C')));
+  });
+  // Ctrl-D
+  const ended = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
+  const answered = lines.question(question, { signal });
+  // rejects when the input is closed without an answer
+  answered.catch(() => undefined);
+  return await Promise.race([stopped, ended, answered]);
 }
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
@@ -236,10 +245,11 @@ function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
     },
     terminal: isatty(stream.fd),
     get columns() {
-      return stream.columns ?? 120;
+      // a terminal that does not know its size has 0
+      return stream.columns > 0 ? stream.columns : MOST_HELP_COLUMNS;
     },
     get rows() {
-      return stream.rows;
+      return stream.rows > 0 ? stream.rows : undefined;
     },
     colour: hasColours(stream),
   };

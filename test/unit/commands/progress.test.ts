@@ -97,6 +97,16 @@ test('the time that is left is shown once every image is either planned or needs
   await progress.stop();
 });
 
+test('bars go on in a terminal that has no columns', async () => {
+  const { clock, screen, progress } = start('bars');
+  screen.columns = 0;
+  progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: MIB });
+  progress.report({ type: 'blob-started', digest, bytes: MIB });
+  await clock.tick(1000);
+  await clock.tick(1000);
+  await progress.stop();
+});
+
 test.each([120, 80, 60, 40])('bars of %i columns keep the units of their sizes', async (columns) => {
   const { clock, screen, progress, shown } = start('bars');
   screen.columns = columns;
