@@ -6,15 +6,15 @@ import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import type { Construct } from 'constructs';
 
 export interface MailTopicOptions {
-  /** Each has to confirm once. */
+  /** Each address has to confirm once. */
   readonly emails: readonly string[];
-  /** Which service is to publish. The key lets it in; who may publish is said by the policy of the topic. */
+  /** The service that publishes. The key lets it encrypt; the policy of the topic decides which services may publish. */
   readonly from: 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
 }
 
-/** A topic that people get mail of, encrypted with a key of its own beside it. */
+/** A topic that sends mail, and the key that encrypts it. */
 export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions): Topic {
-  // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+  // the key of SNS, alias/aws/sns, does not admit either service: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
     enableKeyRotation: true,
@@ -25,7 +25,7 @@ export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions):
       sid: 'Alarms',
       principals: [new ServicePrincipal(from)],
       actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
-      // in the policy of a key: this key
+      // in a key's policy, * is that key
       resources: ['*'],
     }),
   );

@@ -23,18 +23,18 @@ import type { InfraSettings } from '../settings/schema.ts';
 export type RegistrySettings = NonNullable<InfraSettings['registries']>;
 
 export interface RegistriesStackProps extends StackProps {
-  /** What is to be there. */
+  /** The repositories, replication, templates and roles to create. */
   readonly registries: RegistrySettings;
-  /** Of repositories that ECR makes by a template. */
+  /** Tags of repositories that ECR creates by a template. */
   readonly tags: InfraSettings['tags'];
   /** How long logs are kept. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
 }
 
 /**
- * Repositories of ECR in one account and region, what replicates them and who may use them. Repositories outlive the stack.
+ * Repositories of ECR in one account and Region, their replication and the roles that use them. Repositories outlive the stack.
  *
- * What replicates and who may replicate in is one document for the whole registry each: this stack has all of it.
+ * A registry has one replication configuration and one registry policy: this stack owns both as a whole.
  */
 export class RegistriesStack extends Stack {
   constructor(scope: Construct, id: string, props: RegistriesStackProps) {
@@ -73,13 +73,13 @@ export class RegistriesStack extends Stack {
     });
     const text = lifecyclePolicyText(retentionOf(settings));
     const { defaultChild } = repository.node;
-    if (!(defaultChild instanceof CfnRepository)) throw new Error('a repository of CDK without one of CloudFormation');
+    if (!(defaultChild instanceof CfnRepository)) throw new Error('the repository has no resource of CloudFormation');
     if (text !== undefined) defaultChild.lifecyclePolicy = { lifecyclePolicyText: text };
     for (const statement of repositoryPolicy(this, settings)) repository.addToResourcePolicy(statement);
     if (settings.pullOrganization !== undefined)
       Validations.of(repository).acknowledge({
         id: 'AwsSolutions-ECR1',
-        reason: 'A condition admits the principals of one organization alone.',
+        reason: 'A condition admits the principals of one organization only.',
       });
     for (const [tag, value] of Object.entries(tags)) Tags.of(repository).add(tag, value);
     return repository;
@@ -109,10 +109,10 @@ export class RegistriesStack extends Stack {
     });
   }
 
-  /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
+  /** ECR evaluates this policy for every request to the registry, so it allows replication and nothing else: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
   #admitReplication(sources: RegistrySettings['replicationSources']): void {
     if (sources.length === 0) return;
-    // the source names the repositories
+    // replicas have the names of their source repositories
     const begins = (prefix: string): string =>
       this.formatArn({ service: 'ecr', resource: 'repository', resourceName: `${prefix}*` });
     new CfnRegistryPolicy(this, 'RegistryPolicy', {
@@ -144,22 +144,22 @@ export class RegistriesStack extends Stack {
       const ofIt = `--repository-name ${expiring} --region ${region}`;
       output(
         'PreviewLifecycle',
-        'What the lifecycle policy of a repository lets go next',
+        'Shows what the lifecycle policy of a repository deletes next',
         `aws ecr start-lifecycle-policy-preview ${ofIt} && aws ecr wait lifecycle-policy-preview-complete ${ofIt} && aws ecr get-lifecycle-policy-preview ${ofIt}`,
       );
     }
     if (registries.replication.length === 0) return;
     output(
       'CheckReplication',
-      'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
+      'Shows where an image was replicated to. ECR replicates only images that are pushed after this deploy',
       `aws ecr describe-image-replication-status --repository-name ${registries.repositories[0]?.name ?? 'REPOSITORY'} --image-id imageTag=TAG --region ${region}`,
     );
     const [to] = groupDestinations(registries.replication, this.account).flatMap(({ destinations }) => destinations);
     output(
       'ReplicateExisting',
-      'Replicates what was there before, to one destination; ask once for each. Needs an AWS CLI of November 2026 or later',
+      'Replicates older images to one destination; run once for each. Needs an AWS CLI of November 2026 or later',
       `aws ecr start-replication-backfill --destination region=${to?.region},registryId=${to?.account} --region ${region}`,
     );
-    output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
+    output('ShowReplication', 'Shows what is replicated where', `aws ecr describe-registry --region ${region}`);
   }
 }

@@ -6,7 +6,7 @@ const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDo
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
 const PUSH = ['ecr:CompleteLayerUpload', 'ecr:InitiateLayerUpload', 'ecr:PutImage', 'ecr:UploadLayerPart'];
 
-/** What the policy of a repository lets principals of other accounts do. Empty: it has no policy. */
+/** The statements of a repository's policy for principals of other accounts. Empty: it has no policy. */
 export function repositoryPolicy(
   { partition }: Stack,
   { lambdaAccounts, pullAccounts, pullOrganization, pushAccounts }: RepositorySettings,

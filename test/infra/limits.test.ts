@@ -100,7 +100,7 @@ describe('more than the ten managed policies of a role', () => {
     expect(Math.max(...managed(synthesized(of(564), 'Transship')))).toBeLessThanOrEqual(10);
     expect(refused(of(564))).toEqual([]);
     expect(refused(of(565))).toEqual([
-      'test.yaml: access.repositories: 565 names are more than a role has room for, some 564: say more of them by patterns such as product/*',
+      'test.yaml: access.repositories: 565 names are more than a role has room for, which is some 564: name more of them by patterns such as product/*',
     ]);
   });
 
@@ -111,7 +111,7 @@ describe('more than the ten managed policies of a role', () => {
         .join(', ')}] }`;
     expect(Math.max(...managed(synthesized(of(380), 'TransshipRegistries')))).toBeLessThanOrEqual(10);
     expect(refused(of(381))).toEqual([
-      'test.yaml: registries.roles.push: 381 repositories are more than a role has room for, some 380: take part of them into settings with another prefix',
+      'test.yaml: registries.roles.push: 381 repositories are more than a role has room for, which is some 380: move some of them to settings with another prefix',
     ]);
   });
 });
@@ -131,7 +131,7 @@ describe('repositories that exist', () => {
   test('that are too many for it are refused', () => {
     expect(refused(existing(21))).toEqual([]);
     expect(refused(existing(22))).toEqual([
-      'test.yaml: registries.repositories: 44 policies of repositories that exist are more than one function may set, some 42: take part of them into settings with another prefix',
+      'test.yaml: registries.repositories: 44 policies of repositories that exist are more than one function may set, which is some 42: move some of them to settings with another prefix',
     ]);
   });
 });

@@ -600,7 +600,7 @@ describe('people', () => {
 
   test('cannot be told by a topic of another region', () => {
     expect(refused(`notifications: { topics: ['arn:aws:sns:us-east-1:${ACCOUNT}:x'] }`)).toEqual([
-      `test.yaml: notifications.topics.0 "arn:aws:sns:us-east-1:${ACCOUNT}:x": alarms in ${REGION} tell topics of ${REGION} only`,
+      `test.yaml: notifications.topics.0 "arn:aws:sns:us-east-1:${ACCOUNT}:x": alarms in ${REGION} notify topics in ${REGION} only`,
     ]);
   });
 

@@ -75,7 +75,7 @@ describe('settings that cannot be used', () => {
 
   test('name no account, and cdk has no credentials', () => {
     expect(run('infra/synth/app.ts', 'version: 1\nregion: us-east-1\n').stderr).toBe(
-      'transship.infra.yaml: account: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk\n',
+      'transship.infra.yaml: account: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk\n',
     );
   });
 
@@ -84,7 +84,7 @@ describe('settings that cannot be used', () => {
     const { status, stderr, written } = run('infra/synth/template.ts', settings);
     expect(status).toBe(1);
     expect(stderr).toMatch(/'AWS::Backup::RestoreTestingPlan' does not exist in 'us-gov-east-1'/);
-    expect(stderr).toMatch(/\nwhat is told above cannot be deployed: dist\/templates is as it was\n$/);
+    expect(stderr).toMatch(/\nthe errors above prevent a deployment: dist\/templates is as it was\n$/);
     expect(stderr).not.toMatch(/^ +at /m);
     expect(written).toBe(false);
   });

@@ -747,23 +747,23 @@ describe('settings of registries that are refused', () => {
     Array.from({ length: n }, (_, i) => `{ region: eu-west-1, account: '${String(i).padStart(12, '5')}'${more} }`).join(
       ', ',
     );
-  const NOT_OF_EXISTING = 'is set where a repository is created: this one exists already';
+  const NOT_OF_EXISTING = 'applies only to a repository that is created: this one exists already';
 
   test.each([
     [
       'replication to the own region',
       `replication: [{ region: us-east-1 }, { region: ${REGION} }]`,
-      at(`replication.1.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+      at(`replication.1.region "${REGION}"`, `${REGION} of this account has the images already: name another Region`),
     ],
     [
       'replication to the own region by the own account',
       `replication: [{ region: ${REGION}, account: '${ACCOUNT}' }]`,
-      at(`replication.0.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+      at(`replication.0.region "${REGION}"`, `${REGION} of this account has the images already: name another Region`),
     ],
     [
       'more than 25 destinations',
       `replication: [${destinations(26)}]`,
-      at('replication', '26 destinations are more than the 25 that ECR has'),
+      at('replication', '26 destinations are more than the 25 that ECR allows'),
     ],
     [
       'more than 10 rules',
@@ -774,18 +774,18 @@ describe('settings of registries that are refused', () => {
       ).join(', ')}]`,
       at(
         'replication',
-        'destinations with 11 different lists of prefixes are as many rules, and ECR has 10: give some of them the same prefixes',
+        'destinations with 11 different lists of prefixes need as many rules, and ECR allows 10: give some of them the same prefixes',
       ),
     ],
     [
       'more than 100 prefixes of a destination, said in two pieces',
       `replication: [{ region: us-east-1, prefixes: [${names(0, 60)}] }, { region: us-east-1, prefixes: [${names(60, 101)}] }]`,
-      at('replication', `101 prefixes for us-east-1 of ${ACCOUNT} are more than the 100 that a rule of ECR has`),
+      at('replication', `101 prefixes for us-east-1 of ${ACCOUNT} are more than the 100 that a rule of ECR allows`),
     ],
     [
       'a prefix that no name begins with',
       'replication: [{ region: us-east-1, prefixes: [Product/] }]',
-      at('replication.0.prefixes.0 "Product/"', 'expected what names of repositories begin with, such as product/'),
+      at('replication.0.prefixes.0 "Product/"', 'expected the start of repository names, such as product/'),
     ],
     [
       'an account that is no string of twelve digits',
@@ -797,7 +797,7 @@ describe('settings of registries that are refused', () => {
       'repositories: [{ name: a/b, keepLast: 5, expireAfterDays: 7 }]',
       at(
         'repositories.0.expireAfterDays 7',
-        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two',
+        'cannot be combined with keepLast 5: ECR applies one rule of a lifecycle policy to a tagged image, so use one of the two',
       ),
     ],
     ...(
@@ -810,46 +810,46 @@ describe('settings of registries that are refused', () => {
         [
           '{ tagged: x, keepLast: 3, expireAfterDays: 4 }',
           '.0.expireAfterDays 4',
-          'cannot stand beside keepLast: a rule of ECR does one of the two',
+          'cannot be combined with keepLast: a rule of ECR has one of the two',
         ],
         [
           '{ tagged: x, untagged: true, keepLast: 3 }',
           '.0.untagged true',
-          'an image has a tag or has none: take one of tagged and untagged',
+          'an image is either tagged or untagged: use one of tagged and untagged',
         ],
         [
           '{ keepLast: 3 }',
           '.0.keepLast 3',
-          "counts the platforms of an index as images of their own: say tagged: '*' beside it",
+          "counts the platforms of an index as images of their own: add tagged: '*'",
         ],
         [
           '{ tagged: x, expireArchivedAfterDays: 89 }',
           '.0.expireArchivedAfterDays 89',
-          'ECR keeps what it archived for 90 days at the least',
+          'ECR keeps archived images for at least 90 days',
         ],
-        ["{ tagged: '*a*b*c*d*', keepLast: 3 }", '.0.tagged "*a*b*c*d*"', 'ECR takes four * in a pattern'],
+        ["{ tagged: '*a*b*c*d*', keepLast: 3 }", '.0.tagged "*a*b*c*d*"', 'ECR accepts at most four * in a pattern'],
         ["{ tagged: '[a]', keepLast: 3 }", '.0.tagged "[a]"', 'expected a tag, or a pattern such as prod-*'],
         [
           '{ tagged: x, keepLast: 3 }, { tagged: x, expireAfterDays: 4 }',
           '.1',
-          'a rule before it has images tagged x already',
+          'an earlier rule matches images tagged x already',
         ],
         [
           "{ tagged: '*', keepLast: 3 }, { tagged: x, expireAfterDays: 4 }",
           '.1',
-          'a rule before it has all images with a tag, and ECR holds an image to the first that it matches',
+          'an earlier rule matches all tagged images, and ECR applies to an image the first rule that matches it',
         ],
         [
           '{ expireAfterDays: 3 }, { untagged: true, expireAfterDays: 1 }',
           '.1',
-          'a rule before it has all images, and ECR takes that one last',
+          'an earlier rule matches all images, and ECR requires that rule to be last',
         ],
         [
           Array.from({ length: 51 }, (_, i) => `{ tagged: x${i}, keepLast: 3 }`).join(', '),
           '',
-          'it makes 51 rules, and a policy of ECR has 50 at the most',
+          'it makes 51 rules, and a policy of ECR has at most 50',
         ],
-        ['', '', 'there is no rule in it: leave it out'],
+        ['', '', 'it has no rule: remove it'],
       ] as const
     ).map(([rules, path, message]): [string, string, string] => [
       `lifecycle: ${message}`,
@@ -861,13 +861,13 @@ describe('settings of registries that are refused', () => {
       'templates: [{ prefix: a1, appliedFor: [REPLICATION], keepLast: 3, lifecycle: [{ tagged: x, keepLast: 3 }] }]',
       at(
         'templates.0.keepLast 3',
-        'cannot stand beside lifecycle, which is the whole policy: write it as a rule of it',
+        'cannot be combined with lifecycle, which is the whole policy: write it as one of its rules',
       ),
     ],
     [
       'a repository twice',
       'repositories: [{ name: a/b }, { name: a/b, existing: true }]',
-      at('repositories.1.name "a/b"', 'is here twice: a repository has one policy'),
+      at('repositories.1.name "a/b"', 'is given twice: name each repository once'),
     ],
     [
       'a name that ECR does not have',
@@ -923,30 +923,30 @@ describe('settings of registries that are refused', () => {
     [
       'pulling where all is for testing',
       `repositories: [{ name: a/b, shape: testing }], roles: { pull: ['arn:aws:iam::${OTHER}:root'] }`,
-      at('roles.pull', 'there are no repositories to pull from but those of shape testing'),
+      at('roles.pull', 'all repositories have shape testing, and none of them can be pulled from'),
     ],
     [
       'cleaning up where nothing is for testing',
       `repositories: [{ name: a/b }], roles: { cleanUp: ['arn:aws:iam::${OTHER}:root'] }`,
-      at('roles.cleanUp', 'it deletes from repositories of shape testing, and there are none'),
+      at('roles.cleanUp', 'it deletes from repositories of shape testing, but no repository has it'),
     ],
     [
       'a template twice',
       'templates: [{ prefix: a1, appliedFor: [REPLICATION] }, { prefix: a1, appliedFor: [CREATE_ON_PUSH] }]',
-      at('templates.1.prefix "a1"', 'is here twice: a registry has one template for a prefix'),
+      at('templates.1.prefix "a1"', 'is given twice: a registry has one template for each prefix'),
     ],
     [
       'a template with a key of a region without replicas',
       "templates: [{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000' }]",
       at(
         'templates.0.key "arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000"',
-        `a template in us-east-1 would be for nothing here: the regions are ${REGION}`,
+        `a template in us-east-1 would have no effect: the Regions are ${REGION}`,
       ),
     ],
     [
       'nothing at all',
       '',
-      'test.yaml: registries: there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
+      'test.yaml: registries: it is empty: name repositories, replication, templates or replicationSources, or remove it',
     ],
     [
       'a setting that is none',

@@ -365,17 +365,17 @@ describe('settings of a vault that are refused', () => {
     [
       'a compliance lock that nobody agreed to',
       'lock: { mode: compliance, changeableForDays: 3 }',
-      `vault.lock.consent: a compliance lock is for ever: say so with consent: "${CONSENT}"`,
+      `vault.lock.consent: a compliance lock is permanent: confirm it with consent: "${CONSENT}"`,
     ],
     [
       'a consent in other words',
       "lock: { mode: compliance, changeableForDays: 3, consent: 'yes' }",
-      `vault.lock.consent "yes": a compliance lock is for ever: say so with consent: "${CONSENT}"`,
+      `vault.lock.consent "yes": a compliance lock is permanent: confirm it with consent: "${CONSENT}"`,
     ],
     [
       'a compliance lock at once',
       `lock: { mode: compliance, consent: '${CONSENT}' }`,
-      'vault.lock.changeableForDays: a compliance lock needs the days to change your mind in, 3 at least',
+      'vault.lock.changeableForDays: a compliance lock needs the number of days in which it can still be changed, at least 3',
     ],
     [
       'two days to change a mind',
@@ -385,7 +385,7 @@ describe('settings of a vault that are refused', () => {
     [
       'a date on a lock of governance',
       'lock: { changeableForDays: 3 }',
-      'vault.lock.changeableForDays 3: makes a lock one of compliance: leave it out, or say mode: compliance',
+      'vault.lock.changeableForDays 3: makes a lock a compliance lock: remove it, or set mode: compliance',
     ],
     [
       'bounds upside down',
@@ -395,22 +395,22 @@ describe('settings of a vault that are refused', () => {
     [
       'a copy that goes before the lock lets it',
       'plan: { copyDeleteAfterDays: 6 }',
-      'vault.plan.copyDeleteAfterDays 6: 6 is outside of what the lock takes, 7 to 365: the job would fail when it runs',
+      'vault.plan.copyDeleteAfterDays 6: 6 is outside what the lock accepts, 7 to 365: the job would fail when it runs',
     ],
     [
       'a copy that stays longer than the lock lets it',
       `${NEVER}, plan: { copyDeleteAfterDays: 366 }`,
-      'vault.plan.copyDeleteAfterDays 366: 366 is outside of what the lock takes, 7 to 365: the job would fail when it runs',
+      'vault.plan.copyDeleteAfterDays 366: 366 is outside what the lock accepts, 7 to 365: the job would fail when it runs',
     ],
     [
       'a copy outside of what the air-gapped vault takes',
       `airGapped: { minDays: 100, consent: '${CONSENT}' }`,
-      'vault.plan.copyDeleteAfterDays: 90 is outside of what the air-gapped vault takes, 100 to 365: the job would fail when it runs',
+      'vault.plan.copyDeleteAfterDays: 90 is outside what the air-gapped vault accepts, 100 to 365: the job would fail when it runs',
     ],
     [
       'an air-gapped vault that nobody agreed to',
       "airGapped: { consent: 'fine' }",
-      `vault.airGapped.consent "fine": an air-gapped vault is locked for ever: say so with consent: "${CONSENT}"`,
+      `vault.airGapped.consent "fine": an air-gapped vault is permanently locked: confirm it with consent: "${CONSENT}"`,
     ],
     [
       'an air-gapped vault of less than a week',
@@ -425,12 +425,12 @@ describe('settings of a vault that are refused', () => {
     [
       'a backup that goes before its own vault lets it',
       'plan: { deleteAfterDays: 3 }',
-      'vault.plan.deleteAfterDays 3: 3 is outside of what sourceLock takes, 7 to 365: the job would fail when it runs',
+      'vault.plan.deleteAfterDays 3: 3 is outside what sourceLock accepts, 7 to 365: the job would fail when it runs',
     ],
     [
       'a backup that stays longer than its own vault lets it',
       'sourceLock: { maxDays: 30 }',
-      'vault.plan.deleteAfterDays: 35 is outside of what sourceLock takes, 7 to 30: the job would fail when it runs',
+      'vault.plan.deleteAfterDays: 35 is outside what sourceLock accepts, 7 to 30: the job would fail when it runs',
     ],
     [
       'bounds of the source vault upside down',
@@ -440,17 +440,17 @@ describe('settings of a vault that are refused', () => {
     [
       'continuous backups of more than 35 days',
       'plan: { continuousDays: 36 }',
-      'vault.plan.continuousDays 36: 36 is more than the 35 days that AWS Backup has',
+      'vault.plan.continuousDays 36: 36 is more than the 35 days that AWS Backup keeps continuous backups',
     ],
     [
       'continuous backups shorter than the vault lets them',
       'plan: { continuousDays: 5 }',
-      'vault.plan.continuousDays 5: 5 is outside of what sourceLock takes, 7 to 365: the job would fail when it runs',
+      'vault.plan.continuousDays 5: 5 is outside what sourceLock accepts, 7 to 365: the job would fail when it runs',
     ],
     [
       'continuous backups beside a plan without one hour',
       'plan: { cron: 0 */6 * * ? *, continuousDays: 14 }',
-      'vault.plan.cron "0 */6 * * ? *": the rule of continuousDays begins twelve hours apart from it, for which its minutes and hours are to be one number each: such as 0 5 * * ? *',
+      'vault.plan.cron "0 */6 * * ? *": the rule of continuousDays starts twelve hours after it: expected one number of minutes and one of hours, such as 0 5 * * ? *',
     ],
     [
       'a cron of five fields',
@@ -470,14 +470,14 @@ describe('settings of a vault that are refused', () => {
     'a bucket whose archives go to %s, which AWS Backup leaves out',
     (storageClass) => {
       expect(refused(`bucket: { storageClass: ${storageClass} }\n${BASE} }`)).toEqual([
-        `test.yaml: bucket.storageClass "${storageClass}": AWS Backup leaves objects of ${storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
+        `test.yaml: bucket.storageClass "${storageClass}": AWS Backup skips objects of ${storageClass} without an error: use GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or remove the vault`,
       ]);
     },
   );
 
   test('a vault where the archives are', () => {
     expect(refused(`vault: { account: '${ACCOUNT}', region: ${REGION} }`)).toEqual([
-      `test.yaml: vault.account "${ACCOUNT}": the archives are in ${REGION} of this account themselves: name another account, or another region at the least`,
+      `test.yaml: vault.account "${ACCOUNT}": the archives are in ${REGION} of this account: name another account, or at least another Region`,
     ]);
   });
 

@@ -7,7 +7,18 @@ export interface Exception {
 }
 
 /** At most ten. The check reports one that is no longer used. */
-export const EXCEPTIONS: readonly Exception[] = [];
+export const EXCEPTIONS: readonly Exception[] = [
+  {
+    file: 'infra/service/network.ts',
+    words: 'out to registries on any port, nobody in',
+    reason: 'CloudFormation replaces a security group whose description changes, and running tasks would lose the endpoints',
+  },
+  {
+    file: 'infra/settings/checks.ts',
+    words: 'nobody can delete these backups, and nobody can undo this',
+    reason: 'The words of consent stand in the settings of people',
+  },
+];
 
 /**
  * The folders and files that still have such words. It only becomes shorter: the check reports an entry that is clean,
@@ -18,13 +29,6 @@ export const STILL_TO_BE_EDITED: readonly string[] = [
   'CHANGELOG.md',
   'docs/deployment.md',
   'docs/runbook.md',
-  'infra/backup',
-  'infra/examples',
-  'infra/monitoring',
-  'infra/registries',
-  'infra/service',
-  'infra/settings',
-  'infra/synth',
   'local/commands',
   'local/test',
   'test/architecture.test.ts',
