@@ -1,4 +1,4 @@
-// Settings: their defaults, and what is refused. Those of vaults and of registries are in vault.test.ts and registries.test.ts.
+// Settings: their defaults, and what is refused. vault.test.ts and registries.test.ts have those of vaults and of registries.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,13 +34,13 @@ describe('bounds', () => {
     ['worker: { maxTasks: % }', 1, 0],
     ['alarms: { backupAgeDays: % }', 7, 8],
     ['registries: { repositories: [{ name: a1, keepLast: % }] }', 100_000, 100_001],
-  ] as const)('of %s: %s can be used, %s cannot', (setting, last, next) => {
+  ] as const)('of %s: %s is accepted, %s is not', (setting, last, next) => {
     const refusedWith = (value: string | number): readonly string[] => refused(setting.replace('%', String(value)));
     expect(refusedWith(last)).toEqual([]);
     expect(refusedWith(next)).toHaveLength(1);
   });
 
-  test('of aliases: what is there to fill the memory is refused before it does', () => {
+  test('of aliases refuse a file before it fills the memory', () => {
     const twice = (name: string, of: string): string => `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`;
     const bomb = ['a: &a [x]', twice('b', 'a'), twice('c', 'b'), twice('d', 'c'), twice('e', 'd')].join('\n');
     expect(refused(bomb)).toEqual([expect.stringMatching(/^test\.yaml: .*alias/i)]);
@@ -58,15 +58,15 @@ describe('the account and the Region', () => {
     });
   });
 
-  test('are asked for where there are no credentials either', () => {
+  test('are required where there are no credentials either', () => {
     expect(() => parseSettings('version: 1', 'a.yaml')).toThrow(
       /^a\.yaml: account: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk\na\.yaml: region: it is missing/,
     );
   });
 });
 
-describe('what nobody says', () => {
-  test('is safe, small and cheap', () => {
+describe('the defaults', () => {
+  test('are safe, small and cheap', () => {
     expect(settingsOf('')).toEqual({
       version: 1,
       account: ACCOUNT,
@@ -145,12 +145,12 @@ describe('what nobody says', () => {
         roles: { pull: [], push: [], cleanUp: [] },
       },
     ],
-  ] as const)('beside %s', (more, name, whole) => {
+  ] as const)('apply next to %s', (more, name, whole) => {
     expect(settingsOf(more)[name]).toEqual(whole);
   });
 });
 
-describe('a setting that is not there', () => {
+describe('a setting that does not exist is refused', () => {
   test.each([
     ['regoin: us-east-1', 'there is no setting "regoin" here'],
     ['worker: { cpus: 1 }', 'worker: there is no setting "cpus" here'],
@@ -165,20 +165,20 @@ describe('a setting that is not there', () => {
   });
 });
 
-describe('a value that cannot be', () => {
+describe('a value that is not allowed is refused', () => {
   const TAG_KEY =
     'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
   const TAG_VALUE = 'expected the value of a tag: 1 to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
   const CLASSES = '"STANDARD"|"STANDARD_IA"|"INTELLIGENT_TIERING"|"GLACIER_IR"|"GLACIER"|"DEEP_ARCHIVE"';
   test.each([
     [
-      'notifications: { emails: [ops@example.com, nobody] }',
-      'notifications.emails.1 "nobody": expected an e-mail address',
+      'notifications: { emails: [ops@example.com, operators] }',
+      'notifications.emails.1 "operators": expected an e-mail address',
     ],
     ['prefix: Tea', 'prefix "Tea": expected up to 20 small letters, digits and "-"'],
     ['tags: { owner: 1 }', `tags.owner 1: ${TAG_VALUE}`],
     ["tags: { owner: 'a,b' }", `tags.owner "a,b": ${TAG_VALUE}`],
-    // CloudFormation takes none for an alarm
+    // CloudFormation refuses an empty value for an alarm
     ["tags: { owner: '' }", `tags.owner "": ${TAG_VALUE}`],
     ["tags: { 'aws:owner': me }", `tags.aws:owner: ${TAG_KEY}`],
     ["tags: { '': me }", `tags."": ${TAG_KEY}`],
@@ -296,7 +296,7 @@ describe('a value that cannot be', () => {
     ['worker: { onDemandBase: -1 }', 'worker.onDemandBase -1: Too small: expected number to be >=0'],
     ['worker: { slots: 65 }', 'worker.slots 65: Too big: expected number to be <=64'],
     ['worker: { maxTasks: 0 }', 'worker.maxTasks 0: Too small: expected number to be >=1'],
-    // what a task would not be let pull, since nothing is granted for a registry that is not ECR
+    // a task could not pull it: permissions are granted for registries of ECR only
     ...[
       `${ECR}/transship`,
       `${ECR}/transship:1@sha256:${'0'.repeat(64)}`,
@@ -316,7 +316,7 @@ describe('a value that cannot be', () => {
     expect(refused(more)).toEqual([`test.yaml: ${message}`]);
   });
 
-  test('account and region are digits in quotes, and a name', () => {
+  test('account and region must be digits in quotes, and a name', () => {
     expect(() => parseSettings(`version: 1\naccount: ${ACCOUNT}\nregion: mars`, 'a.yaml')).toThrow(
       new SettingsError(
         `a.yaml: account ${ACCOUNT}: expected the twelve digits of an account, in quotes\na.yaml: region "mars": expected the name of a region, such as us-east-1`,
@@ -325,7 +325,7 @@ describe('a value that cannot be', () => {
   });
 });
 
-describe('access that cannot be named', () => {
+describe('access that cannot be granted is refused', () => {
   const ROLE = 'arn:aws:iam::222222222222:role';
   const SECRET = 'arn:aws:secretsmanager:eu-central-1:111111111111:secret';
   const SECRET_EXPECTED =
@@ -334,7 +334,7 @@ describe('access that cannot be named', () => {
     ['roles', `${ROLE}/*`, 'expected the ARN of a role'],
     ['roles', 'arn:aws:iam::222222222222:user/one', 'expected the ARN of a role'],
     ['secrets', `${SECRET}:*`, SECRET_EXPECTED],
-    // the role would be let in to nothing: the ARN of the secret is longer
+    // the role would admit nothing: the ARN of the secret is longer
     ['secrets', `${SECRET}:hub`, SECRET_EXPECTED],
     [
       'keys',
@@ -347,7 +347,7 @@ describe('access that cannot be named', () => {
     ]);
   });
 
-  test('a bucket for all, and a part of one that is all', () => {
+  test('access to a whole bucket and to a part of it is accepted', () => {
     expect(refused("access: { buckets: [{ name: '*', allow: read }] }")).toEqual([
       'test.yaml: access.buckets.0.name "*": expected the name of a bucket',
     ]);
@@ -356,7 +356,7 @@ describe('access that cannot be named', () => {
     ]);
   });
 
-  test('repositories without a name, or with more than reading and writing', () => {
+  test('repositories without a name, or with another access than read and write, are refused', () => {
     expect(refused("access: { repositories: [{ names: [], allow: admin }, { names: ['API'], allow: read }] }")).toEqual(
       [
         'test.yaml: access.repositories.0.names: Too small: expected array to have >=1 items',
@@ -367,7 +367,7 @@ describe('access that cannot be named', () => {
   });
 });
 
-describe('what may be pruned and published', () => {
+describe('prune and publish settings that are refused', () => {
   const PLACE =
     'expected s3://bucket/prefix/, or prefix/ of the bucket of the deployment (all of it: /), ending in / and without wildcards';
   test.each([
@@ -396,7 +396,7 @@ describe('what may be pruned and published', () => {
       "prune: { roles: ['arn:aws-cn:iam::222222222222:role/a'] }",
       'prune.roles.0 "arn:aws-cn:iam::222222222222:role/a": expected an ARN of eu-central-1, which begins with arn:aws:',
     ],
-    // `prod` would be for `production` as well
+    // `prod` would also match `production`
     ...[
       's3://archives',
       's3://archives/prod',
@@ -422,7 +422,7 @@ describe('what may be pruned and published', () => {
   });
 });
 
-describe('what a network without a way out cannot reach', () => {
+describe('a network without a way out refuses what it cannot reach', () => {
   const CLOSED = 'network: { type: own, natGateways: 0 }';
   const FAR = 'workers cannot reach anything outside eu-central-1 with network.natGateways: 0';
   test.each([
@@ -443,12 +443,12 @@ describe('what a network without a way out cannot reach', () => {
     expect(refused(more)).toEqual([]);
   });
 
-  test('what is of the region is reached', () => {
+  test('it accepts what is in the Region', () => {
     expect(refused(`${CLOSED}\nworker: { image: '${ECR}/transship:1.0.0' }`)).toEqual([]);
   });
 });
 
-describe('what is in another partition', () => {
+describe('another partition is refused', () => {
   const CHINA = 'neither can reach the other';
   test.each([
     [
@@ -471,7 +471,7 @@ describe('what is in another partition', () => {
     ]);
   });
 
-  test('one partition is as good as the other', () => {
+  test('it accepts every partition by itself', () => {
     const text = `version: 1\naccount: '${ACCOUNT}'\nregion: cn-north-1\nencryption: arn:aws-cn:kms:cn-north-1:${ACCOUNT}:key/10000000-0000-4000-8000-000000000000\nregistries: { replication: [{ region: cn-northwest-1 }] }`;
     expect(parseSettings(text, 'a.yaml').region).toBe('cn-north-1');
   });
@@ -515,7 +515,7 @@ describe('registries', () => {
     expect(refused(`registries: { ${inside} }`)).toEqual([`test.yaml: registries.${message}`]);
   });
 
-  test('what ECR takes for a name is taken', () => {
+  test('names that ECR accepts are accepted', () => {
     expect(
       refused(
         'registries: { repositories: [{ name: a__b/c--d/e.f_g }], replication: [{ region: eu-west-1, prefixes: [ab-, a/] }] }',
@@ -566,11 +566,11 @@ describe('cron', () => {
     '0,,1 5 * * ? *',
     '0 5 *-3 * ? *',
     '-1 5 * * ? *',
-  ])('%s is none', (cron) => {
+  ])('%s is refused', (cron) => {
     expect(vault(cron)).toEqual([`test.yaml: vault.restoreTest.cron "${cron}": ${EXPECTED}`]);
   });
 
-  test('AWS Backup would not back up every five minutes', () => {
+  test('a plan of AWS Backup every five minutes is refused', () => {
     expect(refused("vault: { account: '222222222222', region: eu-west-1, plan: { cron: '*/5 * * * ? *' } }")).toEqual([
       'test.yaml: vault.plan.cron "*/5 * * * ? *": AWS Backup starts at most once an hour: expected one number of minutes, such as 0 5 * * ? *',
     ]);
@@ -587,28 +587,28 @@ test.each([
   [8192, 16_384, 61_440],
   [16_384, 32_768, 122_880],
   [32_768, 61_440, 249_856],
-])('tasks of %d CPU units have %d to %d MiB, and no others', (cpu, least, most) => {
+])('tasks of %d CPU units have %d to %d MiB, and no other sizes', (cpu, least, most) => {
   const allowed = (memoryMiB: number): boolean =>
     refused(`worker: { cpu: ${cpu}, memoryMiB: ${memoryMiB} }`).length === 0;
   expect([least, most].map(allowed)).toEqual([true, true]);
   expect([least / 2, least - 1, most + 1, most + 8192].map(allowed)).toEqual([false, false, false, false]);
 });
 
-describe('a file', () => {
-  test('that is no YAML says where', () => {
+describe('a settings file', () => {
+  test('reports the place of an error in YAML', () => {
     expect(() => parseSettings('version: [', 'a.yaml')).toThrow(/^a\.yaml: .*line 1, column 11/s);
     expect(() => parseSettings('version: 1\nversion: 1', 'a.yaml')).toThrow(
       /^a\.yaml: Map keys must be unique at line 2/,
     );
   });
 
-  test('with an alias of nothing says so', () => {
+  test('reports an alias of nothing', () => {
     expect(() => parseSettings('version: *one', 'a.yaml')).toThrow(
       new SettingsError('a.yaml: Unresolved alias (the anchor must be set before the alias): one'),
     );
   });
 
-  test.each(['', '# nothing', '~', '---'])('of %j is empty', (text) => {
+  test.each(['', 'with the content %j is reported as empty', '~', '---'])('of %j is empty', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(
       new SettingsError('a.yaml: the file is empty: expected at least version, account and region'),
     );
@@ -619,32 +619,32 @@ describe('a file', () => {
     ['{ a: b }: 1', 'the name of a setting is a list or a group: expected a string'],
     ['['.repeat(5000), 'it is nested too deeply for settings'],
     [`a: ${'x'.repeat(10_000_000)}`, 'it has 10000003 bytes: expected settings of at most 262144 bytes'],
-  ])('of %.20j says what is wrong in a sentence', (text, message) => {
+  ])('of %.20j is refused with a message', (text, message) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(new SettingsError(`a.yaml: ${message}`));
   });
 
-  test('with tags of CloudFormation is not taken for what it would be without them', () => {
+  test('with tags of CloudFormation is refused, not read without them', () => {
     expect(() => parseSettings('prefix: !Ref Name', 'a.yaml')).toThrow(/^a\.yaml: Unresolved tag: !Ref at line 1/);
   });
 
-  test('shows of what is given no more than a line, and nothing that steers a terminal', () => {
+  test('shows at most a line of a wrong value, without control characters of a terminal', () => {
     expect(refused(`prefix: ${'x'.repeat(1000)}`)).toEqual([
       `test.yaml: prefix "${'x'.repeat(200)}…": expected up to 20 small letters, digits and "-"`,
     ]);
     expect(refused('"\\e[31m": 1')).toEqual(['test.yaml: there is no setting "\\u001b[31m" here']);
   });
 
-  test('may say a list once, for as many as need it', () => {
+  test('may reuse a list by an alias, many times', () => {
     const text = `registries: { repositories: [{ name: a1, tags: &tags { owner: me } }, ${many(60, (i) => `{ name: b${i}, tags: *tags }`)}] }`;
     expect(settingsOf(text).registries?.repositories.at(-1)?.tags).toEqual({ owner: 'me' });
   });
 
-  test('with CRLF, or a mark of its byte order, is like any other', () => {
+  test('with CRLF, or a byte order mark, is read like any other', () => {
     const text = `\uFEFFversion: 1\r\naccount: '${ACCOUNT}'\r\nregion: ${REGION}\r\n`;
     expect(parseSettings(text, 'a.yaml')).toEqual(settingsOf(''));
   });
 
-  test('in UTF-16, or that is a folder, says so', () => {
+  test('in UTF-16, or that is a folder, is reported', () => {
     const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
     try {
       const file = join(folder, 'mine.yaml');
@@ -656,17 +656,17 @@ describe('a file', () => {
     }
   });
 
-  test.each(['[]', 'text', '1'])('of %j is no settings', (text) => {
+  test.each(['[]', 'text', '1'])('with the content %j is refused', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(/^a\.yaml: the file.*expected a mapping/);
   });
 
-  test('that is not there says what to do', () => {
+  test('reports what to do when it does not exist', () => {
     expect(() => readSettings('nowhere.yaml')).toThrow(
       new SettingsError('nowhere.yaml cannot be read: copy one of infra/examples/ and name it with TRANSSHIP_INFRA'),
     );
   });
 
-  test('that is there is read', () => {
+  test('is read when it exists', () => {
     const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
     try {
       const file = join(folder, 'mine.yaml');
@@ -677,7 +677,7 @@ describe('a file', () => {
     }
   });
 
-  test('of anything is read, or refused as SettingsError', () => {
+  test('with any content is read, or refused as SettingsError', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
         try {
@@ -690,7 +690,7 @@ describe('a file', () => {
   });
 });
 
-describe('the alarm of backups that do not happen', () => {
+describe('the alarm of missing backups', () => {
   const vault = (cron: string, backupAgeDays?: number): readonly string[] =>
     refused(
       `vault: { account: '222222222222', region: eu-west-1, plan: { cron: '${cron}' } }\nalarms: {${
@@ -708,7 +708,7 @@ describe('the alarm of backups that do not happen', () => {
     expect(vault('0 5 29 2 ? *')).toEqual([expect.stringContaining('1461 days pass between')]);
   });
 
-  test('is accepted where it looks back further than to the backup before, and where there is none', () => {
+  test('is accepted where it looks back further than to the previous backup, and where it does not exist', () => {
     expect(vault('0 5 * * ? *')).toEqual([]);
     expect(vault('0 5 ? * MON,THU *', 5)).toEqual([]);
     expect(vault('0 5 ? * MON *', 0)).toEqual([]);

@@ -11,10 +11,16 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     file: 'infra/service/network.ts',
     words: 'out to registries on any port, nobody in',
-    reason: 'CloudFormation replaces a security group whose description changes, and running tasks would lose the endpoints',
+    reason:
+      'CloudFormation replaces a security group whose description changes, and running tasks would lose the endpoints',
   },
   {
     file: 'infra/settings/checks.ts',
+    words: 'nobody can delete these backups, and nobody can undo this',
+    reason: 'The words of consent stand in the settings of people',
+  },
+  {
+    file: 'test/infra/vault.test.ts',
     words: 'nobody can delete these backups, and nobody can undo this',
     reason: 'The words of consent stand in the settings of people',
   },
@@ -35,7 +41,6 @@ export const STILL_TO_BE_EDITED: readonly string[] = [
   'test/bench',
   'test/contracts',
   'test/flows',
-  'test/infra',
   'test/interop',
   'test/links.test.ts',
   'test/processes',
