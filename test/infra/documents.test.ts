@@ -99,6 +99,7 @@ describe('the first deployment', () => {
   const withoutDocuments = (block: string): readonly string[] =>
     block
       .replaceAll(/<<'(\w+)'\n[^]*?\n\1\n/g, '\n')
+      .replaceAll(/ \\\n\s*/g, ' ')
       .trim()
       .split('\n');
 

@@ -608,7 +608,7 @@ describe('a settings file', () => {
     );
   });
 
-  test.each(['', 'with the content %j is reported as empty', '~', '---'])('of %j is empty', (text) => {
+  test.each(['', '# nothing', '~', '---'])('with the content %j is reported as empty', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(
       new SettingsError('a.yaml: the file is empty: expected at least version, account and region'),
     );
