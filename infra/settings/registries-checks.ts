@@ -87,7 +87,7 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
       'there are no repositories to push to: name them in registries.repositories',
     );
   if (roles.pull.length > 0 && repositories.every((repo) => repo.shape === 'testing'))
-    refuse(['registries', 'roles', 'pull'], 'all repositories have shape testing, and none of them can be pulled from');
+    refuse(['registries', 'roles', 'pull'], 'all repositories have shape testing, and this role pulls none of those');
   if (roles.cleanUp.length > 0 && !repositories.some((repo) => repo.shape === 'testing'))
     refuse(
       ['registries', 'roles', 'cleanUp'],

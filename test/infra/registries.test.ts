@@ -926,7 +926,7 @@ describe('settings of registries that are refused', () => {
     [
       'pulling where every repository is for testing',
       `repositories: [{ name: a/b, shape: testing }], roles: { pull: ['arn:aws:iam::${OTHER}:root'] }`,
-      at('roles.pull', 'all repositories have shape testing, and none of them can be pulled from'),
+      at('roles.pull', 'all repositories have shape testing, and this role pulls none of those'),
     ],
     [
       'cleaning up where no repository is for testing',
