@@ -149,11 +149,14 @@ test('enqueue --wait exits 1 for a run that is declared dead', async () => {
   const from = `docker://${registry.host}/unread/app:v1`;
   const env = { ...environment, TRANSSHIP_REQUEST_QUEUE_URL: QueueUrl };
   const waiting = run(['enqueue', from, `docker://${ecr.registryHost}/unread/app:v1`, '--wait'], env);
-  const started = await vi.waitFor(async () => {
-    const [latest] = await service.state.runs.list({ limit: 1 });
-    if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
-    return latest;
-  });
+  const started = await vi.waitFor(
+    async () => {
+      const [latest] = await service.state.runs.list({ limit: 1 });
+      if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
+      return latest;
+    },
+    { timeout: 20_000 },
+  );
   await service.state.runs.declareDead(started.id);
   expect(await waiting).toMatchObject({
     code: 1,
