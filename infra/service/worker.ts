@@ -111,8 +111,9 @@ export class Workers extends Construct {
     this.#scale(worker, reach);
   }
 
-  #addTask(taskRole: Role, { environment, worker }: WorkersProps): FargateTaskDefinition {
+  #addTask(taskRole: Role, { environment, prefix, worker }: WorkersProps): FargateTaskDefinition {
     const task = new FargateTaskDefinition(this, 'Task', {
+      family: `${prefix}-worker`,
       cpu: worker.cpu,
       memoryLimitMiB: worker.memoryMiB,
       runtimePlatform: {
@@ -209,6 +210,8 @@ export class Workers extends Construct {
     });
     // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
     service.node.addDependency(ready);
+    // its policy lets ECS pull the image and write the log
+    if (taskDefinition.executionRole !== undefined) service.node.addDependency(taskDefinition.executionRole);
     return service;
   }
 

@@ -70,7 +70,7 @@ export const FORMULAS = {
   metrics: '5 + rules + (15 + 14 * rules + 25) * busy',
 
   archives: '(stored + replaced) * s3_gb',
-  requests: 'copies * 80 * s3_put / 1000',
+  requests: '(copied * 128 + copies * 16) * s3_put / 1000',
   tasks: 'hours * (vcpu * vcpu_hour + memory_gib * gib_hour) * (first + (1 - first) * spot)',
   planner: '(8640 * 2 + repositories * 0.5 * 30) * lambda_second',
   table: '(copies * 10 + 8640 * rules) * writes / 1000000',
@@ -94,8 +94,11 @@ export const FORMULAS = {
   cold_early: 'copied * 0.9 * (90 - life) / 30 * s3_cold',
   vault:
     '(2 * (stored + replaced) + copied * 0.1 * (backup_days + copy_days) / 30) * backup_gb + copied * transfer_gb + 2 * key',
-  vault_requests: 'copies * 80 * s3_get / 1000 + copies * 2 * event / 1000000',
+  vault_steady:
+    '(2 * (begun + left) + copied * (backup_days + copy_days) / 30) * backup_gb + copied * transfer_gb + 2 * key',
+  vault_requests: '(copied * 128 + copies * 16) * s3_get / 1000 + copies * 2 * event / 1000000',
   restore_test: 'stored * (restore_gb + s3_gb / 30) * tests',
+  restore_steady: 'begun * (restore_gb + s3_gb / 30) * tests',
 } as const;
 
 export type CostName = keyof typeof FORMULAS;
