@@ -10,11 +10,20 @@ export interface MailTopicOptions {
   readonly emails: readonly string[];
   /** The service that publishes. The key lets it encrypt; the policy of the topic decides which services may publish. */
   readonly from: 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
+  /** A customer's key, by its ARN. @default a key beside the topic is created */
+  readonly key?: string | undefined;
 }
 
-/** A topic that sends mail, and the key that encrypts it. */
-export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions): Topic {
-  // the key of SNS, alias/aws/sns, does not admit either service: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+/** A topic that people get mail of, encrypted. */
+export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOptions): Topic {
+  const masterKey = key === undefined ? addKey(scope, from) : Key.fromKeyArn(scope, 'Key', key);
+  const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey, enforceSSL: true });
+  for (const email of emails) topic.addSubscription(new EmailSubscription(email));
+  return topic;
+}
+
+function addKey(scope: Construct, from: MailTopicOptions['from']): Key {
+  // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
     enableKeyRotation: true,
@@ -29,7 +38,5 @@ export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions):
       resources: ['*'],
     }),
   );
-  const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey: key, enforceSSL: true });
-  for (const email of emails) topic.addSubscription(new EmailSubscription(email));
-  return topic;
+  return key;
 }

@@ -26,7 +26,7 @@ import {
   PropagatedTagSource,
   type CapacityProviderStrategy,
 } from 'aws-cdk-lib/aws-ecs';
-import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Role } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { parseEcrImage } from '../settings/ecr-image.ts';
@@ -34,6 +34,7 @@ import { grantCalls, type Reach } from './grants.ts';
 import type { Network } from './network.ts';
 import { taskMetric } from '../monitoring/metrics.ts';
 import type { InfraSettings } from '../settings/schema.ts';
+import { ownService } from '../synth/own-service.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface WorkersProps {
@@ -97,7 +98,7 @@ export class Workers extends Construct {
       // other accounts name the role in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
       description: 'Workers of Transship',
-      assumedBy: new ServicePrincipal('ecs-tasks.amazonaws.com'),
+      assumedBy: ownService(this, 'ecs-tasks.amazonaws.com'),
     });
     grantCalls(role, 'worker', { ...reach, cluster });
     // otherwise a backup would count as a pull, and a lifecycle rule by the last pull would keep the image forever
@@ -113,6 +114,7 @@ export class Workers extends Construct {
 
   #addTask(taskRole: Role, { environment, prefix, worker }: WorkersProps): FargateTaskDefinition {
     const task = new FargateTaskDefinition(this, 'Task', {
+      // by deployment: two in a Region would count as revisions of each other
       family: `${prefix}-worker`,
       cpu: worker.cpu,
       memoryLimitMiB: worker.memoryMiB,

@@ -19,13 +19,22 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkVault(settings, refuse);
   checkBackupAge(settings, refuse);
   checkRegistries(settings, refuse);
+  checkKeys(settings, refuse);
   settings.notifications.topics.forEach((topic, i) => {
     if (regionOf(topic) !== settings.region)
       refuse(['notifications', 'topics', i], `alarms in ${settings.region} notify topics in ${settings.region} only`);
   });
 }
 
-/** The sizes of memory that Fargate offers, by CPU units: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
+/** Logs and the topic are in one Region, and so are their keys. */
+function checkKeys({ logKey, notifications, region }: InfraSettings, refuse: Refuse): void {
+  const keys = [[['logKey'], logKey] as const, [['notifications', 'key'], notifications.key] as const];
+  for (const [path, key] of keys)
+    if (key !== undefined && regionOf(key) !== region)
+      refuse(path, `what is in ${region} is encrypted with a key of ${region}`);
+}
+
+/** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
 const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
   256: [512, 1024, 2048],
   512: range(1024, 4096, 1024),

@@ -39,7 +39,7 @@ describe('cost', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('assumed: 10 repositories with 20 images each of 0.5 GiB, 0.5 changes a day in each');
     expect(stdout).toMatch(/^archives in S3 Standard +21$/m);
-    expect(stdout).toMatch(/^all +128$/m);
+    expect(stdout).toMatch(/^all +130$/m);
     expect(stdout).toContain(
       'no prune rule deletes archives: S3 costs 1.55 more with each month; S3 Standard after 1, 2 and 3 years: 21, 40, 59',
     );

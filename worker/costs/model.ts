@@ -67,7 +67,7 @@ export const FORMULAS = {
   left: 'copied * old_months',
   life: 'images / (changes * 0.9)',
   hours: 'copied * 1024 / 60 / 3600 + wakeups * 30 * 0.1',
-  metrics: '5 + rules + (15 + 14 * rules + 25) * busy',
+  metrics: '6 + 2 * rules + (15 + 14 * rules + 25) * busy',
 
   archives: '(stored + replaced) * s3_gb',
   requests: '(copied * 128 + copies * 16) * s3_put / 1000',
@@ -75,7 +75,7 @@ export const FORMULAS = {
   planner: '(8640 * 2 + repositories * 0.5 * 30) * lambda_second',
   table: '(copies * 10 + 8640 * rules) * writes / 1000000',
   logs: '(0.1 + copies * 10 / 1000000 + 8640 * rules * 500 / 1000000000) * log_gb',
-  watching: 'metrics * metric + 38 * alarm_metric + dashboard + key',
+  watching: 'metrics * metric + (40 + rules) * alarm_metric + dashboard + key',
   sum: 'archives + requests + tasks + planner + table + logs + watching',
   public: 'sum + hours * address_hour',
   closed: 'sum + 730 * endpoints * zones * endpoint_hour',

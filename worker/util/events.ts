@@ -273,6 +273,17 @@ type PlanEvent =
       readonly rule: string;
       readonly what: 'copy' | 'verification' | 'drill';
       readonly ageSeconds: number;
+      /** Since its schedule asked for a run that would have been newer. 0: it did not. */
+      readonly overdueSeconds: number;
+    }
+  /** A run listed a repository whose registry reports sizes. Layers that images share count for each image. */
+  | {
+      readonly type: 'repository-listed';
+      readonly rule: string;
+      /** With its registry. */
+      readonly repository: string;
+      readonly images: number;
+      readonly bytes: number;
     };
 
 /** A Cleaner's. */
