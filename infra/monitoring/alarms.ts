@@ -120,7 +120,7 @@ function ofParts({
 }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
   const quarter = longer(tick, Duration.minutes(15));
-  // the Cleaner reports prune rules, and less often than the planner looks
+  // the Cleaner reports prune rules, less often than the planner reports its own
   const look = cleaner === undefined ? tick : longer(tick, CLEAN);
   // averages, because a task that starts and crashes again and again runs for part of the time only
   const average = { statistic: 'Average', period: FIVE_MINUTES };

@@ -216,7 +216,7 @@ function registries({ bucket, events }: Watched): GraphWidget[] {
   ];
 }
 
-/** Of one repository each, from logs: as metrics they would cost as much as the rest of the dashboard. */
+/** The size of each repository, from logs: as metrics they would cost as much as the rest of the dashboard. */
 function sizes({ logs }: Watched): IWidget[] {
   return [
     graph('Largest repository of ECR, in three months', [LARGEST], { min: 0 }, [], STORAGE_SHOWN),

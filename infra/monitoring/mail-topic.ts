@@ -23,7 +23,7 @@ export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOpti
 }
 
 function addKey(scope: Construct, from: MailTopicOptions['from']): Key {
-  // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+  // the key of SNS, alias/aws/sns, does not admit either service: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
     enableKeyRotation: true,

@@ -53,7 +53,7 @@ export class Monitoring extends Construct {
 
   #addTopic(): ITopic {
     const topic = mailTopic(this, { ...this.#settings.notifications, from: 'cloudwatch.amazonaws.com' });
-    // a topic with a policy of its own has lost the one that let its account in
+    // a topic with a policy of its own does not have the default one, which lets its account publish
     topic.addToResourcePolicy(
       new PolicyStatement({
         sid: 'AlarmsOfThisAccount',
@@ -101,7 +101,7 @@ function otherAccounts({ account, registries }: InfraSettings): readonly string[
   return [...new Set(accounts.filter((other) => other !== account))];
 }
 
-/** Where people look at a region. */
+/** The host of the console for a Region. */
 function consoleOf(region: string): string {
   switch (partitionOf(region)) {
     case 'aws-cn':

@@ -123,7 +123,7 @@ export class RegistriesStack extends Stack {
         new ReplicationEvents(this, `ReplicationEvents-${account}`, { home: reportTo, account });
   }
 
-  /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
+  /** ECR evaluates this policy for every request to the registry, so it allows replication and nothing else: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
   #admitReplication(sources: RegistrySettings['replicationSources']): void {
     if (sources.length === 0) return;
     // replicas have the names of their source repositories

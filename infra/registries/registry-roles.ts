@@ -58,7 +58,7 @@ export class RegistryRoles extends Construct {
       ...(roleName === undefined ? {} : { roleName }),
       ...(this.#sessionHours === 1 ? {} : { maxSessionDuration: Duration.hours(this.#sessionHours) }),
     });
-    // by this name, without that of a construct and a hash
+    // the output has this name, without that of a construct and a hash
     new CfnOutput(Stack.of(this), `${id}RoleArn`, { description, value: role.roleArn });
     return role;
   }

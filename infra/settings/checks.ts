@@ -34,7 +34,7 @@ function checkKeys({ logKey, notifications, region }: InfraSettings, refuse: Ref
       refuse(path, `what is in ${region} is encrypted with a key of ${region}`);
 }
 
-/** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
+/** The sizes of memory that Fargate offers, by CPU units: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
 const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
   256: [512, 1024, 2048],
   512: range(1024, 4096, 1024),

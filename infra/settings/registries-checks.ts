@@ -51,7 +51,7 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
     if (repo.keepLast !== undefined && repo.expireAfterDays !== undefined)
       refuse(
         pathOf('expireAfterDays'),
-        `cannot stand beside keepLast ${repo.keepLast}: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two, or a prune rule with both`,
+        `cannot be combined with keepLast ${repo.keepLast}: ECR applies one rule of a lifecycle policy to a tagged image, so use one of the two, or a prune rule with both`,
       );
     checkRetention(repo, ['registries', 'repositories', index], refuse);
     if (repo.key !== undefined && regionOf(repo.key) !== region)
@@ -97,7 +97,7 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
     );
 }
 
-/** Of one issuer an account has one provider, which names every audience. */
+/** An account has one provider for each issuer, which names every audience. */
 function checkPipelines({ registries }: InfraSettings, refuse: Refuse): void {
   const from = registries?.roles.pushFrom ?? [];
   from.forEach(({ existing, issuer }, index) => {
@@ -110,7 +110,7 @@ function checkPipelines({ registries }: InfraSettings, refuse: Refuse): void {
   });
 }
 
-/** `lifecycle` is a whole policy: nothing else can be in it. */
+/** `lifecycle` is the whole policy, so it excludes the short settings. */
 function checkRetention(
   {
     lifecycle,

@@ -28,7 +28,7 @@ const principalArn = z
     /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
     "expected the ARN of a role or a user, or of an account's root",
   );
-/** Of whom a denial excepts: `*` stands for any characters of a name, such as those of a session. */
+/** The ARN of a principal that a denial excludes: `*` stands for any characters of a name, such as those of a session. */
 const principalPattern = z
   .string()
   .regex(
@@ -248,7 +248,7 @@ const vault = z
         copyDeleteAfterDays: days.default(90),
         /** When backups move to the low-cost tier of AWS Backup: after 60 days at the least. Default: never. */
         tierAfterDays: z.int().min(60, 'AWS Backup moves nothing that is younger than 60 days').max(36_500).optional(),
-        /** Restoring to any second of the last days: 35 at most. 0: none. */
+        /** The last days of which any second can be restored: 35 at most. 0: no continuous backups. */
         continuousDays: z.int().min(0).max(36_500).default(0),
       })
       .prefault({}),
@@ -312,7 +312,7 @@ const repository = z.strictObject({
   pushOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
   /** Principals that alone may delete images and the repository. */
   deleteOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
-  /** It is there already: only its policies are set, and of these only what is said here. */
+  /** The repository exists already: only its policies are set, and only those given here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),
 });
@@ -387,7 +387,7 @@ const registries = z
           account: accountId,
           /** The start of the names of repositories; empty: all repositories. */
           prefixes: z.array(repositoryPrefix).default([]),
-          /** The Region of that account with its alarms, which is told what was replicated to here. */
+          /** The Region of that account with its alarms, which gets the events about what was replicated to here. */
           reportTo: regionName.optional(),
         }),
       )
@@ -496,7 +496,7 @@ export const settingsSchema = z.strictObject({
   logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),
   /** A customer's key for logs, whose policy lets CloudWatch Logs use it. Default: a key that AWS owns. */
   logKey: keyArn.optional(),
-  /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
+  /** Enables ECR's blob mounting for the account and Region: layers that another repository has are not sent again. */
   blobMounting: z.boolean().default(false),
   vault,
   registries,

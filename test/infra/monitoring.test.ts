@@ -161,7 +161,7 @@ describe('every alarm', () => {
       'publish-failing: Sum >= 1, 1 of 1 times 60 minutes',
       'replication-failures: of several > 10, 1 of 1 times 60 minutes',
       'rule-late: of several > 7200, 3 of 3 times 15 minutes',
-      // the Cleaner tells of prune rules once in a quarter of an hour
+      // the Cleaner reports prune rules once in 15 minutes
       'rules-not-planned: Sum >= 1, 2 of 3 times 15 minutes',
       'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
       'snapshots-with-failures: Sum >= 1, 1 of 1 times 60 minutes',

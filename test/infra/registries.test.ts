@@ -800,7 +800,7 @@ describe('settings of registries that are refused', () => {
       'repositories: [{ name: a/b, keepLast: 5, expireAfterDays: 7 }]',
       at(
         'repositories.0.expireAfterDays 7',
-        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two, or a prune rule with both',
+        'cannot be combined with keepLast 5: ECR applies one rule of a lifecycle policy to a tagged image, so use one of the two, or a prune rule with both',
       ),
     ],
     ...(
