@@ -5,16 +5,18 @@ import { Topic } from 'aws-cdk-lib/aws-sns';
 import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import type { Construct } from 'constructs';
 
+type Publisher = 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
+
 export interface MailTopicOptions {
   /** Each address has to confirm once. */
   readonly emails: readonly string[];
   /** The service that publishes. The key lets it encrypt; the policy of the topic decides which services may publish. */
-  readonly from: 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
-  /** A customer's key, by its ARN. @default a key beside the topic is created */
+  readonly from: Publisher;
+  /** The ARN of a customer managed key. @default a key is created with the topic */
   readonly key?: string | undefined;
 }
 
-/** A topic that people get mail of, encrypted. */
+/** A topic that sends mail, and the key that encrypts it. */
 export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOptions): Topic {
   const masterKey = key === undefined ? addKey(scope, from) : Key.fromKeyArn(scope, 'Key', key);
   const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey, enforceSSL: true });
@@ -22,7 +24,7 @@ export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOpti
   return topic;
 }
 
-function addKey(scope: Construct, from: MailTopicOptions['from']): Key {
+function addKey(scope: Construct, from: Publisher): Key {
   // the key of SNS, alias/aws/sns, does not admit either service: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
