@@ -1,13 +1,13 @@
-# The worker: one Node, one bundle, nothing of npm's. Runs as an ordinary user on a read-only root file system without capabilities. It has
-# every command but those of the embedded stack: docs/worker.md.
+# The image of the worker: one Node and one bundle, without npm. It runs as an ordinary user, on a read-only root file system, without
+# capabilities. It has every command except those of the embedded stack: see docs/worker.md.
 #
 #   docker build -t transship .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -e TRANSSHIP_QUEUE_URL=… transship
 
-# by its digest, so that what is built today is built tomorrow; renovate.json has it updated
+# by its digest, so that a later build uses the same base; Renovate updates it (renovate.json)
 ARG BASE=docker.io/library/node:24.21.0-bookworm-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6
 
-# JavaScript is the same everywhere: it is bundled once, on the machine that builds
+# JavaScript is the same on every platform: it is bundled once, on the platform of the build
 FROM --platform=$BUILDPLATFORM $BASE AS bundle
 WORKDIR /src
 COPY package.json package-lock.json ./
@@ -18,7 +18,7 @@ COPY docker/bundled-packages.ts docker/notices.ts docker/sbom.ts docker/
 COPY worker worker
 RUN node build.ts image
 
-# what the base has and a worker does not have: a package manager is what an intruder would look for first
+# removes what a worker does not need: an intruder would first look for a package manager
 FROM $BASE AS runtime
 RUN rm -rf /usr/local/lib/node_modules /usr/local/include /usr/local/share/doc /usr/local/share/man /opt/yarn* \
       /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn /usr/local/bin/yarnpkg \
@@ -27,7 +27,7 @@ RUN rm -rf /usr/local/lib/node_modules /usr/local/include /usr/local/share/doc /
 COPY package.json LICENSE /app/
 COPY --from=bundle /src/bundle /app/bundle
 
-# in one layer, so that what was removed is gone
+# a single layer, so that removed files are not in the image
 FROM scratch
 COPY --from=runtime / /
 ARG VERSION=unknown
@@ -41,12 +41,12 @@ LABEL org.opencontainers.image.title="transship" \
       org.opencontainers.image.base.name="$BASE"
 ENV PATH=/usr/local/bin:/usr/bin:/bin NODE_ENV=production TRANSSHIP_HEALTH_PORT=8080
 WORKDIR /app
-# writable with a root file system that is not; as an empty mount of Fargate it would be root's alone otherwise:
+# stays writable with a read-only root file system; without it, an empty mount of Fargate would belong to root:
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
 VOLUME ["/tmp"]
 USER 1000:1000
 STOPSIGNAL SIGTERM
-# of a worker; other commands have no port to ask. ECS does not read it: its task definition has the same
+# for a worker; other commands have no health port. ECS ignores it: its task definition has the same check
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["node", "/app/bundle/health-check.js"]
 ENTRYPOINT ["node", "/app/bundle/worker.js"]
 CMD ["worker"]

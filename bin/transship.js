@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-// in a checkout with the commands of the embedded stack, which the package does not have
+// a checkout also has the commands of the embedded stack, which the package does not contain
 const sources = new URL('../local/cli.ts', import.meta.url);
 const program = existsSync(sources) ? sources : new URL('../dist/cli.js', import.meta.url);
 
@@ -24,7 +24,7 @@ if (isRecent(process.versions.node)) {
   }
 }
 
-/** A Node of npm's: the package of this platform, which comes with ours where there is one for it, or the one for all of them. */
+/** A Node from npm: the package for this platform, an optional dependency of this one, or the package `node`. */
 function nodeBeside() {
   const require = createRequire(import.meta.url);
   for (const name of [`node-${process.platform}-${process.arch}`, 'node']) {

@@ -12,20 +12,20 @@ import { addTiering } from './tiering.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface BackupPlanOfArchivesProps {
-  /** Of this account, versioned, and telling EventBridge what happens in it. One that exists is taken by its name. */
+  /** A versioned bucket of this account that sends its events to EventBridge. A bucket that exists already is given by its name. */
   readonly bucket: IBucket;
-  /** What names begin with. */
+  /** The start of every name. */
   readonly prefix: string;
   /** When, for how long, and where copies go. */
   readonly vault: VaultSettings;
 }
 
-/** Shorter than the twelve hours between the two rules: see `continuousCron`. */
+/** It is shorter than the twelve hours between the two rules: see `continuousCron`. */
 const START_WINDOW = Duration.hours(8);
 
 /**
- * Backups of the bucket by AWS Backup: in a vault beside it, from which each periodic one is copied to the backup account. Vault and key outlive
- * the stack.
+ * AWS Backup backs the bucket up to a vault in the same account, and copies each periodic backup to the backup account. The vault and its key
+ * outlive the stack.
  */
 export class BackupPlanOfArchives extends Construct {
   constructor(scope: Construct, id: string, props: BackupPlanOfArchivesProps) {
@@ -36,7 +36,7 @@ export class BackupPlanOfArchives extends Construct {
     addTiering(this, settings, { backupVaultName: `${prefix}-source`, resource: bucket.bucketArn }, vault);
     const destinations = destinationVaultArns(Stack.of(this), prefix, settings);
     const role = backupRole(this, 'Role', {
-      description: 'Backs the archives up and copies the backups',
+      description: 'Backs up the archives and copies the backups',
       policy: 'AWSBackupServiceRolePolicyForS3Backup',
       key,
     });
@@ -62,7 +62,7 @@ export class BackupPlanOfArchives extends Construct {
       removalPolicy: RemovalPolicy.RETAIN,
     });
     if (backupAccount === Stack.of(this).account) return key;
-    // a copy is made by AWS Backup of the account that it goes to, for which AWS asks all of this:
+    // AWS Backup of the backup account makes the copies, and needs these permissions for it:
     // https://repost.aws/knowledge-center/backup-cross-account-copy-error
     const reader = new AccountPrincipal(backupAccount);
     key.addToResourcePolicy(
@@ -70,7 +70,7 @@ export class BackupPlanOfArchives extends Construct {
         sid: 'CopiesToTheBackupAccount',
         principals: [reader],
         actions: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
-        // in the policy of a key: this key
+        // in a key's policy, * is that key
         resources: ['*'],
       }),
     );
@@ -79,7 +79,7 @@ export class BackupPlanOfArchives extends Construct {
         sid: 'CopiesToTheBackupAccountByGrant',
         principals: [reader],
         actions: ['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'],
-        // in the policy of a key: this key
+        // in a key's policy, * is that key
         resources: ['*'],
         conditions: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
       }),
@@ -100,12 +100,12 @@ export class BackupPlanOfArchives extends Construct {
     });
   }
 
-  /** The managed policy for S3 has nothing of it: https://docs.aws.amazon.com/aws-backup/latest/devguide/create-cross-account-backup.html */
+  /** The managed policy for S3 does not allow copies: https://docs.aws.amazon.com/aws-backup/latest/devguide/create-cross-account-backup.html */
   #allowCopies(role: Role, destinations: readonly string[]): void {
     const recoveryPoints = Stack.of(this).formatArn({
       service: 'backup',
       resource: 'recovery-point',
-      // AWS Backup names them
+      // AWS Backup chooses their names
       resourceName: '*',
       arnFormat: ArnFormat.COLON_RESOURCE_NAME,
     });
@@ -122,12 +122,12 @@ export class BackupPlanOfArchives extends Construct {
     acknowledgeWildcard(
       role,
       keys,
-      'A copy to another region looks up the key of AWS Backup, which has an id of its own in each; no other key has that alias.',
+      'A copy to another Region looks up the key of AWS Backup, whose id differs in each Region. No other key has that alias.',
     );
     acknowledgeWildcard(
       role,
       recoveryPoints,
-      'Recovery points are named by AWS Backup when it makes them; it is those of this account and region.',
+      'AWS Backup names recovery points when it creates them. The ARN covers those of this account and Region.',
     );
   }
 
@@ -154,7 +154,7 @@ export class BackupPlanOfArchives extends Construct {
         ...(continuous === undefined
           ? []
           : [
-              // into the same vault: AWS Backup has it that way for S3
+              // AWS Backup requires the same vault as for periodic backups of S3
               new BackupPlanRule({
                 ruleName: 'continuous',
                 backupVault: vault,
@@ -178,33 +178,33 @@ export class BackupPlanOfArchives extends Construct {
     const stack = Stack.of(this);
     const { account, region } = stack;
     const output = (id: string, description: string, value: string): void => {
-      // by this name, without that of a construct and a hash
+      // the output has this name, without that of a construct and a hash
       new CfnOutput(stack, id, { description, value });
     };
     output(
       'AllowS3',
-      'Once in this account: AWS Backup may back up S3',
+      'Run once in this account: lets AWS Backup back up S3',
       `aws backup update-region-settings --resource-type-opt-in-preference S3=true --region ${region}`,
     );
     if (settings.account !== account)
       output(
         'AllowCopies',
-        'Once, in the management account of the organization: backups may be copied from account to account',
+        'Run once in the management account of the organization: lets AWS Backup copy backups between accounts',
         'aws backup update-global-settings --global-settings isCrossAccountBackupEnabled=true',
       );
     output(
       'BackUpNow',
-      'A backup at once, which is not copied',
+      'Backs up now, without a copy',
       `aws backup start-backup-job --backup-vault-name ${backupVaultName} --resource-arn ${bucket.bucketArn} --iam-role-arn ${role.roleArn} --lifecycle DeleteAfterDays=${settings.plan.deleteAfterDays} --region ${region}`,
     );
     output(
       'ListBackups',
-      'What is in the vault beside the bucket',
+      'Lists the backups in the vault of this account',
       `aws backup list-recovery-points-by-backup-vault --backup-vault-name ${backupVaultName} --region ${region}`,
     );
     output(
       'ListCopies',
-      'Have the copies arrived?',
+      'Lists copies to the backup account and their state',
       `aws backup list-copy-jobs --by-destination-vault-arn ${destination} --region ${region}`,
     );
     output(

@@ -5,13 +5,13 @@ import type { Construct } from 'constructs';
 
 export interface BackupRoleOptions {
   readonly description: string;
-  /** One for each role: what makes backups cannot write to buckets. */
+  /** Each role has one of the two: the role that makes backups cannot write to buckets. */
   readonly policy: 'AWSBackupServiceRolePolicyForS3Backup' | 'AWSBackupServiceRolePolicyForS3Restore';
-  /** Of the vault. */
+  /** The key of the vault. */
   readonly key: IKey;
 }
 
-/** A role that AWS Backup works with. The one that CDK would make for a plan has nothing for S3, and its jobs fail. */
+/** A role that AWS Backup assumes. The role that CDK would create for a plan lacks the permissions for S3, and its jobs fail. */
 export function backupRole(scope: Construct, id: string, { description, key, policy }: BackupRoleOptions): Role {
   const role = new Role(scope, id, {
     assumedBy: new ServicePrincipal('backup.amazonaws.com'),
@@ -21,15 +21,15 @@ export function backupRole(scope: Construct, id: string, { description, key, pol
   Validations.of(role).acknowledge({
     id: `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`,
     reason:
-      'What AWS Backup needs for S3 changes with AWS Backup, and the managed policy with it; only backup.amazonaws.com can assume the role.',
+      'AWS keeps the managed policy in step with what AWS Backup needs for S3. Only backup.amazonaws.com can assume the role.',
   });
   grantKey(key, role);
   return role;
 }
 
 /**
- * What AWS Backup does with the key of a vault on a role's behalf. The managed policies have keys by way of S3 only, and a job without the key
- * of its vault ends well with nothing backed up or restored: https://docs.aws.amazon.com/aws-backup/latest/devguide/encryption.html
+ * Grants what AWS Backup does with the key of a vault on the role's behalf. The managed policies allow keys through S3 only, and a job without
+ * the key of its vault succeeds with nothing backed up or restored: https://docs.aws.amazon.com/aws-backup/latest/devguide/encryption.html
  */
 function grantKey(key: IKey, role: Role): void {
   key.grant(role, 'kms:DescribeKey', 'kms:GenerateDataKey', 'kms:Decrypt');

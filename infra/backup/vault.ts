@@ -20,13 +20,13 @@ import type { InfraSettings } from '../settings/schema.ts';
 export type VaultSettings = NonNullable<InfraSettings['vault']>;
 
 export interface VaultStackProps extends StackProps {
-  /** What names begin with. */
+  /** The start of every name. */
   readonly prefix: string;
   /** The account whose backups are copied here. */
   readonly sourceAccount: string;
-  /** Its locks, and when a restore is tried. */
+  /** Its locks, and the schedule of restore tests. */
   readonly vault: VaultSettings;
-  /** Who is told of restore tests that failed. */
+  /** The addresses that get mail about failed restore tests. */
   readonly emails: readonly string[];
 }
 
@@ -34,8 +34,8 @@ export interface VaultStackProps extends StackProps {
 const MAX_TEST_WINDOW_DAYS = 365;
 
 /**
- * The vaults of the backup account: what is copied here the account of the archives cannot delete. Vaults and key outlive the stack; but vaults
- * of a deployment that failed go, since the next one makes them by the same names.
+ * The vaults of the backup account. The account of the archives cannot delete what is copied here. The vaults and their key outlive the stack,
+ * but a failed first deployment deletes the vaults that it created: the next one creates them by the same names.
  */
 export class VaultStack extends Stack {
   constructor(scope: Construct, id: string, props: VaultStackProps) {
@@ -66,7 +66,7 @@ export class VaultStack extends Stack {
 
   #addVault({ prefix, sourceAccount, vault: { lock } }: VaultStackProps, key: IKey): IBackupVault {
     return new BackupVault(this, 'Vault', {
-      // the plan of the source account names it before it is there
+      // the plan of the source account names the vault before it exists
       backupVaultName: vaultName(prefix),
       encryptionKey: key,
       accessPolicy: new PolicyDocument({ statements: [copyStatement(sourceAccount)] }),
@@ -90,14 +90,14 @@ export class VaultStack extends Stack {
     vault.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
   }
 
-  /** The last copy is restored to a bucket that AWS Backup makes, and deletes when the test is over. */
+  /** AWS Backup restores the last copy to a bucket that it creates, and deletes after the test. */
   #addRestoreTest(
     { emails, prefix, vault: { plan } }: VaultStackProps,
     cron: string,
     vault: IBackupVault,
     restoreRole: IRole,
   ): void {
-    // a name has letters, digits and "_" only
+    // a name may contain letters, digits and "_" only
     const name = prefix.replaceAll('-', '_');
     const test = new CfnRestoreTestingPlan(this, 'RestoreTest', {
       restoreTestingPlanName: `${name}_restore_test`,
@@ -105,7 +105,7 @@ export class VaultStack extends Stack {
       recoveryPointSelection: {
         algorithm: 'LATEST_WITHIN_WINDOW',
         includeVaults: [vault.backupVaultArn],
-        // a copy of a continuous backup is a snapshot as well
+        // a copy of a continuous backup is a snapshot too
         recoveryPointTypes: ['SNAPSHOT'],
         selectionWindowDays: Math.min(plan.copyDeleteAfterDays, MAX_TEST_WINDOW_DAYS),
       },
@@ -115,26 +115,26 @@ export class VaultStack extends Stack {
       restoreTestingSelectionName: `${name}_archives`,
       iamRoleArn: restoreRole.roleArn,
       protectedResourceType: 'S3',
-      // all that is in the vault, which is one bucket of another account
+      // everything in the vault: backups of one bucket of another account
       protectedResourceArns: ['*'],
-      // archives have no access control lists, and those of another account would mean nobody here
+      // archives have no access control lists, and grants of another account would have no meaning here
       restoreMetadataOverrides: { restoreACLs: 'false' },
     });
     selection.addResourceDependency(test);
     if (emails.length > 0) this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails);
   }
 
-  /** There are no alarms in this account, so the event itself is the mail. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
+  /** This account has no alarms, so the mail is the event itself. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
   #tellOfFailures(plan: string, emails: readonly string[]): void {
     new Rule(this, 'RestoreTestsFailed', {
       description: 'Restore tests of Transship archives that failed',
       eventPattern: {
         source: ['aws.backup'],
         detailType: ['Restore Job State Change'],
-        // of other jobs this is the state, of these the status
+        // restore jobs have a `status` where other jobs have a `state`
         detail: { restoreTestingPlanArn: [plan], status: ['ABORTED', 'FAILED'] },
       },
-      // EventBridge has no condition in the policy of a topic: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+      // for EventBridge, the policy of a topic cannot have conditions: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
       targets: [new SnsTopic(mailTopic(new Construct(this, 'Mail'), { emails, from: 'events.amazonaws.com' }))],
     });
   }
@@ -147,23 +147,23 @@ export class VaultStack extends Stack {
     output('VaultArn', 'The vault that backups are copied to', backupVaultArn);
     output(
       'CheckLock',
-      'Is it locked, and until when can that be changed?',
+      'Shows whether the vault is locked, and until when the lock can be changed',
       `aws backup describe-backup-vault --backup-vault-name ${backupVaultName} --region ${region}`,
     );
     output(
       'ListBackups',
-      'What is in it, in the backup account',
+      'Lists the backups in the vault; run in the backup account',
       `aws backup list-recovery-points-by-backup-vault --backup-vault-name ${backupVaultName} --region ${region}`,
     );
     output(
       'RestoreBackup',
-      'Restores a backup to a new bucket, in the backup account',
+      'Restores a backup to a new bucket; run in the backup account',
       `aws backup start-restore-job --recovery-point-arn RECOVERY_POINT --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=BUCKET,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
     );
     if (settings.restoreTest !== undefined)
       output(
         'ListRestoreTests',
-        'What the restore tests came to, in the backup account',
+        'Lists the results of restore tests; run in the backup account',
         `aws backup list-restore-jobs --by-resource-type=S3 --region ${region}`,
       );
   }
@@ -196,7 +196,7 @@ function lockOf(lock: VaultSettings['lock']): LockConfiguration {
   return {
     minRetention: Duration.days(lock.minDays),
     maxRetention: Duration.days(lock.maxDays),
-    // what makes it compliance: after so many days nobody can take it off
+    // this makes it a compliance lock: after so many days it cannot be removed
     ...(lock.mode === 'compliance' && lock.changeableForDays !== undefined
       ? { changeableFor: Duration.days(lock.changeableForDays) }
       : {}),
@@ -208,7 +208,7 @@ function copyStatement(sourceAccount: string): PolicyStatement {
     sid: 'CopiesOfTheSourceAccount',
     principals: [new AccountPrincipal(sourceAccount)],
     actions: ['backup:CopyIntoBackupVault'],
-    // in the policy of a vault AWS Backup takes nothing else, and it is this vault
+    // AWS Backup accepts only * in the policy of a vault, where it is that vault
     resources: ['*'],
   });
 }

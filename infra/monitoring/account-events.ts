@@ -10,15 +10,15 @@ import type { InfraSettings } from '../settings/schema.ts';
 export interface AccountEventsProps {
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
-  /** What AWS Backup has a plan for here. Backups of others are nobody's business here. */
+  /** The bucket that a plan of AWS Backup backs up here. Events about backups of anything else are left out. */
   readonly backedUp?: IBucket | undefined;
   /** Other accounts that images are replicated to, which hand their events of it on to this one. */
   readonly replicatedTo?: readonly string[] | undefined;
 }
 
 /**
- * What is counted of the events, as filters of CloudWatch Logs read them. ECR documents the event of a replication that succeeded, and not the
- * word it has for one that did not. A backup that is completed and has a message left something out.
+ * What is counted of the events, as filters of CloudWatch Logs. ECR documents the result of a replication that succeeded, but not of one that
+ * failed. A completed backup that has a message left something out.
  */
 const COUNTED = {
   Pushes: '{ ($.detail.action-type = "PUSH") && ($.detail.result = "SUCCESS") }',
@@ -31,14 +31,14 @@ const COUNTED = {
 
 type Counted = keyof typeof COUNTED;
 
-/** What jobs of AWS Backup come to: https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
+/** The final states of jobs of AWS Backup: https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
 const ENDED = ['ABORTED', 'COMPLETED', 'EXPIRED', 'FAILED', 'PARTIAL'];
 
 const NAMESPACE = 'Transship/Events';
 
 /**
- * What ECR and AWS Backup tell EventBridge, kept in a log and counted: neither has metrics of it. ECR tells of pushes in the region where they
- * happen, and of replication in the region where images arrive: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
+ * Events of ECR and AWS Backup, kept in a log and counted: neither service has metrics for them. ECR sends events of pushes in the Region where
+ * they happen, and of replication in the Region where images arrive: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export class AccountEvents extends Construct {
   readonly logGroup: LogGroup;
@@ -47,7 +47,8 @@ export class AccountEvents extends Construct {
   constructor(scope: Construct, id: string, { backedUp, logRetention, replicatedTo = [] }: AccountEventsProps) {
     super(scope, id);
     this.logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
-    // by a name of its own: the log group's would be the same in every deployment, and the last one in an account and region would have it
+    // the policy needs a name of its own: CDK's default is the same in every deployment, so that deployments in one account and Region would
+    // overwrite each other's policy
     new ResourcePolicy(this, 'Policy', {
       resourcePolicyName: `${Stack.of(this).stackName}-events`,
       policyStatements: [
@@ -75,7 +76,7 @@ export class AccountEvents extends Construct {
     }
   }
 
-  /** How many of them in a period. None is told while there are no events at all. */
+  /** How many of them happened in a period. The metric has no value while there are no events at all. */
   metric(name: Counted, period: Duration, label?: string): Metric {
     const filter = this.#filters.get(name) ?? this.#count(name);
     return filter.metric({ statistic: 'Sum', period, ...(label === undefined ? {} : { label }) });
@@ -104,7 +105,7 @@ export class AccountEvents extends Construct {
       resourceName: this.logGroup.logGroupName,
       arnFormat: ArnFormat.COLON_RESOURCE_NAME,
     });
-    // CDK's own target would add a function that writes the policy of the log group
+    // the target of CDK would add a function that writes the policy of the log group
     new Rule(this, id, { description, eventPattern, targets: [{ bind: () => ({ arn }) }] });
   }
 
@@ -114,7 +115,7 @@ export class AccountEvents extends Construct {
       metricNamespace: NAMESPACE,
       metricName: name,
       metricValue: '1',
-      // of events that are another kind; so that a rate of two of them has both
+      // counted for events of another kind, so that both metrics of a rate have values
       defaultValue: 0,
     });
     this.#filters.set(name, filter);

@@ -29,7 +29,7 @@ export interface Watched {
 }
 
 export interface AlarmSpec {
-  /** Of docs/runbook.md, as its heading is linked to. The alarm has its name. */
+  /** The anchor of a chapter in docs/runbook.md. It is part of the alarm's name. */
   readonly chapter: string;
   /** `high`: backups are missing, or will be. `medium`: act within days. `low`: good to know. */
   readonly severity: 'high' | 'medium' | 'low';
@@ -40,7 +40,7 @@ export interface AlarmSpec {
   readonly comparison?: ComparisonOperator;
   /** @default 1 */
   readonly periods?: number;
-  /** Of the periods. @default all of them */
+  /** How many of the periods must breach. @default all of them */
   readonly datapoints?: number;
   readonly missing: TreatMissingData;
 }
@@ -48,5 +48,5 @@ export interface AlarmSpec {
 export const FIVE_MINUTES = Duration.minutes(5);
 export const HOUR = Duration.hours(1);
 export const DAY = Duration.days(1);
-/** Between two calls of the Cleaner. */
+/** The time between two calls of the Cleaner. */
 export const CLEAN = Duration.minutes(CLEAN_EVERY_MINUTES);

@@ -9,10 +9,10 @@ import { verifyAlarms } from './verify-alarms.ts';
 const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
 
-/** With fewer jobs a rate says nothing, and each that failed is reported as a dead letter. */
+/** With fewer jobs a rate has no meaning, and each failed job is reported as a dead letter. */
 const JOBS_FOR_A_RATE = 10;
 
-/** Every alarm. Scaling has two of its own, which notify no one. */
+/** Every alarm that notifies. Scaling has two more, which notify no one. */
 export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
   return [
     ...ofCopies(watched),
@@ -28,7 +28,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
   const { ruleLateHours } = settings.alarms;
   const tick = lookOf(settings.planEveryMinutes);
   const failed = transshipMetric('JobsFailed', { period: HOUR });
-  // SUM leaves out what has no value, FILL is for a done that has none at that time
+  // SUM skips metrics without a value; FILL gives `done` one where it has no value at that time
   const ended = new MathExpression({
     expression: 'SUM([failed, FILL(done, 0)])',
     period: HOUR,
@@ -38,11 +38,11 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'dead-letters',
       severity: 'high',
-      text: 'Jobs failed for good and wait among the dead letters: what they were to copy is not copied.',
-      // not NumberOfMessagesSent, which does not count what SQS itself moves
+      text: 'Jobs failed permanently and wait in the dead-letter queue: their images are not copied.',
+      // NumberOfMessagesSent would not count what SQS itself moves
       metric: deadLetters.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
       threshold: 1,
-      // SQS emits no metrics of a queue that was not used for six hours: dead letters that were there then still are
+      // SQS emits no metrics for a queue that was not used for six hours; its dead letters are still there
       missing: IGNORE,
     },
     {
@@ -65,7 +65,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'run-still-going',
       severity: 'medium',
-      text: 'A run of a rule went on when its next one was due, or was declared dead.',
+      text: 'A run of a rule was still going when the next one was due, or was declared dead.',
       metric: transshipMetric('RunsLate', { period: tick }),
       threshold: 1,
       // reported only when it happens
@@ -74,7 +74,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'many-failures',
       severity: 'high',
-      text: `More than 10 % of the jobs of an hour failed for good, of ${JOBS_FOR_A_RATE} or more.`,
+      text: `More than 10 % of the jobs of an hour failed permanently, of ${JOBS_FOR_A_RATE} jobs or more.`,
       metric: new MathExpression({
         expression: `IF(ended >= ${JOBS_FOR_A_RATE}, 100 * failures / ended, 0)`,
         label: 'jobs that failed, percent',
@@ -107,7 +107,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
   ];
 }
 
-/** Whether planner, workers, table and queues do what they are for. */
+/** Whether the planner, the workers, the table and the queues work. */
 function ofParts({
   cleaner,
   jobs,
@@ -120,9 +120,9 @@ function ofParts({
 }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
   const quarter = longer(tick, Duration.minutes(15));
-  // the Cleaner reports prune rules, and less often than the planner looks
+  // the Cleaner reports prune rules, less often than the planner reports its own
   const look = cleaner === undefined ? tick : longer(tick, CLEAN);
-  // averages: a task that starts and dies, over and over, runs for a part of the time only
+  // averages, because a task that starts and crashes again and again runs for part of the time only
   const average = { statistic: 'Average', period: FIVE_MINUTES };
   const missing = new MathExpression({
     expression: 'desired - running',
@@ -136,10 +136,10 @@ function ofParts({
     {
       chapter: 'planner-errors',
       severity: 'high',
-      text: 'The planner fails: no rule at all is served.',
+      text: 'The planner fails: no rule is planned.',
       metric: planner.metricErrors({ period: tick }),
       threshold: 1,
-      // one that failed is made up for by the next
+      // the next call makes up for one that failed
       periods: 3,
       datapoints: 2,
       // it did not run, which the next alarm reports
@@ -168,7 +168,7 @@ function ofParts({
     {
       chapter: 'rules-not-planned',
       severity: 'high',
-      text: 'A rule could not be planned, again and again.',
+      text: 'A rule could not be planned, several times in a row.',
       metric: transshipMetric('RulesFailed', { period: look }),
       threshold: 1,
       periods: 3,
@@ -179,9 +179,9 @@ function ofParts({
     {
       chapter: 'tasks-that-cannot-start',
       severity: 'high',
-      text: 'There is work for more workers than run, for twenty minutes.',
+      text: 'For twenty minutes, fewer workers run than the work needs.',
       metric: new MathExpression({
-        // a service without tasks may tell nothing of itself, and nobody asks for tasks when scaling fails: the queue knows that nobody takes jobs
+        // a service without tasks may emit no metrics, and when scaling fails nothing asks for tasks: the queues show that no job is taken
         expression:
           'IF(SUM([FILL(waiting, 0), FILL(requested, 0)]) > 0 AND SUM([FILL(taken, 0), FILL(begun, 0)]) == 0, 1, missing)',
         label: 'tasks that are missing',
@@ -196,18 +196,18 @@ function ofParts({
       }),
       threshold: 0.5,
       periods: 4,
-      // SQS emits no metrics of a queue that was not used for six hours
+      // SQS emits no metrics for a queue that was not used for six hours
       missing: NOT_BREACHING,
     },
     {
       chapter: 'throttled-table',
       severity: 'medium',
-      text: 'DynamoDB refuses requests to the table, for a quarter of an hour.',
+      text: 'DynamoDB has throttled requests to the table for 15 minutes.',
       metric: new MathExpression({
-        // 0 where there are none: of DynamoDB's metrics an alarm may ignore that they are missing, whatever it says, and so never end
+        // 0 where there are no values: for metrics of DynamoDB, CloudWatch ignores missing data whatever the alarm sets, so that it would never end
         // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html#API_PutMetricAlarm_RequestParameters
         expression: 'SUM([reads, writes, 0 * looks])',
-        label: 'requests that were refused',
+        label: 'throttled requests',
         period: FIVE_MINUTES,
         usingMetrics: {
           looks: planner.metricInvocations({ period: FIVE_MINUTES }),
@@ -223,16 +223,16 @@ function ofParts({
     {
       chapter: 'events-that-were-not-delivered',
       severity: 'low',
-      text: 'EventBridge could not deliver a push to the queue, or a tick to the planner.',
+      text: 'EventBridge could not deliver an event to the queue, or call the planner or the Cleaner.',
       metric: undelivered.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
       threshold: 1,
-      // as of dead letters
+      // for the reason given at dead-letters
       missing: IGNORE,
     },
   ];
 }
 
-/** Longer than it takes until the planner looks again. */
+/** A period that is at least as long as the time between two passes of the planner. */
 function lookOf(planEveryMinutes: number): Duration {
   return Duration.minutes(Math.max(5, planEveryMinutes));
 }

@@ -23,18 +23,18 @@ export interface DashboardOptions extends Watched {
 }
 
 const PERIOD = Duration.minutes(5);
-/** S3 reports a size once a day, and a day late: of one day there is nothing to see. Long enough to compare with the months before. */
+/** S3 reports a size once a day, and a day late, so one day shows nothing. Three months are enough to compare months. */
 const STORAGE_SHOWN = '-P3M';
-/** Twenty-four columns, three graphs in a row. */
+/** A row has 24 columns: three graphs. */
 const WIDTH = 8;
 
-/** All of it at a glance: alarms, then copies and their proofs, then the parts that make them, then registries and storage. */
+/** Everything at a glance: alarms, then copies and their proofs, then the parts that make them, then registries and storage. */
 export function addDashboard(scope: Construct, options: DashboardOptions): Dashboard {
   const { region } = Stack.of(scope);
   const dashboard = new Dashboard(scope, 'Dashboard', { dashboardName: options.name, defaultInterval: DAY });
   dashboard.addWidgets(
     new TextWidget({
-      markdown: `# Transship, ${region}\nWhat an alarm means, and what to type: ${options.runbook}`,
+      markdown: `# Transship, ${region}\nWhat each alarm means, and what to do: ${options.runbook}`,
       width: 3 * WIDTH,
       height: 2,
     }),
@@ -126,12 +126,12 @@ function work({ jobs, planner, service }: Watched): GraphWidget[] {
     graph(
       'Planner',
       [
-        planner.metricInvocations({ period: PERIOD, label: 'looks' }),
+        planner.metricInvocations({ period: PERIOD, label: 'passes' }),
         planner.metricErrors({ period: PERIOD, label: 'errors' }),
         transshipMetric('JobsPlanned', { label: 'jobs planned', period: PERIOD }),
       ],
       { showUnits: false, min: 0 },
-      [planner.metricDuration({ ...window, label: 'longest look' })],
+      [planner.metricDuration({ ...window, label: 'longest pass' })],
     ),
   ];
 }
@@ -142,17 +142,17 @@ function failures({ deadLetters, table }: Watched): GraphWidget[] {
       label: `${what}: \${PROP('Dim.code')}`,
     });
   return [
-    graph('Failures for good, by code', [byCode('JobsFailed', 'jobs'), byCode('RulesFailed', 'rules')]),
-    graph('Tries that failed and are made again, by code', [byCode('JobsRetried', 'jobs')]),
+    graph('Permanent failures, by code', [byCode('JobsFailed', 'jobs'), byCode('RulesFailed', 'rules')]),
+    graph('Attempts that failed and are retried, by code', [byCode('JobsRetried', 'jobs')]),
     graph('Dead letters and refusals', [
       deadLetters.metricApproximateNumberOfMessagesVisible({
         period: PERIOD,
         statistic: 'Maximum',
         label: 'dead letters',
       }),
-      transshipMetric('MessagesRefused', { label: 'messages that are no job', period: PERIOD }),
-      table.metric('ReadThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'reads refused by the table' }),
-      table.metric('WriteThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'writes refused by the table' }),
+      transshipMetric('MessagesRefused', { label: 'messages that are not jobs', period: PERIOD }),
+      table.metric('ReadThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'throttled reads of the table' }),
+      table.metric('WriteThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'throttled writes of the table' }),
     ]),
   ];
 }
@@ -216,7 +216,7 @@ function registries({ bucket, events }: Watched): GraphWidget[] {
   ];
 }
 
-/** Of one repository each, from logs: as metrics they would cost as much as the rest of the dashboard. */
+/** The size of each repository, from logs: as metrics they would cost as much as the rest of the dashboard. */
 function sizes({ logs }: Watched): IWidget[] {
   return [
     graph('Largest repository of ECR, in three months', [LARGEST], { min: 0 }, [], STORAGE_SHOWN),
@@ -249,7 +249,7 @@ function graph(
   return new GraphWidget({ title, left, leftYAxis, right, width: WIDTH, height: 6, liveData: true, ...time });
 }
 
-/** As many graphs as are found when somebody looks: rules and repositories come and go. */
+/** As many lines as the search finds when the dashboard is opened: rules and repositories come and go. */
 function searched(expression: string, options: { readonly label: string; readonly period?: Duration }): IMetric {
   return new MathExpression({ expression, usingMetrics: {}, period: PERIOD, ...options });
 }

@@ -5,16 +5,18 @@ import { Topic } from 'aws-cdk-lib/aws-sns';
 import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import type { Construct } from 'constructs';
 
+type Publisher = 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
+
 export interface MailTopicOptions {
-  /** Each has to confirm once. */
+  /** Each address has to confirm once. */
   readonly emails: readonly string[];
-  /** Which service is to publish. The key lets it in; who may publish is said by the policy of the topic. */
-  readonly from: 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
-  /** A customer's key, by its ARN. @default a key beside the topic is created */
+  /** The service that publishes. The key lets it encrypt; the policy of the topic decides which services may publish. */
+  readonly from: Publisher;
+  /** The ARN of a customer managed key. @default a key is created with the topic */
   readonly key?: string | undefined;
 }
 
-/** A topic that people get mail of, encrypted. */
+/** A topic that sends mail, and the key that encrypts it. */
 export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOptions): Topic {
   const masterKey = key === undefined ? addKey(scope, from) : Key.fromKeyArn(scope, 'Key', key);
   const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey, enforceSSL: true });
@@ -22,8 +24,8 @@ export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOpti
   return topic;
 }
 
-function addKey(scope: Construct, service: string): Key {
-  // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+function addKey(scope: Construct, from: Publisher): Key {
+  // the key of SNS, alias/aws/sns, does not admit either service: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
     enableKeyRotation: true,
@@ -32,9 +34,9 @@ function addKey(scope: Construct, service: string): Key {
   key.addToResourcePolicy(
     new PolicyStatement({
       sid: 'Alarms',
-      principals: [new ServicePrincipal(service)],
+      principals: [new ServicePrincipal(from)],
       actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
-      // in the policy of a key: this key
+      // in a key's policy, * is that key
       resources: ['*'],
     }),
   );

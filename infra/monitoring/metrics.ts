@@ -3,17 +3,17 @@ import { Metric } from 'aws-cdk-lib/aws-cloudwatch';
 import type { FargateService } from 'aws-cdk-lib/aws-ecs';
 
 interface MetricOptions {
-  /** Of one code of failure. @default all together */
+  /** Counts failures with this code only. @default all codes together */
   readonly code?: string;
   readonly label?: string;
   readonly period: Duration;
-  /** @default Sum, as of counts and bytes */
+  /** @default Sum, for counts and bytes */
   readonly statistic?: string;
 }
 
 export const NAMESPACE = 'Transship';
 
-/** What workers and planners tell of themselves, of all rules together. test/infra/monitoring.test.ts holds the names to those that they write. */
+/** A metric that workers and planners write, of all rules together. test/infra/monitoring.test.ts compares the names with those that they write. */
 export function transshipMetric(name: string, given: MetricOptions): Metric {
   const { code, ...options } = given;
   return new Metric({
@@ -25,7 +25,7 @@ export function transshipMetric(name: string, given: MetricOptions): Metric {
   });
 }
 
-/** Of a service's tasks: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-insights-metrics.html */
+/** A count of the service's tasks: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-insights-metrics.html */
 export function taskMetric(
   metricName: 'DesiredTaskCount' | 'PendingTaskCount' | 'RunningTaskCount',
   { cluster, serviceName }: FargateService,

@@ -16,7 +16,7 @@ export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
   readonly settings: InfraSettings;
 }
 
-/** Tells people when something is wrong, and shows how it goes. Each alarm names its chapter of the runbook. */
+/** Notifies people when something is wrong, and has a dashboard. Each alarm links to its chapter of the runbook. */
 export class Monitoring extends Construct {
   readonly #settings: InfraSettings;
 
@@ -43,7 +43,7 @@ export class Monitoring extends Construct {
     });
     const dashboard = addDashboard(this, {
       ...watched,
-      // names of dashboards are of the account, whatever the region
+      // names of dashboards are unique in an account, across its Regions
       name: `${settings.prefix}-${Stack.of(this).region}`,
       alarms,
       runbook: settings.alarms.runbook,
@@ -53,7 +53,7 @@ export class Monitoring extends Construct {
 
   #addTopic(): ITopic {
     const topic = mailTopic(this, { ...this.#settings.notifications, from: 'cloudwatch.amazonaws.com' });
-    // a topic with a policy of its own has lost the one that let its account in
+    // a topic with a policy of its own does not have the default one, which lets its account publish
     topic.addToResourcePolicy(
       new PolicyStatement({
         sid: 'AlarmsOfThisAccount',
@@ -85,11 +85,11 @@ export class Monitoring extends Construct {
     const stack = Stack.of(this);
     const { region } = stack;
     new CfnOutput(stack, 'Dashboard', {
-      description: 'How it goes',
+      description: 'The dashboard',
       value: `https://${region}.${consoleOf(region)}/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
     });
     new CfnOutput(stack, 'LogsOfEvents', {
-      description: 'What ECR told of pushes, deletions and replication, and AWS Backup of backups',
+      description: 'Events of ECR about pushes, deletions and replication, and of AWS Backup about backups',
       value: `aws logs tail --follow --region ${region} ${logGroup.logGroupName}`,
     });
   }
@@ -101,7 +101,7 @@ function otherAccounts({ account, registries }: InfraSettings): readonly string[
   return [...new Set(accounts.filter((other) => other !== account))];
 }
 
-/** Where people look at a region. */
+/** The host of the console for a Region. */
 function consoleOf(region: string): string {
   switch (partitionOf(region)) {
     case 'aws-cn':

@@ -5,7 +5,7 @@ import { transshipMetric } from './metrics.ts';
 const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, NOT_BREACHING } = TreatMissingData;
 
-/** Alarms of prune rules: too much was deleted, something could not be deleted, nothing runs them. Empty without a Cleaner. */
+/** Alarms of prune rules: too much was deleted, something could not be deleted, or no Cleaner runs them. Empty without a Cleaner. */
 export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[] {
   if (cleaner === undefined) return [];
   const { prunedPerDay } = settings.alarms;
@@ -31,7 +31,7 @@ export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[
     {
       chapter: 'prune-failing',
       severity: 'medium',
-      text: 'Prune rules could not delete what they had to delete.',
+      text: 'Prune rules could not delete images or archives that they selected.',
       metric: transshipMetric('PruneFailed', { period: HOUR }),
       threshold: 1,
       // reported only when it happens
@@ -40,7 +40,7 @@ export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[
     {
       chapter: 'cleaner-not-running',
       severity: 'medium',
-      text: 'No call of the Cleaner succeeded for an hour: no prune rule is served.',
+      text: 'No call of the Cleaner succeeded for an hour: no prune rule runs.',
       metric: new MathExpression({
         // Lambda reports nothing about a function that is not called, and no errors about calls without one
         expression: 'FILL(calls, 0) - FILL(errors, 0)',
@@ -54,7 +54,7 @@ export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[
       threshold: 1,
       comparison: LESS_THAN_THRESHOLD,
       periods: 4,
-      // its schedule is gone
+      // the schedule of the Cleaner is gone
       missing: BREACHING,
     },
   ];

@@ -9,7 +9,7 @@ const DAYS_LOOKED_BACK = 7;
 const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
 
-/** Of repositories, their replication, backups of the bucket, and how all of it grows. */
+/** Alarms about repositories, their replication, backups of the bucket, and growth. */
 export function storageAlarms(watched: Watched): readonly AlarmSpec[] {
   return [...ofRegistries(watched), ...ofGrowth(watched)];
 }
@@ -20,8 +20,8 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
   const pulls: AlarmSpec = {
     chapter: 'unusual-pulls',
     severity: 'low',
-    text: `A repository was pulled from ${pullsPerFiveMinutes} times or more in five minutes.`,
-    // of all repositories, those too that are yet to be made; each has a state of its own
+    text: `Images of one repository were pulled ${pullsPerFiveMinutes} times or more in five minutes.`,
+    // all repositories, also those that are created later; each has a state of its own
     metric: new MathExpression({
       expression:
         'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
@@ -36,7 +36,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
   const backups: AlarmSpec = {
     chapter: 'backups-of-the-bucket',
     severity: 'high',
-    text: 'AWS Backup could not back the bucket up, left something out, or could not copy a backup to the backup account.',
+    text: 'AWS Backup could not back up the bucket, left something out, or could not copy a backup to the backup account.',
     metric: events.metric('BackupsFailed', HOUR),
     threshold: 1,
     // reported only when it happens
@@ -45,9 +45,9 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
   const noBackups: AlarmSpec = {
     chapter: 'backups-that-do-not-happen',
     severity: 'high',
-    text: `No backup of the bucket came to the backup account for ${backupAgeDays} days.`,
+    text: `No backup of the bucket reached the backup account for ${backupAgeDays} days.`,
     metric: new MathExpression({
-      // days without a value count, else older ones would count in their place
+      // days without a value count; otherwise older days would take their place
       expression: 'FILL(copied, 0)',
       label: 'backups that were copied',
       period: DAY,
@@ -56,7 +56,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
     threshold: 1,
     comparison: LESS_THAN_THRESHOLD,
     periods: backupAgeDays,
-    // where AWS Backup may not back up S3 it makes no job, and none that fails
+    // where AWS Backup may not back up S3, it creates no job that could fail
     missing: BREACHING,
   };
   return [
@@ -96,7 +96,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       period: DAY,
     }),
   ]);
-  // SUM leaves out what has no value: S3 reports no size of a class that is empty
+  // SUM skips metrics without a value: S3 reports no size for a class that is empty
   const growth = sizes.length === 1 ? 'DIFF(size0)' : `DIFF(SUM([${sizes.map(([id]) => id).join(', ')}]))`;
   return [
     {
@@ -111,7 +111,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,
-      // S3 reports a size once a day, and a day late, and a difference takes two
+      // S3 reports a size once a day, and a day late, and a difference needs two sizes
       periods: 3,
       datapoints: 1,
       // until S3 reports the next size
@@ -120,9 +120,9 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'backups-growing',
       severity: 'low',
-      text: `The bucket of archives grew by more than ${growthGiBPerWeek} GiB in a week: more comes than goes.`,
+      text: `The bucket of archives grew by more than ${growthGiBPerWeek} GiB in a week: more is added than deleted.`,
       metric: new MathExpression({
-        // an alarm cannot compare with the month before: this adds up the days that it looks back over
+        // an alarm cannot compare with the month before, so it adds up the days that it looks back over
         expression: `RUNNING_SUM(${growth})`,
         label: 'growth of the bucket within a week, bytes',
         period: DAY,
@@ -159,7 +159,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
   ];
 }
 
-/** What is in the bucket goes from the one to the other: https://docs.aws.amazon.com/AmazonS3/latest/userguide/metrics-dimensions.html */
+/** The storage types that objects move through: https://docs.aws.amazon.com/AmazonS3/latest/userguide/metrics-dimensions.html */
 function storageTypesOf(storageClass: InfraSettings['bucket']['storageClass']): readonly string[] {
   switch (storageClass) {
     case 'STANDARD':

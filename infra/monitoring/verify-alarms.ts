@@ -5,14 +5,14 @@ import { transshipMetric } from './metrics.ts';
 
 const { NOT_BREACHING } = TreatMissingData;
 
-/** Whether what is kept is what it should be, and was looked at. */
+/** Alarms about verification: a finding, or no recent verification or drill. */
 export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
   const { drillAgeHours, verificationAgeHours } = settings.alarms;
   return [
     {
       chapter: 'verification-faults',
       severity: 'high',
-      text: 'Bytes were read that are not what their digest says, or an image that was verified is not what it should be.',
+      text: 'Bytes that were read do not match their digest, or a verified image differs from what it should be.',
       metric: transshipMetric('JobsFailed', { code: 'CORRUPT', period: FIVE_MINUTES }),
       threshold: 1,
       // reported only when it happens

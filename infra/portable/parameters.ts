@@ -10,8 +10,8 @@ import {
 } from 'aws-cdk-lib';
 
 /**
- * A parameter of a portable template. It has a type and bounds that CloudFormation checks before it creates anything, so that a value that
- * cannot work is refused in the form and not after minutes.
+ * A parameter of a portable template. CloudFormation checks its type and bounds before it creates anything, so that a value that cannot work
+ * is refused at once and not after minutes.
  */
 type Parameter = CfnParameterProps & { readonly type: 'String' | 'Number' | 'CommaDelimitedList' };
 type Parameters<Name extends string> = Readonly<Record<Name, Parameter>>;
@@ -46,23 +46,23 @@ const number = (description: string, byDefault: number, minValue: number, maxVal
 const choice = (description: string, allowedValues: readonly string[]): Parameter =>
   text(description, { default: allowedValues[0] ?? '', allowedValues: [...allowedValues] });
 
-/** The sizes of a worker: CPU units and MiB that Fargate has. */
+/** The sizes of a worker: CPU units and MiB that Fargate offers. */
 export const WORKER_SIZES = {
   small: { cpu: '1024', memory: '2048' },
   medium: { cpu: '2048', memory: '4096' },
   large: { cpu: '4096', memory: '16384' },
 } as const;
 
-/** Each task has an address in one of two subnets of 128, with a VPC that is created; the steps of scaling go so far. */
+/** A VPC that is created has two subnets of 128 addresses, one address for each task. The steps of scaling go up to this number. */
 export const MOST_TASKS = 200;
 
 export const SERVICE_PARAMETERS = {
-  Prefix: text('Every name begins with it', {
+  Prefix: text('The start of every name', {
     default: 'transship',
     allowedPattern: PREFIX,
     constraintDescription: 'up to 20 small letters, digits and "-"',
   }),
-  AssetBucket: text("The bucket of this Region that has the functions' code: the files of the folder assets", {
+  AssetBucket: text("The bucket in this Region with the functions' code: the files of the folder assets", {
     allowedPattern: BUCKET,
   }),
   AssetPrefix: text('Where the files are in that bucket: empty, or ending in /', {
@@ -75,13 +75,13 @@ export const SERVICE_PARAMETERS = {
     maxLength: 500,
   }),
   WorkerImageRepositoryArn: text(
-    'The ARN of its repository when it is a private one of ECR; empty: anyone may pull it',
+    "The ARN of the image's repository if it is a private one of ECR; empty: anyone may pull the image",
     {
       default: '',
       allowedPattern: OR_NONE(String.raw`^arn:aws[a-z-]*:ecr:[a-z0-9-]+:[0-9]{12}:repository/[a-z0-9._/-]+$`),
     },
   ),
-  WorkerArchitecture: choice('What that image runs on', ['ARM64', 'X86_64']),
+  WorkerArchitecture: choice('The architecture of that image', ['ARM64', 'X86_64']),
   WorkerSize: choice('1, 2 or 4 vCPU with 2, 4 or 16 GiB', Object.keys(WORKER_SIZES)),
   MaxTasks: number('The most tasks that run at once', 4, 1, MOST_TASKS),
   PlannerSchedule: choice('How often the planner looks at the schedules of the rules', [
@@ -95,7 +95,7 @@ export const SERVICE_PARAMETERS = {
     allowedPattern: REPOSITORIES,
     maxLength: MAX_NAME,
   }),
-  WriteRepositories: text('Those that they may write, and create', {
+  WriteRepositories: text('The repositories that workers may write and create: a name, or a pattern', {
     default: 'restored/*',
     allowedPattern: REPOSITORIES,
     maxLength: MAX_NAME,
@@ -104,12 +104,12 @@ export const SERVICE_PARAMETERS = {
     default: '',
     allowedPattern: OR_NONE(BUCKET),
   }),
-  PublishPrefix: text('Only its keys that begin so: empty, or ending in /', {
+  PublishPrefix: text('The start of the keys that are published: empty, or ending in /', {
     default: '',
     allowedPattern: '^$|^[^/*?$][^*?$]*/$',
     maxLength: 900,
   }),
-  PublishRepository: text('The repository that they are published to; empty: WriteRepositories has it', {
+  PublishRepository: text('The repository that objects are published to; empty: one of WriteRepositories', {
     default: '',
     allowedPattern: OR_NONE(REPOSITORIES),
     maxLength: MAX_NAME,
@@ -126,61 +126,61 @@ export const SERVICE_PARAMETERS = {
     default: '90',
     allowedValues: LOG_DAYS.map(String),
   },
-  VpcId: text('The VPC of the workers; empty: one is created, with public subnets', {
+  VpcId: text('The VPC of the workers; empty: a VPC with public subnets is created', {
     default: '',
     allowedPattern: OR_NONE('^vpc-([0-9a-f]{8}|[0-9a-f]{17})$'),
   }),
   SubnetIds: {
     type: 'CommaDelimitedList',
-    description: 'Its subnets, with commas between; needed with VpcId',
+    description: 'Subnets of that VPC, separated by commas; required with VpcId',
     default: '',
   },
   PublicAddresses: choice(
     'Whether tasks in those subnets get public addresses: DISABLED where they have a NAT gateway',
     ['DISABLED', 'ENABLED'],
   ),
-  VpcCidr: text('The addresses of a VPC that is created', {
+  VpcCidr: text('The addresses of the VPC that is created', {
     default: '10.64.0.0/20',
     allowedPattern: String.raw`^([0-9]{1,3}\.){3}[0-9]{1,3}/(1[6-9]|2[0-4])$`,
     constraintDescription: 'a range of addresses of /16 to /24',
   }),
-  EnableMonitoring: choice('Whether there are alarms, a topic and a dashboard', ['true', 'false']),
-  NotificationEmail: text('Who gets mail of alarms; empty: no one. The address has to confirm once', {
+  EnableMonitoring: choice('Whether to create alarms, a topic and a dashboard', ['true', 'false']),
+  NotificationEmail: text('The address that gets mail about alarms, which it has to confirm once; empty: none', {
     default: '',
     allowedPattern: OR_NONE(String.raw`^[^@\s]+@[^@\s]+\.[^@\s]+$`),
   }),
 } as const satisfies Parameters<string>;
 
-const REPOSITORY_PREFIX = text('What the names of the repositories begin with', {
+const REPOSITORY_PREFIX = text('The start of the names of the repositories', {
   default: 'product',
   allowedPattern: '^[a-z0-9]+([._/-][a-z0-9]+)*$',
   maxLength: 200,
 });
-const KEEP_LAST = number('Tagged images of production that are kept', 100, 1, MAX_IMAGES);
+const KEEP_LAST = number('How many tagged images of production are kept', 100, 1, MAX_IMAGES);
 const UNTAGGED_DAYS = number('Days until an untagged image is deleted', 1, 1, MAX_DAYS);
 
 export const REGISTRIES_PARAMETERS = {
   RepositoryPrefix: REPOSITORY_PREFIX,
   ProductionKeepLast: KEEP_LAST,
   TestingKeepLast: number(
-    'Tagged images of testing that are kept; 0: TestingExpireAfterDays decides',
+    'How many tagged images of testing are kept; 0: TestingExpireAfterDays decides',
     0,
     0,
     MAX_IMAGES,
   ),
   TestingExpireAfterDays: number('Days until an image of testing is deleted', 7, 1, MAX_DAYS),
   UntaggedAfterDays: UNTAGGED_DAYS,
-  ScanOnPush: choice('Whether ECR scans what is pushed', ['true', 'false']),
+  ScanOnPush: choice('Whether ECR scans images when they are pushed', ['true', 'false']),
   DestinationRegion: text('The Region that ECR replicates to; empty: none', {
     default: '',
     allowedPattern: OR_NONE(REGION),
   }),
-  SecondaryRegion: text('A second one; empty: none', { default: '', allowedPattern: OR_NONE(REGION) }),
-  PullPrincipalArn: text('Who may assume the role that pulls from production: an ARN; empty: there is no such role', {
+  SecondaryRegion: text('A second Region; empty: none', { default: '', allowedPattern: OR_NONE(REGION) }),
+  PullPrincipalArn: text('The ARN that may assume the role that pulls from production; empty: no such role', {
     default: '',
     allowedPattern: OR_NONE(String.raw`^arn:aws[a-z-]*:iam::[0-9]{12}:(root|(user|role)/[\w+=,.@/-]+)$`),
   }),
-  PushPrincipalArn: text('Who may assume the role that pushes to both', {
+  PushPrincipalArn: text('The ARN that may assume the role that pushes to both repositories; empty: no such role', {
     default: '',
     allowedPattern: OR_NONE(String.raw`^arn:aws[a-z-]*:iam::[0-9]{12}:(root|(user|role)/[\w+=,.@/-]+)$`),
   }),
@@ -193,7 +193,7 @@ export const REPLICAS_PARAMETERS = {
   HomeRegion: text('The Region that images come from, which has the alarms', { allowedPattern: REGION }),
 } as const satisfies Parameters<string>;
 
-/** The values of a stack's parameters, as properties of resources take them. */
+/** The values of a stack's parameters, in the forms that properties of resources take. */
 export class Values<Name extends string> {
   readonly #stack: Stack;
 
@@ -215,33 +215,33 @@ export class Values<Name extends string> {
     return new CfnCondition(this.#stack, id, { expression });
   }
 
-  /** A condition that the value is this one. */
+  /** A condition that holds when the parameter has this value. */
   is(id: string, name: Name, value: string): CfnCondition {
     return this.#condition(id, Fn.conditionEquals(textOf(name), value));
   }
 
-  /** A condition that the value is another one. */
+  /** A condition that holds when the parameter has another value. */
   isNot(id: string, name: Name, value: string): CfnCondition {
     return this.#condition(id, Fn.conditionNot(Fn.conditionEquals(textOf(name), value)));
   }
 
-  /** A condition that there is a value. */
+  /** A condition that holds when the parameter is not empty. */
   given(id: string, name: Name): CfnCondition {
     return this.isNot(id, name, '');
   }
 
-  /** A condition that both hold. */
+  /** A condition that holds when both hold. */
   both(id: string, one: CfnCondition, other: CfnCondition): CfnCondition {
     return this.#condition(id, Fn.conditionAnd(one, other));
   }
 }
 
-/** The value of a parameter before the stack exists that has it. */
+/** The value of a parameter, also before its stack exists. */
 export function textOf(name: string): string {
   return Token.asString({ Ref: name });
 }
 
-/** The value where the condition holds, and else the other: without another one the property is left out. */
+/** `value` where the condition holds, else `otherwise`. Without `otherwise` the property is left out. */
 export function when(condition: CfnCondition, value: unknown, otherwise: unknown = { Ref: 'AWS::NoValue' }): unknown {
   return { 'Fn::If': [condition.logicalId, value, otherwise] };
 }
@@ -249,11 +249,11 @@ export function when(condition: CfnCondition, value: unknown, otherwise: unknown
 function addParameters(stack: Stack, parameters: Parameters<string>): void {
   for (const [name, props] of Object.entries(parameters)) {
     const known = stack.node.tryFindChild(name);
-    // the synthesizer asks for the bucket of the code by itself
+    // the synthesizer adds the parameter for the bucket of the code itself
     if (known instanceof CfnParameter) Object.assign(known, props);
     else new CfnParameter(stack, name, props);
   }
 }
 
-/** A name of ECR's registry here. */
+/** The host of the ECR registry of the account and Region. */
 export const REGISTRY = `${Aws.ACCOUNT_ID}.dkr.ecr.${Aws.REGION}.${Aws.URL_SUFFIX}`;

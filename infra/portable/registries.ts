@@ -12,7 +12,7 @@ const PUSH = ['ecr:CompleteLayerUpload', 'ecr:InitiateLayerUpload', 'ecr:PutImag
 const SHAPES = ['production', 'testing'] as const;
 type Shape = (typeof SHAPES)[number];
 
-/** A repository for production and one for testing, their replication, and the roles that use them: for any account and Region. */
+/** A repository for production and one for testing, their replication, and the roles that use them, for any account and Region. */
 export class PortableRegistriesStack extends Stack {
   readonly #values: Values<keyof typeof REGISTRIES_PARAMETERS>;
 
@@ -29,7 +29,7 @@ export class PortableRegistriesStack extends Stack {
     this.#addOutputs();
     Validations.of(this).acknowledge({
       id: 'CloudFormation-Validate::W1030',
-      reason: 'A Region that is empty has a condition: its destination is left out.',
+      reason: 'A condition leaves out the destination of an empty Region.',
     });
   }
 
@@ -122,7 +122,7 @@ export class PortableRegistriesStack extends Stack {
   }
 }
 
-/** How ECR creates the replicas in another Region, and what reports them to the Region of the alarms: for any account and Region. */
+/** The settings of replicas that ECR creates in another Region, and the rule that reports them to the Region of the alarms. */
 export class PortableReplicasStack extends Stack {
   constructor(scope: Construct, id: string, props: StackProps) {
     super(scope, id, props);
@@ -143,7 +143,7 @@ function nameOf(shape: Shape): string {
   return `${textOf('RepositoryPrefix')}/${shape}`;
 }
 
-/** Numbers that stand for parameters in the text of a policy. */
+/** Numbers that stand for parameters in the text of a lifecycle policy. */
 const STANDS_FOR = {
   ProductionKeepLast: 90_001,
   TestingKeepLast: 90_002,
@@ -157,7 +157,7 @@ const EXPIRE_TESTING = {
   untaggedAfterDays: STANDS_FOR.UntaggedAfterDays,
 };
 
-/** The policy as settings would make it, with parameters for its numbers. */
+/** The lifecycle policy that settings would make, with parameters for its numbers. */
 function policyOf(retention: Retention): unknown {
   let text = lifecyclePolicyText(retention) ?? '';
   for (const [name, number] of Object.entries(STANDS_FOR)) text = text.replaceAll(String(number), `\${${name}}`);

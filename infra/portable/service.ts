@@ -26,17 +26,16 @@ import { infraSettings } from '../settings/settings.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { MOST_TASKS, REGISTRY, SERVICE_PARAMETERS, textOf, Values, when, WORKER_SIZES } from './parameters.ts';
 
-/** More than the planner's slowest schedule: periods of alarms are made for it. */
+/** The planner's slowest schedule: the periods of alarms are made for it. */
 const PLAN_EVERY_MINUTES = 15;
-/** Bits of the addresses of a subnet: two of 128 fit into the smallest VPC. */
+/** Bits of the addresses of a subnet: two subnets of 128 addresses fit into the smallest VPC. */
 const SUBNET_BITS = 7;
-const NETWORK_GIVEN =
-  'CloudFormation waits for nothing of a VPC that it does not create: the one given is there already.';
+const NETWORK_GIVEN = 'With a VPC that exists already, there is nothing to wait for.';
 const SIZES = 'WorkerSizes';
 
 /**
- * The running system for any account and Region: everything that differs between deployments is a parameter. What changes the resources
- * themselves, such as a vault, prune rules or a network of its own with endpoints, needs a template of its own settings.
+ * The running system for any account and Region: everything that differs between deployments is a parameter. Settings that add or remove
+ * resources, such as a vault, prune rules or a network with endpoints, need a template made from those settings.
  */
 export class PortableServiceStack extends TransshipStack {
   readonly #values: Values<keyof typeof SERVICE_PARAMETERS>;
@@ -58,7 +57,7 @@ export class PortableServiceStack extends TransshipStack {
     this.#nameRepositories();
   }
 
-  /** A VPC of its own where none is given: only the security group is in either. */
+  /** Creates a VPC where none is given. The security group is created in either case. */
   #addNetwork(): void {
     const values = this.#values;
     const creates = values.is('CreatesNetwork', 'VpcId', '');
@@ -164,7 +163,7 @@ export class PortableServiceStack extends TransshipStack {
     const publishes = values.given('Publishes', 'PublishBucket');
     const some = values.given('HasPublishPrefix', 'PublishPrefix');
     for (const rule of below(this.node.findChild('Queues'), CfnRule)) {
-      // a name without a wildcard stands for itself
+      // a name without a wildcard matches itself
       if (/Pushes/.test(rule.node.path))
         rule.addPropertyOverride('EventPattern.detail.repository-name', [
           { wildcard: values.ref('ReadRepositories') },
@@ -181,8 +180,8 @@ export class PortableServiceStack extends TransshipStack {
   }
 
   /**
-   * Policies name what publish rules read and write. Without it they name what workers may reach anyway in its place, and no rule of events
-   * that does not exist.
+   * Policies name what publish rules read and write. Without those parameters, policies name in their place what workers may reach anyway, and
+   * leave out the rule of events, which then does not exist.
    */
   #replaceInPolicies(publishes: CfnCondition, rule: string): void {
     const named = this.#values.given('HasPublishRepository', 'PublishRepository');
@@ -206,7 +205,7 @@ export class PortableServiceStack extends TransshipStack {
       }
   }
 
-  /** Names of repositories are patterns here: REPOSITORY stands for what their wildcards match. */
+  /** Puts the repositories of the parameters into the commands of outputs: REPOSITORY stands for what their wildcards match. */
   #nameRepositories(): void {
     const values = this.#values;
     const bucket = below(this, CfnBucket)[0]?.ref ?? '';
@@ -225,7 +224,7 @@ export class PortableServiceStack extends TransshipStack {
       Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name ${source} --image-id imageTag=TAG`,
     };
     for (const [id, command] of Object.entries(commands)) this.#output(id).value = command;
-    this.#output('Check5Restore').description = 'It comes back, beside the original';
+    this.#output('Check5Restore').description = 'Restores it next to the original';
     const output = (id: string, description: string, value: string): CfnOutput =>
       new CfnOutput(this, id, { description, value });
     output('BucketOfArchives', 'The bucket of the archives', bucket);
@@ -240,7 +239,7 @@ export class PortableServiceStack extends TransshipStack {
   }
 }
 
-/** Defaults, with parameters for what differs. Their names are known before the stack that has them. */
+/** Default settings, with parameters for what differs. The names of parameters are known before their stack exists. */
 function settingsOfParameters(): InfraSettings {
   const settings = infraSettings.parse({
     version: 1,
@@ -261,7 +260,7 @@ function settingsOfParameters(): InfraSettings {
       maxTasks: MOST_TASKS,
       image: textOf('WorkerImage'),
     },
-    // its alarms count both of the classes that the parameter may name
+    // with this class the alarms count both classes that the parameter may name
     bucket: {
       ...settings.bucket,
       storageClass: 'GLACIER_IR',

@@ -5,7 +5,7 @@ import { textOf } from './parameters.ts';
 import { PortableRegistriesStack, PortableReplicasStack } from './registries.ts';
 import { PortableServiceStack } from './service.ts';
 
-/** The stacks that any account and Region can have: nothing of an account is in their templates. All are held to cdk-nag's rules. */
+/** The stacks for any account and Region: their templates name no account. cdk-nag checks all of them. */
 export function addPortableStacks(app: App): void {
   const props = (): { readonly synthesizer: PlainSynthesizer } => ({
     synthesizer: new PlainSynthesizer({ assetPrefix: textOf('AssetPrefix') }),
@@ -16,11 +16,11 @@ export function addPortableStacks(app: App): void {
   });
   new PortableRegistriesStack(app, 'TransshipRegistries', {
     ...props(),
-    description: 'Transship: repositories, their replication and who may use them',
+    description: 'Transship: repositories, their replication and the roles that use them',
   });
   new PortableReplicasStack(app, 'TransshipReplicas', {
     ...props(),
-    description: 'Transship: how replicas of repositories are made, and what tells of them',
+    description: 'Transship: settings of replicas of repositories, and events about replication',
   });
   Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
 }

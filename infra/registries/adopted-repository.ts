@@ -7,17 +7,17 @@ import { sdkCalls } from '../synth/sdk-calls.ts';
 
 export interface AdoptedRepositoryProps {
   readonly name: string;
-  /** @default the lifecycle policy that it has, or none */
+  /** @default the lifecycle policy stays as it is */
   readonly lifecyclePolicyText?: string | undefined;
-  /** @default the policy that it has, or none */
+  /** @default the policy stays as it is */
   readonly policy?: PolicyDocument | undefined;
-  /** Of the function that makes the calls. */
+  /** The log group of the function that makes the calls. */
   readonly logGroup: ILogGroup;
 }
 
 /**
- * A repository that CloudFormation did not create and does not own: its policies are set by calls to ECR, and taken off when they are no longer
- * given or the stack is deleted. What else it has stays as it is. docs/decisions/0005-repositories-that-exist.md says why.
+ * A repository that CloudFormation did not create and does not own. Calls to ECR set its policies, and remove them when they are no longer given
+ * or the stack is deleted. Its other settings stay as they are. docs/decisions/0005-repositories-that-exist.md has the reason.
  */
 export class AdoptedRepository extends Construct {
   readonly repository: IRepository;
@@ -55,7 +55,7 @@ export class AdoptedRepository extends Construct {
         parameters: { repositoryName },
         ignoreErrorCodesMatching: `^(?:${gone}|RepositoryNotFoundException)$`,
       },
-      // all of the answer may be more than CloudFormation takes
+      // the whole response may be larger than CloudFormation accepts
       outputPaths: ['repositoryName'],
       logGroup: this.#logGroup,
     });
@@ -66,6 +66,6 @@ interface PolicyCalls {
   readonly put: string;
   readonly parameters: Readonly<Record<string, string>>;
   readonly remove: string;
-  /** What ECR says when there is nothing to remove. */
+  /** The error code of ECR when there is nothing to remove. */
   readonly gone: string;
 }

@@ -12,15 +12,15 @@ type Registries = NonNullable<InfraSettings['registries']>;
 type Template = Registries['templates'][number];
 
 export interface CreationTemplatesProps {
-  /** Those whose key is of another region are left out. */
+  /** Templates whose key is in another Region are left out. */
   readonly templates: readonly Template[];
-  /** What ECR uses them for. @default what each of them says */
+  /** What ECR uses them for. @default `appliedFor` of each template */
   readonly appliedFor?: Template['appliedFor'];
-  /** Of the repositories that ECR makes. */
+  /** Tags of the repositories that ECR creates. */
   readonly tags: InfraSettings['tags'];
 }
 
-/** How ECR makes repositories by itself, for replicas and for pushes to names that are not there yet. Those that are there stay as they are. */
+/** The settings of repositories that ECR creates itself: replicas, and repositories that a push names first. Existing ones stay as they are. */
 export class CreationTemplates extends Construct {
   constructor(scope: Construct, id: string, { templates, tags, ...props }: CreationTemplatesProps) {
     super(scope, id);
@@ -34,7 +34,7 @@ export class CreationTemplates extends Construct {
       const immutable = template.immutable ?? !appliedFor.includes('PULL_THROUGH_CACHE');
       const lifecyclePolicy = lifecyclePolicyText(template);
       const resource = new CfnRepositoryCreationTemplate(this, `Template-${prefix}`, {
-        // ECR adds the "/" itself, where a prefix of replication has one of its own
+        // ECR adds the "/" itself, while a prefix of replication includes it
         prefix: templatePrefix(prefix),
         appliedFor,
         description: 'Transship',
@@ -45,19 +45,19 @@ export class CreationTemplates extends Construct {
         ...(tagged ? { resourceTags: Object.entries(tags).map(([name, value]) => ({ key: name, value })) } : {}),
         ...(role !== undefined && (tagged || key !== undefined) ? { customRoleArn: role.roleArn } : {}),
       });
-      // not before the role may do what it is for: its policy is a resource of its own
+      // the policy of the role is a separate resource: the template has to wait for it too
       if (role !== undefined) resource.node.addDependency(role);
     }
   }
 
-  /** Without a role of ours ECR can neither tag what it makes nor use a key: https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-custom.html */
+  /** Without this role, ECR can neither tag repositories that it creates nor use a key: https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-custom.html */
   #addRole(templates: readonly Template[], tagged: boolean): Role {
     const role = new Role(this, 'Role', {
       assumedBy: new ServicePrincipal('ecr.amazonaws.com'),
-      description: 'Makes repositories as the creation templates of Transship have them',
+      description: 'Creates repositories by the creation templates of Transship',
     });
     const stack = Stack.of(this);
-    // a template is of names that begin so, and none of them is known before
+    // a template covers names that begin with its prefix, which are not known in advance
     const resources = [
       ...new Set(templates.map(({ prefix }) => (prefix === 'ROOT' ? '*' : `${templatePrefix(prefix)}/*`))),
     ].map((resourceName) => stack.formatArn({ service: 'ecr', resource: 'repository', resourceName }));
@@ -76,24 +76,24 @@ export class CreationTemplates extends Construct {
       acknowledgeWildcard(
         role,
         resource,
-        'Repositories that are yet to be made have no names; it is those that the templates are for.',
+        'The names of future repositories are not known. The ARN covers those that the templates are for.',
       );
     return role;
   }
 }
 
 export interface ReplicasStackProps extends StackProps {
-  /** Of these the templates. */
+  /** The settings whose templates apply. */
   readonly registries: Registries;
-  /** The region that images come from, which has the alarms. */
+  /** The Region that images come from, which has the alarms. */
   readonly home: string;
-  /** Of the repositories that ECR makes. */
+  /** Tags of the repositories that ECR creates. */
   readonly tags: InfraSettings['tags'];
 }
 
 /**
- * What replicas in another region of the account are made by, since a template is of one registry and replication copies no settings; and what
- * tells of them.
+ * The creation templates for replicas in another Region of the account, and the rule that reports replication. A template belongs to one registry,
+ * and replication copies no settings.
  */
 export class ReplicasStack extends Stack {
   constructor(scope: Construct, id: string, { home, registries, tags, ...props }: ReplicasStackProps) {
@@ -105,7 +105,7 @@ export class ReplicasStack extends Stack {
   }
 }
 
-/** The regions of `account` that images are replicated to: each needs a `ReplicasStack`. */
+/** The Regions of `account` that images are replicated to: each needs a `ReplicasStack`. */
 export function replicaRegions({ replication }: Registries, account: string): readonly string[] {
   return [...new Set(replication.filter((to) => (to.account ?? account) === account).map((to) => to.region))];
 }

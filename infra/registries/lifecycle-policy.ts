@@ -3,14 +3,14 @@ import type { InfraSettings } from '../settings/schema.ts';
 
 export type RepositorySettings = NonNullable<InfraSettings['registries']>['repositories'][number];
 
-/** What goes from a repository by itself, and when. Nothing that is absent. */
+/** Which images ECR deletes from a repository, and when. A setting that is absent deletes nothing. */
 export interface Retention {
-  /** Tagged images that stay, the youngest ones. */
+  /** How many tagged images stay: the youngest ones. */
   readonly keepLast?: number | undefined;
-  /** All images go so long after their push. Takes the place of `keepLast`. */
+  /** All images are deleted so many days after their push. Takes precedence over `keepLast`. */
   readonly expireAfterDays?: number | undefined;
   readonly untaggedAfterDays?: number | undefined;
-  /** Rules in their order. Takes the place of all the others. */
+  /** Rules in their order. Takes precedence over all other settings. */
   readonly lifecycle?: readonly LifecycleRule[] | undefined;
 }
 
@@ -19,13 +19,13 @@ interface Shape extends Retention {
   readonly scanOnPush: boolean;
 }
 
-/** What settings mean by the two shapes. */
+/** The settings of the two shapes. */
 export const SHAPES: Readonly<Record<'production' | 'testing', Shape>> = {
   production: { immutable: true, scanOnPush: true, keepLast: 100, untaggedAfterDays: 1 },
   testing: { immutable: false, scanOnPush: true, expireAfterDays: 7, untaggedAfterDays: 1 },
 };
 
-/** The retention of a repository: what it says itself, else that of its shape. One that exists has a shape only when it names one. */
+/** The retention of a repository: its own settings, else those of its shape. A repository that existed before has a shape only if it names one. */
 export function retentionOf(repository: RepositorySettings): Retention {
   const { existing, shape, keepLast, expireAfterDays, untaggedAfterDays, lifecycle } = repository;
   if (lifecycle !== undefined) return { lifecycle };
@@ -39,19 +39,19 @@ export function retentionOf(repository: RepositorySettings): Retention {
 }
 
 /**
- * A lifecycle policy as ECR reads it; undefined where nothing is to go.
+ * A lifecycle policy in ECR's JSON; undefined where it would delete nothing.
  *
- * ECR holds an image to the first rule whose tags it matches, whether or not that rule lets it go: so a tagged image has either a number or an
- * age, and the rule for `any` comes last. Only images with a tag are counted: the platforms of an index, which are untagged images too,
- * would otherwise make three images of one. ECR keeps what an index refers to for as long as the index, whatever the rule for untagged ones.
- * Of what refers to an image (OCI 1.1) and has no tag it says only that it goes within a day of the image: that the rule for untagged ones
- * spares it until then is for the preview to show, see docs/decisions/0005-repositories-that-exist.md. A signature with a tag of its own
- * (`sha256-….sig`) is a tagged image like others: a rule before this one would keep it, and it would be counted here all the same.
+ * ECR applies to an image the first rule whose tags it matches, whether or not that rule deletes it. So a tagged image has either a number or
+ * an age, and the rule for `any` comes last. `keepLast` counts tagged images only: the platforms of an index are untagged images, which would
+ * otherwise count as images of their own. ECR keeps what an index refers to for as long as the index, whatever the rule for untagged images.
+ * For untagged referrers of an image (OCI 1.1), ECR documents only that they are deleted within a day of the image. The preview shows whether
+ * the rule for untagged images spares them until then: see docs/decisions/0005-repositories-that-exist.md. A signature with a tag of its own
+ * (`sha256-….sig`) is a tagged image like others: a rule before this one could keep it, but it would still be counted here.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
  */
 export function lifecyclePolicyText(retention: Retention): string | undefined {
   const rules = retention.lifecycle === undefined ? simpleRules(retention) : retention.lifecycle.flatMap(rulesOf);
-  // whatever else there is, also of archived images
+  // ECR requires rules for `any` after all others, also those for archived images
   const ordered = [...rules.filter(({ of }) => of !== 'any'), ...rules.filter(({ of }) => of === 'any')];
   return rules.length === 0
     ? undefined
@@ -92,10 +92,10 @@ function simpleRules({ keepLast, expireAfterDays, untaggedAfterDays }: Retention
   return rules;
 }
 
-/** One rule of the settings is one of ECR for images that are not archived, one for those that are, or both. */
+/** A rule of the settings becomes a rule of ECR for images that are not archived, one for archived images, or both. */
 function rulesOf(rule: LifecycleRule): readonly Rule[] {
   const { tagged, untagged, expireArchivedAfterDays: archived } = rule;
-  // a pattern by itself: ECR takes several for tags that an image has all of
+  // one pattern only: with several, ECR selects images that match all of them
   const tags = tagged === undefined ? {} : { tagPatternList: [tagged] };
   const common = { of: tagged === undefined ? (untagged === undefined ? 'any' : 'untagged') : 'tagged' } as const;
   const live = ACTIONS.flatMap((name): Rule[] => {

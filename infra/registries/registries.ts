@@ -26,9 +26,9 @@ import type { InfraSettings } from '../settings/schema.ts';
 export type RegistrySettings = NonNullable<InfraSettings['registries']>;
 
 export interface RegistriesStackProps extends StackProps {
-  /** What is to be there. */
+  /** The repositories, replication, templates and roles to create. */
   readonly registries: RegistrySettings;
-  /** Of repositories that ECR makes by a template. */
+  /** Tags of repositories that ECR creates by a template. */
   readonly tags: InfraSettings['tags'];
   /** How long logs are kept. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
@@ -37,9 +37,9 @@ export interface RegistriesStackProps extends StackProps {
 }
 
 /**
- * Repositories of ECR in one account and region, what replicates them and who may use them. Repositories outlive the stack.
+ * Repositories of ECR in one account and Region, their replication and the roles that use them. Repositories outlive the stack.
  *
- * What replicates and who may replicate in is one document for the whole registry each: this stack has all of it.
+ * A registry has one replication configuration and one registry policy: this stack owns both as a whole.
  */
 export class RegistriesStack extends Stack {
   constructor(scope: Construct, id: string, props: RegistriesStackProps) {
@@ -80,13 +80,13 @@ export class RegistriesStack extends Stack {
     });
     const text = lifecyclePolicyText(retentionOf(settings));
     const { defaultChild } = repository.node;
-    if (!(defaultChild instanceof CfnRepository)) throw new Error('a repository of CDK without one of CloudFormation');
+    if (!(defaultChild instanceof CfnRepository)) throw new Error('the repository has no resource of CloudFormation');
     if (text !== undefined) defaultChild.lifecyclePolicy = { lifecyclePolicyText: text };
     for (const statement of repositoryPolicy(this, settings)) repository.addToResourcePolicy(statement);
     if (settings.pullOrganization !== undefined)
       Validations.of(repository).acknowledge({
         id: 'AwsSolutions-ECR1',
-        reason: 'A condition admits the principals of one organization alone.',
+        reason: 'A condition admits the principals of one organization only.',
       });
     for (const [tag, value] of Object.entries(tags)) Tags.of(repository).add(tag, value);
     return repository;
@@ -123,10 +123,10 @@ export class RegistriesStack extends Stack {
         new ReplicationEvents(this, `ReplicationEvents-${account}`, { home: reportTo, account });
   }
 
-  /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
+  /** ECR evaluates this policy for every request to the registry, so it allows replication and nothing else: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
   #admitReplication(sources: RegistrySettings['replicationSources']): void {
     if (sources.length === 0) return;
-    // the source names the repositories
+    // replicas have the names of their source repositories
     const begins = (prefix: string): string =>
       this.formatArn({ service: 'ecr', resource: 'repository', resourceName: `${prefix}*` });
     new CfnRegistryPolicy(this, 'RegistryPolicy', {

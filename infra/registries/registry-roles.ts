@@ -9,11 +9,11 @@ import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface RegistryRolesProps {
   readonly repositories: readonly { readonly settings: RepositorySettings; readonly repository: IRepository }[];
-  /** Who may assume each: nobody, and there is no such role. */
+  /** The principals that may assume each role. A role without principals is not created. */
   readonly roles: NonNullable<InfraSettings['registries']>['roles'];
 }
 
-/** Roles for who uses the repositories: production, CI, and what cleans up after it. */
+/** Roles for production, for CI, and for the cleanup after CI. */
 export class RegistryRoles extends Construct {
   readonly #sessionHours: number;
 
@@ -38,7 +38,11 @@ export class RegistryRoles extends Construct {
     for (const role of [pull, push])
       if (role !== undefined)
         // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
-        acknowledgeWildcard(role, '*', 'ecr:GetAuthorizationToken takes no resource; all else is by repository.');
+        acknowledgeWildcard(
+          role,
+          '*',
+          'ecr:GetAuthorizationToken has no resource; all other actions name repositories.',
+        );
   }
 
   #addRole(
@@ -54,7 +58,7 @@ export class RegistryRoles extends Construct {
       ...(roleName === undefined ? {} : { roleName }),
       ...(this.#sessionHours === 1 ? {} : { maxSessionDuration: Duration.hours(this.#sessionHours) }),
     });
-    // by this name, without that of a construct and a hash
+    // the output has this name, without that of a construct and a hash
     new CfnOutput(Stack.of(this), `${id}RoleArn`, { description, value: role.roleArn });
     return role;
   }

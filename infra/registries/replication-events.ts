@@ -11,7 +11,7 @@ export interface ReplicationEventsProps {
 }
 
 /**
- * Hands what ECR tells of replication on to the region that has the alarms: it tells so where images arrive, and nowhere else.
+ * Forwards ECR's events about replication to the Region that has the alarms: ECR sends them only in the Region where images arrive.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export class ReplicationEvents extends Construct {
@@ -31,7 +31,7 @@ export class ReplicationEvents extends Construct {
     );
     new Rule(this, 'Rule', {
       description: `Replication of ECR, for the alarms of Transship in ${home}`,
-      // of this region alone: two that replicate to each other would hand one event back and forth
+      // events of this Region only: two Regions that replicate to each other would forward one event back and forth
       eventPattern: { source: ['aws.ecr'], detailType: ['ECR Replication Action'], region: [stack.region] },
       targets: [new EventBusTarget(bus)],
     });

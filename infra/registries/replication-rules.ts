@@ -1,22 +1,22 @@
-/** Where images are replicated to, as settings have it. */
+/** A place that images are replicated to, from the settings. */
 export interface ReplicationTarget {
   readonly region: string;
-  /** @default the account they are in */
+  /** @default the account of the images */
   readonly account?: string | undefined;
-  /** Names that begin so; none: all. */
+  /** The start of the names of repositories; empty: all repositories. */
   readonly prefixes: readonly string[];
 }
 
-/** A rule as ECR has it. */
+/** A rule of ECR's replication configuration. */
 export interface ReplicationRule {
-  /** Sorted, each once; none: all repositories. */
+  /** Sorted and without duplicates; empty: all repositories. */
   readonly prefixes: readonly string[];
   readonly destinations: readonly { readonly account: string; readonly region: string }[];
 }
 
 /**
- * The fewest rules for what settings name: destinations with the same prefixes share one. A destination that is named several times has the
- * prefixes of all of them; `account` is the one that images are in.
+ * The fewest rules for the settings: destinations with the same prefixes share one. A destination that is named several times gets all prefixes
+ * that were given for it. `account` is the account of the images.
  */
 export function groupDestinations(targets: readonly ReplicationTarget[], account: string): readonly ReplicationRule[] {
   const places = new Map<string, { account: string; region: string; prefixes: Set<string>; all: boolean }>();

@@ -7,7 +7,7 @@ const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDo
 const PUSH = ['ecr:CompleteLayerUpload', 'ecr:InitiateLayerUpload', 'ecr:PutImage', 'ecr:UploadLayerPart'];
 const DELETE = ['ecr:BatchDeleteImage', 'ecr:DeleteRepository'];
 
-/** What the policy of a repository lets principals of other accounts do. Empty: it has no policy. */
+/** The statements of a repository's policy for principals of other accounts. Empty: it has no policy. */
 export function repositoryPolicy(
   { partition }: Stack,
   { deleteOnly, lambdaAccounts, pullAccounts, pullOrganization, pushAccounts, pushOnly }: RepositorySettings,

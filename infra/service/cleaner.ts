@@ -10,24 +10,24 @@ import { addScheduledFunction } from './scheduled-function.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface CleanerProps {
-  /** What names begin with. */
+  /** The start of every name. */
   readonly prefix: string;
   /** What it may call, with `prune`. */
   readonly reach: Reach;
   /** Variables that name the table and what is logged. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Where calls go that could not be delivered. */
+  /** The queue for calls that could not be delivered. */
   readonly undelivered: IQueue;
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
-/** Between two passes over the prune rules; a run that has not ended by then goes on in the next. */
+/** Minutes between two passes over the prune rules. The next pass continues a run that has not ended. */
 export const CLEAN_EVERY_MINUTES = 15;
 
 /**
- * Runs prune rules. No other process may delete images and archives, and it may delete only what the settings name. It copies nothing, and
- * reads only the manifests of foreign images. It runs outside of the VPC, whose endpoints let nothing through that deletes.
+ * Runs prune rules. No other process may delete images and archives, and the Cleaner may delete only what the settings name. It copies nothing,
+ * and of images it reads the manifests only. It runs outside the VPC, whose endpoints admit no deletions.
  */
 export class Cleaner extends Construct {
   readonly function: IFunction;
@@ -38,14 +38,14 @@ export class Cleaner extends Construct {
     const { environment, reach, undelivered } = props;
     this.logGroup = new LogGroup(this, 'Logs', { retention: props.logRetention, removalPolicy: RemovalPolicy.RETAIN });
     const role = new Role(this, 'Role', {
-      // others name it in the policies of their registries and buckets
+      // other accounts name the role in the policies of their registries and buckets
       roleName: `${props.prefix}-cleaner-${Stack.of(this).region}`,
       description: 'Cleaner of Transship: deletes what prune rules name',
       assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
     });
     grantCalls(role, 'cleaner', reach);
     this.logGroup.grantWrite(role);
-    // otherwise what it looks at counts as pulled, and no rule by the last pull ever deletes it
+    // otherwise every image that the Cleaner reads would count as pulled, and no rule by the last pull would ever delete it
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
     this.function = addScheduledFunction(this, {
       entry: 'cleaner',

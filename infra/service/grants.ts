@@ -11,15 +11,15 @@ import { inParts } from './parts.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
-/** The processes that have a role here. Whoever types commands has permissions of their own. */
+/** The processes that have a role in the stack. People who type commands use their own permissions. */
 export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
- * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `workers` is the service of ECS that runs them. `pruned…` are the objects and repositories that prune rules may
- * delete from, and the stores that they write to then. `archivedRepository` are those whose images may be restored from the archive storage class,
- * and archived again.
- * `scratchRepository` are repositories with the name of a drill's, `markedRepository` those of them that have its mark.
+ * The resource of a call. `uploads` are the unfinished uploads of a bucket, `registry` are all repositories of an account and Region, and
+ * `account` is for actions without a resource in IAM. `workers` is the ECS service of the workers. `pruned…` are the objects and repositories that
+ * prune rules may delete from, and the stores that they then write to. `archivedRepository` are repositories whose images may be restored from the
+ * archive storage class and archived again. `scratchRepository` are repositories named like those of drills, `markedRepository` those of them that
+ * have the tag of a drill.
  */
 export type ResourceKind =
   | 'jobs'
@@ -44,11 +44,11 @@ export type ResourceKind =
   | 'account';
 
 interface Call {
-  /** What IAM calls it. */
+  /** The actions of IAM that allow the call. */
   readonly actions: readonly string[];
-  /** The processes that make the call, by what it is about. Empty: only commands that people type make it. */
+  /** The processes that make the call, by its resource. Empty: only commands that people type make it. */
   readonly by: Readonly<Partial<Record<ResourceKind, readonly Caller[]>>>;
-  /** Only where the settings allow `write`. */
+  /** The call is granted only where the settings allow `write`. */
   readonly writes?: true;
 }
 
@@ -59,9 +59,9 @@ const CLEANER: readonly Caller[] = ['cleaner'];
 const ALL: readonly Caller[] = ['worker', 'planner', 'cleaner'];
 
 /**
- * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
- * worker/registry/transport/layer.ts. test/infra/iam.test.ts compares this table with the source, with what each process can reach in it, and with the
- * templates.
+ * Every AWS call that the code makes, and the IAM actions that it needs. `registry` are requests to `/v2/` of ECR, by their operation in
+ * worker/registry/transport/layer.ts. test/infra/iam.test.ts compares this table with the source, with the calls that each process can reach in it,
+ * and with the templates.
  *
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
  */
@@ -87,7 +87,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
   'dynamodb.BatchGetItem': { actions: ['dynamodb:BatchGetItem'], by: { table: ALL } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
-  // IAM has no action for transactions: each update in one is allowed as any other
+  // IAM has no action for transactions: each update in a transaction needs the permission of an update
   'dynamodb.TransactWriteItems': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
   // the command `import cuppett` reads the table of another tool
   'dynamodb.Scan': { actions: ['dynamodb:Scan'], by: {} },
@@ -96,7 +96,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
   's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL } },
   's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL } },
-  // of a store that it prunes the Cleaner writes its lock and index.json
+  // in a store that it prunes, the Cleaner writes its lock and index.json
   's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER, prunedStore: CLEANER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
@@ -106,12 +106,12 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
   's3.ListMultipartUploads': { actions: ['s3:ListBucketMultipartUploads'], by: { uploads: WORKER }, writes: true },
 
-  // the current version alone: what the bucket keeps of it after that is for the bucket to say
+  // deletes the current version only: the bucket's lifecycle decides how long older versions are kept
   's3.DeleteObject': { actions: ['s3:DeleteObject'], by: { prunedObject: CLEANER } },
   's3.DeleteObjects': { actions: ['s3:DeleteObject'], by: { prunedObject: CLEANER } },
 
   'ecr.GetAuthorizationToken': { actions: ['ecr:GetAuthorizationToken'], by: { account: BOTH } },
-  // a list of all has all of them for its resource
+  // a list of all repositories has all of them as its resource
   'ecr.DescribeRepositories': { actions: ['ecr:DescribeRepositories'], by: { registry: ALL } },
   'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: ALL } },
   'ecr.BatchGetImage': { actions: ['ecr:BatchGetImage'], by: { repository: CLEANER } },
@@ -128,14 +128,14 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { repository: WORKER },
     writes: true,
   },
-  // settings of repositories that exist are restored by the command `restore` alone
+  // only the command `restore` restores settings of repositories that exist
   'ecr.PutImageTagMutability': { actions: ['ecr:PutImageTagMutability'], by: {}, writes: true },
   'ecr.PutImageScanningConfiguration': { actions: ['ecr:PutImageScanningConfiguration'], by: {}, writes: true },
   'ecr.TagResource': { actions: ['ecr:TagResource'], by: {}, writes: true },
   'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
   'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
 
-  // settings of a registry as a whole, which IAM knows no resource of: read by backups into stores, set by the command `restore` alone
+  // settings of a registry as a whole, which have no resource in IAM: backups into stores read them, and only the command `restore` sets them
   'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: { account: WORKER } },
   'ecr.GetRegistryScanningConfiguration': {
     actions: ['ecr:GetRegistryScanningConfiguration'],
@@ -166,7 +166,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { archivedRepository: WORKER },
   },
 
-  // the command `login` alone
+  // only the command `login` makes this call
   'registry sign-in': { actions: ['ecr:GetAuthorizationToken'], by: {} },
   'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
   'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
@@ -193,53 +193,53 @@ export const CALLS: Readonly<Record<string, Call>> = {
   },
   'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: ALL } },
   'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: ALL } },
-  // commands alone sign snapshots and check their signatures
+  // only commands sign snapshots and check their signatures
   'kms.Sign': { actions: ['kms:Sign'], by: {} },
   'kms.GetPublicKey': { actions: ['kms:GetPublicKey'], by: {} },
   'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
-  // a worker is started at once when none runs
+  // the planner starts a worker at once when none is running
   'ecs.DescribeServices': { actions: ['ecs:DescribeServices'], by: { workers: PLANNER } },
   'ecs.UpdateService': { actions: ['ecs:UpdateService'], by: { workers: PLANNER } },
 };
 
-/** What services do with a customer's key in the name of who calls them: no call of ours is called so. */
+/** Actions that services take with a customer managed key on behalf of the process that calls them. No call of the code has these names. */
 export const KEY_ACTIONS = {
   /**
-   * Of our own key. S3 and SQS: Decrypt, GenerateDataKey. DynamoDB: all of it.
+   * For the key of the stack. S3 and SQS need Decrypt and GenerateDataKey, DynamoDB needs all of them.
    * https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
    */
   own: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey', 'kms:ReEncryptFrom', 'kms:ReEncryptTo'],
   read: ['kms:Decrypt'],
-  /** Also a repository that is created with a key, which ECR keeps a grant for: https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html */
+  /** Includes what ECR needs to create a repository with a key, for which it keeps a grant: https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html */
   write: ['kms:GenerateDataKey', 'kms:DescribeKey', 'kms:CreateGrant', 'kms:RetireGrant'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
-/** What a process works with. The Cleaner reaches no queue and of `access` the buckets alone; the others nothing of `prune`. */
+/** The resources of a process. The Cleaner reaches no queue, and only the buckets of `access`; the other processes reach nothing of `prune`. */
 export interface Reach {
   readonly jobs: IQueue;
   readonly requests: IQueue;
   readonly deadLetters: IQueue;
   readonly table: ITableV2;
   readonly bucket: IBucket;
-  /** The bucket is not of this stack: its key, where it has one, is among those of `access`. */
+  /** The bucket is not part of this stack: its key, if it has one, is in `access.keys`. */
   readonly bucketExists: boolean;
-  /** Of what is of this stack. @default keys that AWS owns */
+  /** The key of the stack's own resources. @default keys that AWS owns */
   readonly key?: IKey | undefined;
   readonly access: InfraSettings['access'];
-  /** What the Cleaner may delete, and how it gets there. @default nothing */
+  /** What the Cleaner may delete, and the roles and secrets that it needs. @default nothing */
   readonly prune?: InfraSettings['prune'];
-  /** Whose tasks protect themselves. @default none */
+  /** The cluster whose tasks protect themselves. @default none */
   readonly cluster?: Cluster | undefined;
-  /** Whose number of tasks the planner sets. @default none */
+  /** The service whose number of tasks the planner sets. @default none */
   readonly workers?: FargateService | undefined;
 }
 
-/** What workers do at these places, wherever the settings let them: what the endpoints of their network are for. */
+/** The actions that the most permissive settings allow workers on these resources: the endpoints of their network admit these. */
 export function workerActionsOn(...resources: readonly ResourceKind[]): string[] {
   return sorted(resources.flatMap((kind) => actionsOf('worker', kind, 'write')));
 }
 
-/** What one process may do at a place. */
+/** The actions that one process may take on a resource. */
 function actionsOf(caller: Caller, kind: ResourceKind, allow: 'read' | 'write'): string[] {
   return sorted(
     Object.values(CALLS).flatMap(({ actions, by, writes = false }) =>
@@ -248,29 +248,30 @@ function actionsOf(caller: Caller, kind: ResourceKind, allow: 'read' | 'write'):
   );
 }
 
-/** Why there are some, which test/infra/iam.test.ts holds to be all of them. */
+/** The reason for each wildcard in a policy. test/infra/iam.test.ts checks that there are no others. */
 const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
-  object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
-  registry: 'Who lists repositories needs all of an account and region for the resource.',
-  repository: 'The settings say which repositories by a pattern.',
-  archivedRepository: 'The settings say by a pattern whose archived images may be restored for a backup.',
+  object: 'The objects of one bucket, below a prefix where the settings have one.',
+  registry: 'A list of repositories has all repositories of the account and Region as its resource.',
+  repository: 'The settings name the repositories by a pattern.',
+  archivedRepository: 'The settings name the repositories whose archived images may be restored by a pattern.',
   prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
-  scratchRepository: 'Drills name their scratch repositories when they make them.',
-  markedRepository: 'Drills name their scratch repositories when they make them. A condition asks for their mark.',
-  prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
-  task: 'ECS names tasks when it starts them; it is those of our own cluster.',
+  scratchRepository: 'Drills name their scratch repositories when they create them.',
+  markedRepository:
+    'Drills name their scratch repositories when they create them. A condition requires the tag of a drill.',
+  prunedRepository: 'The settings name the repositories that prune rules may delete from by a pattern.',
+  task: 'ECS names tasks when it starts them. The ARN covers those of the cluster of this stack.',
   account:
-    'Tokens have no resource; they open nothing that another statement does not. Neither have settings of a registry, which are read alone.',
+    'Tokens have no resource, and give access only to what another statement allows. Settings of a registry have no resource either, and are only read.',
 };
 
 /**
- * ARNs of one statement. Of what is too much for a role itself CDK makes managed policies, by whole statements, and IAM takes 6,144 characters in
- * each of those: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ * Characters of the ARNs in one statement. CDK moves whole statements that are too much for a role into managed policies, and IAM accepts 6,144
+ * characters in each of those: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
  */
 const ARNS_IN_STATEMENT = 4000;
 
-/** The tag that a drill's scratch repositories are created with: as in worker/images/scratch-mark.ts, which test/infra/safety.test.ts compares. */
+/** The tag of a drill's scratch repositories. It is the same as in worker/images/scratch-mark.ts, as test/infra/safety.test.ts checks. */
 const MARK_TAG = 'transship-drill';
 
 type Grant = (
@@ -280,7 +281,7 @@ type Grant = (
   conditions?: PolicyStatement['conditions'],
 ) => void;
 
-/** Grants the role what the process calls, where it calls it, resource by resource. */
+/** Grants the role the calls of the process, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table, workers } = reach;
   const stack = Stack.of(role);
@@ -309,7 +310,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     grant('role', 'write', access.roles);
     grant('secret', 'write', access.secrets);
   }
-  // IAM knows no resource of tokens and of settings of a registry: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+  // tokens and settings of a registry have no resource in IAM: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   grant('account', 'write', ['*']);
 
   if (key !== undefined) grantKeys(role, [key.keyArn], KEY_ACTIONS.own, stack.region);
@@ -321,7 +322,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
 }
 
 /**
- * The number of tasks alone: UpdateService could also run another task definition, or open a shell in tasks.
+ * Restricts UpdateService to the number of tasks: it could also run another task definition, or open a shell in tasks.
  * https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
  */
 function onlyTasks(stack: Stack, { taskDefinition }: FargateService): PolicyStatement['conditions'] {
@@ -341,10 +342,10 @@ function grantBuckets(
 ): void {
   for (const { name, prefix, allow } of buckets) {
     const arn = `arn:${partition}:s3:::${name}`;
-    // a list without a prefix is refused as well; of a key that is missing S3 says so, for it takes the key for the prefix:
+    // this also refuses a list without a prefix; for a missing key, S3 still answers 404, because it takes the key as the prefix:
     // https://github.com/ceph/ceph/pull/68577, https://github.com/kopia/kopia/pull/3072
     grant('bucket', allow, [arn], prefix === '' ? {} : { StringLike: { 's3:prefix': `${prefix}*` } });
-    // IAM knows no prefix of them: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+    // IAM has no condition on their prefix: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
     grant('uploads', allow, [arn]);
     grant('object', allow, [`${arn}/${prefix}*`]);
   }
@@ -369,7 +370,7 @@ function grantRepositories(
 
 type Pruned = NonNullable<InfraSettings['prune']>;
 
-/** Reading what may be deleted, and deleting it: images by their digest or tag, and the current version of objects, never an older one. */
+/** Grants reading and deleting what prune rules may delete: images by their digest or tag, and the current version of objects, never an older one. */
 function grantPruning(
   stack: Stack,
   grant: Grant,
@@ -422,7 +423,7 @@ function grantPruning(
   grant('secret', 'write', secrets);
 }
 
-/** Only through services, never by itself. */
+/** Grants use of the keys through services only, never directly. */
 export function grantKeys(role: Role, keys: readonly string[], actions: readonly string[], region: string): void {
   const { urlSuffix } = Stack.of(role);
   const services = ['dynamodb', 'ecr', 's3', 'secretsmanager', 'sqs'].map((name) => `${name}.${region}.${urlSuffix}`);

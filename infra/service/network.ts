@@ -25,29 +25,29 @@ import type { InfraSettings } from '../settings/schema.ts';
 import { ownService } from '../synth/own-service.ts';
 
 export interface NetworkProps {
-  /** Of its own, or what is there. */
+  /** A VPC to create, or one that exists. */
   readonly network: InfraSettings['network'];
-  /** Which says what else endpoints are for. */
+  /** Decides which further endpoints there are, and which buckets they admit. */
   readonly access: InfraSettings['access'];
-  /** What endpoints let through. */
+  /** The bucket and the table that endpoints admit. */
   readonly bucket: IBucket;
   readonly table: ITableV2;
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
-/** Enough for a region to lose one. */
+/** With two zones, workers keep running when the Region loses one. */
 const ZONES = 2;
 
-/** Where the workers run: they reach out, and nothing reaches them. */
+/** The network of the workers: they open connections, and accept none. */
 export class Network extends Construct {
   readonly vpc: IVpc;
   readonly subnets: SubnetSelection;
-  /** Lets nobody in. */
+  /** Admits no incoming connections. */
   readonly securityGroup: ISecurityGroup;
   /** Whether tasks have public addresses. */
   readonly publicAddresses: boolean;
-  /** Every route, endpoint and rule that a task needs to reach AWS. A service that does not depend on it starts tasks that cannot pull. */
+  /** Every route, endpoint and rule that a task needs to reach AWS. A service that does not depend on it may start tasks that cannot pull their image. */
   readonly ready: IDependable;
   readonly #ready = new DependencyGroup();
 
@@ -61,7 +61,7 @@ export class Network extends Construct {
       this.subnets = { subnets: subnetIds.map((subnetId) => Subnet.fromSubnetId(this, subnetId, subnetId)) };
       Validations.of(this).acknowledge({
         id: 'Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId',
-        reason: 'Nothing is routed here: the subnets are as they are.',
+        reason: 'The stack adds no routes: the subnets stay as they are.',
       });
       this.publicAddresses = network.publicAddresses;
       this.securityGroup = this.#addSecurityGroup(this.vpc);
@@ -97,7 +97,7 @@ export class Network extends Construct {
     if (network.availabilityZones !== undefined)
       Validations.of(vpc).acknowledge({
         id: 'CloudFormation-Validate::W3010',
-        reason: 'The settings name the zones; without, the region tells them.',
+        reason: 'The settings name the zones; without them, CloudFormation takes those of the Region.',
       });
     vpc.addFlowLog('Refused', {
       destination: FlowLogDestination.toCloudWatchLogs(
@@ -107,7 +107,7 @@ export class Network extends Construct {
           assumedBy: ownService(this, 'vpc-flow-logs.amazonaws.com'),
         }),
       ),
-      // what gets through is a worker's own, and its logs tell of it
+      // accepted traffic is the workers' own, which their logs record
       trafficType: FlowLogTrafficType.REJECT,
     });
     return vpc;
@@ -121,7 +121,7 @@ export class Network extends Construct {
     });
   }
 
-  /** They cost nothing, and keep archives and the layers of images of this region off the NAT gateway, which bills each GiB. */
+  /** Gateway endpoints cost nothing, and keep archives and layers of images of this Region off the NAT gateway, which bills each GiB. */
   #addGateways(vpc: Vpc, { bucket, table, access }: NetworkProps, reachesOthers: boolean): void {
     const s3 = vpc.addGatewayEndpoint('S3', { service: GatewayVpcEndpointAwsService.S3 });
     const everybody = { principals: [new AnyPrincipal()] };
@@ -150,8 +150,8 @@ export class Network extends Construct {
           sid: 'LayersOfOthers',
           ...everybody,
           actions: ['s3:GetObject'],
-          // quay.io, registry.k8s.io and others send clients to buckets of theirs in the region, by addresses that they signed or that anybody
-          // may read, and their names are nobody's business: https://github.com/kubernetes/registry.k8s.io#stability
+          // quay.io, registry.k8s.io and others redirect clients to their buckets in the Region, by signed or public URLs, and may change the
+          // names of these buckets at any time: https://github.com/kubernetes/registry.k8s.io#stability
           resources: [arnOfBucket(this, '*/*')],
           conditions: { StringNotEquals: { 'aws:ResourceAccount': account } },
         }),
@@ -170,8 +170,8 @@ export class Network extends Construct {
   }
 
   /**
-   * What workers talk to without leaving the VPC. Manifests, and layers that are pushed to ECR, go through `ecr.dkr`: a GiB costs about a fifth
-   * of what it does through NAT. https://aws.amazon.com/privatelink/pricing/, https://aws.amazon.com/vpc/pricing/
+   * Adds the services that workers reach without leaving the VPC. Manifests, and layers that are pushed to ECR, go through `ecr.dkr`: a GiB costs
+   * about a fifth of its price through NAT. https://aws.amazon.com/privatelink/pricing/, https://aws.amazon.com/vpc/pricing/
    */
   #addInterfaces(vpc: Vpc, access: InfraSettings['access']): void {
     const endpoints = new SecurityGroup(this, 'Endpoints', {

@@ -4,12 +4,12 @@ import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface OutputsProps {
-  /** Where the queues and the table are, by variable. */
+  /** The environment variables that name the queues and the table. */
   readonly environment: Readonly<Record<string, string>>;
   readonly bucket: IBucket;
-  /** Where tasks run, as `transship scale --capacity` takes it. */
+  /** The capacity of tasks, in the form that `transship scale --capacity` takes. */
   readonly capacity: string;
-  /** What the commands may be about. */
+  /** The repositories that the commands can use as examples. */
   readonly access: InfraSettings['access'];
   readonly workerLogs: ILogGroup;
   readonly plannerLogs: ILogGroup;
@@ -17,49 +17,57 @@ export interface OutputsProps {
   readonly cleanerLogs: ILogGroup | undefined;
 }
 
-/** After a deployment: the commands that check it, as they are to be typed, in their order. REPOSITORY and TAG are to be filled in. */
+/** Adds the commands that check a deployment, ready to type, in their order. The reader fills in REPOSITORY and TAG. */
 export function addOutputs(stack: Stack, { access, bucket, capacity, environment, ...logs }: OutputsProps): void {
   const { account, region, urlSuffix } = stack;
   const host = `${account}.dkr.ecr.${region}.${urlSuffix}`;
   const registry = `docker://${host}`;
   const { source, target } = repositoriesOf(access, account, region);
   const archive = `s3://${bucket.bucketName}/${region}/${source}/TAG.tar`;
-  // bucket and registry are for people: each job says where it writes
+  // TRANSSHIP_BUCKET and ECR are for people who type commands: each job names where it writes
   const known = { AWS_REGION: region, ECR: host, ...environment, TRANSSHIP_BUCKET: bucket.bucketName };
   const variables = Object.entries(known).map(([name, value]) => `${name}=${value}`);
   const commands: readonly (readonly [id: string, what: string, command: string])[] = [
-    ['Check1Environment', 'What the other commands need to know', `export ${variables.join(' ')}`],
-    ['Check2Status', 'Whether queues and table answer, and how rules do', 'npx transship status'],
+    ['Check1Environment', 'Sets the variables that the other commands need', `export ${variables.join(' ')}`],
+    [
+      'Check2Status',
+      'Shows whether the queues and the table answer, and the state of the rules',
+      'npx transship status',
+    ],
     [
       'Check3FirstBackup',
-      'The first backup, by a worker that starts for it, which takes one to two minutes',
+      'Makes the first backup, by a worker that starts for it in one to two minutes',
       `npx transship enqueue --wait ${registry}/${source}:TAG s3://${bucket.bucketName}/`,
     ],
-    ['Check4Verify', 'Whether every byte of it is right', `npx transship verify ${archive}`],
+    ['Check4Verify', 'Verifies every byte of the backup', `npx transship verify ${archive}`],
     target === undefined
       ? [
           'Check5Restore',
-          'It comes back as a file: the settings let workers write to no repository',
+          'Restores it to a file, because the settings let workers write to no repository',
           `npx transship copy ${archive} oci-archive:restored.tar`,
         ]
       : [
           'Check5Restore',
-          'It comes back, beside the original',
+          'Restores it next to the original',
           `npx transship enqueue --wait ${archive} ${registry}/${target}:TAG`,
         ],
     [
       'Check6Replication',
-      'Where ECR has replicated an image to',
+      'Shows where ECR has replicated an image to',
       `aws ecr describe-image-replication-status --region ${region} --repository-name ${source} --image-id imageTag=TAG`,
     ],
     [
       'StartNow',
-      'In a disaster: tasks on demand at once, where Spot capacity may be short; put in how many',
+      'In a disaster: starts tasks on demand now, since Spot capacity may be short; replace 4 by the number you need',
       'npx transship scale 4 --on-demand',
     ],
-    ['NormalCapacity', 'Afterwards: tasks as they were deployed', `npx transship scale --capacity ${capacity}`],
-    ['LogsOfWorkers', 'Logs of the workers', logsCommand(logs.workerLogs, region)],
-    ['LogsOfPlanner', 'Logs of the planner', logsCommand(logs.plannerLogs, region)],
+    [
+      'NormalCapacity',
+      'After a disaster: returns to the deployed capacity',
+      `npx transship scale --capacity ${capacity}`,
+    ],
+    ['LogsOfWorkers', 'Shows the logs of the workers', logsCommand(logs.workerLogs, region)],
+    ['LogsOfPlanner', 'Shows the logs of the planner', logsCommand(logs.plannerLogs, region)],
     ...ofCleaner(logs.cleanerLogs, region),
   ];
 
@@ -69,10 +77,10 @@ export function addOutputs(stack: Stack, { access, bucket, capacity, environment
 function ofCleaner(logs: ILogGroup | undefined, region: string): readonly (readonly [string, string, string])[] {
   return logs === undefined
     ? []
-    : [['LogsOfCleaner', 'Logs of the Cleaner, with what it deleted', logsCommand(logs, region)]];
+    : [['LogsOfCleaner', 'Shows the logs of the Cleaner, with what it deleted', logsCommand(logs, region)]];
 }
 
-/** Examples of what may be read, and of what may be written without touching it. */
+/** An example of a repository that may be read, and of one that may be written without touching the first. */
 function repositoriesOf(
   { repositories }: InfraSettings['access'],
   account: string,

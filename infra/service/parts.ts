@@ -1,4 +1,4 @@
-/** The list in its order, in parts of so many characters of JSON at the most: services take documents of a certain size only. */
+/** The list in its order, split into parts of at most `maxCharacters` of JSON: services limit the size of documents. */
 export function inParts(list: readonly string[], maxCharacters: number, sizeOf = sizeOfText): readonly string[][] {
   const parts: string[][] = [];
   let size = Number.POSITIVE_INFINITY;
@@ -13,7 +13,7 @@ export function inParts(list: readonly string[], maxCharacters: number, sizeOf =
   return parts;
 }
 
-/** In quotes, with a comma. */
+/** The size of a string in JSON: with quotes and a comma. */
 function sizeOfText(text: string): number {
   return text.length + 3;
 }

@@ -10,22 +10,22 @@ import { addScheduledFunction } from './scheduled-function.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface PlannerProps {
-  /** What names begin with. */
+  /** The start of every name. */
   readonly prefix: string;
-  /** Between two looks. */
+  /** Minutes between two passes. */
   readonly everyMinutes: number;
   /** What it may call. */
   readonly reach: Reach;
-  /** Where the queues and the table are, by variable. */
+  /** The environment variables that name the queues and the table. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Where ticks go that could not be delivered. */
+  /** The queue for calls that could not be delivered. */
   readonly undelivered: IQueue;
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
 /**
- * Looks at the rules' schedules every few minutes, and makes jobs of what is due. It runs outside of the VPC, where it reaches every public
+ * Reads the schedules of the rules every few minutes, and creates the jobs that are due. It runs outside the VPC, where it reaches every public
  * registry.
  */
 export class Planner extends Construct {
@@ -37,14 +37,14 @@ export class Planner extends Construct {
     const { environment, everyMinutes, reach, undelivered } = props;
     this.logGroup = new LogGroup(this, 'Logs', { retention: props.logRetention, removalPolicy: RemovalPolicy.RETAIN });
     const role = new Role(this, 'Role', {
-      // others name it in the policies of their registries and buckets
+      // other accounts name the role in the policies of their registries and buckets
       roleName: `${props.prefix}-planner-${Stack.of(this).region}`,
       description: 'Planner of Transship',
       assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
     });
     grantCalls(role, 'planner', reach);
     this.logGroup.grantWrite(role);
-    // else the manifests that it reads count as pulls
+    // otherwise the manifests that the planner reads would count as pulls
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
     this.function = addScheduledFunction(this, {
       entry: 'planner',

@@ -10,35 +10,35 @@ import type { InfraSettings } from '../settings/schema.ts';
 export interface QueuesProps {
   /** @default keys that SQS owns */
   readonly key?: IKey | undefined;
-  /** Of these repositories, those of this account and region tell of their pushes. */
+  /** Pushes to those of these repositories that are in this account and Region become jobs. */
   readonly repositories: InfraSettings['access']['repositories'];
-  /** S3 sends an event when one of these objects is written or deleted. The bucket of the deployment has its name here. */
+  /** S3 sends an event when one of these objects is written or deleted. The bucket of the deployment is given by its name too. */
   readonly objects: readonly { readonly bucket: string; readonly prefix: string }[];
 }
 
-/** A message is hidden so long from others; a worker extends it while it works. */
+/** The time that a received message is hidden from other workers. A worker extends it while it works. */
 const VISIBILITY = Duration.seconds(120);
-/** The most that SQS has: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+/** The longest that SQS keeps a message: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
 const RETENTION = Duration.days(14);
-/** Workers count tries and move what failed by themselves: this is for messages that kill whoever takes them. */
+/** Workers count attempts and dead-letter failed jobs themselves: this limit is for messages that crash every worker that receives them. */
 const MAX_RECEIVE_COUNT = 20;
 
 /**
- * Of a pattern, whose quota is 2,048 and has the rest of it too: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+ * Characters of the names in one event pattern, whose quota is 2,048 characters in all: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
  */
 const NAMES_IN_RULE = 1800;
 const WILDCARD = '{"wildcard":"",}';
 
 const PREFIX = '{"prefix":""},';
 
-/** Jobs on their way to the workers, pushes to ECR and changes of objects among them. */
+/** The queues between planner, events and workers: jobs, and events about pushes to ECR and about objects that changed. */
 export class Queues extends Construct {
   readonly jobs: IQueue;
-  /** Requests by hand: workers take them first. */
+  /** Requests by people: workers take them first. */
   readonly requests: IQueue;
-  /** What failed for good, with its reason. */
+  /** Jobs that failed permanently, with the reason. */
   readonly deadLetters: IQueue;
-  /** What EventBridge could not deliver: pushes, changes of objects, and calls of planner and Cleaner. The next call makes up for all of it. */
+  /** What EventBridge could not deliver: pushes, changes of objects, and calls of the planner and the Cleaner. The next call makes up for all of it. */
   readonly undelivered: IQueue;
   readonly #key: IKey | undefined;
 
@@ -53,7 +53,7 @@ export class Queues extends Construct {
     const undelivered = this.#addQueue('Undelivered');
     Validations.of(undelivered).acknowledge({
       id: 'AwsSolutions-SQS3',
-      reason: 'It is a dead-letter queue itself, of EventBridge.',
+      reason: 'It is itself a dead-letter queue, of EventBridge.',
     });
     this.undelivered = undelivered;
     this.#admit([...this.#addPushes(repositories), ...this.#addObjects(objects)]);
@@ -71,7 +71,7 @@ export class Queues extends Construct {
     });
   }
 
-  /** ECR sends events of pushes as well as it can, in the region where they happen; what it does not send, the planner finds. */
+  /** ECR sends events about pushes in the Region where they happen, without a guarantee. The planner finds pushes without an event. */
   #addPushes(repositories: QueuesProps['repositories']): readonly Rule[] {
     const { account, region } = Stack.of(this);
     const names = repositories
@@ -91,7 +91,7 @@ export class Queues extends Construct {
     );
   }
 
-  /** S3 sends events of a bucket that has EventBridge switched on; what it does not send, the planner finds by listing. */
+  /** S3 sends events for buckets that have EventBridge enabled. The planner finds changes without an event by listing. */
   #addObjects(objects: QueuesProps['objects']): readonly Rule[] {
     const patterns = [...Map.groupBy(objects, (some) => some.bucket)].flatMap(([bucket, places]) => {
       const named = { name: [bucket] };
@@ -116,15 +116,15 @@ export class Queues extends Construct {
     const target = {
       arn: this.jobs.queueArn,
       deadLetterConfig: { arn: this.undelivered.queueArn },
-      // by then a pass of the planner has found it
+      // by then a pass of the planner has found the change
       retryPolicy: { maximumRetryAttempts: 10, maximumEventAgeInSeconds: Duration.hours(1).toSeconds() },
     };
     return new Rule(this, id, { description, eventPattern, targets: [{ bind: () => target }] });
   }
 
   /**
-   * Lets EventBridge send for these rules alone, by one statement for all: the policy of a queue has room for 10 conditions, and CDK's own target
-   * would add one for each rule. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html
+   * Lets EventBridge send messages for these rules only, by one statement for all: the policy of a queue may have 10 conditions, and the target of
+   * CDK would add one for each rule. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html
    */
   #admit(rules: readonly Rule[]): void {
     if (rules.length === 0) return;
@@ -139,13 +139,13 @@ export class Queues extends Construct {
           conditions: { ArnEquals: { 'aws:SourceArn': rules.map(({ ruleArn }) => ruleArn) } },
         }),
       );
-    // by the account: a key that named the rules would wait for them, and they for the queue, and the queue for the key
+    // by the account: a key that named the rules would depend on them, they on the queue, and the queue on the key
     this.#key?.addToResourcePolicy(
       new PolicyStatement({
         sid: 'EventsToQueues',
         principals,
         actions: ['kms:Decrypt', 'kms:GenerateDataKey'],
-        // of a key's own policy: the key
+        // in a key's policy, * is that key
         resources: ['*'],
         conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
       }),

@@ -21,19 +21,19 @@ import { grantKeys } from './grants.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface ScheduledFunctionProps {
-  /** Of worker/main/, without its ending. */
+  /** The name of its file in worker/main/, without `.lambda.ts`. */
   readonly entry: 'planner' | 'cleaner';
-  /** What it is called in descriptions. */
+  /** Its name in descriptions. */
   readonly what: string;
   /** What it may do. */
   readonly role: Role;
   readonly logGroup: ILogGroup;
   readonly environment: Readonly<Record<string, string>>;
-  /** Between two calls. */
+  /** Minutes between two calls. */
   readonly everyMinutes: number;
-  /** Where calls go that could not be delivered. */
+  /** The queue for calls that could not be delivered. */
   readonly undelivered: IQueue;
-  /** Of that queue. @default a key that SQS owns */
+  /** The key of that queue. @default a key that SQS owns */
   readonly key?: IKey | undefined;
 }
 
@@ -41,8 +41,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MEMORY_MIB = 1024;
 
 /**
- * A function of the worker's source in `scope`, with what calls it. Two calls at once do no harm, so its concurrency is not reserved, which an
- * account with ten could not spare.
+ * Adds a function made from the worker's source, and the schedule that calls it. Two calls at once do no harm, so it reserves no concurrency, which
+ * an account with a limit of ten could not spare.
  */
 export function addScheduledFunction(scope: Construct, props: ScheduledFunctionProps): IFunction {
   const called = addFunction(scope, props);
@@ -60,9 +60,9 @@ function addFunction(
     runtime: Runtime.NODEJS_24_X,
     architecture: Architecture.ARM_64,
     memorySize: MEMORY_MIB,
-    // the most that Lambda has; another process or the next call does what is left then
+    // the longest that Lambda allows; another process or the next call does the rest
     timeout: Duration.minutes(15),
-    // the next call makes up for one that failed
+    // the next call makes up for a failed one
     retryAttempts: 0,
     role,
     logGroup,
@@ -71,7 +71,7 @@ function addFunction(
     environment: { ...environment },
   };
   const source = `${ROOT}worker/main/${entry}.lambda.ts`;
-  // the package has no sources, and what `npm run build` made of them
+  // the package has the functions that `npm run build` made, and not their sources
   if (!existsSync(source))
     return new LambdaFunction(scope, 'Function', {
       ...common,
@@ -88,9 +88,9 @@ function addFunction(
       target: 'node24',
       minify: true,
       keepNames: true,
-      // the SDK that was tested, and not the one that Lambda has today
+      // bundles the SDK that was tested, instead of the one that Lambda has today
       externalModules: [],
-      // packages in CommonJS ask for Node's modules by a function that modules do not have
+      // CommonJS packages call `require`, which does not exist in ES modules
       banner: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
     },
   });
@@ -106,18 +106,18 @@ function addSchedule(scope: Construct, called: IFunction, props: ScheduledFuncti
       conditions: { StringEquals: { 'aws:SourceAccount': stack.account, 'aws:SourceArn': group } },
     }),
   });
-  // CDK lets it send to the queue of what was not delivered, and not use the key of that queue:
+  // CDK lets the schedule send to the queue of undelivered calls, but does not grant the key of that queue:
   // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
   if (props.key !== undefined)
     grantKeys(role, [props.key.keyArn], ['kms:Decrypt', 'kms:GenerateDataKey'], stack.region);
   new Schedule(scope, 'Schedule', {
-    description: `Has the ${props.entry} of Transship look at the rules`,
+    description: `Calls the ${props.entry} of Transship for its next pass over the rules`,
     schedule: ScheduleExpression.rate(every),
     target: new LambdaInvoke(called, {
       role,
       deadLetterQueue: props.undelivered,
       retryAttempts: 3,
-      // then the next call is due
+      // after that the next call is due
       maxEventAge: every,
     }),
   });

@@ -16,15 +16,15 @@ import { Construct } from 'constructs';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface StorageProps {
-  /** What the alias of a key that is created begins with. */
+  /** The start of the alias of a key that is created. */
   readonly prefix: string;
-  /** Of bucket and table. */
+  /** The key of the bucket, the table and the queues. */
   readonly encryption: InfraSettings['encryption'];
-  /** To create, or one that is there. */
+  /** A bucket to create, or one that exists. */
   readonly bucket: InfraSettings['bucket'];
 }
 
-/** The class that archives go to, by what settings call it. */
+/** The storage class of archives in CDK, by its name in the settings. */
 const STORAGE_CLASSES: Readonly<Record<Exclude<InfraSettings['bucket']['storageClass'], 'STANDARD'>, StorageClass>> = {
   STANDARD_IA: StorageClass.INFREQUENT_ACCESS,
   INTELLIGENT_TIERING: StorageClass.INTELLIGENT_TIERING,
@@ -34,14 +34,14 @@ const STORAGE_CLASSES: Readonly<Record<Exclude<InfraSettings['bucket']['storageC
 };
 
 /**
- * Everything that is to outlive the stack: the bucket of archives, the table of rules and records, and the key where there is one. A stack that
- * is deleted leaves them behind.
+ * Everything that outlives the stack: the bucket of archives, the table of rules and records, and the key where there is one. They remain when
+ * the stack is deleted.
  */
 export class Storage extends Construct {
   /** Created, or the one that exists. */
   readonly bucket: IBucket;
   readonly table: ITableV2;
-  /** Of bucket, table and queues. Undefined: keys that AWS owns. */
+  /** The key of the bucket, the table and the queues. Undefined: keys that AWS owns. */
   readonly key: IKey | undefined;
 
   constructor(scope: Construct, id: string, props: StorageProps) {
@@ -87,14 +87,14 @@ export class Storage extends Construct {
                 ? ObjectLockRetention.compliance(Duration.days(objectLock.days))
                 : ObjectLockRetention.governance(Duration.days(objectLock.days)),
           }),
-      // with the deployment that made it and failed it goes: the next one would find its name taken
+      // a failed first deployment deletes the bucket: otherwise the next one would find its name taken
       removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     tellEventBridge(bucket);
     Validations.of(bucket).acknowledge({
       id: 'AwsSolutions-S1',
       reason:
-        'Who read or wrote an archive is told by data events of CloudTrail, which an account has once for all its buckets; a bucket of access logs would be one more to keep.',
+        'Data events of CloudTrail record reads and writes of archives, once for all buckets of an account. Access logs would need another bucket.',
     });
     return bucket;
   }
@@ -117,7 +117,7 @@ export class Storage extends Construct {
 function lifecycleOf({ storageClass, keepOldVersionsDays }: InfraSettings['bucket']): LifecycleRule {
   return {
     id: 'archives',
-    // what nobody takes up again; a worker does so within hours
+    // for abandoned uploads: a worker resumes an interrupted upload within hours
     abortIncompleteMultipartUploadAfter: Duration.days(7),
     noncurrentVersionExpiration: Duration.days(keepOldVersionsDays),
     expiredObjectDeleteMarker: true,
@@ -127,9 +127,9 @@ function lifecycleOf({ storageClass, keepOldVersionsDays }: InfraSettings['bucke
   };
 }
 
-/** AWS Backup needs it. By the bucket's own property: `eventBridgeEnabled` would add a function with a role of its own to the stack. */
+/** AWS Backup and publish rules need the events. Sets the bucket's own property: `eventBridgeEnabled` would add a function and a role to the stack. */
 function tellEventBridge(bucket: Bucket): void {
   const { defaultChild } = bucket.node;
-  if (!(defaultChild instanceof CfnBucket)) throw new Error('a bucket of CDK without a bucket of CloudFormation');
+  if (!(defaultChild instanceof CfnBucket)) throw new Error('the bucket has no resource of CloudFormation');
   defaultChild.notificationConfiguration = { eventBridgeConfiguration: { eventBridgeEnabled: true } };
 }

@@ -18,11 +18,11 @@ import { acknowledgeWildcard } from '../synth/wildcards.ts';
 import { Workers } from './worker.ts';
 
 export interface TransshipStackProps extends StackProps {
-  /** All of them: this stack has all but what is of other accounts and regions, and of registries. */
+  /** All settings. This stack uses those that are not for other accounts and Regions, or for repositories. */
   readonly settings: InfraSettings;
 }
 
-/** The running system: what it keeps, its queues, the planner, the workers, the Cleaner where there is one, and what watches over them. */
+/** The running system: storage, queues, the planner, the workers, the Cleaner where there is one, and monitoring. */
 export class TransshipStack extends Stack {
   constructor(scope: Construct, id: string, props: TransshipStackProps) {
     super(scope, id, props);
@@ -46,7 +46,7 @@ export class TransshipStack extends Stack {
     const { deadLetters, jobs, requests, undelivered } = queues;
     const bucketExists = settings.bucket.existing !== undefined;
     const reach: Reach = { jobs, requests, deadLetters, table, bucket, bucketExists, key, access };
-    // the names are those that worker/main/settings.ts reads
+    // worker/main/settings.ts reads these names
     const environment = {
       TRANSSHIP_QUEUE_URL: jobs.queueUrl,
       TRANSSHIP_REQUEST_QUEUE_URL: requests.queueUrl,
@@ -82,7 +82,7 @@ export class TransshipStack extends Stack {
         : new Cleaner(this, 'Cleaner', {
             prefix,
             reach: { ...reach, access: settings.access, prune: settings.prune },
-            // it opens no queue
+            // the Cleaner opens no queue
             environment: { TRANSSHIP_TABLE: table.tableName, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
             undelivered,
             logRetention,
@@ -113,13 +113,13 @@ export class TransshipStack extends Stack {
     encryptLogs(this, settings.logKey);
   }
 
-  /** Told by the region when it is deployed. Asking before that would need an account, and `a` of one account is not `a` of another. */
+  /** CloudFormation takes the zones of the Region at the deploy. A lookup before would need an account, and zone names differ between accounts. */
   override get availabilityZones(): string[] {
     return [0, 1, 2].map((i) => Fn.select(i, Fn.getAzs()));
   }
 }
 
-/** What the settings let workers write to, as TRANSSHIP_ALLOW names it: this account's ECR, the deployment's bucket, and what is open for writing. */
+/** What the settings let workers write to, in the form of TRANSSHIP_ALLOW: ECR of this account, the deployment's bucket, and whatever allows `write`. */
 function targetsOf(
   { repositories, buckets }: InfraSettings['access'],
   account: string,
@@ -131,7 +131,8 @@ function targetsOf(
 }
 
 /**
- * Of the account and region, which CloudFormation has no resource for. Left on when it is taken away, since others may count on it:
+ * Enables blob mounting for the account and Region, for which CloudFormation has no resource. It stays enabled when the setting is removed, since
+ * other users of the account may rely on it:
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html
  */
 function mountBlobs(stack: Stack, retention: InfraSettings['logRetentionDays']): void {
@@ -144,5 +145,5 @@ function mountBlobs(stack: Stack, retention: InfraSettings['logRetentionDays']):
     logGroup: new LogGroup(stack, 'BlobMountingLogs', { retention, removalPolicy: RemovalPolicy.DESTROY }),
   });
   const setting = stack.node.findChild('BlobMounting');
-  acknowledgeWildcard(setting, '*', 'ecr:PutAccountSetting has no resource: it is about the account.');
+  acknowledgeWildcard(setting, '*', 'ecr:PutAccountSetting has no resource: it is for the account.');
 }

@@ -38,15 +38,15 @@ import { ownService } from '../synth/own-service.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface WorkersProps {
-  /** What names begin with. */
+  /** The start of every name. */
   readonly prefix: string;
-  /** Their size, number and image. */
+  /** The size, number and image of the workers. */
   readonly worker: InfraSettings['worker'];
-  /** Where they run. */
+  /** The network that they run in. */
   readonly network: Network;
   /** What they may call. */
   readonly reach: Reach;
-  /** Where the queues and the table are, by variable. */
+  /** The environment variables that name the queues and the table. */
   readonly environment: Readonly<Record<string, string>>;
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
@@ -54,26 +54,26 @@ export interface WorkersProps {
 
 const REPOSITORY_ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const HEALTH_PORT = '8080';
-/** Of the user that the image runs as. */
+/** The user that the image runs as. */
 const USER = '1000:1000';
 /**
- * The most that Fargate allows, and all the notice that Spot gives. A worker hands its jobs back within STOP_SECONDS (worker/util/stop.ts), and
- * then ends whether or not it could.
+ * The longest that Fargate allows, and all the notice that Spot gives. A worker returns its jobs to the queue within STOP_SECONDS
+ * (worker/util/stop.ts), and then exits whether or not it could.
  * https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-capacity-providers.html
  */
 const STOP_TIMEOUT = Duration.seconds(120);
-/** Jobs of the queue for each slot, before there are twice as many tasks: most jobs are shorter than the start of a task. */
+/** Jobs for each slot before scaling doubles the tasks: most jobs are shorter than the start of a task. */
 const JOBS_PER_SLOT = 4;
 const PERIOD = Duration.minutes(1);
-/** Jobs that wait or are being done. SQS has no metrics of a queue that was not used for six hours, as that of requests often is not. */
+/** Jobs that wait or run. SQS emits no metrics for a queue that was not used for six hours, which often is the queue of requests. */
 const SUM = 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])';
-/** Without anything to do, until the last task goes. */
+/** Periods without work before the last task stops. */
 const IDLE_PERIODS = 5;
 
-/** The service that does the jobs: as many tasks as there is work for, and none without. */
+/** The service that runs jobs: as many tasks as there is work for, and none without work. */
 export class Workers extends Construct {
   readonly service: FargateService;
-  /** Where its tasks run, as `transship scale --capacity` takes it. */
+  /** The capacity of its tasks, in the form that `transship scale --capacity` takes. */
   readonly capacity: string;
   readonly logGroup: LogGroup;
 
@@ -86,22 +86,22 @@ export class Workers extends Construct {
     });
     const cluster = new Cluster(this, 'Cluster', {
       vpc: network.vpc,
-      // the number of tasks that run is known by it alone
+      // only Container Insights has the number of running tasks
       containerInsightsV2: ContainerInsights.ENABLED,
     });
-    // not by `enableFargateCapacityProviders`: its resource of its own may come after the service and go before it, which ECS refuses:
+    // `enableFargateCapacityProviders` would add a resource that may be created after the service and deleted before it, which ECS refuses:
     // https://github.com/pahud/cdk-fargate-patterns/issues/71
     const { defaultChild } = cluster.node;
-    if (!(defaultChild instanceof CfnCluster)) throw new Error('a cluster of CDK without one of CloudFormation');
+    if (!(defaultChild instanceof CfnCluster)) throw new Error('the cluster has no resource of CloudFormation');
     defaultChild.capacityProviders = ['FARGATE', 'FARGATE_SPOT'];
     const role = new Role(this, 'Role', {
-      // others name it in the policies of their registries and buckets
+      // other accounts name the role in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
       description: 'Workers of Transship',
       assumedBy: ownService(this, 'ecs-tasks.amazonaws.com'),
     });
     grantCalls(role, 'worker', { ...reach, cluster });
-    // else a backup counts as a pull, and a lifecycle rule by the last pull would keep the image for ever
+    // otherwise a backup would count as a pull, and a lifecycle rule by the last pull would keep the image forever
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
     this.service = this.#addService(cluster, this.#addTask(role, props), worker, network);
     this.capacity = strategiesOf(worker)
@@ -147,17 +147,17 @@ export class Workers extends Construct {
       logging: LogDrivers.awsLogs({
         streamPrefix: 'worker',
         logGroup: this.logGroup,
-        // a job never waits for CloudWatch: lines beyond this buffer are dropped instead
+        // a job never waits for CloudWatch: lines that do not fit into this buffer are dropped
         mode: AwsLogDriverMode.NON_BLOCKING,
         maxBufferSize: Size.mebibytes(25),
       }),
     });
-    // archives that others compressed are unpacked there
+    // the worker unpacks compressed archives of other tools there
     container.addMountPoints({ sourceVolume: 'temporary', containerPath: '/tmp', readOnly: false });
     Validations.of(task).acknowledge({
       id: 'AwsSolutions-ECS2',
       reason:
-        'The environment names a queue, a table and a bucket; credentials come by the role, and of secrets only their ARNs are known.',
+        'The environment names queues, a table and places. Credentials come from the role, and secrets are known by their ARNs only.',
     });
     if (task.executionRole !== undefined)
       acknowledgeWildcard(task.executionRole, '*', 'ecr:GetAuthorizationToken has no resource.');
@@ -194,7 +194,7 @@ export class Workers extends Construct {
     settings: InfraSettings['worker'],
     { publicAddresses, ready, securityGroup, subnets }: Network,
   ): FargateService {
-    // without desiredCount: each deployment would set it anew, whatever there is to do
+    // without desiredCount, which each deployment would reset, however much work there is
     const service = new FargateService(this, 'Service', {
       cluster,
       taskDefinition,
@@ -202,12 +202,12 @@ export class Workers extends Construct {
       vpcSubnets: subnets,
       securityGroups: [securityGroup],
       assignPublicIp: publicAddresses,
-      // it would stop tasks that have work
+      // rebalancing would stop tasks that have work
       availabilityZoneRebalancing: AvailabilityZoneRebalancing.DISABLED,
       circuitBreaker: { enable: true, rollback: true },
       minHealthyPercent: 100,
       maxHealthyPercent: 200,
-      // who pays for tasks is told by the tags of the tasks
+      // cost reports attribute tasks by the tags of the tasks
       propagateTags: PropagatedTagSource.SERVICE,
     });
     // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
@@ -218,8 +218,8 @@ export class Workers extends Construct {
   }
 
   /**
-   * Steps to an exact number of tasks, by what waits or is being done. Fewer before it is done means that tasks without a job go: those that
-   * have one are protected. Target tracking could not begin from nothing.
+   * Sets an exact number of tasks by the jobs that wait or run. Scaling in stops tasks without a job: a task with one is protected. Target tracking
+   * could not start from zero tasks.
    */
   #scale({ maxTasks, slots }: InfraSettings['worker'], { jobs, requests }: Reach): void {
     const { cluster, serviceName } = this.service;
@@ -249,8 +249,8 @@ export class Workers extends Construct {
     };
     const metric = new MathExpression({
       expression: SUM,
-      label: 'jobs that wait or are being done',
-      // else the default of five minutes counts, whatever the metrics have
+      label: 'jobs that wait or run',
+      // otherwise the default of five minutes applies, whatever the metrics have
       period: PERIOD,
       usingMetrics,
     });
@@ -258,11 +258,11 @@ export class Workers extends Construct {
     const work = new StepScalingAction(this, 'ByWork', {
       scalingTarget,
       adjustmentType: AdjustmentType.EXACT_CAPACITY,
-      // of going down: a number that swings around a bound does not stop and start tasks
+      // for scaling in: a number that swings around a bound does not stop and start tasks
       cooldown: Duration.minutes(5),
     });
     for (const { tasks, from, to } of stepsOf(maxTasks, slots * JOBS_PER_SLOT)) {
-      // bounds count from the alarm's threshold
+      // bounds are relative to the alarm's threshold
       work.addAdjustment({
         adjustment: tasks,
         lowerBound: from - 1,
@@ -270,7 +270,7 @@ export class Workers extends Construct {
       });
     }
     const workToDo = new Alarm(this, 'WorkToDo', {
-      alarmDescription: 'Scales the workers to what there is to do: no alarm for anybody',
+      alarmDescription: 'Scales the workers to the work. It notifies no one',
       metric,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
@@ -285,7 +285,7 @@ export class Workers extends Construct {
     });
     nothing.addAdjustment({ adjustment: 0, lowerBound: 0 });
     const idle = new MathExpression({
-      // without a task it is no alarm: CloudWatch repeats the action of one every minute, which would stop a task that a planner just started
+      // without a task there is no alarm: CloudWatch repeats an alarm's action every minute, which would stop a task that a planner just started
       expression: `IF(${SUM} == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)`,
       label: 'tasks without a job',
       period: PERIOD,
@@ -295,7 +295,7 @@ export class Workers extends Construct {
       },
     });
     const nothingToDo = new Alarm(this, 'NothingToDo', {
-      alarmDescription: 'Stops the workers when there is nothing to do: no alarm for anybody',
+      alarmDescription: 'Stops the workers when there is no work. It notifies no one',
       metric: idle,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
@@ -321,12 +321,12 @@ function strategiesOf({
 
 interface Step {
   readonly tasks: number;
-  /** Jobs, from this number on and below `to`. */
+  /** The step is for this number of jobs and more, below `to`. */
   readonly from: number;
   readonly to: number | undefined;
 }
 
-/** Tasks for so many jobs: 1, 2, 4 and so on up to the most, each when there are `jobsPerTask` for every one of the step before. */
+/** The steps of scaling: 1, 2, 4 tasks and so on up to `maxTasks`, each when there are `jobsPerTask` for every task of the step before. */
 export function stepsOf(maxTasks: number, jobsPerTask: number): readonly Step[] {
   const tasks: number[] = [];
   for (let some = 1; some < maxTasks; some *= 2) tasks.push(some);

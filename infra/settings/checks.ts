@@ -6,7 +6,7 @@ import { checkRegistries } from './registries-checks.ts';
 import { refuseTooMany, type Refuse } from './refuse.ts';
 import type { InfraSettings } from './schema.ts';
 
-/** What several members must fulfil together, so that what cannot work does not reach CloudFormation. */
+/** Checks settings that depend on each other, so that CloudFormation gets only settings that can work. */
 export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkTags(settings, refuse);
   checkNetwork(settings, refuse);
@@ -22,7 +22,7 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkKeys(settings, refuse);
   settings.notifications.topics.forEach((topic, i) => {
     if (regionOf(topic) !== settings.region)
-      refuse(['notifications', 'topics', i], `alarms in ${settings.region} tell topics of ${settings.region} only`);
+      refuse(['notifications', 'topics', i], `alarms in ${settings.region} notify topics in ${settings.region} only`);
   });
 }
 
@@ -34,7 +34,7 @@ function checkKeys({ logKey, notifications, region }: InfraSettings, refuse: Ref
       refuse(path, `what is in ${region} is encrypted with a key of ${region}`);
 }
 
-/** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
+/** The sizes of memory that Fargate offers, by CPU units: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
 const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
   256: [512, 1024, 2048],
   512: range(1024, 4096, 1024),
@@ -46,49 +46,53 @@ const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
   32_768: [61_440, 122_880, 249_856],
 };
 
-/** 50 of most resources; CDK gives subnets three: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html */
+/** Most resources accept 50 tags, and CDK adds three to subnets: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html */
 const MAX_TAGS = 47;
 const MAX_REPOSITORY_TAGS = 50;
 
 function checkTags({ registries, tags }: InfraSettings, refuse: Refuse): void {
   const names = Object.keys(tags);
   if (names.length > MAX_TAGS)
-    refuse(['tags'], `${names.length} tags are more than the ${MAX_TAGS} that every resource can have`);
+    refuse(['tags'], `${names.length} tags are more than the ${MAX_TAGS} that every resource accepts`);
   // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html
   names.forEach((name, i) => {
     const twin = names.slice(0, i).find((other) => other.toLowerCase() === name.toLowerCase());
-    if (twin !== undefined) refuse(['tags', name], `IAM takes it for the same as ${twin}: leave one of the two out`);
+    if (twin !== undefined) refuse(['tags', name], `IAM treats it as the same tag as ${twin}: remove one of the two`);
   });
   registries?.repositories.forEach((repo, index) => {
     const all = new Set([...names, ...Object.keys(repo.tags)]).size;
     if (all > MAX_REPOSITORY_TAGS)
       refuse(
         ['registries', 'repositories', index, 'tags'],
-        `with those of all resources it has ${all} tags, and ECR takes ${MAX_REPOSITORY_TAGS}`,
+        `together with the tags of all resources it has ${all} tags, and ECR takes ${MAX_REPOSITORY_TAGS}`,
       );
   });
 }
 
-/** Of the subnet in each zone that has the NAT gateway, as network.ts has it: /27. */
+/** The addresses of the subnet of the NAT gateway in each zone, a /27 in network.ts. */
 const NAT_SUBNET_ADDRESSES = 32;
-/** Of a subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html */
+/** The smallest subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html */
 const MIN_SUBNET_ADDRESSES = 16;
 
 function checkNetwork({ access, network, region, worker }: InfraSettings, refuse: Refuse): void {
   network.availabilityZones?.forEach((name, i) => {
-    if (!name.startsWith(region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${region}`);
+    if (!name.startsWith(region))
+      refuse(['network', 'availabilityZones', i], `it is not an availability zone of ${region}`);
   });
   if (network.type === 'existing') return;
   // https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
   if (/^(?:0|127|169\.254|22[4-9]|2[3-5][0-9])\./.test(network.cidr))
-    refuse(['network', 'cidr'], 'no VPC has such addresses: take some of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16');
+    refuse(
+      ['network', 'cidr'],
+      'a VPC cannot have these addresses: use a range of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16',
+    );
   if (network.type === 'public') return;
   const zones = network.availabilityZones?.length ?? 2;
   const size = 2 ** (32 - Number(network.cidr.split('/')[1]));
   if (network.natGateways > 0 && size / zones - NAT_SUBNET_ADDRESSES < MIN_SUBNET_ADDRESSES)
     refuse(['network', 'cidr'], `it is too small for subnets in ${zones} zones`);
   if (network.natGateways > 0) return;
-  const far = `there is no way out of ${region} with network.natGateways: 0`;
+  const far = `workers cannot reach anything outside ${region} with network.natGateways: 0`;
   access.repositories.forEach((some, i) => {
     if (some.region !== undefined && some.region !== region) refuse(['access', 'repositories', i, 'region'], far);
   });
@@ -96,12 +100,12 @@ function checkNetwork({ access, network, region, worker }: InfraSettings, refuse
     if (regionOf(arn) !== region) refuse(['access', 'secrets', i], far);
   });
   if (worker.image !== undefined && ecrRegionOf(worker.image) !== region)
-    refuse(['worker', 'image'], `${far}: a task gets its image from ECR of ${region} only`);
+    refuse(['worker', 'image'], `${far}: a task can only pull an image of ECR in ${region}`);
 }
 
 function checkWorker({ worker }: InfraSettings, refuse: Refuse): void {
   const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = worker;
-  // without its parts a task could not be let pull it
+  // the permission to pull the image is made from its parts
   if (image !== undefined && ecrRegionOf(image) !== undefined && parseEcrImage(image) === undefined)
     refuse(
       ['worker', 'image'],
@@ -111,21 +115,21 @@ function checkWorker({ worker }: InfraSettings, refuse: Refuse): void {
   if (sizes === undefined) {
     refuse(
       ['worker', 'cpu'],
-      `Fargate has no tasks of ${cpu} CPU units, but of ${Object.keys(FARGATE_MEMORY_MIB).join(', ')}`,
+      `Fargate does not offer tasks with ${cpu} CPU units: expected one of ${Object.keys(FARGATE_MEMORY_MIB).join(', ')}`,
     );
   } else if (!sizes.includes(memoryMiB)) {
     refuse(
       ['worker', 'memoryMiB'],
-      `Fargate has no tasks of ${cpu} CPU units with ${memoryMiB} MiB, but with ${sizes[0]} to ${sizes.at(-1)} MiB (${sizes.length > 12 ? 'by the GiB' : sizes.join(', ')})`,
+      `Fargate does not offer tasks with ${cpu} CPU units and ${memoryMiB} MiB: expected ${sizes[0]} to ${sizes.at(-1)} MiB (${sizes.length > 12 ? 'by the GiB' : sizes.join(', ')})`,
     );
   }
   if (onDemandWeight + spotWeight === 0)
-    refuse(['worker', 'spotWeight'], 'one of onDemandWeight and spotWeight is more than 0');
+    refuse(['worker', 'spotWeight'], 'set onDemandWeight or spotWeight to more than 0');
 }
 
 /**
- * Characters of the ARNs of repositories that a role has room for: statements as grants.ts makes them, one in each of ten managed policies, and one
- * in the role itself. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ * Characters of the ARNs of repositories that a role has room for: the statements of grants.ts, one in each of ten managed policies, and one in
+ * the role itself. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
  */
 const MAX_ACCESS = 44_000;
 
@@ -133,26 +137,26 @@ function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse
   const names = repositories.flatMap((some) => some.names);
   refuseTooMany(
     names,
-    { path: ['access', 'repositories'], room: MAX_ACCESS, advice: 'say more of them by patterns such as product/*' },
+    { path: ['access', 'repositories'], room: MAX_ACCESS, advice: 'name more of them by patterns such as product/*' },
     refuse,
   );
 }
 
 function checkBucket({ bucket, vault }: InfraSettings, refuse: Refuse): void {
   if (bucket.existing !== undefined && bucket.objectLock !== undefined)
-    refuse(['bucket', 'objectLock'], 'is set where a bucket is created: this one exists already');
+    refuse(['bucket', 'objectLock'], 'applies only to a bucket that is created: this one exists already');
   if (bucket.existing !== undefined && bucket.name !== undefined)
-    refuse(['bucket', 'name'], 'is of a bucket to create: this one exists already');
+    refuse(['bucket', 'name'], 'names a bucket to create: this one exists already');
   // https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html
   if (vault !== undefined && (bucket.storageClass === 'GLACIER' || bucket.storageClass === 'DEEP_ARCHIVE')) {
     refuse(
       ['bucket', 'storageClass'],
-      `AWS Backup leaves objects of ${bucket.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
+      `AWS Backup skips objects of ${bucket.storageClass} without an error: use GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or remove the vault`,
     );
   }
 }
 
-/** What is in another partition nothing here can reach: China and GovCloud are worlds of their own. */
+/** Refuses resources of another partition, which cannot be reached: China and GovCloud are separate from the commercial Regions. */
 function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
   const { access, encryption, notifications, region, registries, vault } = settings;
   const here = partitionOf(region);
@@ -162,10 +166,7 @@ function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
   };
   const place = (path: readonly (string | number)[], value: string | undefined): void => {
     if (value !== undefined && partitionOf(value) !== here)
-      refuse(
-        path,
-        `${value} is of ${partitionOf(value)}, and ${region} of ${here}: nothing goes from the one to the other`,
-      );
+      refuse(path, `${value} is of ${partitionOf(value)}, and ${region} of ${here}: neither can reach the other`);
   };
   arn(['encryption'], encryption);
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
@@ -191,7 +192,7 @@ const MAX_CONTINUOUS_DAYS = 35;
 /** The longest time that an alarm looks back over: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html */
 const MAX_ALARM_DAYS = 7;
 
-/** An alarm that looks back less far than to the backup before fires between any two backups. */
+/** An alarm that looks back over less than the time between two backups fires before each backup. */
 function checkBackupAge({ alarms: { backupAgeDays }, vault }: InfraSettings, refuse: Refuse): void {
   if (vault === undefined || backupAgeDays === 0) return;
   const gap = longestGapDays(vault.plan.cron);
@@ -200,8 +201,8 @@ function checkBackupAge({ alarms: { backupAgeDays }, vault }: InfraSettings, ref
   refuse(
     ['alarms', 'backupAgeDays'],
     gap !== undefined && gap < MAX_ALARM_DAYS
-      ? `${between} lie between two backups by vault.plan.cron, so this alarm would fire before each: expected ${gap + 1} or more`
-      : `${between} lie between two backups by vault.plan.cron, and an alarm looks back ${MAX_ALARM_DAYS} days: set it to 0, and count on the alarm of backups that fail; or back up every six days at the least`,
+      ? `${between} pass between two backups of vault.plan.cron, so this alarm would fire before each: expected ${gap + 1} or more`
+      : `${between} pass between two backups of vault.plan.cron, and an alarm looks back at most ${MAX_ALARM_DAYS} days: set it to 0 and rely on the alarm about failed backups, or back up at least every six days`,
   );
 }
 
@@ -211,7 +212,7 @@ function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): 
   if (vault.account === account && vault.region === region)
     refuse(
       ['vault', 'account'],
-      `the archives are in ${region} of this account themselves: name another account, or another region at the least`,
+      `the archives are in ${region} of this account: name another account, or at least another Region`,
     );
   if (sourceLock.minDays > sourceLock.maxDays)
     refuse(['vault', 'sourceLock', 'minDays'], `${sourceLock.minDays} is more than maxDays, ${sourceLock.maxDays}`);
@@ -219,23 +220,23 @@ function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): 
   if (lock.minDays > lock.maxDays)
     refuse(['vault', 'lock', 'minDays'], `${lock.minDays} is more than maxDays, ${lock.maxDays}`);
   if (lock.mode === 'compliance' && lock.consent !== CONSENT)
-    refuse(['vault', 'lock', 'consent'], `a compliance lock is for ever: say so with consent: "${CONSENT}"`);
+    refuse(['vault', 'lock', 'consent'], `a compliance lock is permanent: confirm it with consent: "${CONSENT}"`);
   if (lock.mode === 'compliance' && lock.changeableForDays === undefined)
     refuse(
       ['vault', 'lock', 'changeableForDays'],
-      'a compliance lock needs the days to change your mind in, 3 at least',
+      'a compliance lock needs the number of days in which it can still be changed, at least 3',
     );
   if (lock.mode === 'governance' && lock.changeableForDays !== undefined)
     refuse(
       ['vault', 'lock', 'changeableForDays'],
-      'makes a lock one of compliance: leave it out, or say mode: compliance',
+      'makes a lock a compliance lock: remove it, or set mode: compliance',
     );
   within(plan.copyDeleteAfterDays, lock, ['vault', 'plan', 'copyDeleteAfterDays'], 'the lock', refuse);
   if (airGapped !== undefined) {
     if (airGapped.consent !== CONSENT)
       refuse(
         ['vault', 'airGapped', 'consent'],
-        `an air-gapped vault is locked for ever: say so with consent: "${CONSENT}"`,
+        `an air-gapped vault is permanently locked: confirm it with consent: "${CONSENT}"`,
       );
     if (airGapped.minDays > airGapped.maxDays)
       refuse(['vault', 'airGapped', 'minDays'], `${airGapped.minDays} is more than maxDays, ${airGapped.maxDays}`);
@@ -250,7 +251,7 @@ function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): 
   if (plan.continuousDays > MAX_CONTINUOUS_DAYS)
     refuse(
       ['vault', 'plan', 'continuousDays'],
-      `${plan.continuousDays} is more than the ${MAX_CONTINUOUS_DAYS} days that AWS Backup has`,
+      `${plan.continuousDays} is more than the ${MAX_CONTINUOUS_DAYS} days that AWS Backup keeps continuous backups`,
     );
   else if (plan.continuousDays > 0)
     within(plan.continuousDays, sourceLock, ['vault', 'plan', 'continuousDays'], 'sourceLock', refuse);
@@ -258,12 +259,12 @@ function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): 
   if (!/^[0-9]+ /.test(plan.cron))
     refuse(
       ['vault', 'plan', 'cron'],
-      'AWS Backup begins once an hour at the most: its minutes are to be one number, such as 0 5 * * ? *',
+      'AWS Backup starts at most once an hour: expected one number of minutes, such as 0 5 * * ? *',
     );
   else if (plan.continuousDays > 0 && continuousCron(plan.cron) === undefined)
     refuse(
       ['vault', 'plan', 'cron'],
-      'the rule of continuousDays begins twelve hours apart from it, for which its minutes and hours are to be one number each: such as 0 5 * * ? *',
+      'the rule of continuousDays starts twelve hours after it: expected one number of minutes and one of hours, such as 0 5 * * ? *',
     );
 }
 
@@ -274,12 +275,12 @@ function within(
   what: string,
   refuse: Refuse,
 ): void {
-  // told already
+  // reported already
   if (bounds.minDays > bounds.maxDays) return;
   if (value < bounds.minDays || value > bounds.maxDays)
     refuse(
       path,
-      `${value} is outside of what ${what} takes, ${bounds.minDays} to ${bounds.maxDays}: the job would fail when it runs`,
+      `${value} is outside what ${what} accepts, ${bounds.minDays} to ${bounds.maxDays}: the job would fail when it runs`,
     );
 }
 

@@ -1,8 +1,8 @@
-/** What a field of cron may be beside numbers, names and ranges of them. */
+/** What a field of cron accepts. */
 interface Field {
   readonly from: number;
   readonly to: number;
-  /** Of the numbers from `from` on. */
+  /** Names for the numbers from `from` on. */
   readonly names?: readonly string[];
   readonly besides?: RegExp;
 }
@@ -20,7 +20,7 @@ const FIELDS: readonly Field[] = [
   { from: 1970, to: 2199 },
 ];
 
-/** Whether EventBridge reads it as cron: six fields, of which exactly one of the two days is `?`. */
+/** Whether the string is a cron expression of EventBridge: six fields, and exactly one of the two days is `?`. */
 export function isCron(text: string): boolean {
   const fields = text.split(' ');
   const [, , dayOfMonth, , dayOfWeek] = fields;
@@ -46,8 +46,8 @@ function isField(text: string, { from, to, names = [], besides }: Field): boolea
 }
 
 /**
- * When the rule of continuous backups begins: every day, twelve hours from the periodic one. Where the starts of two rules overlap AWS Backup
- * takes one of them only, and a copy that belongs to the other is not made. Undefined: minutes or hours are not one number.
+ * The start of the rule of continuous backups: every day, twelve hours after the periodic rule. Where the start windows of two rules overlap,
+ * AWS Backup runs only one of them, and does not make the copy of the other. Undefined: minutes or hours are not one number.
  * https://docs.aws.amazon.com/aws-backup/latest/devguide/plan-options-and-configuration.html
  */
 export function continuousCron(cron: string): string | undefined {
@@ -57,12 +57,12 @@ export function continuousCron(cron: string): string | undefined {
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** Leap years and every weekday of the first of January are among so many. */
+/** In 28 years there is each combination of a leap year or not with a weekday of 1 January. */
 const YEARS_LOOKED_AT = 28;
 
 /**
- * The most days that lie between two times of a schedule. Undefined: it is one that happens once at most in the years looked at. The year of a
- * schedule is left out.
+ * The most days between two times of a schedule. Undefined: the schedule happens at most once in the years that are checked. The year field is
+ * ignored.
  */
 export function longestGapDays(cron: string): number | undefined {
   const [, , dayOfMonth = '', month = '', dayOfWeek = ''] = cron.split(' ');
@@ -84,7 +84,7 @@ function isDay(field: string, date: Date): boolean {
   const day = date.getUTCDate();
   const lastDay = new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate();
   if (field.startsWith('L')) return day === lastDay;
-  // the weekday nearest to a day is two days away at most
+  // an approximation: the weekday nearest to a day is at most two days away
   return field.endsWith('W') ? day === Math.min(Number(field.slice(0, -1)), lastDay) : has(field, day, [], 1);
 }
 

@@ -13,7 +13,7 @@ const schema = z.object({
   required: z.array(z.string()).default([]),
 });
 
-/** What infra/index.ts is, for TypeScript: without the schema's own types, which a package that is installed does not have. */
+/** The declarations of infra/index.ts, without the types of the schema, which an installed package does not contain. */
 export function declaration(): string {
   const json: unknown = z.toJSONSchema(settingsSchema, { io: 'input', unrepresentable: 'any' });
   const { properties = {} } = schema.parse(json);
@@ -25,7 +25,7 @@ import type { Construct } from 'constructs';
 export interface TransshipSettings ${typeOf({ properties: settings })}
 
 export interface TransshipProps extends StackProps {
-  /** \`worker.image\` is needed. Account and Region are those of \`env\`. */
+  /** \`worker.image\` is required. Account and Region are those of \`env\`. */
   readonly settings: TransshipSettings;
 }
 
@@ -37,7 +37,7 @@ export declare class Transship extends Stack {
 `;
 }
 
-/** The type, as TypeScript declares it, of the values that a JSON schema takes. */
+/** The TypeScript type of the values that a JSON schema accepts. */
 function typeOf(node: unknown): string {
   const some = schema.parse(node);
   const variants = some.anyOf ?? some.oneOf;

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { bucketName } from './values.ts';
 
-/** Keys of a bucket that begin alike. */
+/** Keys of a bucket that begin with one prefix. */
 export interface ObjectPlace {
   /** Undefined: the bucket of the deployment. */
   readonly bucket: string | undefined;
@@ -12,10 +12,10 @@ export interface ObjectPlace {
 const EXPECTED =
   'expected s3://bucket/prefix/, or prefix/ of the bucket of the deployment (all of it: /), ending in / and without wildcards';
 
-/** As it is written: `s3://bucket/prefix/`, `s3://bucket/`, `prefix/`, or `/`. What IAM would read as a wildcard or a variable is refused. */
+/** The forms in the settings: `s3://bucket/prefix/`, `s3://bucket/`, `prefix/`, or `/`. Characters that IAM reads as a wildcard or a variable are refused. */
 export const objectPlace = z
   .string(EXPECTED)
-  .max(900, 'is longer than S3 lets a key be')
+  .max(900, 'is too long for a key of S3')
   .refine((text) => /^(?:s3:\/\/[^/]+\/|(?!s3:))(?!\/.)[^*?$\p{Cc}]*(?<=\/)$/u.test(text), {
     error: EXPECTED,
     abort: true,

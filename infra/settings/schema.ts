@@ -18,17 +18,17 @@ import {
 const CRON_EXPECTED =
   'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
 
-/** Ids of EC2. */
+/** An id of EC2. */
 const idOf = (kind: string, what: string): z.ZodString =>
   z.string().regex(new RegExp(`^${kind}-(?:[0-9a-f]{8}|[0-9a-f]{17})$`), `expected the id of ${what}`);
-/** Of whom a role trusts: a wildcard would be anybody. */
+/** The ARN of a principal that a role trusts. A wildcard would trust everyone. */
 const principalArn = z
   .string()
   .regex(
     /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
     "expected the ARN of a role or a user, or of an account's root",
   );
-/** Of whom a denial excepts: `*` stands for any characters of a name, such as those of a session. */
+/** The ARN of a principal that a denial excludes: `*` stands for any characters of a name, such as those of a session. */
 const principalPattern = z
   .string()
   .regex(
@@ -46,7 +46,7 @@ const cidr = z
 const zone = z
   .string()
   .regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9][a-z]$/, 'expected the name of an availability zone, such as us-east-1a');
-// what IAM, ECS and others have in common, but that CloudFormation takes no empty value for an alarm: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+// the characters that all services accept; a value is not empty because CloudFormation refuses empty ones for alarms: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
 const TAG_KEY_EXPECTED =
   'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
 const TAG_VALUE_EXPECTED =
@@ -56,10 +56,10 @@ const tagValues = z.record(
   z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{1,256}$/u, TAG_VALUE_EXPECTED),
 );
 
-/** Jobs of a task that is stopped are given back within 20 seconds, all of them. */
+/** A task that is stopped returns all its jobs to the queue within 20 seconds. */
 const MAX_SLOTS = 64;
 
-// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html: five actions, and one is the topic that is made
+// an alarm has five actions, and one is the topic of the stack: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
 const MAX_TOPICS = 4;
 
 const network = z
@@ -67,11 +67,11 @@ const network = z
     'type',
     [
       z.strictObject({
-        /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
+        /** Creates a VPC with private subnets, gateway endpoints for S3 and DynamoDB, and interface endpoints for the other services. */
         type: z.literal('own'),
         cidr,
         availabilityZones: eachOnce(zone).min(2).max(6).optional(),
-        /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
+        /** NAT gateways, which workers need to reach registries outside AWS or in other Regions. */
         natGateways: z.int().min(0).max(3).default(1),
       }),
       z.strictObject({
@@ -80,11 +80,11 @@ const network = z
         // https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_AwsVpcConfiguration.html
         subnetIds: eachOnce(idOf('subnet', 'a subnet')).min(1).max(16),
         availabilityZones: eachOnce(zone).min(1),
-        /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
+        /** Whether tasks get public addresses: required where the subnets are public and have no NAT gateway. */
         publicAddresses: z.boolean().default(false),
       }),
       z.strictObject({
-        /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
+        /** Creates a VPC with public subnets and without NAT, the cheapest network. Tasks have public addresses and admit no connections. */
         type: z.literal('public'),
         cidr,
         availabilityZones: eachOnce(zone).min(2).max(6).optional(),
@@ -96,13 +96,13 @@ const network = z
 
 const worker = z
   .strictObject({
-    /** CPU units: 1024 are one vCPU. */
+    /** CPU units: 1024 units are one vCPU. */
     cpu: z.int().default(1024),
     memoryMiB: z.int().default(2048),
     architecture: z.enum(['arm64', 'x86_64']).default('arm64'),
-    /** Jobs at once of one task. */
+    /** How many jobs a task runs at once. */
     slots: z.int().min(1).max(MAX_SLOTS).default(2),
-    /** Blobs at once of one job. */
+    /** How many blobs a job copies at once. */
     concurrency: z.int().min(1).max(64).default(4),
     maxTasks: z.int().min(1).max(500).default(4),
     /** The first tasks run on demand: without one, a restore would wait for Spot capacity, which a Region may not have in a disaster. */
@@ -110,7 +110,7 @@ const worker = z
     /** How the tasks above the base are spread over capacity: with weights 1 and 3, three of four tasks are Spot. */
     onDemandWeight: z.int().min(0).max(1000).default(0),
     spotWeight: z.int().min(0).max(1000).default(1),
-    /** An image that is there already; absent: built from the Dockerfile and pushed by CDK. */
+    /** An image that exists already; absent: CDK builds it from the Dockerfile and pushes it. */
     image: z
       .string()
       .regex(/^[a-z0-9][\w.:/@-]*$/, 'expected an image, such as ghcr.io/owner/transship:1.0.0')
@@ -121,27 +121,27 @@ const worker = z
 
 const bucket = z
   .strictObject({
-    /** The name of a bucket that exists; absent: one is created. */
+    /** The name of a bucket that exists; absent: a bucket is created. */
     existing: bucketName.optional(),
-    /** The name of the one that is created. Default: CloudFormation's. */
+    /** The name of the bucket that is created. Default: CloudFormation chooses it. */
     name: bucketName.optional(),
-    /** Where archives go after 30 days. */
+    /** The storage class of archives after 30 days. */
     storageClass: z
       .enum(['STANDARD', 'STANDARD_IA', 'INTELLIGENT_TIERING', 'GLACIER_IR', 'GLACIER', 'DEEP_ARCHIVE'])
       .default('STANDARD'),
-    /** Versions that were replaced or deleted are kept this long. */
+    /** Days that replaced and deleted versions are kept. */
     keepOldVersionsDays: days.default(90),
     objectLock: z.strictObject({ mode: z.enum(['governance', 'compliance']), days }).optional(),
   })
   .prefault({});
 
-/** Prefixes are in policies of roles and of an endpoint, and in patterns of EventBridge: each of these has a limit of its size. */
+/** Policies of roles, the policy of an endpoint and patterns of EventBridge contain the prefixes, and each has a limit of its size. */
 const MAX_PREFIXES = 50;
 
-/** Of policies: what has a meaning there would be more than one prefix. */
+/** A prefix for policies. A wildcard or a variable in it would match more than one prefix. */
 const objectPrefix = z
   .string()
-  .regex(/^[^*?$]*$/, 'expected what keys begin with, without wildcards')
+  .regex(/^[^*?$]*$/, 'expected the start of keys, without wildcards')
   .default('');
 
 /** Repositories by account, region and name. Without an account or a region: those of the deployment. */
@@ -151,7 +151,7 @@ const repositoriesOfEcr = {
   names: z.array(repositoryPattern).min(1),
 };
 
-/** What the worker may reach beside its own bucket: from these its role is made. */
+/** What workers and the planner may reach besides the deployment's own bucket. Their roles are made from it. */
 const access = z
   .strictObject({
     /** Repositories of ECR, by account and region. */
@@ -168,27 +168,26 @@ const access = z
       .default([]),
     buckets: z
       .array(z.strictObject({ name: bucketName, prefix: objectPrefix, allow: z.enum(['read', 'write']) }))
-      // of the policy of an endpoint, which has 20,480 characters: https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
+      // they have to fit into the policy of an endpoint, which may have 20,480 characters: https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
       .max(100)
       .default([]),
-    /** Roles to assume, of other accounts' registries. */
+    /** Roles to assume for registries of other accounts. */
     roles: z.array(roleArn).default([]),
     /** Secrets with credentials of registries. */
     secrets: z.array(secretArn).default([]),
-    /** Customer keys that those buckets, repositories and secrets are encrypted with. */
+    /** Customer managed keys of those buckets, repositories and secrets. */
     keys: z.array(keyArn).default([]),
   })
   .prefault({});
 
 /**
- * What prune rules may delete: the role of the Cleaner is made from it, the only process that deletes anything. Without it there is no
- * Cleaner, and no process deletes anything.
+ * What prune rules may delete. The role of the Cleaner is made from it, and no other process deletes anything. Without it there is no Cleaner.
  */
 const prune = z
   .strictObject({
     /** Repositories of ECR whose images may be deleted. */
     repositories: z.array(z.strictObject(repositoriesOfEcr)).default([]),
-    /** Where drills make scratch repositories, as a rule's `restoreTo` names it after the host. Those of drills that are over may be deleted. */
+    /** Where drills create scratch repositories: the part of a rule's `restoreTo` after the host. Those of finished drills may be deleted. */
     scratch: z
       .array(
         z.strictObject({
@@ -200,31 +199,31 @@ const prune = z
       .default([]),
     /** Archives that may be deleted. */
     prefixes: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
-    /** Stores whose snapshots may be deleted, and what no snapshot needs: prefixes. The Cleaner writes its lock and the index there. */
+    /** Prefixes of stores whose snapshots, and blobs that no snapshot needs, may be deleted. The Cleaner writes its lock and the index there. */
     stores: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
-    /** Roles that the Cleaner may assume, of other accounts' registries. */
+    /** Roles that the Cleaner may assume for registries of other accounts. */
     roles: eachOnce(roleArn).default([]),
     /** Secrets with credentials that may delete from registries other than ECR. */
     secrets: eachOnce(secretArn).default([]),
   })
   .optional();
 
-/** Where objects come from that rules publish. */
+/** The objects that publish rules publish. */
 const publish = z
   .strictObject({
-    /** Workers may read them, and S3's events about them go to the queue through EventBridge. */
+    /** Workers may read these objects, and S3 sends events about them to the queue through EventBridge. */
     prefixes: eachOnce(objectPlace).min(1).max(MAX_PREFIXES),
   })
   .optional();
 
 const lock = z.strictObject({
-  /** `governance` can be taken off by who may; `compliance` by nobody, AWS included, once `changeableForDays` are over. */
+  /** A `governance` lock can be removed by principals that have the permission; a `compliance` lock by no one, AWS included, after `changeableForDays`. */
   mode: z.enum(['governance', 'compliance']).default('governance'),
   minDays: days.default(7),
   maxDays: days.default(365),
-  /** Of compliance: the days to change one's mind in. https://docs.aws.amazon.com/aws-backup/latest/devguide/vault-lock.html */
+  /** For compliance: how many days the lock can still be changed. https://docs.aws.amazon.com/aws-backup/latest/devguide/vault-lock.html */
   changeableForDays: z.int().min(3).max(36_500).optional(),
-  /** Of compliance: `nobody can delete these backups, and nobody can undo this`. */
+  /** For compliance: `nobody can delete these backups, and nobody can undo this`. */
   consent: z.string().optional(),
 });
 
@@ -233,32 +232,32 @@ const vault = z
     account: accountId,
     region: regionName,
     lock: lock.prefault({}),
-    /** What the vault of the source account takes. Its lock is always governance. */
+    /** The retention that the vault of the source account accepts. Its lock is always governance. */
     sourceLock: z.strictObject({ minDays: days.default(7), maxDays: days.default(365) }).prefault({}),
-    /** A logically air-gapped vault beside: always compliance. */
+    /** Adds a logically air-gapped vault, whose lock is always compliance. */
     airGapped: z
       .strictObject({ minDays: z.int().min(7).max(36_500).default(7), maxDays: days.default(365), consent: z.string() })
       .optional(),
     plan: z
       .strictObject({
-        /** When, in UTC, as EventBridge reads cron: `0 5 * * ? *`. */
+        /** The start of backups in UTC, in the cron syntax of EventBridge: `0 5 * * ? *`. */
         cron: cronFields.default('0 5 * * ? *'),
-        /** In the source account. */
+        /** Days that backups are kept in the source account. */
         deleteAfterDays: days.default(35),
-        /** In the vault of the backup account. */
+        /** Days that copies are kept in the vault of the backup account. */
         copyDeleteAfterDays: days.default(90),
         /** When backups move to the low-cost tier of AWS Backup: after 60 days at the least. Default: never. */
         tierAfterDays: z.int().min(60, 'AWS Backup moves nothing that is younger than 60 days').max(36_500).optional(),
-        /** Restoring to any second of the last days: 35 at most. 0: none. */
+        /** The last days of which any second can be restored: 35 at most. 0: no continuous backups. */
         continuousDays: z.int().min(0).max(36_500).default(0),
       })
       .prefault({}),
-    /** Restores a backup by itself, to prove that it can be. */
+    /** Restores a backup on a schedule, to prove that it can be restored. */
     restoreTest: z.strictObject({ cron: cronFields.default('0 8 ? * SUN *') }).optional(),
   })
   .optional();
 
-const PREFIX_EXPECTED = 'expected what names of repositories begin with, such as product/';
+const PREFIX_EXPECTED = 'expected the start of repository names, such as product/';
 // patterns of RepositoryFilter, of CreateRepositoryCreationTemplate and of CreateRepository: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
 const repositoryPrefix = z
   .string()
@@ -284,17 +283,18 @@ const repository = z.strictObject({
     .max(256)
     .regex(new RegExp(`^${NAME}$`), 'expected the name of a repository'),
   /**
-   * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, scan on
-   * push, all gone after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
+   * `production`, the default: immutable tags, scan on push, keeps the last 100 tagged images, deletes untagged images after a day. `testing`:
+   * mutable tags, scan on push, deletes all images after 7 days. A repository that exists has no shape by default: its images expire only by the
+   * settings given here.
    */
   shape: z.enum(['production', 'testing']).optional(),
   immutable: z.boolean().optional(),
   scanOnPush: z.boolean().optional(),
-  /** Tagged images that are kept, the youngest ones. ECR takes this or `expireAfterDays`, not both. */
+  /** How many tagged images are kept, the youngest ones. ECR accepts this or `expireAfterDays`, not both. */
   keepLast: z.int().min(1).max(100_000).optional(),
   untaggedAfterDays: days.optional(),
   expireAfterDays: days.optional(),
-  /** Instead of the three, and of what its shape has: the whole lifecycle policy, in the order in which ECR holds images to its rules. */
+  /** The whole lifecycle policy, instead of those three settings and of the shape's. Its rules are in the order in which ECR applies them. */
   lifecycle: z.array(lifecycleRule).optional(),
   key: keyArn.optional(),
   /** Accounts that may pull. */
@@ -306,13 +306,13 @@ const repository = z.strictObject({
     .string()
     .regex(/^o-[a-z0-9]{10,32}$/, 'expected the id of an organization, such as o-a1b2c3d4e5')
     .optional(),
-  /** Accounts whose Lambda functions may have an image of it. */
+  /** Accounts whose Lambda functions may use images of the repository. */
   lambdaAccounts: z.array(accountId).default([]),
   /** Principals that alone may push; pushes of all others are denied, whatever else allows them. */
   pushOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
   /** Principals that alone may delete images and the repository. */
   deleteOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
-  /** It is there already: only its policies are set, and of these only what is said here. */
+  /** The repository exists already: only its policies are set, and only those given here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),
 });
@@ -358,7 +358,7 @@ const registries = z
           region: regionName,
           /** Default: this account. */
           account: accountId.optional(),
-          /** Names that begin so; empty: all. */
+          /** The start of the names of repositories; empty: all repositories. */
           prefixes: z.array(repositoryPrefix).default([]),
         }),
       )
@@ -369,13 +369,13 @@ const registries = z
         z.strictObject({
           prefix: templatePrefix,
           appliedFor: eachOnce(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
-          /** Default: yes, but where it is for a cache, which could never take up a tag that has moved. */
+          /** Default: true, except for a pull through cache, which could otherwise never update a tag that moved. */
           immutable: z.boolean().optional(),
           keepLast: z.int().min(1).max(100_000).optional(),
           untaggedAfterDays: days.optional(),
-          /** Instead of the two: the whole lifecycle policy. */
+          /** The whole lifecycle policy, instead of those two settings. */
           lifecycle: z.array(lifecycleRule).optional(),
-          /** The template is for the region of its key alone. Absent: keys that AWS owns. */
+          /** The template is only for the Region of its key. Absent: keys that AWS owns. */
           key: keyArn.optional(),
         }),
       )
@@ -385,19 +385,19 @@ const registries = z
       .array(
         z.strictObject({
           account: accountId,
-          /** Repositories whose names begin so; empty: all. */
+          /** The start of the names of repositories; empty: all repositories. */
           prefixes: z.array(repositoryPrefix).default([]),
-          /** The Region of that account with its alarms, which is told what was replicated to here. */
+          /** The Region of that account with its alarms, which gets the events about what was replicated to here. */
           reportTo: regionName.optional(),
         }),
       )
       .default([]),
-    /** Who may assume a role: ARNs of principals. Nobody: there is no such role. */
+    /** The ARNs of principals that may assume each role. A role without principals is not created. */
     roles: z
       .strictObject({
         /** Pulls from the repositories that are not of shape `testing`. */
         pull: z.array(principalArn).default([]),
-        /** Pushes to all repositories named. */
+        /** Pushes to all repositories above. */
         push: z.array(principalArn).default([]),
         /** Deletes images of repositories of shape `testing`. */
         cleanUp: z.array(principalArn).default([]),
@@ -414,12 +414,12 @@ const registries = z
   })
   .optional();
 
-/** Each member by itself; settings-checks.ts has what several must fulfil together. docs/deployment.md describes every one. */
+/** Checks each setting by itself; checks.ts checks settings that depend on each other. docs/deployment.md describes every setting. */
 export const settingsSchema = z.strictObject({
   version: z.literal(1),
   account: accountId,
   region: regionName,
-  /** What names begin with. */
+  /** The start of every name. */
   prefix: z
     .string()
     .regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 small letters, digits and "-"')
@@ -427,11 +427,11 @@ export const settingsSchema = z.strictObject({
   tags: tagValues.default({}),
   network,
   worker,
-  /** Minutes between looks of the planner at the rules' schedules. */
+  /** Minutes between two passes of the planner over the rules' schedules. */
   planEveryMinutes: z.int().min(1).max(60).default(5),
-  /** Hours between looks at each tag of a destination in a registry other than ECR. */
+  /** Hours after which the tags of a destination in a registry other than ECR are read again. */
   lookEveryHours: z.int().min(0).max(720).default(24),
-  /** `aws`: keys that AWS owns; `create`: a key of its own; or the ARN of a key. */
+  /** `aws`: keys that AWS owns; `create`: the stack creates a key; or the ARN of a key. */
   encryption: z
     .union(
       [z.enum(['aws', 'create']), keyArn],
@@ -452,14 +452,14 @@ export const settingsSchema = z.strictObject({
       )
         .max(
           MAX_TOPICS,
-          `an alarm has five actions, one of them our own topic: expected ${MAX_TOPICS} at the most; one topic can tell many`,
+          `an alarm has five actions, one of them the stack's own topic: expected at most ${MAX_TOPICS}; one topic can notify many people`,
         )
         .default([]),
     })
     .prefault({}),
   alarms: z
     .strictObject({
-      /** Where docs/runbook.md is to be read: alarms link to its chapters. */
+      /** The URL of docs/runbook.md: alarms link to its chapters. */
       runbook: z.string().min(1).max(500).default('docs/runbook.md'),
       /** A rule is late so long after its schedule asked for a run, when none has ended well: as long as a run takes, and some time more. */
       ruleLateHours: z
@@ -481,7 +481,7 @@ export const settingsSchema = z.strictObject({
         .default(840),
       /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
       pullsPerFiveMinutes: z.int().min(0).default(0),
-      /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */
+      /** Days without a backup that reached the backup account. 0: no alarm. CloudWatch looks back a week at most. */
       backupAgeDays: z.int().min(0).max(7).default(2),
       /** Growth of the archives in a day that is unusual. */
       growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
@@ -496,11 +496,11 @@ export const settingsSchema = z.strictObject({
   logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),
   /** A customer's key for logs, whose policy lets CloudWatch Logs use it. Default: a key that AWS owns. */
   logKey: keyArn.optional(),
-  /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
+  /** Enables ECR's blob mounting for the account and Region: layers that another repository has are not sent again. */
   blobMounting: z.boolean().default(false),
   vault,
   registries,
 });
 
-/** What a deployment is. */
+/** The settings of a deployment. */
 export type InfraSettings = z.infer<typeof settingsSchema>;

@@ -6,7 +6,7 @@ import { quote } from '../../worker/util/text.ts';
 import { checkSettings } from './checks.ts';
 import { settingsSchema, type InfraSettings } from './schema.ts';
 
-/** Settings as they are written in YAML: only what differs from the defaults needs saying. */
+/** The schema of settings in YAML, with all checks. A setting that is absent has its default. */
 export const infraSettings = settingsSchema.superRefine((settings, context) => {
   checkSettings(settings, (path, message) => {
     context.addIssue({ code: 'custom', path: [...path], message });
@@ -18,38 +18,38 @@ export class SettingsError extends Error {
   override readonly name = 'SettingsError';
 }
 
-/** More than any settings have; what is larger is another file. */
+/** More than any settings need: a larger file is not a settings file. */
 const MAX_BYTES = 256 * 1024;
-/** Of lists and tags that are said once; more is there to fill the memory. */
+/** Enough for lists and tags that are reused; more would only fill the memory. */
 const MAX_ALIASES = 1000;
 
-/** Where a deployment goes whose settings name no account or no Region. */
+/** The account and Region for settings that do not name them. */
 export type Here = Partial<Pick<InfraSettings, 'account' | 'region'>>;
 
 /** Reads settings. Throws SettingsError naming each setting, its value and what is allowed. */
 export function parseSettings(text: string, file: string, here: Here = {}): InfraSettings {
   const bytes = Buffer.byteLength(text);
   if (bytes > MAX_BYTES)
-    throw new SettingsError(`${file}: it has ${bytes} bytes: expected settings, which have ${MAX_BYTES} at the most`);
-  // keys of numbers, as of tags, are text; of lists and groups none are
+    throw new SettingsError(`${file}: it has ${bytes} bytes: expected settings of at most ${MAX_BYTES} bytes`);
+  // keys that are numbers, such as those of tags, become strings; keys that are lists or groups are refused
   const document = parseDocument(text, { prettyErrors: true, stringKeys: true, logLevel: 'error' });
-  // a warning is a tag of YAML that nobody knows, such as !Ref
+  // a warning is about an unknown tag of YAML, such as !Ref
   const [broken] = [...document.errors, ...document.warnings];
   if (broken?.code === 'MULTIPLE_DOCS')
-    throw new SettingsError(`${file}: there is a second document, behind a line of ---: expected one`);
+    throw new SettingsError(`${file}: there is a second document after a line of ---: expected one`);
   if (broken?.code === 'NON_STRING_KEY')
     throw new SettingsError(`${file}: the name of a setting is a list or a group: expected a string`);
-  if (broken?.code === 'RESOURCE_EXHAUSTION') throw new SettingsError(`${file}: it is nested too deep to be settings`);
+  if (broken?.code === 'RESOURCE_EXHAUSTION') throw new SettingsError(`${file}: it is nested too deeply for settings`);
   if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message.trim()}`);
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {
-    // an alias of nothing, or of too much
+    // an alias of nothing, or aliases that expand to too much
     throw new SettingsError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
   if (value === null || value === undefined)
-    throw new SettingsError(`${file}: the file is empty: expected version, account and region at the least`);
+    throw new SettingsError(`${file}: the file is empty: expected at least version, account and region`);
   const result = infraSettings.safeParse(isGroup(value) ? { ...here, ...value } : value);
   if (result.success) return result.data;
   throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
@@ -72,7 +72,7 @@ export function readSettings(file: string, here?: Here): InfraSettings {
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new SettingsError(`${file}: it is not UTF-8: save it so`, { cause });
+    throw new SettingsError(`${file}: it is not UTF-8: save it as UTF-8`, { cause });
   }
   return parseSettings(text, file, here);
 }
@@ -89,13 +89,13 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
   const given = valueAt(value, issue.path);
   if (given === undefined && path !== '' && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
     return path === 'account' || path === 'region'
-      ? `${path}: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk`
+      ? `${path}: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk`
       : `${path}: it is missing`;
   const shown = given === undefined || (typeof given === 'object' && given !== null) ? '' : ` ${quote(given)}`;
   return `${path === '' ? 'the file' : path}${shown}: ${messageOf(issue)}`;
 }
 
-/** Of a setting as it is written; of a tag, which may be anything. */
+/** The name of a setting as it is; the key of a tag, which may be any string, in quotes where needed. */
 function nameOf(step: PropertyKey): string {
   return /^[\w:/=+@. -]{1,128}$/.test(String(step)) ? String(step) : quote(String(step));
 }

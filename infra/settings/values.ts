@@ -1,4 +1,4 @@
-// Values that several groups of the settings have, each with the sentence that says what is allowed.
+// Values that several groups of the settings share, each with the message about what is allowed.
 import { z } from 'zod';
 
 const ACCOUNT_EXPECTED = 'expected the twelve digits of an account, in quotes';
@@ -22,7 +22,7 @@ export const bucketName = z
       !/\.\.|\.-|-\.|^(?:[0-9]+\.){3}[0-9]+$|^(?:xn--|sthree-|amzn-s3-demo-)|(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$/.test(
         name,
       ),
-    'expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself',
+    'expected a bucket name that S3 accepts: dots between letters or digits, no IP address, no prefix or suffix that S3 reserves',
   );
 export const repositoryPattern = z
   .string()
@@ -35,14 +35,14 @@ export const secretArn = z
   .string()
   .regex(
     /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$/,
-    'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name',
+    'expected the ARN of a secret, whole, with the six characters that Secrets Manager adds to its name',
   );
 
-/** A list of what cannot be there twice. */
+/** A list without duplicates. */
 export function eachOnce<T extends z.ZodType>(item: T): z.ZodArray<T> {
   return z.array(item).superRefine((list, context) => {
     list.forEach((one, i) => {
-      if (list.indexOf(one) < i) context.addIssue({ code: 'custom', path: [i], message: 'is here twice' });
+      if (list.indexOf(one) < i) context.addIssue({ code: 'custom', path: [i], message: 'is given twice' });
     });
   });
 }

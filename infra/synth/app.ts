@@ -1,11 +1,11 @@
-// What `cdk` runs: the stacks of the settings.
+// The entry point for `cdk`: synthesizes the stacks of the settings.
 import { App } from 'aws-cdk-lib';
 import { SettingsError } from '../settings/settings.ts';
 import { findSettings } from '../settings/file.ts';
 import { addStacks } from './stacks.ts';
 
 try {
-  // by itself it would write what there is also when the settings cannot be used
+  // with autoSynth, CDK would write an empty assembly for settings that cannot be used
   const app = new App({ autoSynth: false });
   const fallback: unknown = app.node.tryGetContext('fallback');
   addStacks(app, findSettings(typeof fallback === 'string' ? fallback : undefined));

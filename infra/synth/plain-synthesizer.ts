@@ -12,7 +12,7 @@ import {
 import { stringify } from 'yaml';
 
 /**
- * A template as CloudFormation reads it, what it asks for first. Its YAML is 1.1:
+ * The YAML of a template, with its parameters before its resources. CloudFormation reads YAML 1.1:
  * https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html
  */
 export function plainText({ Resources, Outputs, ...head }: Readonly<Record<string, unknown>>): string {
@@ -20,20 +20,20 @@ export function plainText({ Resources, Outputs, ...head }: Readonly<Record<strin
 }
 
 /**
- * Stacks for those who do not use CDK: nothing of `cdk bootstrap` is asked for. Where the code of functions and the image of the worker are is
- * said by parameters.
+ * Makes templates that can be deployed without CDK and `cdk bootstrap`. Parameters name the places of the functions' code and of the worker's
+ * image.
  */
 export class PlainSynthesizer extends StackSynthesizer {
   readonly #assetPrefix: string;
 
-  /** `assetPrefix`: what the keys of functions' code begin with in the bucket of assets. */
+  /** `assetPrefix`: the start of the keys of the functions' code in the bucket of assets. */
   constructor({ assetPrefix = '' }: { readonly assetPrefix?: string } = {}) {
     super();
     this.#assetPrefix = assetPrefix;
   }
 
   addFileAsset({ sourceHash }: FileAssetSource): FileAssetLocation {
-    const bucketName = this.#parameter('AssetBucket', 'The bucket that has the files of dist/templates/assets');
+    const bucketName = this.#parameter('AssetBucket', 'The bucket with the files of dist/templates/assets');
     const objectKey = `${this.#assetPrefix}${sourceHash}.zip`;
     return {
       bucketName,
@@ -44,7 +44,7 @@ export class PlainSynthesizer extends StackSynthesizer {
   }
 
   addDockerImageAsset(_asset: DockerImageAssetSource): DockerImageAssetLocation {
-    const repositoryName = this.#parameter('WorkerRepository', "The repository in ECR that has the worker's image");
+    const repositoryName = this.#parameter('WorkerRepository', "The repository in ECR with the worker's image");
     const tag = this.#parameter('WorkerTag', 'The tag of that image');
     const registry = `${Aws.ACCOUNT_ID}.dkr.ecr.${Aws.REGION}.${Aws.URL_SUFFIX}`;
     return { repositoryName, imageUri: Fn.join('', [registry, '/', repositoryName, ':', tag]) };

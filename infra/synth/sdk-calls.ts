@@ -12,26 +12,26 @@ interface SdkCall {
 }
 
 export interface SdkCallsProps {
-  /** As the SDK has it, and IAM: `ecr`. */
+  /** The name of the service in the SDK and in IAM, such as `ecr`. */
   readonly service: string;
-  /** What the calls are on: the function may do them there and nowhere else. */
+  /** The resource of the calls: the function may call them on it and on nothing else. */
   readonly resource: string;
-  /** Another one is another resource: the old one is removed. */
+  /** A changed id is another resource: CloudFormation removes the old one. */
   readonly physicalId: string;
-  /** When it is created and whenever its parameters change. */
+  /** Called when the resource is created, and whenever the parameters change. */
   readonly set: SdkCall;
-  /** When it is deleted. @default it stays as it was set */
+  /** Called when the resource is deleted. @default what was set stays */
   readonly remove?: SdkCall;
-  /** Of the answer. @default all: 4 KiB at most */
+  /** The parts of the response that are kept. @default all, which may be 4 KiB at most */
   readonly outputPaths?: readonly string[];
-  /** Of the function: the one of the first calls in a stack. */
+  /** The log group of the function. All calls of a stack share one function, which keeps the log group of the first. */
   readonly logGroup: ILogGroup;
 }
 
-/** What the id of the function is in each stack that has such calls: CDK gives it by a UUID of its own. */
+/** The id of the function in each stack with such calls. CDK makes it from a fixed UUID. */
 const FUNCTION_ID = 'AWS679f53fac002430cb0da5b7982bd2287';
 
-/** A resource that CloudFormation does not have, by calls of the SDK while it deploys. They share one function in a stack. */
+/** Adds a resource that CloudFormation does not offer, by calls of the SDK during a deploy. All of a stack share one function. */
 export function sdkCalls(scope: Construct, id: string, props: SdkCallsProps): void {
   const { service, resource, physicalId, set, remove, outputPaths, logGroup } = props;
   const physicalResourceId = PhysicalResourceId.of(physicalId);
@@ -45,13 +45,13 @@ export function sdkCalls(scope: Construct, id: string, props: SdkCallsProps): vo
     ...(remove === undefined ? {} : { onDelete: { service, ...remove } }),
     policy: AwsCustomResourcePolicy.fromStatements([new PolicyStatement({ actions, resources: [resource] })]),
     logGroup,
-    // the SDK that Lambda has will do; another would be fetched from npm when a stack is deployed
+    // the SDK in Lambda is enough; otherwise the function would install one from npm during a deploy
     installLatestAwsSdk: false,
   });
   const provider = Stack.of(scope).node.tryFindChild(FUNCTION_ID);
-  if (provider === undefined) throw new Error('the function of custom resources has another id than it had');
+  if (provider === undefined) throw new Error('the function of custom resources does not have the expected id');
   Validations.of(provider).acknowledge({
     id: 'AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]',
-    reason: 'The function is of CDK; the policy lets it write its log, and what it may call is by resource.',
+    reason: 'The function is part of CDK. The policy lets it write its log; its calls are granted by resource.',
   });
 }

@@ -7,14 +7,14 @@ import { TransshipStack } from '../service/transship-stack.ts';
 import { VaultStack } from '../backup/vault.ts';
 
 export interface StacksOptions {
-  /** How stacks find their assets. @default as `cdk bootstrap` laid it out */
+  /** How stacks find their assets. @default the synthesizer of CDK, which needs `cdk bootstrap` */
   readonly synthesizer?: () => IStackSynthesizer;
 }
 
 /**
- * The stacks of a deployment: `Transship`, and where the settings have them `TransshipVault`, `TransshipRegistries` and one
- * `TransshipReplicas-<region>` for each region with replicas. CloudFormation knows
- * them by the prefix of the settings. All are held to cdk-nag's rules for AWS solutions.
+ * Adds the stacks of a deployment: `Transship`, and where the settings have them `TransshipVault`, `TransshipRegistries` and one
+ * `TransshipReplicas-<region>` for each Region with replicas. Their names in CloudFormation begin with the prefix of the settings. cdk-nag
+ * checks all of them by its rules for AWS solutions.
  */
 export function addStacks(app: App, settings: InfraSettings, options: StacksOptions = {}): void {
   const { account, region, prefix, tags, vault, registries, logKey, logRetentionDays } = settings;
@@ -44,7 +44,7 @@ export function addStacks(app: App, settings: InfraSettings, options: StacksOpti
     const stack = new RegistriesStack(app, 'TransshipRegistries', {
       ...common(),
       stackName: `${prefix}-registries`,
-      description: 'Transship: repositories, their replication and who may use them',
+      description: 'Transship: repositories, their replication and the roles that use them',
       env: { account, region },
       registries,
       tags,
@@ -52,12 +52,12 @@ export function addStacks(app: App, settings: InfraSettings, options: StacksOpti
       logKey,
     });
     for (const replicas of replicaRegions(registries, account))
-      // a repository that ECR makes before its template is there stays without it
+      // a repository that ECR creates before its template exists does not get the template's settings
       stack.addStackDependency(
         new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
           ...common(),
           stackName: `${prefix}-replicas`,
-          description: 'Transship: how replicas of repositories are made, and what tells of them',
+          description: 'Transship: settings of replicas of repositories, and events about replication',
           env: { account, region: replicas },
           registries,
           home: region,

@@ -1,5 +1,5 @@
-// Plain CloudFormation, one file a stack, and beside it the code of the functions: `npm run template` writes the stacks of the settings to
-// dist/templates/, `npm run template:portable` those for any account and Region to dist/portable/.
+// Writes plain CloudFormation, one file for each stack, with the code of the functions beside it: `npm run template` writes the stacks of the
+// settings to dist/templates/, `npm run template:portable` those for any account and Region to dist/portable/.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const cdkJson = z.object({ context: z.record(z.string(), z.unknown()) });
 
 const assembly = mkdtempSync(join(tmpdir(), 'transship-templates-'));
 try {
-  // the feature flags, which `cdk` hands to an app otherwise
+  // the feature flags, which `cdk` would pass to an app
   const { context } = cdkJson.parse(JSON.parse(readFileSync(new URL('../../cdk.json', import.meta.url), 'utf8')));
   const app = new App({ context, outdir: assembly, autoSynth: false });
   if (PORTABLE) addPortableStacks(app);
@@ -33,7 +33,7 @@ try {
   }
   for (const name of readdirSync(assembly)) {
     const folder = join(assembly, name);
-    // an image is built from the repository itself
+    // the worker's image is built from the repository and not from its asset
     if (!name.startsWith(ASSET) || readdirSync(folder).includes('Dockerfile')) continue;
     const files = readdirSync(folder).toSorted();
     const target = `${TARGET}/assets/${name.slice(ASSET.length)}.zip`;
@@ -49,12 +49,12 @@ try {
   rmSync(assembly, { recursive: true, force: true });
 }
 
-/** What a user can do something about; undefined: a fault of ours. */
+/** The message for an error that a user can fix; undefined: a bug. */
 function sentenceOf(error: unknown): string | undefined {
   if (error instanceof SettingsError) return error.message;
   if (!(error instanceof Error)) return undefined;
-  // by CDK, of what it told already: a resource that a region does not have, a finding of cdk-nag
-  if (error.name === 'ValidationFailed') return `what is told above cannot be deployed: ${TARGET} is as it was`;
+  // CDK has reported the cause already: a resource that a Region does not offer, or a finding of cdk-nag
+  if (error.name === 'ValidationFailed') return `the errors above prevent a deployment: ${TARGET} is as it was`;
   if ('syscall' in error) return `${TARGET} cannot be written: ${error.message}`;
   return undefined;
 }

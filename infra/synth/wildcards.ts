@@ -2,8 +2,8 @@ import { Stack, Validations } from 'aws-cdk-lib';
 import type { IConstruct } from 'constructs';
 
 /**
- * Says to cdk-nag why policies below the construct may have this resource, where it has a wildcard. By resource, so that another wildcard is
- * found all the same.
+ * Records for cdk-nag why policies below the construct may have this resource, if it contains a wildcard. It names the resource, so that cdk-nag
+ * still finds any other wildcard.
  */
 export function acknowledgeWildcard(construct: IConstruct, resource: string, reason: string): void {
   const shown = textOf(Stack.of(construct).resolve(resource));
@@ -11,7 +11,7 @@ export function acknowledgeWildcard(construct: IConstruct, resource: string, rea
     Validations.of(construct).acknowledge({ id: `AwsSolutions-IAM5[Resource::${shown}]`, reason });
 }
 
-/** As cdk-nag writes what CloudFormation works out: `<Bucket.Arn>/*`. */
+/** Writes a value that CloudFormation computes in the notation of cdk-nag: `<Bucket.Arn>/*`. */
 function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
   if ('Ref' in value) return `<${String(value.Ref)}>`;

@@ -11,11 +11,11 @@ const LOCAL = 0x04_03_4b_50;
 const CENTRAL = 0x02_01_4b_50;
 const END = 0x06_05_4b_50;
 const VERSION = 20;
-/** Made by Unix, so that the mode of a file counts. */
+/** Made by Unix, so that unzip applies the mode of a file. */
 const MADE_BY = (3 << 8) | VERSION;
 const UTF8 = 0x08_00;
 const DEFLATED = 8;
-/** 1980-01-01, where the format begins: the same files make the same archive. */
+/** 1980-01-01, the first date of the format: the same files make the same archive. */
 const DATE = (1 << 5) | 1;
 const READABLE_FILE = 0o100_644;
 
@@ -27,7 +27,7 @@ export function zip(entries: readonly ZipEntry[]): Buffer {
   for (const { name, bytes } of entries) {
     const path = Buffer.from(name);
     const packed = deflateRawSync(bytes);
-    // of both headers alike
+    // the same bytes in both headers
     const about = Buffer.alloc(26);
     about.writeUInt16LE(VERSION, 0);
     about.writeUInt16LE(UTF8, 2);

@@ -1,4 +1,4 @@
-# Transship by its portable templates of CloudFormation: what they create is described in docs/deployment.md.
+# Deploys Transship by its portable CloudFormation templates. docs/deployment.md describes what they create.
 
 data "aws_region" "current" {}
 
@@ -11,17 +11,17 @@ locals {
   registry = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${local.region}.${data.aws_partition.current.dns_suffix}"
   tags     = merge({ Environment = var.environment, Project = var.project_name }, var.default_tags)
 
-  # a release has them beside the module
+  # a release has the templates next to the module
   beside    = fileexists("${path.module}/templates/Transship.yaml") ? "${path.module}/templates" : "${path.module}/../../dist/portable"
   templates = coalesce(var.templates_path, local.beside)
   assets    = fileset("${local.templates}/assets", "*.zip")
-  # names by content: what changed is another object
+  # the key contains a hash: a changed template is another object
   template_key = "templates/${filesha256("${local.templates}/Transship.yaml")}.yaml"
 
   asset_bucket      = var.asset_bucket != "" ? var.asset_bucket : aws_s3_bucket.assets[0].id
   replica_regions   = var.create_repositories ? toset(compact([var.destination_region, var.secondary_region])) : toset([])
   read_repositories = var.read_repositories != null ? var.read_repositories : "${var.repository_prefix}/*"
-  # keys below a prefix: a slash ends it
+  # a prefix of keys ends in a slash
   s3_prefix = var.s3_prefix_filter == "" ? "" : "${trimsuffix(var.s3_prefix_filter, "/")}/"
 }
 
@@ -100,7 +100,7 @@ resource "aws_cloudformation_stack" "transship" {
 
   depends_on = [aws_s3_object.assets, aws_s3_object.template, aws_s3_bucket_public_access_block.assets]
 
-  # here and not with the variables, where Terraform compares two of them since 1.9 alone
+  # here and not with the variables, which only Terraform 1.9 and newer can compare with each other
   lifecycle {
     precondition {
       condition     = var.secondary_region == "" || var.destination_region != ""

@@ -4,7 +4,7 @@ output "rules" {
 }
 
 output "environment" {
-  description = "What the commands of transship need to know: eval \"$(terraform output -raw environment)\""
+  description = "Sets the variables that the commands of transship need: eval \"$(terraform output -raw environment)\""
   value       = aws_cloudformation_stack.transship.outputs["Check1Environment"]
 }
 
@@ -37,12 +37,12 @@ output "cloudwatch_dashboard_name" {
 }
 
 output "replication_failure_alarm_name" {
-  description = "The alarm of replication that fails. Null without enable_monitoring."
+  description = "The alarm about failed replication. Null without enable_monitoring."
   value       = var.enable_monitoring ? "${var.project_name}-replication-failures" : null
 }
 
 output "production_repository_name" {
-  description = "The repository for production. Null without create_repositories, as what follows."
+  description = "The repository for production. Null without create_repositories, like the outputs below."
   value       = try(aws_cloudformation_stack.registries[0].outputs["ProductionRepositoryName"], null)
 }
 
@@ -62,17 +62,17 @@ output "testing_repository_uri" {
 }
 
 output "pull_role_arn" {
-  description = "The role that pulls from production. Null where no principal may assume it."
+  description = "The role that pulls from production. Null without pull_principal_arn."
   value       = try(aws_cloudformation_stack.registries[0].outputs["PullRoleArn"], null)
 }
 
 output "push_role_arn" {
-  description = "The role that pushes to both. Null where no principal may assume it."
+  description = "The role that pushes to both repositories. Null without push_principal_arn."
   value       = try(aws_cloudformation_stack.registries[0].outputs["PushRoleArn"], null)
 }
 
 output "replication_validation_commands" {
-  description = "Commands that show what was replicated where."
+  description = "Commands that show what was replicated and where."
   value = join("\n", concat(
     try([aws_cloudformation_stack.registries[0].outputs["CheckReplication"]], []),
     [

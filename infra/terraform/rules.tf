@@ -1,7 +1,7 @@
-# The first rules, as a file that `transship apply -f` takes: schedules live in the rules and not in a resource.
+# The first rules, as a file for `transship apply -f`: schedules are in the rules, not in a resource.
 
 locals {
-  # cron of AWS has a year, and ? for a day that the other one decides
+  # cron of AWS has a year, and ? in the day field that is not used
   cron_fields = can(regex("^cron", var.schedule_expression)) ? split(" ", replace(trimsuffix(trimprefix(var.schedule_expression, "cron("), ")"), "?", "*")) : []
   rate_fields = can(regex("^rate", var.schedule_expression)) ? split(" ", trimsuffix(trimprefix(var.schedule_expression, "rate("), ")")) : ["", ""]
   rate = {

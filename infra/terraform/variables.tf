@@ -19,7 +19,7 @@ variable "secondary_region" {
 }
 
 variable "project_name" {
-  description = "Every name begins with it: up to 20 small letters, digits and \"-\"."
+  description = "The start of every name: up to 20 small letters, digits and \"-\"."
   type        = string
   default     = "transship"
 
@@ -63,7 +63,7 @@ variable "worker_image" {
 }
 
 variable "worker_image_repository_arn" {
-  description = "The ARN of its repository when it is a private one of ECR. Default: anyone may pull it."
+  description = "The ARN of the image's repository if it is a private one of ECR. Default: anyone may pull the image."
   type        = string
   default     = ""
 }
@@ -87,19 +87,19 @@ variable "max_tasks" {
 }
 
 variable "vpc_id" {
-  description = "The VPC of the workers. Default: one is created, with public subnets."
+  description = "The VPC of the workers. Default: a VPC with public subnets is created."
   type        = string
   default     = ""
 }
 
 variable "subnet_ids" {
-  description = "Its subnets: needed with vpc_id."
+  description = "Subnets of that VPC: required with vpc_id."
   type        = list(string)
   default     = []
 }
 
 variable "assign_public_ip" {
-  description = "Whether tasks in those subnets get public addresses: needed where they have no NAT gateway."
+  description = "Whether tasks in those subnets get public addresses: required where they have no NAT gateway."
   type        = bool
   default     = false
 }
@@ -127,7 +127,7 @@ variable "read_repositories" {
 }
 
 variable "write_repositories" {
-  description = "Those that workers may write, and create."
+  description = "The repositories that workers may write and create."
   type        = string
   default     = "restored/*"
 }
@@ -171,7 +171,7 @@ variable "s3_prefix_filter" {
 }
 
 variable "ecr_repository_name" {
-  description = "The repository that they are published to: needed with s3_bucket_name."
+  description = "The repository that objects are published to: required with s3_bucket_name."
   type        = string
   default     = ""
 }
@@ -179,31 +179,31 @@ variable "ecr_repository_name" {
 # Repositories
 
 variable "create_repositories" {
-  description = "Whether a production and a testing repository are created, with their replication and roles. The replication configuration of a registry is one: another one is replaced."
+  description = "Whether to create a production and a testing repository, with their replication and roles. A registry has one replication configuration: an existing one is replaced."
   type        = bool
   default     = true
 }
 
 variable "repository_prefix" {
-  description = "What the names of the repositories begin with."
+  description = "The start of the names of the repositories."
   type        = string
   default     = "enterprise-apps"
 }
 
 variable "production_image_retention_count" {
-  description = "Tagged images of production that are kept."
+  description = "How many tagged images of production are kept."
   type        = number
   default     = 10
 }
 
 variable "testing_image_retention_count" {
-  description = "Tagged images of testing that are kept. 0: testing_image_retention_days decides."
+  description = "How many tagged images of testing are kept. 0: testing_image_retention_days decides."
   type        = number
   default     = 5
 }
 
 variable "testing_image_retention_days" {
-  description = "Days until an image of testing is deleted, where testing_image_retention_count is 0: ECR holds an image to a number or to an age."
+  description = "Days until an image of testing is deleted, if testing_image_retention_count is 0: ECR applies a number or an age."
   type        = number
   default     = 7
 }
@@ -215,25 +215,25 @@ variable "untagged_image_retention_days" {
 }
 
 variable "enable_image_scanning" {
-  description = "Whether ECR scans what is pushed."
+  description = "Whether ECR scans images when they are pushed."
   type        = bool
   default     = true
 }
 
 variable "create_iam_roles" {
-  description = "Whether there are roles that pull from production and push to both: for pull_principal_arn and push_principal_arn."
+  description = "Whether to create roles that pull from production and push to both repositories, for pull_principal_arn and push_principal_arn."
   type        = bool
   default     = true
 }
 
 variable "pull_principal_arn" {
-  description = "Who may assume the role that pulls from production. Default: there is no such role."
+  description = "The ARN that may assume the role that pulls from production. Default: no such role."
   type        = string
   default     = ""
 }
 
 variable "push_principal_arn" {
-  description = "Who may assume the role that pushes to both. Default: there is no such role."
+  description = "The ARN that may assume the role that pushes to both repositories. Default: no such role."
   type        = string
   default     = ""
 }
@@ -241,19 +241,19 @@ variable "push_principal_arn" {
 # Watching
 
 variable "enable_monitoring" {
-  description = "Whether there are alarms, a topic and a dashboard."
+  description = "Whether to create alarms, a topic and a dashboard."
   type        = bool
   default     = true
 }
 
 variable "enable_sns_notifications" {
-  description = "Whether notification_email gets mail of alarms."
+  description = "Whether notification_email gets mail about alarms."
   type        = bool
   default     = true
 }
 
 variable "notification_email" {
-  description = "Who gets mail of alarms. The address has to confirm once. Default: no one."
+  description = "The address that gets mail about alarms, which it has to confirm once. Default: none."
   type        = string
   default     = ""
 }

@@ -12,7 +12,7 @@ import { findings, textOf, transship } from './templates.ts';
 
 const known = new Map<string, { readonly stack: Stack; readonly template: Template }>();
 
-/** Of the same settings once. */
+/** The stack and the template of these settings, made once. */
 function made(more = ''): { readonly stack: Stack; readonly template: Template } {
   const before = known.get(more);
   if (before !== undefined) return before;
@@ -28,9 +28,9 @@ const KEEPS = { DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' };
 const REPOSITORIES = "access: { repositories: [{ names: ['product/*', app, 'odd**x'], allow: read }] }";
 
 describe('the bucket', () => {
-  test('keeps versions, tells EventBridge, and is open to nobody', () => {
+  test('keeps versions, sends events to EventBridge, and blocks public access', () => {
     templateOf().hasResource('AWS::S3::Bucket', {
-      // one that was named would be in the way of the next try when the first deployment fails
+      // a bucket that a failed first deployment left behind would block the next attempt, if it has a name
       DeletionPolicy: 'RetainExceptOnCreate',
       UpdateReplacePolicy: 'Retain',
       Properties: {
@@ -57,7 +57,7 @@ describe('the bucket', () => {
     });
   });
 
-  test('clears away unfinished uploads after a week, and old versions when the settings say', () => {
+  test('aborts unfinished uploads after a week, and deletes old versions after the days of the settings', () => {
     templateOf('bucket: { keepOldVersionsDays: 12, storageClass: STANDARD_IA }').hasResourceProperties(
       'AWS::S3::Bucket',
       {
@@ -78,7 +78,7 @@ describe('the bucket', () => {
   });
 
   test.each(['STANDARD_IA', 'INTELLIGENT_TIERING', 'GLACIER_IR', 'GLACIER', 'DEEP_ARCHIVE'])(
-    'has %s as S3 calls it',
+    'moves archives to the storage class %s',
     (name) => {
       expect(
         JSON.stringify(templateOf(`bucket: { storageClass: ${name} }`).findResources('AWS::S3::Bucket')),
@@ -87,7 +87,7 @@ describe('the bucket', () => {
   );
 
   test.each(['governance', 'compliance'])(
-    'is locked with %s retention where the settings say so, and not else',
+    'has %s retention where the settings have an object lock, and none otherwise',
     (mode) => {
       templateOf(`bucket: { objectLock: { mode: ${mode}, days: 14 } }`).hasResourceProperties('AWS::S3::Bucket', {
         ObjectLockEnabled: true,
@@ -97,7 +97,7 @@ describe('the bucket', () => {
     },
   );
 
-  test('that exists is used, and left as it is', () => {
+  test('is used unchanged when it exists already', () => {
     const template = templateOf('bucket: { existing: archives }');
     template.resourceCountIs('AWS::S3::Bucket', 0);
     template.resourceCountIs('AWS::S3::BucketPolicy', 0);
@@ -107,7 +107,7 @@ describe('the bucket', () => {
   });
 });
 
-test('the table has the keys and the expiry of the state, goes back in time, and is not deleted', () => {
+test('the table has the keys and the expiry of the state, point-in-time recovery, and protection from deletion', () => {
   templateOf().hasResource('AWS::DynamoDB::GlobalTable', {
     ...KEEPS,
     Properties: {
@@ -143,7 +143,7 @@ describe('encryption', () => {
     template.allResourcesProperties('AWS::SQS::Queue', { KmsMasterKeyId: key });
   };
 
-  test('with a key of its own is of bucket, table and queues; the key is rotated and kept, and EventBridge may use it', () => {
+  test('with a created key covers the bucket, the table and queues; the key rotates and is retained, and EventBridge may use it', () => {
     const template = templateOf(`encryption: create\n${REPOSITORIES}`);
     encrypted(template, { 'Fn::GetAtt': [Match.stringLikeRegexp('^StorageKey'), 'Arn'] });
     template.hasResource('AWS::KMS::Key', {
@@ -163,18 +163,18 @@ describe('encryption', () => {
     template.hasResourceProperties('AWS::KMS::Alias', { AliasName: 'alias/transship' });
   });
 
-  test('with a key that is there is of bucket, table and queues too', () => {
+  test('with a given key covers the bucket, the table and queues', () => {
     encrypted(templateOf(`encryption: ${KEY}`), KEY);
   });
 
-  test('without one is by keys that AWS owns', () => {
+  test('without a key uses keys that AWS owns', () => {
     templateOf().allResourcesProperties('AWS::SQS::Queue', { SqsManagedSseEnabled: true });
     expect(JSON.stringify(templateOf().findResources('AWS::KMS::Key'))).not.toContain('StorageKey');
   });
 });
 
 describe('queues', () => {
-  test('hide a message for two minutes, keep it for two weeks, and let it be received twenty times', () => {
+  test('hide a message for two minutes, keep it for two weeks, and deliver it at most twenty times', () => {
     const template = templateOf();
     template.resourceCountIs('AWS::SQS::Queue', 4);
     template.allResourcesProperties('AWS::SQS::Queue', { VisibilityTimeout: 120, MessageRetentionPeriod: 1_209_600 });
@@ -186,7 +186,7 @@ describe('queues', () => {
     });
   });
 
-  test('take nothing without TLS', () => {
+  test('refuse requests without TLS', () => {
     templateOf().resourcePropertiesCountIs(
       'AWS::SQS::QueuePolicy',
       {
@@ -204,7 +204,7 @@ describe('queues', () => {
     );
   });
 
-  test('are told of pushes to the repositories that the settings name here, and what is not delivered is kept', () => {
+  test('get events about pushes to repositories of this account and Region, and keep events that were not delivered', () => {
     templateOf(REPOSITORIES).hasResourceProperties('AWS::Events::Rule', {
       EventPattern: {
         source: ['aws.ecr'],
@@ -212,7 +212,7 @@ describe('queues', () => {
         detail: {
           'action-type': ['PUSH'],
           result: ['SUCCESS'],
-          // two wildcards in a row are none for EventBridge
+          // EventBridge refuses two wildcards in a row
           'repository-name': [{ wildcard: 'product/*' }, 'app', { wildcard: 'odd*x' }],
         },
       },
@@ -239,7 +239,7 @@ describe('publish sources', () => {
     detail: { bucket: { name: [name] }, ...object },
   });
 
-  test('tell the queue what was written to them and deleted, each bucket by a rule, and nothing of what is beside them', () => {
+  test('send events about objects below the prefixes to the queue, by one rule for each bucket', () => {
     const template = templateOf(
       "publish: { prefixes: ['s3://documents/a/', 's3://documents/b/c/', 'shared/', 's3://all/'] }",
     );
@@ -254,7 +254,7 @@ describe('publish sources', () => {
     ]);
     for (const Properties of told) {
       expect(Properties.Targets[0].DeadLetterConfig.Arn['Fn::GetAtt'][0]).toMatch(/^QueuesUndelivered/);
-      // as S3 tells it: a worker reads the event itself
+      // in the form of S3: a worker reads the event itself
       expect(Object.keys(Properties.Targets[0])).not.toContain('InputTransformer');
     }
     template.hasResourceProperties('AWS::Events::Rule', {
@@ -269,7 +269,7 @@ describe('publish sources', () => {
     expect(JSON.stringify(template.findResources('AWS::EC2::VPCEndpoint'))).toContain('"arn:aws:s3:::documents/*"');
   });
 
-  test('that are many are told of by patterns that EventBridge takes', () => {
+  test('become several patterns of a size that EventBridge accepts when they are many', () => {
     const many = Array.from({ length: 50 }, (_, i) => `'s3://documents/${String(i).padStart(100, 'x')}/'`);
     const rules = Object.values(
       templateOf(`publish: { prefixes: [${many.join(', ')}] }`).findResources('AWS::Events::Rule'),
@@ -285,7 +285,7 @@ describe('publish sources', () => {
 describe('the Cleaner', () => {
   const PRUNE = "prune: { repositories: [{ names: ['ci/*'] }], prefixes: [/] }";
 
-  test('is not there unless the settings say what it may delete', () => {
+  test('does not exist unless the settings name what it may delete', () => {
     for (const type of ['AWS::Lambda::Function', 'AWS::Scheduler::Schedule']) {
       templateOf().resourceCountIs(type, 1);
       templateOf(PRUNE).resourceCountIs(type, 2);
@@ -294,7 +294,7 @@ describe('the Cleaner', () => {
     expect(Object.keys(templateOf(PRUNE).findOutputs('*'))).toContain('LogsOfCleaner');
   });
 
-  test('is called every quarter of an hour, knows the table and no queue, and is not called again for what failed', () => {
+  test('is called every 15 minutes without retries, and has the table in its environment but no queue', () => {
     const template = templateOf(`${PRUNE}\nworker: { logLevel: warn }`);
     template.hasResourceProperties('AWS::Scheduler::Schedule', {
       ScheduleExpression: 'rate(15 minutes)',
@@ -317,7 +317,7 @@ describe('the Cleaner', () => {
     template.allResourcesProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
   });
 
-  test('has a role by a name that others can let in, and does not count as a user of what it looks at', () => {
+  test('has a role with a fixed name, and its reads do not count as pulls', () => {
     const template = templateOf(PRUNE);
     template.hasResourceProperties('AWS::IAM::Role', {
       RoleName: 'transship-cleaner-eu-central-1',
@@ -345,13 +345,13 @@ function containerOf(template: Template): z.infer<typeof container> {
   return container.parse(task?.['Properties']?.ContainerDefinitions?.[0]);
 }
 
-/** Of a worker. */
+/** The container of a worker. */
 function environmentOf(template: Template): Readonly<Record<string, string>> {
   return Object.fromEntries(containerOf(template).Environment.map(({ Name, Value }) => [Name, textOf(Value)]));
 }
 
 describe('workers', () => {
-  test('run as nobody on a file system that they cannot write to, on ARM, with two minutes to stop', () => {
+  test('run as an ordinary user on a read-only file system, on ARM, with two minutes to stop', () => {
     templateOf().hasResourceProperties('AWS::ECS::TaskDefinition', {
       Cpu: '1024',
       Memory: '2048',
@@ -370,12 +370,12 @@ describe('workers', () => {
     });
   });
 
-  test('have more time to stop than they need', () => {
+  test('get more time to stop than they need', () => {
     const [task] = Object.values(templateOf().findResources('AWS::ECS::TaskDefinition'));
     expect(task?.['Properties'].ContainerDefinitions[0].StopTimeout).toBeGreaterThan(STOP_SECONDS);
   });
 
-  test('say how they are as the Dockerfile says it, and may write where it lets them', () => {
+  test('have the health check of the Dockerfile, and may write where the Dockerfile lets them', () => {
     const dockerfile = readFileSync('Dockerfile', 'utf8');
     const [, command = '[]'] = /^HEALTHCHECK .*CMD (\[.*\])$/m.exec(dockerfile) ?? [];
     templateOf().hasResourceProperties('AWS::ECS::TaskDefinition', {
@@ -387,7 +387,7 @@ describe('workers', () => {
     expect(dockerfile).toMatch(/^USER 1000:1000$/m);
   });
 
-  test('and planner read all that they are told, and are told all that they need', () => {
+  test('and the planner read all variables that they get, and get all variables that they need', () => {
     const template = templateOf('worker: { slots: 3, concurrency: 5, logLevel: warn }');
     const [planner] = Object.values(template.findResources('AWS::Lambda::Function'));
     const ofPlanner = z.record(z.string(), z.unknown()).parse(planner?.['Properties'].Environment.Variables);
@@ -416,7 +416,7 @@ describe('workers', () => {
     );
   });
 
-  test('may be asked by hand to write to what the settings open for writing', () => {
+  test('take requests that write to what the settings open for writing', () => {
     const template = templateOf(`access:
   repositories:
     - { names: ['mirror/*'], account: '333333333333', allow: write }
@@ -427,13 +427,13 @@ describe('workers', () => {
     );
   });
 
-  test('have their capacity from the cluster itself: a resource beside it could come after the service, and go before it', () => {
+  test('have their capacity on the cluster itself, since a separate resource could be created after the service or deleted before it', () => {
     const template = templateOf();
     template.hasResourceProperties('AWS::ECS::Cluster', { CapacityProviders: ['FARGATE', 'FARGATE_SPOT'] });
     template.resourceCountIs('AWS::ECS::ClusterCapacityProviderAssociations', 0);
   });
 
-  test('are deployed without a number of tasks, are not moved between zones, and a version that does not start is taken back', () => {
+  test('deploy without a number of tasks, without moves between zones, and with a rollback of a version that does not start', () => {
     const template = templateOf();
     template.hasResourceProperties('AWS::ECS::Service', {
       DesiredCount: Match.absent(),
@@ -443,8 +443,8 @@ describe('workers', () => {
     });
   });
 
-  // ECS never replaces Spot that it does not get by on-demand capacity
-  test('run one task on demand by default, so that a restore needs no Spot capacity, and all above it on Spot', () => {
+  // ECS never replaces Spot tasks that it cannot get by on-demand capacity
+  test('run one task on demand by default, so that a restore needs no Spot capacity, and all other tasks on Spot', () => {
     templateOf().hasResourceProperties('AWS::ECS::Service', {
       CapacityProviderStrategy: [
         { CapacityProvider: 'FARGATE_SPOT', Weight: 1 },
@@ -464,7 +464,7 @@ describe('workers', () => {
     ],
     ['onDemandBase: 0, onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2]]],
     ['onDemandWeight: 2, spotWeight: 0', [['FARGATE', 2, 1]]],
-  ])('spread their tasks over capacity as the settings say: %s', (worker, strategy) => {
+  ])('spread their tasks over capacity by the settings: %s', (worker, strategy) => {
     templateOf(`worker: { ${worker} }`).hasResourceProperties('AWS::ECS::Service', {
       CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight, Base]) => ({
         CapacityProvider,
@@ -519,7 +519,7 @@ describe('workers', () => {
     },
   );
 
-  test('come out of an image that is there, which they may pull when it is ECR’s', () => {
+  test('run an existing image, which they may pull from ECR', () => {
     const ofEcr = templateOf(
       'worker: { image: 222222222222.dkr.ecr.us-east-1.amazonaws.com/a/b@sha256:0123, architecture: x86_64 }',
     );
@@ -531,7 +531,7 @@ describe('workers', () => {
     expect(containerOf(templateOf('worker: { image: ghcr.io/a/b:1 }')).Image).toBe('ghcr.io/a/b:1');
   });
 
-  test('and planner do not count as users of what they pull', () => {
+  test('and the planner do not count as users of the images that they pull', () => {
     const excluded = Object.values(templateOf().findResources('AWS::ECR::PullTimeUpdateExclusion'));
     expect(excluded.map(({ Properties }) => textOf(Properties.PrincipalArn)).toSorted()).toEqual([
       '<PlannerRole.Arn>',
@@ -568,7 +568,7 @@ describe('scaling', () => {
     }),
   ]);
 
-  test('begins with the first job, from no task at all', () => {
+  test('starts tasks for the first job, from zero tasks', () => {
     const template = templateOf('worker: { maxTasks: 6, slots: 2 }');
     template.hasResourceProperties('AWS::ApplicationAutoScaling::ScalableTarget', { MinCapacity: 0, MaxCapacity: 6 });
     template.hasResourceProperties('AWS::CloudWatch::Alarm', {
@@ -583,7 +583,7 @@ describe('scaling', () => {
       StepScalingPolicyConfiguration: {
         AdjustmentType: 'ExactCapacity',
         Cooldown: 300,
-        // bounds count from the alarm's threshold, 1
+        // bounds are relative to the alarm's threshold, 1
         StepAdjustments: [
           { MetricIntervalLowerBound: 0, MetricIntervalUpperBound: 7, ScalingAdjustment: 1 },
           { MetricIntervalLowerBound: 7, MetricIntervalUpperBound: 15, ScalingAdjustment: 2 },
@@ -594,8 +594,8 @@ describe('scaling', () => {
     });
   });
 
-  // CloudWatch repeats the action of an alarm of scaling every minute that it lasts: one that lasted while no task runs would stop the next
-  test('ends with no task when tasks run and nothing waits or is being done for five minutes', () => {
+  // CloudWatch repeats the action of a scaling alarm every minute that it lasts: an alarm without a running task would stop the next task
+  test('stops all tasks after five minutes without a job, while any are running', () => {
     templateOf().hasResourceProperties('AWS::CloudWatch::Alarm', {
       ComparisonOperator: 'GreaterThanOrEqualToThreshold',
       Threshold: 1,
@@ -612,7 +612,7 @@ describe('scaling', () => {
     });
   });
 
-  test('has a step for every number of jobs, never more tasks than there may be, and no more steps than there can be', () => {
+  test('has a step for every number of jobs, never more tasks than allowed, and no more steps than Application Auto Scaling accepts', () => {
     forAll(
       property(integer({ min: 1, max: 500 }), integer({ min: 4, max: 256 }), (maxTasks, jobsPerTask) => {
         const steps = stepsOf(maxTasks, jobsPerTask);
@@ -631,7 +631,7 @@ describe('scaling', () => {
 });
 
 describe('the planner', () => {
-  test('looks every few minutes, and is not called again for what failed', () => {
+  test('is called every few minutes, without retries', () => {
     const template = templateOf('planEveryMinutes: 2');
     template.hasResourceProperties('AWS::Lambda::Function', {
       Runtime: 'nodejs24.x',
@@ -653,7 +653,7 @@ describe('the planner', () => {
     });
   });
 
-  test('keeps a tick that was not delivered where the queue for it has a key', () => {
+  test('keeps calls that were not delivered, also where their queue has a key', () => {
     // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
     const actions = ['kms:Decrypt', 'kms:GenerateDataKey'];
     for (const [encryption, key] of [
@@ -671,7 +671,7 @@ describe('the planner', () => {
     expect(JSON.stringify(without)).not.toContain('kms:');
   });
 
-  test('is called by this account’s Scheduler alone', () => {
+  test('may only be called by the Scheduler of this account', () => {
     templateOf().hasResourceProperties('AWS::IAM::Role', {
       AssumeRolePolicyDocument: {
         Statement: [
@@ -697,11 +697,11 @@ describe('the network', () => {
       NetworkConfiguration: { AwsvpcConfiguration: { AssignPublicIp: value } },
     });
   };
-  /** What of S3 its endpoint lets through, by sid. */
+  /** What the S3 endpoint admits, by sid. */
   const policyOf = (template: Template): string =>
     JSON.stringify(template.findResources('AWS::EC2::VPCEndpoint', { Properties: { VpcEndpointType: 'Gateway' } }));
 
-  test('of its own has private subnets, a NAT gateway, and endpoints for what is needed', () => {
+  test('of type own has private subnets, a NAT gateway, and endpoints', () => {
     const template = templateOf();
     publicIp(template, 'DISABLED');
     template.resourceCountIs('AWS::EC2::NatGateway', 1);
@@ -716,13 +716,13 @@ describe('the network', () => {
     template.hasResourceProperties('AWS::EC2::FlowLog', { TrafficType: 'REJECT' });
   });
 
-  test('asks nobody for its zones before it is deployed', () => {
+  test('needs no lookup of its zones before a deploy', () => {
     expect(JSON.stringify(templateOf().findResources('AWS::EC2::Subnet'))).toContain('Fn::GetAZs');
     const named = templateOf('network: { type: own, availabilityZones: [eu-central-1b, eu-central-1c] }');
     expect(JSON.stringify(named.findResources('AWS::EC2::Subnet'))).not.toContain('Fn::GetAZs');
   });
 
-  test('lets its bucket, those of the settings and the layers of registries through, and no other bucket of the account', () => {
+  test('admits its bucket, those of the settings and the layers of registries, and no other bucket of the account', () => {
     const policy = policyOf(templateOf('access: { buckets: [{ name: documents, allow: read }] }'));
     expect(policy).toContain('arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/*');
     expect(policy).toContain('arn:aws:s3:::documents/*');
@@ -734,14 +734,14 @@ describe('the network', () => {
     expect(closed).not.toContain(':::*/*');
   });
 
-  test('without NAT has no way out but to AWS', () => {
+  test('without NAT reaches AWS only', () => {
     const template = templateOf('network: { type: own, natGateways: 0 }');
     template.resourceCountIs('AWS::EC2::NatGateway', 0);
     template.resourceCountIs('AWS::EC2::InternetGateway', 0);
     publicIp(template, 'DISABLED');
   });
 
-  test('of public subnets has no NAT and no endpoints that cost, and lets nobody in', () => {
+  test('of type public has no NAT and no endpoints that cost, and admits no connections', () => {
     const template = templateOf('network: { type: public }');
     template.resourceCountIs('AWS::EC2::NatGateway', 0);
     expect(endpointsOf(template)).toEqual(['dynamodb', 's3']);
@@ -754,7 +754,7 @@ describe('the network', () => {
   test.each([
     ['', 'DISABLED'],
     [', publicAddresses: true', 'ENABLED'],
-  ])('that exists is used as it is%s', (more, address) => {
+  ])('of type existing uses the given VPC unchanged%s', (more, address) => {
     const template = templateOf(
       `network: { type: existing, vpcId: vpc-0123456789abcdef0, subnetIds: [subnet-0123456789abcdef1, subnet-0123456789abcdef2], availabilityZones: [eu-central-1a, eu-central-1b]${more} }`,
     );
@@ -771,11 +771,11 @@ describe('the network', () => {
   });
 });
 
-test('logs are kept as long as the settings say', () => {
+test('logs are kept for the days of the settings', () => {
   templateOf('logRetentionDays: 30').allResourcesProperties('AWS::Logs::LogGroup', { RetentionInDays: 30 });
 });
 
-test('blob mounting is switched on where it is asked for, and never off', () => {
+test('blob mounting is enabled where the settings ask for it, and never disabled', () => {
   const asked = templateOf('blobMounting: true');
   asked.hasResourceProperties('Custom::PutAccountSetting', {
     Create: Match.serializedJson(
@@ -787,11 +787,11 @@ test('blob mounting is switched on where it is asked for, and never off', () => 
     ),
     Delete: Match.absent(),
   });
-  // but for that, a deployment has the planner's function and no other
+  // without it, a deployment has no other function than the planner's
   templateOf().resourceCountIs('AWS::Lambda::Function', 1);
 });
 
-test('everything that can have tags has those of the settings', () => {
+test('every resource that accepts tags has those of the settings', () => {
   const template = templateOf('tags: { team: platform }');
   for (const type of [
     'AWS::S3::Bucket',
@@ -804,7 +804,7 @@ test('everything that can have tags has those of the settings', () => {
   ])
     for (const [id, { Properties }] of Object.entries(template.findResources(type)))
       expect(Properties.Tags, id).toContainEqual({ Key: 'team', Value: 'platform' });
-  // tasks, which are what costs
+  // and tasks, which cost the most
   template.hasResourceProperties('AWS::ECS::Service', { PropagateTags: 'SERVICE' });
   template.hasResourceProperties('AWS::DynamoDB::GlobalTable', {
     Replicas: [{ Tags: [{ Key: 'team', Value: 'platform' }] }],
@@ -815,7 +815,7 @@ describe('outputs', () => {
   const command = (template: Template, id: string): string => textOf(template.findOutputs(id)[id]?.['Value']);
   const ECR = 'docker://111111111111.dkr.ecr.eu-central-1.<AWS::URLSuffix>';
 
-  test('are the commands that check a deployment, about repositories that it may touch', () => {
+  test('are the commands that check a deployment, with repositories that it may reach', () => {
     const template = templateOf(
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
@@ -843,7 +843,7 @@ describe('outputs', () => {
   });
 });
 
-describe('cdk-nag finds nothing that nobody gave a reason for', () => {
+describe('cdk-nag finds no wildcard without a reason', () => {
   test.each([
     ['the defaults', ''],
     ['public subnets and a key', 'network: { type: public }\nencryption: create\nblobMounting: true'],
@@ -859,7 +859,7 @@ describe('cdk-nag finds nothing that nobody gave a reason for', () => {
     expect(findings(made(more).stack)).toEqual([]);
   });
 
-  test('but a wildcard that nobody gave a reason for, beside those that have one', () => {
+  test('except one that was added without a reason', () => {
     const stack = transship(REPOSITORIES);
     const role = stack.node.findChild('Workers').node.findChild('Role');
     if (!(role instanceof Role)) throw new Error('no role');

@@ -1,4 +1,4 @@
-// What CloudFormation makes of a template and the values of its parameters, as far as templates here need it.
+// What CloudFormation makes of a template and the values of its parameters, as far as the templates here need it.
 import { z } from 'zod';
 
 const parameter = z.object({
@@ -27,7 +27,7 @@ export const template = z.object({
 });
 export type Template = z.infer<typeof template>;
 
-/** Whether CloudFormation takes the value. A pattern is for the whole of it, and of each item of a list. */
+/** Whether CloudFormation accepts the value. A pattern is for the whole value, and for each item of a list. */
 export function takes(declared: Parameter, value: string): boolean {
   const { AllowedPattern, AllowedValues, MaxLength, MaxValue, MinValue, Type } = declared;
   if (AllowedValues?.map(String).includes(value) === false) return false;
@@ -53,7 +53,7 @@ const PSEUDO: Readonly<Record<string, string>> = {
 };
 const NOTHING = Symbol('AWS::NoValue');
 
-/** Resources and outputs that the template has with these values. Throws for a value that is refused, and for what refers to nothing. */
+/** The resources and outputs of the template with these values. Throws for a value that is refused, and for a reference to nothing. */
 export function deploy(document: Template, given: Readonly<Record<string, string>>): Deployed {
   const values = new Map<string, string>();
   for (const [name, declared] of Object.entries(document.Parameters)) {

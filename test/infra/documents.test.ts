@@ -1,4 +1,4 @@
-// What docs/deployment.md and docs/runbook.md say, held to what is there: settings, outputs, commands and sums.
+// Compares docs/deployment.md and docs/runbook.md with what exists: settings, outputs, commands and sums.
 import { spawnSync } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,12 +30,12 @@ function blocksOf(text: string, kind: string): readonly string[] {
     .map(([, , block = '']) => block);
 }
 
-/** Cells of the rows of all tables that begin with a name in backticks. */
+/** The cells of the rows of all tables that begin with a name in backticks. */
 function rowsOf(text: string): readonly (readonly string[])[] {
   return [...text.matchAll(/^\| (`.*) \|$/gm)].map(([, row = '']) => row.split(/ \| |\| /).map((cell) => cell.trim()));
 }
 
-/** What follows a heading, up to the next as high. */
+/** The text below a heading, up to the next heading of the same level. */
 function section(text: string, heading: string): string {
   const [, after] = text.split(`\n## ${heading}\n`);
   if (after === undefined) throw new Error(`there is no ${heading}`);
@@ -53,7 +53,7 @@ describe('settings', () => {
     oneOf: z.array(z.unknown()).default([]),
   });
 
-  /** Names and defaults of what has no members itself. A member of several variants has the defaults of each. */
+  /** The names and defaults of settings without members. A member of several variants has the defaults of each. */
   function settingsIn(node: unknown, path: string, needed: boolean, into: Map<string, Set<string>>): void {
     const { items, oneOf, properties, required, ...rest } = schema.parse(node);
     const listed = schema.safeParse(items).data?.properties;
@@ -77,7 +77,7 @@ describe('settings', () => {
     if (listed !== undefined) settingsIn(items, `${path}[]`, true, into);
   }
 
-  test('are all told of, with their defaults, and no others', () => {
+  test('are all in the tables of the page, with their defaults, and no others', () => {
     const known = new Map<string, Set<string>>();
     settingsIn(z.toJSONSchema(infraSettings, { io: 'input', unrepresentable: 'any' }), '', true, known);
     expect(known.size).toBeGreaterThan(80);
@@ -87,7 +87,7 @@ describe('settings', () => {
     expect(rows(told)).toEqual(rows([...known].map(([name, values]) => [name, [...values].join(' or ')])));
   });
 
-  test('of the examples in the text can be used', () => {
+  test('in the examples of the text are accepted', () => {
     const examples = blocksOf(DEPLOYMENT, 'yaml settings');
     expect(examples).toHaveLength(4);
     for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
@@ -99,24 +99,25 @@ describe('the first deployment', () => {
   const withoutDocuments = (block: string): readonly string[] =>
     block
       .replaceAll(/<<'(\w+)'\n[^]*?\n\1\n/g, '\n')
+      .replaceAll(/ \\\n\s*/g, ' ')
       .trim()
       .split('\n');
 
-  test('is at most five commands to a running system, and ten to a verified restore', () => {
+  test('takes at most five commands to a running system, and ten to a verified restore', () => {
     expect(withoutDocuments(running).length).toBeLessThanOrEqual(5);
     expect(withoutDocuments(running).at(-1)).toBe('npm run deploy');
     expect(withoutDocuments(restored).length).toBeLessThanOrEqual(5);
     expect(withoutDocuments(restored).at(-1)).toMatch(/^npx transship verify --deep .* --against /);
   });
 
-  test('has no account and no Region to replace, and settings that can be used', () => {
+  test('contains no account and no Region to replace, and settings that are accepted', () => {
     expect(running + restored).not.toMatch(/[0-9]{12}|us-east-1/);
     const [, , settings = ''] = /<<'(SETTINGS)'\n([^]*?)\n\1\n/.exec(running) ?? [];
     const here = { account: '111111111111', region: 'us-east-1' };
     expect(parseSettings(settings, 'docs/deployment.md', here)).toMatchObject({ ...here, network: { type: 'public' } });
   });
 
-  test('of the portable templates names their parameters and defaults', () => {
+  test('names the parameters of the portable templates and their defaults', () => {
     const named = new Map<string, string>();
     for (const [, row = ''] of section(DEPLOYMENT, 'Without CDK').matchAll(
       /^\| ((?:Transship\w+ \| )?`[A-Z]\w+` \| .*) \|$/gm,
@@ -157,7 +158,7 @@ describe('outputs', () => {
   test.each([
     ['docs/deployment.md', DEPLOYMENT],
     ['docs/runbook.md', RUNBOOK],
-  ])('that %s names are there', (_, text) => {
+  ])('named by %s exist', (_, text) => {
     const inCommands = [
       ...blocksOf(text, 'sh')
         .join('\n')
@@ -187,7 +188,7 @@ describe('outputs', () => {
 describe('commands', () => {
   const blocks = [...blocksOf(DEPLOYMENT, 'sh'), ...blocksOf(RUNBOOK, 'sh')];
 
-  test('are a shell’s', () => {
+  test('parse as shell', () => {
     expect(blocks.length).toBeGreaterThan(30);
     for (const block of blocks) {
       const { status, stderr } = spawnSync('bash', ['-n'], { input: block, encoding: 'utf8' });
@@ -195,7 +196,7 @@ describe('commands', () => {
     }
   });
 
-  test('of transship are there, with the flags that they have', () => {
+  test('of transship exist, with the flags that they have', () => {
     const text = [DEPLOYMENT, RUNBOOK].join('\n');
     const used = new Map<string, Set<string>>();
     for (const [, typed = ''] of text.matchAll(/npx transship ([^|;#`\n)]*)/g)) {
@@ -211,7 +212,7 @@ describe('commands', () => {
     }
   });
 
-  test('of the runbook look for lines that workers, planners and events have, and find no others', () => {
+  test('of the runbook search for lines that workers, planners and events write', () => {
     const lines: unknown[] = [];
     const write = (line: string): void => void lines.push(JSON.parse(line));
     const { flush, reportOf } = startTelemetry({ write, level: 'debug', clock: systemClock });
@@ -275,24 +276,24 @@ describe('commands', () => {
     });
   });
 
-  test('of the runbook find resources however many a stack has: CloudFormation describes a hundred of them at once', () => {
+  test('of the runbook find all resources of a stack: CloudFormation describes a hundred of them at once', () => {
     expect(RUNBOOK).toContain('aws cloudformation list-stack-resources');
     expect(RUNBOOK).not.toContain('describe-stack-resources');
   });
 
-  test('that need no account run without one', () => {
+  test('without need of an account run without one', () => {
     const target = mkdtempSync(join(tmpdir(), 'transship-synth-'));
     try {
       const lines = blocksOf(DEPLOYMENT, 'sh offline').flatMap((block) => block.trim().split('\n'));
       expect(lines).toContain('npm run synth');
       for (const line of lines) {
-        // where others may be at work in dist/
+        // other tests may use dist/ at the same time
         const command = line === 'npm run synth' ? `${line} -- --output ${target}` : line;
         const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8', env: withoutAccount() });
         expect(status, `${line}\n${stderr}`).toBe(0);
       }
       expect(readFileSync(join(target, 'Transship.template.json'), 'utf8')).toContain('AWS::ECS::Service');
-      // the function has nothing beside it that it could import
+      // the function gets no other file that it could import
       const [planner = ''] = globSync(join(target, 'asset.*/index.mjs'));
       const load = `import(${JSON.stringify(planner)}).then(({ handler }) => console.log(typeof handler))`;
       const told = { TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs', TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead' };

@@ -1,6 +1,6 @@
 /**
- * Whether a filter of CloudWatch Logs finds a line of JSON, for as much of its language as is used here: `=`, `!=`, `IS TRUE`, `IS FALSE`, `&&`,
- * `||` and parentheses; `*` at the end of a text is anything. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
+ * Whether a filter of CloudWatch Logs matches a line of JSON, for the part of its language that is used here: `=`, `!=`, `IS TRUE`, `IS FALSE`,
+ * `&&`, `||` and parentheses; `*` at the end of a string matches anything. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
  */
 export function matches(pattern: string, line: unknown): boolean {
   const tokens = pattern.match(/\$[\w.-]+|!=|=|&&|\|\||IS (?:TRUE|FALSE)|"[^"]*"|[(){}]/g) ?? [];

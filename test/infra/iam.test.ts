@@ -1,4 +1,4 @@
-// What the code calls, what infra/service/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
+// Compares, both ways, the calls in the code with infra/service/grants.ts and with the roles of the templates.
 import { globSync, readFileSync } from 'node:fs';
 import { Template } from 'aws-cdk-lib/assertions';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -11,7 +11,7 @@ import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const SOURCES = globSync('worker/**/*.ts').map((file) => ({ file, text: readFileSync(file, 'utf8') }));
 
-/** As IAM and the table call the services of clients. */
+/** The services of clients, by their names in IAM and in the table. */
 const SERVICES: Readonly<Record<string, string>> = { 'secrets-manager': 'secretsmanager' };
 const serviceOf = (client: string): string => SERVICES[client] ?? client;
 
@@ -19,7 +19,7 @@ function all(text: string, pattern: RegExp): readonly RegExpExecArray[] {
   return [...text.matchAll(pattern)];
 }
 
-/** Calls of the SDK in a piece of a file: `new sdk.GetItemCommand(`, and methods of clients that have one for each command. */
+/** Calls of the SDK in source text: `new sdk.GetItemCommand(`, and methods of clients that have one for each command. */
 async function sdkCallsIn(text: string, whole: string): Promise<readonly string[]> {
   const clients = [...new Set(all(whole, /'@aws-sdk\/client-([a-z0-9-]+)'/g).map(([, client = '']) => client))];
   const known = await Promise.all(
@@ -47,7 +47,7 @@ async function sdkCallsIn(text: string, whole: string): Promise<readonly string[
   ];
 }
 
-/** Every call of AWS that is made in a piece of a file. */
+/** Every AWS call in source text. */
 async function callsIn({ file, text }: { readonly file: string; readonly text: string }): Promise<readonly string[]> {
   const calls = [...(await sdkCallsIn(text, sourceOf(file)))];
   if (file.startsWith('worker/registry/'))
@@ -63,7 +63,7 @@ async function callsOf(
   return new Set((await Promise.all(pieces.map(callsIn))).flat());
 }
 
-/** Where the processes that have a role begin. */
+/** The entry points of the processes that have a role. */
 const ENTRY_POINTS: Readonly<Record<Caller, string>> = {
   worker: 'worker/main/run-worker.ts runWorker',
   planner: 'worker/main/planner.lambda.ts handler',
@@ -75,29 +75,26 @@ describe('the table', () => {
     expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOf(SOURCES))].toSorted());
   });
 
-  // it takes seconds: once for all
+  // computed once, because it takes seconds
   const graph = readCallGraph();
   afterAll(() => graph[Symbol.dispose]());
 
-  test.each(Object.entries(ENTRY_POINTS))(
-    'grants the %s only calls that it can come to make',
-    async (caller, entry) => {
-      const reached = await callsOf(graph.reachableFrom(entry));
-      const granted = Object.entries(CALLS).filter(([, { by }]) =>
-        Object.values(by).some((callers) => callers.some((one) => one === caller)),
-      );
-      expect(granted.length).toBeGreaterThan(10);
-      expect(granted.map(([name]) => name).filter((name) => !reached.has(name))).toEqual([]);
-    },
-  );
+  test.each(Object.entries(ENTRY_POINTS))('grants the %s only calls that it can reach', async (caller, entry) => {
+    const reached = await callsOf(graph.reachableFrom(entry));
+    const granted = Object.entries(CALLS).filter(([, { by }]) =>
+      Object.values(by).some((callers) => callers.some((one) => one === caller)),
+    );
+    expect(granted.length).toBeGreaterThan(10);
+    expect(granted.map(([name]) => name).filter((name) => !reached.has(name))).toEqual([]);
+  });
 
-  test('misses no file that calls a client of the SDK: each imports the types of its client', () => {
+  test('misses no file that calls a client of the SDK, since each imports the types of its client', () => {
     const calling = SOURCES.filter(({ file, text }) => !file.startsWith('worker/util/') && /\bsdkOptions\b/.test(text));
     expect(calling.length).toBeGreaterThan(0);
     for (const { file, text } of calling) expect(text, file).toContain("'@aws-sdk/client-");
   });
 
-  test('has every request to registries that there is a name for', () => {
+  test('has every request to registries that has a name', () => {
     const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport/layer.ts')) ?? [];
     const operations = all(union, /'([a-z-]+)'/g).map(([, name]) => `registry ${name}`);
     expect(operations.toSorted()).toEqual(
@@ -107,7 +104,7 @@ describe('the table', () => {
     );
   });
 
-  test('says of requests to ECR what their failures say', () => {
+  test('names for requests to ECR the same permissions as failure messages', () => {
     const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr/actions.ts')) ?? [];
     const told = all(rows, /'([a-z-]+)': '([^']*)'/g).map(([, name, words = '']) => [
       `registry ${name}`,
@@ -117,7 +114,7 @@ describe('the table', () => {
     expect(Object.fromEntries(told)).toEqual(Object.fromEntries(table.map(([name, { actions }]) => [name, actions])));
   });
 
-  test('wants for a call the action of its name, but for those that IAM calls otherwise', () => {
+  test('has for each call the action of the same name, except where IAM names it otherwise', () => {
     const otherwise: Readonly<Record<string, readonly string[]>> = {
       // https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
       's3.HeadObject': ['s3:GetObject'],
@@ -134,7 +131,7 @@ describe('the table', () => {
       'sqs.DeleteMessageBatch': ['sqs:DeleteMessage'],
       // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
       'dynamodb.TransactWriteItems': ['dynamodb:UpdateItem'],
-      // with tags
+      // creates with tags
       'ecr.CreateRepository': ['ecr:CreateRepository', 'ecr:TagResource'],
       // https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html
       'ecr-public.GetAuthorizationToken': ['ecr-public:GetAuthorizationToken', 'sts:GetServiceBearerToken'],
@@ -143,16 +140,16 @@ describe('the table', () => {
     for (const [name, { actions }] of calls) expect(actions, name).toEqual(otherwise[name] ?? [name.replace('.', ':')]);
   });
 
-  test('has every action that a failure asks for, and says so of no other way to call AWS', () => {
+  test('has every action that a failure message names, and messages name no call outside the table', () => {
     const granted = new Set<string>([
       ...Object.values(CALLS).flatMap(({ actions }) => actions),
       ...Object.values(KEY_ACTIONS).flat(),
-      // what commands alone read: a version that a snapshot names. The call is that of s3:GetObject
+      // only commands read a version that a snapshot names. The call is that of s3:GetObject
       's3:GetObjectVersion',
     ]);
     const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
     expect(asked.length).toBeGreaterThan(30);
-    // for a version that a snapshot names: no process of the service restores snapshots of archives, and a person's role has it or not
+    // for a version that a snapshot names: no process of the service restores snapshots of archives, and a person's role may or may not allow it
     const byHand = new Set(['s3:GetObjectVersion']);
     expect(asked.filter((action) => !granted.has(action) && !byHand.has(action))).toEqual([]);
     for (const { file, text } of SOURCES)
@@ -165,7 +162,7 @@ describe('the table', () => {
   });
 });
 
-/** Names of actions in a text, of the services that the code calls. */
+/** Names of actions in a string, of the services that the code calls. */
 function actionsIn(text: string): readonly string[] {
   return text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms):[A-Z][a-z]\w+(?!\/)/g) ?? [];
 }
@@ -188,7 +185,7 @@ const statements = z.array(
 const viaService = z.strictObject({ StringEquals: z.strictObject({ 'kms:ViaService': z.array(z.unknown()) }) });
 type Statement = z.infer<typeof statements>[number];
 
-/** By the logical id of the role; of roles alone, and not of what has a policy of its own. */
+/** Statements by the logical id of the role; of roles only, without those of resource policies. */
 function statementsOf(template: Template): ReadonlyMap<string, readonly Statement[]> {
   const found = new Map<string, Statement[]>();
   const add = (role: string, document: unknown): void => {
@@ -217,7 +214,7 @@ function exampleOf(name: (typeof EXAMPLES)[number]): InfraSettings {
   return readSettings(`infra/examples/${name}.yaml`);
 }
 
-/** What the role of a process is to have by the table and the settings: no more, no less. */
+/** What the role of a process must allow by the table and the settings: no more, no less. */
 function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const lines = new Set<string>();
   const add = (kind: ResourceKind, allow: 'read' | 'write', resources: readonly string[]): void => {
@@ -297,7 +294,7 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
     ...s.access.keys.map((key) => [key, [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])]] as const),
   ];
   for (const [key, actions] of keys) for (const action of actions) lines.add(`${action} on ${key}`);
-  // what Lambda writes for it
+  // what Lambda logs for it
   for (const [name, logs] of [
     ['planner', '<PlannerLogs.Arn>'],
     ['cleaner', '<CleanerLogs.Arn>'],
@@ -307,7 +304,7 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   return [...lines].toSorted();
 }
 
-/** As the settings write it. Without a name: the bucket of the deployment. */
+/** The parts of a place in the settings. Without a name: the bucket of the deployment. */
 function placeOf(text: string): { readonly name: string | undefined; readonly prefix: string } {
   const url = text.startsWith('s3://') ? new URL(text) : undefined;
   return { name: url?.host, prefix: (url?.pathname ?? `/${text}`).replace(/^\/+/, '') };
@@ -315,7 +312,7 @@ function placeOf(text: string): { readonly name: string | undefined; readonly pr
 
 const known = new Map<InfraSettings, ReadonlyMap<string, readonly Statement[]>>();
 
-/** Of the same settings once. */
+/** The statements of roles in the stacks of these settings, made once. */
 function rolesOf(settings: InfraSettings): ReadonlyMap<string, readonly Statement[]> {
   const before = known.get(settings);
   if (before !== undefined) return before;
@@ -384,13 +381,13 @@ prune:
 
 describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (caller) => {
   test.each(caller === 'cleaner' ? PRUNING : [...SETTINGS, ...PRUNING.slice(1)])(
-    'has exactly what the table says: %s',
+    'allows exactly what the table has: %s',
     (_, settings) => {
       expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));
     },
   );
 
-  test('has every action of its that the table has, where the settings use all', () => {
+  test('allows every action of the table for this process, where the settings use all of them', () => {
     const wanted = Object.values(CALLS).flatMap(({ actions, by }) =>
       Object.values(by).some((callers) => callers.includes(caller)) ? actions : [],
     );
@@ -399,7 +396,7 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
     expect([...new Set(wanted)].filter((action) => !given.has(action))).toEqual([]);
   });
 
-  test('uses keys through services alone, each in its region', () => {
+  test('uses keys through services only, each in its Region', () => {
     const keys = statementsOfRole(caller, PRODUCTION).filter(({ Action }) =>
       Action.some((action) => action.startsWith('kms:')),
     );
@@ -412,7 +409,7 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
     }
   });
 
-  test('lists of a bucket that it may use in part what is in that part, and not by leaving the prefix out', () => {
+  test('lists only the prefix that it may use in a bucket, and never the whole bucket', () => {
     const settings = settingsOf(
       "access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }\nprune: { repositories: [{ names: [a] }] }",
     );
@@ -420,7 +417,7 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
       .filter(({ Resource }) => textOf(Resource) === 'arn:aws:s3:::foreign')
       .map(({ Action, Condition }) => [Action, Condition]);
     const list = [['s3:ListBucket'], { StringLike: { 's3:prefix': 'a/*' } }];
-    // unfinished uploads cannot be asked for by a part of the bucket
+    // IAM has no condition on the prefix of unfinished uploads
     expect(conditions).toEqual(caller === 'worker' ? [list, [['s3:ListBucketMultipartUploads'], undefined]] : [list]);
   });
 });
@@ -428,7 +425,7 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
 describe('deleting', () => {
   const DELETES = /^[\w-]+:(?:Batch)?Delete(?!Message\b)|^s3:PutLifecycle|^s3:PutBucket/;
 
-  test.each([...SETTINGS, ...PRUNING])('is for the Cleaner alone, and of what `prune` names: %s', (_, settings) => {
+  test.each([...SETTINGS, ...PRUNING])('is allowed to the Cleaner only, in what `prune` names: %s', (_, settings) => {
     const deleting = [...rolesOf(settings)].flatMap(([id, some]) =>
       permissions(some)
         .filter((line) => DELETES.test(line))
@@ -456,7 +453,7 @@ describe('deleting', () => {
   });
 });
 
-/** What AWS knows no resource of, and why it does no harm: every `*` of every role. */
+/** What has no resource in AWS, and why it does no harm: every `*` of every role. */
 const SETTINGS_OF_A_REGISTRY = 'settings of a registry as a whole, which are read alone';
 const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
   'ecr:GetAuthorizationToken': 'a token opens nothing that another statement does not',
@@ -478,7 +475,7 @@ describe.each(EXAMPLES)('roles of %s', (name) => {
     [...statementsOf(Template.fromStack(built))].map(([role, some]) => ({ role: `${stack} ${role}`, some })),
   );
 
-  test('have every resource only where AWS knows no other', () => {
+  test('allow all resources only where AWS has no others', () => {
     const everywhere = roles.flatMap(({ role, some }) =>
       some
         .filter(({ Effect, Resource }) => Effect === 'Allow' && [Resource].flat().includes('*'))

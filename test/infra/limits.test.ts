@@ -1,4 +1,4 @@
-// What CloudFormation would be refused: documents that are larger than the services take.
+// Documents of the largest settings fit into what services accept, and CloudFormation would refuse larger ones.
 import { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
@@ -10,7 +10,7 @@ function names(n: number): readonly string[] {
   return Array.from({ length: n }, (_, i) => `product/team-${100 + i}/service-${100 + i}`);
 }
 
-/** A template as it is synthesized: of policies that are too large CDK makes several then. */
+/** A synthesized template, in which CDK has split policies that are too large. */
 function synthesized(more: string, id: string): Template {
   const tree = app();
   addStacks(tree, settingsOf(more));
@@ -19,7 +19,7 @@ function synthesized(more: string, id: string): Template {
   return Template.fromStack(stack);
 }
 
-/** Characters of a document, with what CloudFormation works out as long as it may get. */
+/** Characters of a document, with the longest possible values for what CloudFormation computes. */
 function sizeOf(document: unknown): number {
   return JSON.stringify(document, (_, value: unknown) =>
     typeof value === 'object' && value !== null && /^(?:Ref|Fn::\w+)$/.test(Object.keys(value)[0] ?? '')
@@ -28,7 +28,7 @@ function sizeOf(document: unknown): number {
   ).length;
 }
 
-/** Characters of the inline policies of each role, and the largest managed one: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+/** Characters of the inline policies of each role, and of the largest managed one: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
 function policySizes(template: Template): { readonly inline: number; readonly managed: number } {
   const inline = new Map<string, number>();
   for (const { Properties: p } of Object.values(template.findResources('AWS::IAM::Policy')))
@@ -45,7 +45,7 @@ function policySizes(template: Template): { readonly inline: number; readonly ma
 describe('two hundred repositories, each by its name', () => {
   const more = `access: { repositories: [{ names: [${names(200).join(', ')}], allow: write }] }`;
 
-  test('tell of their pushes by rules that EventBridge takes', () => {
+  test('send events about pushes by rules that EventBridge accepts', () => {
     const rules = Object.values(Template.fromStack(transship(more)).findResources('AWS::Events::Rule'))
       .map(({ Properties: { EventPattern } }) => EventPattern)
       .filter(({ detail = {} }) => 'repository-name' in detail);
@@ -54,7 +54,7 @@ describe('two hundred repositories, each by its name', () => {
     expect(rules.flatMap((pattern) => pattern.detail['repository-name'])).toEqual(names(200));
   });
 
-  test('tell of their pushes, and publish sources of their objects, by policies that SQS takes, for these rules alone', () => {
+  test('send events about pushes and objects under queue policies that SQS accepts, for these rules only', () => {
     const sources = Array.from({ length: 50 }, (_, i) => `'s3://documents-${100 + i}/contracts/'`);
     const template = Template.fromStack(
       transship(`${more}\npublish: { prefixes: [${sources.join(', ')}] }\nencryption: create`),
@@ -78,7 +78,7 @@ describe('two hundred repositories, each by its name', () => {
     }
   });
 
-  test('are reached by roles that IAM takes', () => {
+  test('are granted by roles that IAM accepts', () => {
     const { inline, managed } = policySizes(synthesized(more, 'Transship'));
     expect(inline).toBeLessThanOrEqual(10_240);
     expect(managed).toBeLessThanOrEqual(6144);
@@ -86,7 +86,7 @@ describe('two hundred repositories, each by its name', () => {
 });
 
 describe('more than the ten managed policies of a role', () => {
-  /** Of each role. */
+  /** How many each role has. */
   function managed(template: Template): readonly number[] {
     const roles = Object.values(template.findResources('AWS::IAM::ManagedPolicy')).map(({ Properties: p }) =>
       JSON.stringify(p.Roles),
@@ -94,13 +94,13 @@ describe('more than the ten managed policies of a role', () => {
     return [...new Set(roles)].map((role) => roles.filter((other) => other === role).length);
   }
 
-  test('are not needed for as many names as may be said', () => {
+  test('are not needed for as many names as settings accept', () => {
     const of = (n: number): string => `access: { repositories: [{ names: [${names(n).join(', ')}], allow: write }] }`;
     // each has 28 characters
     expect(Math.max(...managed(synthesized(of(564), 'Transship')))).toBeLessThanOrEqual(10);
     expect(refused(of(564))).toEqual([]);
     expect(refused(of(565))).toEqual([
-      'test.yaml: access.repositories: 565 names are more than a role has room for, some 564: say more of them by patterns such as product/*',
+      'test.yaml: access.repositories: 565 names are more than a role has room for, which is some 564: name more of them by patterns such as product/*',
     ]);
   });
 
@@ -111,7 +111,7 @@ describe('more than the ten managed policies of a role', () => {
         .join(', ')}] }`;
     expect(Math.max(...managed(synthesized(of(380), 'TransshipRegistries')))).toBeLessThanOrEqual(10);
     expect(refused(of(381))).toEqual([
-      'test.yaml: registries.roles.push: 381 repositories are more than a role has room for, some 380: take part of them into settings with another prefix',
+      'test.yaml: registries.roles.push: 381 repositories are more than a role has room for, which is some 380: move some of them to settings with another prefix',
     ]);
   });
 });
@@ -122,16 +122,16 @@ describe('repositories that exist', () => {
       .map((name) => `{ name: ${name}, existing: true, keepLast: 3, pullAccounts: ['222222222222'] }`)
       .join(', ')}] }`;
 
-  test('are set by a function whose role IAM takes', () => {
+  test('have their policies set by a function whose role IAM accepts', () => {
     const { inline, managed } = policySizes(synthesized(existing(21), 'TransshipRegistries'));
     expect(inline).toBeLessThanOrEqual(10_240);
     expect(managed).toBeLessThanOrEqual(6144);
   });
 
-  test('that are too many for it are refused', () => {
+  test('are refused when they are too many for the function', () => {
     expect(refused(existing(21))).toEqual([]);
     expect(refused(existing(22))).toEqual([
-      'test.yaml: registries.repositories: 44 policies of repositories that exist are more than one function may set, some 42: take part of them into settings with another prefix',
+      'test.yaml: registries.repositories: 44 policies of repositories that exist are more than one function may set, which is some 42: move some of them to settings with another prefix',
     ]);
   });
 });

@@ -1,4 +1,4 @@
-// What cfn-lint and checkov say of the templates: linters that other projects wrote. `.ci/run` installs them.
+// Checks the templates with cfn-lint and checkov, linters of other projects. `.ci/run` installs them.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ const baseline = z
 
 const env = {
   PATH: [process.env['TRANSSHIP_LINTERS'], process.env['PATH']].filter(Boolean).join(delimiter),
-  // neither looks for anything outside
+  // neither linter uses the network
   HOME: tmpdir(),
   BC_SKIP_MAPPING: 'TRUE',
 };
@@ -32,7 +32,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** The templates of all examples and those for any account, in the folder. */
+/** Writes the templates of all examples and the portable ones to the folder. */
 function written(): readonly string[] {
   return [...EXAMPLES, 'portable'].flatMap((example) => {
     const tree = app();
@@ -51,7 +51,7 @@ interface Finding {
   readonly template: string;
 }
 
-/** What the baseline does not explain, and what it explains that is not found. */
+/** Findings that the baseline does not explain, and explained findings that are missing. */
 function unexplained(linter: keyof typeof baseline, found: readonly Finding[]): readonly string[] {
   const known = baseline[linter];
   const missing = found.filter(
@@ -69,7 +69,7 @@ const isNeeded = process.env['TRANSSHIP_LINTERS'] !== undefined;
 describe.skipIf(!isNeeded && !(has('cfn-lint') && has('checkov')))('linters', { timeout: 180_000 }, () => {
   const files = written();
 
-  test('of CloudFormation find nothing that has no reason', () => {
+  test('of CloudFormation find nothing that the baseline does not explain', () => {
     const { stdout, stderr } = spawnSync('cfn-lint', ['--format', 'json', ...files], { env, encoding: 'utf8' });
     const findings = z.array(z.object({ Filename: z.string(), Rule: z.object({ Id: z.string() }) }));
     expect(stderr).toBe('');
@@ -82,7 +82,7 @@ describe.skipIf(!isNeeded && !(has('cfn-lint') && has('checkov')))('linters', { 
     ).toEqual([]);
   });
 
-  test('of security find nothing that has no reason', () => {
+  test('of security find nothing that the baseline does not explain', () => {
     const asked = ['--directory', folder, '--framework', 'cloudformation', '--quiet', '--compact', '--output', 'json'];
     const { stdout, stderr } = spawnSync('checkov', asked, { env, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
     const report = z.object({

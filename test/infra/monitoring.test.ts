@@ -11,7 +11,7 @@ import { ACCOUNT, REGION, app, findings, refused, settingsOf, textOf } from './t
 
 const ALARM = 'AWS::CloudWatch::Alarm';
 const TOPIC = `arn:aws:sns:${REGION}:222222222222:operators`;
-/** With everything that has alarms of its own. */
+/** Settings with everything that has alarms of its own. */
 const ALL = `
 prune: { repositories: [{ names: ['ci/*'] }] }
 vault: { account: '222222222222', region: eu-west-1 }
@@ -71,7 +71,7 @@ const stack = stackOf(`${ALL}\nalarms: { pullsPerFiveMinutes: 1000 }`);
 const template = Template.fromStack(stack);
 const alarms = alarmsOf(template);
 
-/** By name. Those that scale the workers have no name, and no chapter. */
+/** Alarms by name. Those that scale the workers have no name, and no chapter. */
 function alarmsOf(from: Template): ReadonlyMap<string, AlarmOfCloudFormation> {
   const all = Object.values(from.findResources(ALARM, { Properties: { AlarmName: Match.anyValue() } }));
   const known = all.map(({ Properties }) => alarmOfCloudFormation.parse(Properties));
@@ -84,7 +84,7 @@ function alarm(name: string, from = alarms): AlarmOfCloudFormation {
   return found;
 }
 
-/** As links name the headings of a document. */
+/** The anchors of headings, in the form of links in a document. */
 function chaptersOf(file: string): readonly string[] {
   return [...readFileSync(file, 'utf8').matchAll(/^## (.+)$/gm)].map(([, title = '']) =>
     title
@@ -104,7 +104,7 @@ describe('every alarm', () => {
     for (const [i, name] of [...alarms.keys()].entries()) expect(name).toBe(`transship-${links[i]}`);
   });
 
-  test('says how bad it is, and tells the topic and those of the settings', () => {
+  test('names its severity, and notifies the stack’s topic and those of the settings', () => {
     for (const one of alarms.values()) {
       expect(one.AlarmDescription).toMatch(/\. Severity: (high|medium|low)\. What to do: /);
       expect(one.AlarmActions).toEqual([{ Ref: expect.stringMatching(/^MonitoringTopic/) }, TOPIC]);
@@ -112,11 +112,11 @@ describe('every alarm', () => {
     }
   });
 
-  test('says what missing data mean', () => {
+  test('defines what missing data mean', () => {
     const meanings = new Map<string, string[]>();
     for (const [name, { TreatMissingData }] of alarms)
       meanings.set(TreatMissingData, [...(meanings.get(TreatMissingData) ?? []), name.replace('transship-', '')]);
-    // a planner that does not run tells nothing, nor does AWS Backup of what it does not do; SQS and S3 tell nothing of what does not change
+    // a planner that does not run reports nothing, nor does AWS Backup about backups that do not happen; SQS and S3 report nothing without changes
     expect(meanings.get('breaching')?.toSorted()).toEqual([
       'backups-that-do-not-happen',
       'cleaner-not-running',
@@ -132,7 +132,7 @@ describe('every alarm', () => {
     expect([...meanings.keys()].toSorted()).toEqual(['breaching', 'ignore', 'notBreaching']);
   });
 
-  test('fires at its threshold, and after so long', () => {
+  test('fires at its threshold, after its periods', () => {
     const told = [...alarms].map(([name, one]) => {
       const [stat] = one.Metrics.flatMap(({ MetricStat }) => MetricStat?.Period ?? []);
       const period = one.Period ?? stat ?? one.Metrics[0]?.Period ?? 0;
@@ -161,7 +161,7 @@ describe('every alarm', () => {
       'publish-failing: Sum >= 1, 1 of 1 times 60 minutes',
       'replication-failures: of several > 10, 1 of 1 times 60 minutes',
       'rule-late: of several > 7200, 3 of 3 times 15 minutes',
-      // the Cleaner tells of prune rules once in a quarter of an hour
+      // the Cleaner reports prune rules once in 15 minutes
       'rules-not-planned: Sum >= 1, 2 of 3 times 15 minutes',
       'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
       'snapshots-with-failures: Sum >= 1, 1 of 1 times 60 minutes',
@@ -174,7 +174,7 @@ describe('every alarm', () => {
     ]);
   });
 
-  test('looks at metrics of what this deployment has, and of no other', () => {
+  test('uses metrics of this deployment only', () => {
     const looked = [...alarms].flatMap(([name, one]) => {
       const all = one.MetricName === undefined ? one.Metrics : [{ MetricStat: { Metric: measured.parse(one) } }];
       return all.flatMap(({ MetricStat }) => {
@@ -232,7 +232,7 @@ describe('every alarm', () => {
     ]);
   });
 
-  test('that scales the workers tells nobody', () => {
+  test('notifies no one when it scales the workers', () => {
     const scaling = Object.values(template.findResources(ALARM)).filter(
       ({ Properties }) => Properties['AlarmName'] === undefined,
     );
@@ -240,7 +240,7 @@ describe('every alarm', () => {
     for (const { Properties } of scaling) expect(JSON.stringify(Properties['AlarmActions'])).not.toContain('Topic');
   });
 
-  test('has the period of its metrics, and looks back no longer than CloudWatch does', () => {
+  test('has the period of its metrics, and looks back no longer than CloudWatch allows', () => {
     for (const one of alarms.values()) {
       const metrics = one.Metrics.flatMap((metric) => metric.MetricStat?.Period ?? metric.Period ?? []);
       const periods = new Set([...metrics, ...(one.Period === undefined ? [] : [one.Period])]);
@@ -251,14 +251,14 @@ describe('every alarm', () => {
     }
   });
 
-  test('has a link that people can follow, where the settings say where the runbook is', () => {
+  test('links to the URL of the runbook from the settings', () => {
     const linked = alarmsOf(Template.fromStack(stackOf('alarms: { runbook: https://wiki.example/runbook }')));
     expect(alarm('dead-letters', linked).AlarmDescription).toMatch(/ https:\/\/wiki\.example\/runbook#dead-letters$/);
   });
 });
 
 describe('the alarm', () => {
-  test('of dead letters counts those that are there, whoever moved them', () => {
+  test('of dead letters counts all that are in the queue, also those that SQS moved', () => {
     expect(alarm('dead-letters')).toMatchObject({
       MetricName: 'ApproximateNumberOfMessagesVisible',
       Dimensions: [
@@ -300,7 +300,7 @@ describe('the alarm', () => {
     expect([Threshold, ComparisonOperator]).toEqual([10, 'GreaterThanThreshold']);
   });
 
-  test('of faults counts one code of failure', () => {
+  test('of corrupt bytes counts one code of failure', () => {
     expect(alarm('verification-faults')).toMatchObject({
       MetricName: 'JobsFailed',
       Dimensions: [{ Name: 'code', Value: 'CORRUPT' }],
@@ -308,7 +308,7 @@ describe('the alarm', () => {
     });
   });
 
-  test('of a late verification is as old as the settings say, and not on where no rule verifies', () => {
+  test('of a late verification takes the age of the settings, and stays off where no rule verifies', () => {
     const late = alarmsOf(Template.fromStack(stackOf('alarms: { verificationAgeHours: 30 }')));
     expect(alarm('verification-late', late)).toMatchObject({
       MetricName: 'LastGoodVerificationAgeSeconds',
@@ -318,7 +318,7 @@ describe('the alarm', () => {
     });
   });
 
-  test('of a late drill is as old as the settings say, and not on where no rule drills', () => {
+  test('of a late drill takes the age of the settings, and stays off where no rule drills', () => {
     const late = alarmsOf(Template.fromStack(stackOf('alarms: { drillAgeHours: 30 }')));
     expect(alarm('drill-late', late)).toMatchObject({
       MetricName: 'DrillAgeSeconds',
@@ -328,7 +328,7 @@ describe('the alarm', () => {
     });
   });
 
-  test('of tasks also fires when a service without tasks tells nothing of itself, and when nobody asks for tasks', () => {
+  test('of tasks also fires when a service without tasks emits no metrics, and when scaling asks for no tasks', () => {
     const { Metrics } = alarm('tasks-that-cannot-start');
     expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Stat])).toEqual([
       [
@@ -345,7 +345,7 @@ describe('the alarm', () => {
     ]);
   });
 
-  test('of a throttled table ends when it is over: it has a value whether or not DynamoDB tells one', () => {
+  test('of a throttled table ends when throttling ends, since it has a value whether or not DynamoDB emits one', () => {
     const { Metrics } = alarm('throttled-table');
     expect(Metrics.map(({ Expression, MetricStat }) => Expression || MetricStat?.Metric.MetricName)).toEqual([
       'SUM([reads, writes, 0 * looks])',
@@ -355,7 +355,7 @@ describe('the alarm', () => {
     ]);
   });
 
-  test('of deletions adds images and archives up, and counts a kind that nothing was deleted of', () => {
+  test('of deletions adds images and archives, and counts one kind when the other has no value', () => {
     const { Metrics, Threshold } = alarm(
       'prune-deleted-many',
       alarmsOf(Template.fromStack(stackOf(`${ALL}alarms: { prunedPerDay: 7 }`))),
@@ -364,19 +364,19 @@ describe('the alarm', () => {
     expect(Threshold).toBe(7);
   });
 
-  test('of the Cleaner fires when it is called and fails, and when nobody calls it', () => {
+  test('of the Cleaner fires when its calls fail, and when it is not called', () => {
     const { Metrics, TreatMissingData } = alarm('cleaner-not-running');
     expect(Metrics[0]?.Expression).toBe('FILL(calls, 0) - FILL(errors, 0)');
     expect(TreatMissingData).toBe('breaching');
   });
 
-  test('of prune rules is not there without a Cleaner, and rules not planned are told sooner', () => {
+  test('of prune rules exists only with a Cleaner, and the alarm of unplanned rules is faster without one', () => {
     const without = alarmsOf(Template.fromStack(stackOf('')));
     expect([...without.keys()].filter((name) => /prune|cleaner/.test(name))).toEqual([]);
     expect(alarm('rules-not-planned', without).Period).toBe(300);
   });
 
-  test('of a bucket that keeps growing adds up the days that CloudWatch looks back over, of each class that archives are in', () => {
+  test('of a growing bucket adds up the days that CloudWatch looks back over, for each storage class of archives', () => {
     const grown = alarm(
       'backups-growing',
       alarmsOf(Template.fromStack(stackOf('bucket: { storageClass: GLACIER_IR }\nalarms: { growthGiBPerWeek: 2 }'))),
@@ -385,7 +385,7 @@ describe('the alarm', () => {
     expect(grown.Threshold).toBe(2 * 1024 ** 3);
   });
 
-  test('of replication is a rate of all that ECR told of', () => {
+  test('of replication is a rate of all events of ECR about replication', () => {
     const { Metrics } = alarm('replication-failures');
     expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Metric.MetricName])).toEqual([
       ['expr_1', '100 * failures / attempts'],
@@ -394,7 +394,7 @@ describe('the alarm', () => {
     ]);
   });
 
-  test('of backups that do not happen waits as long as the settings say, and is not there where they say so, or without a vault', () => {
+  test('of missing backups waits for the days of the settings, and does not exist for 0 days or without a vault', () => {
     const of = (more: string): ReadonlyMap<string, AlarmOfCloudFormation> =>
       alarmsOf(Template.fromStack(stackOf(more)));
     const days = of(`${ALL}\nalarms: { backupAgeDays: 7 }`).get('transship-backups-that-do-not-happen');
@@ -408,7 +408,7 @@ describe('the alarm', () => {
     expect(refused('alarms: { backupAgeDays: 8 }')).toHaveLength(1);
   });
 
-  test('of pulls looks at every repository, and exists only where the settings ask for it: CloudWatch bills it by the repository', () => {
+  test('of pulls covers every repository, and exists only on request, because CloudWatch bills it by the repository', () => {
     expect(alarm('unusual-pulls').Metrics.map(({ Expression }) => Expression)).toEqual([
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
@@ -421,11 +421,11 @@ describe('the alarm', () => {
     ['STANDARD', ['StandardStorage']],
     ['GLACIER_IR', ['StandardStorage', 'GlacierInstantRetrievalStorage']],
     ['DEEP_ARCHIVE', ['StandardStorage', 'DeepArchiveStorage']],
-  ])('of growth counts what is in %s and what is on its way there', (storageClass, types) => {
+  ])('of growth counts %s and the classes that archives pass on their way there', (storageClass, types) => {
     const settings = `bucket: { storageClass: ${storageClass} }\nalarms: { growthGiBPerDay: 2 }`;
     const grown = alarm('growth-of-archives', alarmsOf(Template.fromStack(stackOf(settings))));
     expect(grown.Threshold).toBe(2 * 1024 ** 3);
-    // not by +, for which a class that nothing is in may be no number at all
+    // SUM and not +, which may have no value where a class is empty
     expect(grown.Metrics[0]?.Expression).toBe(types.length === 1 ? 'DIFF(size0)' : 'DIFF(SUM([size0, size1]))');
     const found = JSON.stringify(grown).match(/[A-Za-z]+Storage(?=")/g);
     expect(found).toEqual(types);
@@ -443,7 +443,7 @@ describe('metrics of alarms and dashboard', () => {
     expect(usedByDashboard().length).toBeGreaterThan(25);
   });
 
-  test('of Transship are those that workers and planners write, with dimensions that they have', () => {
+  test('of Transship are those that workers and planners write, with their dimensions', () => {
     const own = used.filter(({ namespace }) => namespace === 'Transship');
     const known = { all: [''], rule: ['', 'rule'], code: ['', 'rule', 'code'] } as const;
     expect(own.length).toBeGreaterThan(15);
@@ -454,7 +454,7 @@ describe('metrics of alarms and dashboard', () => {
     }
   });
 
-  test('of the dashboard are all that an operator asks for', () => {
+  test('of the dashboard are all that an operator needs', () => {
     const shown = usedByDashboard().map(({ namespace, name, dimension }) =>
       [namespace, name, dimension].join(' ').trim(),
     );
@@ -487,12 +487,12 @@ describe('metrics of alarms and dashboard', () => {
       expect(shown).toContain(asked);
   });
 
-  test('that are told once a day are shown over months: the day that a dashboard begins with has none', () => {
+  test('reported once a day are shown over months, since a single day has no values', () => {
     const daily = widgets().filter(({ properties }) => JSON.stringify(properties).includes('86400'));
     expect(daily.map(({ properties }) => properties.start)).toEqual(['-P3M', '-P3M']);
   });
 
-  test('of Transship are added up where they are counts, and never where they are seconds', () => {
+  test('of Transship are sums where they are counts, and never where they are seconds', () => {
     for (const { namespace, name, statistic } of used) {
       const metric =
         namespace === 'Transship' ? Object.entries(METRICS).find(([some]) => some === name)?.[1] : undefined;
@@ -501,7 +501,7 @@ describe('metrics of alarms and dashboard', () => {
     }
   });
 
-  test('of events are counted in the log, and docs/metrics.md tells of them', () => {
+  test('of events are counted in the log, and are in docs/metrics.md', () => {
     const names = new Set(used.filter(({ namespace }) => namespace === 'Transship/Events').map(({ name }) => name));
     expect([...names].toSorted()).toEqual(ofEvents.toSorted());
     const [, section = ''] = readFileSync('docs/metrics.md', 'utf8').split(/^## Of events$/m);
@@ -509,7 +509,7 @@ describe('metrics of alarms and dashboard', () => {
     expect(told.toSorted()).toEqual([...names].toSorted());
   });
 
-  test('of AWS are those that docs/metrics.md has with a link, and it has no others', () => {
+  test('of AWS are those that docs/metrics.md has with a link', () => {
     const own = (namespace: string): boolean => namespace.startsWith('Transship');
     const names = new Set(used.flatMap(({ namespace, name }) => (own(namespace) ? [] : [`${namespace} ${name}`])));
     const [, section = ''] = readFileSync('docs/metrics.md', 'utf8').split(/^## Of AWS$/m);
@@ -523,7 +523,7 @@ describe('metrics of alarms and dashboard', () => {
   interface Used {
     readonly namespace: string;
     readonly name: string;
-    /** Of Transship's: `` when there is none. */
+    /** The dimensions of a metric of Transship: `` without any. */
     readonly dimension: string;
     readonly statistic: string;
   }
@@ -560,7 +560,7 @@ describe('metrics of alarms and dashboard', () => {
     );
   }
 
-  /** `SEARCH('{Namespace,dimension} MetricName="name"', 'Statistic', 300)`, or a query that says SELECT. */
+  /** `SEARCH('{Namespace,dimension} MetricName="name"', 'Statistic', 300)`, or a query with SELECT. */
   function inQuery(expression: string): readonly Used[] {
     const searched = /\{([\w/]+),(\w+)[\w,]*\} MetricName="(\w+)".*?', '(\w+)', \d+\)/.exec(expression);
     if (searched !== null) {
@@ -577,7 +577,7 @@ describe('metrics of alarms and dashboard', () => {
 });
 
 describe('people', () => {
-  test('are told by a topic that is encrypted by a key that alarms may use, over TLS, and by this account alone', () => {
+  test('are notified by an encrypted topic whose key alarms may use, over TLS, and by this account only', () => {
     template.hasResourceProperties('AWS::SNS::Topic', {
       KmsMasterKeyId: { 'Fn::GetAtt': [Match.stringLikeRegexp('^MonitoringKey'), 'Arn'] },
     });
@@ -605,7 +605,7 @@ describe('people', () => {
     });
   });
 
-  test('get mail where the settings name them', () => {
+  test('get mail where the settings name their addresses', () => {
     const subscriptions = Object.values(template.findResources('AWS::SNS::Subscription'));
     expect(subscriptions.map(({ Properties }) => [Properties['Protocol'], Properties['Endpoint']])).toEqual([
       ['email', 'a@example.com'],
@@ -613,13 +613,13 @@ describe('people', () => {
     ]);
   });
 
-  test('cannot be told by a topic of another region', () => {
+  test('cannot be notified by a topic of another Region', () => {
     expect(refused(`notifications: { topics: ['arn:aws:sns:us-east-1:${ACCOUNT}:x'] }`)).toEqual([
-      `test.yaml: notifications.topics.0 "arn:aws:sns:us-east-1:${ACCOUNT}:x": alarms in ${REGION} tell topics of ${REGION} only`,
+      `test.yaml: notifications.topics.0 "arn:aws:sns:us-east-1:${ACCOUNT}:x": alarms in ${REGION} notify topics in ${REGION} only`,
     ]);
   });
 
-  test('find the dashboard by the outputs', () => {
+  test('find the dashboard in the outputs', () => {
     template.hasResourceProperties('AWS::CloudWatch::Dashboard', { DashboardName: `transship-${REGION}` });
     template.hasOutput('Dashboard', { Value: Match.anyValue() });
     template.hasOutput('LogsOfEvents', { Value: Match.anyValue() });
@@ -627,7 +627,7 @@ describe('people', () => {
 });
 
 describe('events', () => {
-  test('of ECR and AWS Backup go to a log that is kept as long as the others, without a function', () => {
+  test('of ECR and AWS Backup go to a log with the retention of the others, without a function', () => {
     template.hasResourceProperties('AWS::Events::Rule', {
       EventPattern: { source: ['aws.ecr'], 'detail-type': ['ECR Image Action', 'ECR Replication Action'] },
       Targets: [{ Arn: Match.objectLike({ 'Fn::Join': Match.anyValue() }) }],
@@ -642,7 +642,7 @@ describe('events', () => {
     without.resourceCountIs('AWS::Lambda::Function', 1);
   });
 
-  test('of AWS Backup are those of the bucket, and not of what others back up in the account', () => {
+  test('of AWS Backup are those about the bucket, and not about other backups of the account', () => {
     template.hasResourceProperties('AWS::Events::Rule', {
       EventPattern: {
         source: ['aws.backup'],
@@ -694,7 +694,7 @@ describe('events', () => {
     ['a copy that failed', backup('Copy', { state: 'FAILED' }), ['BackupsFailed']],
   ])('count %s', (_, event, expected) => {
     const filters = Object.values(template.findResources('AWS::Logs::MetricFilter'));
-    // one an event, and none where there are others, so that a rate has both of its metrics
+    // one for each event, and 0 for other events, so that a rate has both of its metrics
     for (const { Properties } of filters)
       expect(Properties['MetricTransformations']).toMatchObject([{ MetricValue: '1', DefaultValue: 0 }]);
     const counted = filters.filter(({ Properties }) => matches(String(Properties['FilterPattern']), event));
@@ -702,7 +702,7 @@ describe('events', () => {
     expect(names.toSorted()).toEqual(expected);
   });
 
-  test('of replication are told where images arrive: other regions of the account hand them over, each its own', () => {
+  test('of replication are forwarded from the Regions where images arrive, each Region its own events', () => {
     const { registries } = settingsOf('registries: { replication: [{ region: us-east-1 }] }');
     if (registries === undefined) throw new Error('no registries');
     const env = { account: ACCOUNT, region: 'us-east-1' };

@@ -1,16 +1,16 @@
-// The portable templates, deployed into a CloudFormation that another project wrote, as far as it goes: https://github.com/getmoto/moto
+// Deploys the portable templates into moto, a CloudFormation of another project, as far as it goes: https://github.com/getmoto/moto
 import { spawnSync } from 'node:child_process';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startMoto } from '../support/interop-moto.ts';
 import { PORTABLE, portableTemplates } from './templates.ts';
 
 const HAS_MOTO = spawnSync('moto_server', ['--help']).status === 0;
-// the one in which a bucket needs no location
+// the Region in which a bucket needs no location
 const REGION = 'us-east-1';
 
 /**
- * Values with which moto gets through: it knows neither Fn::Cidr, which a VPC of its own is divided by, nor references among alarms, which a
- * dashboard has, nor a statement that a condition leaves out.
+ * Values that moto can deploy: it does not support Fn::Cidr, which divides a VPC that is created, nor references between alarms, which the
+ * dashboard has, nor statements that a condition leaves out.
  */
 const GIVEN: Readonly<Record<(typeof PORTABLE)[number], Readonly<Record<string, string>>>> = {
   Transship: {
@@ -54,7 +54,7 @@ describe.skipIf(!HAS_MOTO)('moto', async () => {
     const resources = Object.values(template.Resources);
     for (const resource of resources) {
       const properties = Object(resource.Properties);
-      // of these it knows others
+      // moto supports the older kinds of these resources
       if (resource.Type === 'AWS::DynamoDB::GlobalTable') {
         const { AttributeDefinitions, BillingMode, KeySchema } = properties;
         Object.assign(resource, {

@@ -1,4 +1,4 @@
-// Templates for those who do not use CDK.
+// Templates that are deployed without CDK.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ import { zip } from '../../infra/synth/zip.ts';
 import { EXAMPLES, app, settingsOf } from './templates.ts';
 
 describe('plain templates', () => {
-  test.each(EXAMPLES)('of the example %s ask for nothing that `cdk bootstrap` makes', (example) => {
+  test.each(EXAMPLES)('of the example %s need nothing that `cdk bootstrap` creates', (example) => {
     const tree = app();
     addStacks(tree, readSettings(`infra/examples/${example}.yaml`), { synthesizer: () => new PlainSynthesizer() });
     const { stacks } = tree.synth();
@@ -24,14 +24,14 @@ describe('plain templates', () => {
       expect(text, id).not.toMatch(/cdk-hnb659fds|BootstrapVersion|aws:cdk:path/);
       // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
       expect(text.length, id).toBeLessThan(1_000_000);
-      // OFF, which the schedule says, is false in YAML 1.1
+      // OFF, the FlexibleTimeWindow mode of the schedule, is false in YAML 1.1
       expect(parse(plainText(template), { version: '1.1' }), id).toEqual(JSON.parse(text));
       const order = ['Description', 'Parameters', 'Resources', 'Outputs'];
       expect(plainText(template).match(/^\w+/gm), id).toEqual(order.filter((name) => name in template));
     }
   });
 
-  test('say by parameters where the code of functions and the image are, as docs/deployment.md names them', () => {
+  test('take the places of the functions’ code and of the image as parameters, by the names in docs/deployment.md', () => {
     const tree = app();
     addStacks(tree, settingsOf('blobMounting: true'), { synthesizer: () => new PlainSynthesizer() });
     const { template } = tree.synth().getStackByName('transship');
@@ -49,7 +49,7 @@ describe('plain templates', () => {
 describe('settings that cannot be used', () => {
   const HEAD = "version: 1\naccount: '111111111111'\n";
 
-  /** Runs an entry point in a folder of its own. */
+  /** Runs an entry point in a separate folder. */
   function run(entry: string, settings: string): { status: number | null; stderr: string; written: boolean } {
     const folder = mkdtempSync(join(tmpdir(), 'transship-entry-'));
     try {
@@ -63,7 +63,7 @@ describe('settings that cannot be used', () => {
   }
 
   test.each(['infra/synth/app.ts', 'infra/synth/template.ts'])(
-    'are refused by %s in a sentence, and nothing is written',
+    'are refused by %s with a message, and nothing is written',
     (entry) => {
       expect(run(entry, `${HEAD}region: us-east-1\nprefix: Tea\n`)).toEqual({
         status: 1,
@@ -75,22 +75,22 @@ describe('settings that cannot be used', () => {
 
   test('name no account, and cdk has no credentials', () => {
     expect(run('infra/synth/app.ts', 'version: 1\nregion: us-east-1\n').stderr).toBe(
-      'transship.infra.yaml: account: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk\n',
+      'transship.infra.yaml: account: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk\n',
     );
   });
 
-  test('since a region lacks what they ask for, are no fault of the program', () => {
+  test('are reported without a stack trace when a Region lacks what they need', () => {
     const settings = `${HEAD}region: us-gov-west-1\nvault: { account: '222222222222', region: us-gov-east-1, restoreTest: {} }\n`;
     const { status, stderr, written } = run('infra/synth/template.ts', settings);
     expect(status).toBe(1);
     expect(stderr).toMatch(/'AWS::Backup::RestoreTestingPlan' does not exist in 'us-gov-east-1'/);
-    expect(stderr).toMatch(/\nwhat is told above cannot be deployed: dist\/templates is as it was\n$/);
+    expect(stderr).toMatch(/\nthe errors above prevent a deployment: dist\/templates is as it was\n$/);
     expect(stderr).not.toMatch(/^ +at /m);
     expect(written).toBe(false);
   });
 });
 
-/** The files of an archive, found as every reader does: from its end. Each is compared with what its own header says. */
+/** The files of an archive, found as every reader finds them: from its end. Each is compared with its own header. */
 function unzip(archive: Buffer): ReadonlyMap<string, Buffer> {
   const end = archive.length - 22;
   expect(archive.readUInt32LE(end)).toBe(0x06_05_4b_50);
@@ -101,7 +101,7 @@ function unzip(archive: Buffer): ReadonlyMap<string, Buffer> {
     expect(archive.readUInt32LE(at)).toBe(0x02_01_4b_50);
     const local = archive.readUInt32LE(at + 42);
     expect(archive.readUInt32LE(local)).toBe(0x04_03_4b_50);
-    // from the version that is needed to the length of the extra field they are alike
+    // the headers are alike from the required version to the length of the extra field
     expect(archive.subarray(at + 6, at + 32)).toEqual(archive.subarray(local + 4, local + 30));
     const [packed, size, length] = [
       archive.readUInt32LE(at + 20),
@@ -121,7 +121,7 @@ function unzip(archive: Buffer): ReadonlyMap<string, Buffer> {
 }
 
 describe('zip archives', () => {
-  test('have the files that were put in', () => {
+  test('have the files that were added', () => {
     const file = record({ name: string({ minLength: 1, unit: 'grapheme' }), bytes: uint8Array({ maxLength: 3000 }) });
     forAll(
       property(uniqueArray(file, { maxLength: 5, selector: ({ name }) => name }), (entries) => {
@@ -131,7 +131,7 @@ describe('zip archives', () => {
     );
   });
 
-  test('of the same files are the same, and everybody may read what comes out', () => {
+  test('of the same files are identical, and all users may read the files', () => {
     const entries = [{ name: 'index.mjs', bytes: Buffer.from('export const a = 1;\n') }];
     expect(zip(entries)).toEqual(zip(entries));
     const archive = zip(entries);

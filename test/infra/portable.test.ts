@@ -32,7 +32,7 @@ function ofType(type: string, { resources }: Deployed): readonly unknown[] {
 }
 
 describe.each(PORTABLE)('%s', (id) => {
-  test('has nothing of an account or a Region in it', () => {
+  test('names no account and no Region', () => {
     // an account stands between quotes, or in an ARN or a host
     const text = JSON.stringify(templateOf(id));
     expect(text.match(/["/:.][0-9]{12}["/:.]/g)).toBeNull();
@@ -41,7 +41,7 @@ describe.each(PORTABLE)('%s', (id) => {
     expect(text).not.toContain('${Token');
   });
 
-  test('asks for the parameters that are declared, each of them used and described', () => {
+  test('has the declared parameters, each used and described', () => {
     const { Parameters, ...rest } = templateOf(id);
     expect(Object.keys(Parameters).toSorted()).toEqual(Object.keys(DECLARED[id]).toSorted());
     const text = JSON.stringify(rest);
@@ -51,7 +51,7 @@ describe.each(PORTABLE)('%s', (id) => {
     expect(needed.map(([name]) => name)).toEqual(Object.keys(NEEDED[id]));
   });
 
-  test('can be deployed with each parameter at its bounds, and refers to nothing that is not created then', () => {
+  test('can be deployed with each parameter at its bounds, and has no reference to a resource that does not exist then', () => {
     for (const [name, { AllowedValues, MinValue, MaxValue }] of Object.entries(templateOf(id).Parameters)) {
       const bounds = [...(AllowedValues ?? []), MinValue, MaxValue].filter((value) => value !== undefined);
       for (const value of bounds) deployed(id, { [name]: String(value) });
@@ -179,13 +179,13 @@ describe('values', () => {
   };
   const parameters = [...templates.values()].flatMap(({ Parameters }) => Object.entries(Parameters));
 
-  test('that have a pattern are tried at its bounds, all of them', () => {
+  test('with a pattern are all tried at its bounds', () => {
     const named = parameters.filter(([, { AllowedPattern }]) => AllowedPattern !== undefined).map(([name]) => name);
     expect(new Set(Object.keys(BOUNDS))).toEqual(new Set(named));
   });
 
   test.each(parameters.filter(([name]) => name in BOUNDS))(
-    'of %s are taken, or refused before anything is created',
+    'of %s are accepted, or refused before anything is created',
     (name, declared) => {
       const [taken, refused] = BOUNDS[name] ?? [[], []];
       expect(taken.filter((value) => !takes(declared, value))).toEqual([]);
@@ -193,7 +193,7 @@ describe('values', () => {
     },
   );
 
-  test('by default are taken', () => {
+  test('of the defaults are accepted', () => {
     for (const [name, declared] of parameters)
       if (declared.Default !== undefined) expect(takes(declared, String(declared.Default)), name).toBe(true);
   });
@@ -202,7 +202,7 @@ describe('values', () => {
 describe('the service', () => {
   const GIVEN = { VpcId: 'vpc-00000000', SubnetIds: 'subnet-00000000,subnet-11111111' };
 
-  test('creates a network unless one is given', () => {
+  test('creates a network unless a VPC is given', () => {
     expect(ofType('AWS::EC2::VPC', deployed('Transship'))).toHaveLength(1);
     const given = deployed('Transship', GIVEN);
     const network = [...given.resources.values()]
@@ -243,7 +243,7 @@ describe('the service', () => {
     );
   });
 
-  test('may read the bucket that it publishes from, and without one no other than its own', () => {
+  test('may read the bucket that it publishes from, and otherwise only its own', () => {
     const arnsIn = (some: Deployed): readonly string[] => {
       const policies = ['AWS::IAM::Policy', 'AWS::IAM::ManagedPolicy', 'AWS::EC2::VPCEndpoint'];
       return policies.flatMap((type) => JSON.stringify(ofType(type, some)).match(/arn:aws:s3:::[^"]*/g) ?? []);
@@ -265,7 +265,7 @@ describe('the service', () => {
     expect(JSON.stringify(ofType('AWS::Events::Rule', publishing))).toContain('"object":{"key":[{"prefix":"in/"}]}');
   });
 
-  test('lets a task pull an image of a private repository, and of no other', () => {
+  test('lets a task pull the image of a private repository, and no other', () => {
     const arn = 'arn:aws:ecr:eu-west-1:222222222222:repository/transship/worker';
     const pulls = (some: Deployed): number =>
       JSON.stringify(ofType('AWS::IAM::Policy', some)).split(`"${arn}"`).length - 1;
@@ -273,7 +273,7 @@ describe('the service', () => {
     expect(pulls(deployed('Transship', { WorkerImageRepositoryArn: arn }))).toBe(1);
   });
 
-  test('has the size, the class and the days that were asked for', () => {
+  test('has the given size, storage class and days', () => {
     const some = deployed('Transship', {
       WorkerSize: 'large',
       WorkerArchitecture: 'X86_64',
@@ -330,7 +330,7 @@ describe('registries', () => {
       ]);
     });
 
-  test('keep images by the numbers that were asked for', () => {
+  test('keep as many images as the parameters allow', () => {
     expect(policies({ ProductionKeepLast: '15', TestingExpireAfterDays: '3', UntaggedAfterDays: '2' })).toEqual([
       [
         ['sinceImagePushed', 2],
@@ -347,7 +347,7 @@ describe('registries', () => {
     ]);
   });
 
-  test('are replicated to none, one or two Regions', () => {
+  test('are replicated to no, one or two Regions', () => {
     const regions = (given: Readonly<Record<string, string>>): readonly string[] =>
       JSON.stringify(ofType('AWS::ECR::ReplicationConfiguration', deployed('TransshipRegistries', given))).match(
         /(?<="Region":")[^"]+/g,
@@ -360,7 +360,7 @@ describe('registries', () => {
     ]);
   });
 
-  test('have a role for each principal that was named', () => {
+  test('have a role for each given principal', () => {
     expect(ofType('AWS::IAM::Role', deployed('TransshipRegistries'))).toEqual([]);
     const some = deployed('TransshipRegistries', { PushPrincipalArn: 'arn:aws:iam::111111111111:role/ci' });
     expect(ofType('AWS::IAM::Role', some)).toHaveLength(1);

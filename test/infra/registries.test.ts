@@ -78,7 +78,7 @@ const ARCHIVED = {
 const EXPIRE = z.strictObject({ type: z.literal('expire') });
 const TRANSITION = z.strictObject({ type: z.literal('transition'), targetStorageClass: z.literal('archive') });
 const RULE = { rulePriority: z.int().positive(), description: z.string().min(1) };
-/** Of what ECR takes: what is used here. Without null, and without storageClass but where it has to be there: ECR refuses both. */
+/** Part of the policies that ECR accepts: without null, and with storageClass only where it is required, since ECR refuses both. */
 const LIFECYCLE_POLICY = z.strictObject({
   rules: z
     .array(
@@ -117,7 +117,7 @@ function expectTakenByEcr(text: string): void {
   const statuses = rules.map(({ selection }) => selection.tagStatus);
   const first = statuses.indexOf('any');
   if (first >= 0) expect(new Set(statuses.slice(first))).toEqual(new Set(['any']));
-  // one for whatever it selects, of images of each storage class
+  // one rule for each selection, for images of each storage class
   const selections = rules.map(({ selection }) =>
     JSON.stringify([
       'storageClass' in selection,
@@ -129,7 +129,7 @@ function expectTakenByEcr(text: string): void {
 }
 
 describe('repositories', () => {
-  test('of production: immutable, scanned, the last 100 images with a tag, untagged gone after a day, and it stays', () => {
+  test('of production are immutable and scanned, keep the last 100 tagged images, delete untagged ones after a day, and outlive the stack', () => {
     const text = 'repositories: [{ name: product/api }]';
     templateOf(text).hasResource(REPOSITORY, {
       Properties: {
@@ -147,7 +147,7 @@ describe('repositories', () => {
     ]);
   });
 
-  test('of testing: mutable, scanned on push, all gone after 7 days', () => {
+  test('of testing are mutable and scanned on push, and delete all images after 7 days', () => {
     const text = 'repositories: [{ name: ci/api, shape: testing }]';
     templateOf(text).hasResource(REPOSITORY, {
       Properties: { ImageTagMutability: 'MUTABLE', ImageScanningConfiguration: { ScanOnPush: true } },
@@ -159,7 +159,7 @@ describe('repositories', () => {
     ]);
   });
 
-  test('what one says itself goes before its shape', () => {
+  test('take their own settings before those of their shape', () => {
     const text = `repositories: [{ name: ci/api, shape: testing, immutable: true, scanOnPush: false, keepLast: 1, untaggedAfterDays: 3, key: '${KEY}', tags: { team: tea } }]`;
     templateOf(text).hasResourceProperties(REPOSITORY, {
       ImageTagMutability: 'IMMUTABLE',
@@ -173,14 +173,14 @@ describe('repositories', () => {
     ]);
   });
 
-  test('an age takes the place of the number of the shape: a tagged image is held to one rule', () => {
+  test('with an age drop the number of the shape, since ECR applies one rule to a tagged image', () => {
     expect(rulesOf('repositories: [{ name: product/api, expireAfterDays: 400 }]')).toEqual([
       rule(1, 'untagged for 1 day', age('untagged', 1)),
       rule(2, 'older than 400 days', age('any', 400)),
     ]);
   });
 
-  test('a rule for any image is the last one, whatever else there is', () => {
+  test('have the rule for any image last', () => {
     for (const retention of [
       { expireAfterDays: 9 },
       { untaggedAfterDays: 2, expireAfterDays: 9 },
@@ -193,7 +193,7 @@ describe('repositories', () => {
   });
 
   // https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
-  test('a lifecycle policy is one that ECR takes, whatever is said', () => {
+  test('of any settings have a lifecycle policy that ECR accepts', () => {
     const days = option(integer({ min: 1, max: 36_500 }), { nil: undefined });
     const retention = record({
       keepLast: option(integer({ min: 1, max: 100_000 }), { nil: undefined }),
@@ -212,7 +212,7 @@ describe('repositories', () => {
     );
   });
 
-  test('rules of the settings are those of ECR in their order, archived images held to rules of their own, and whatever is for all images last', () => {
+  test('have the rules of the settings in their order, rules for archived images apart, and a rule for all images last', () => {
     const text = `repositories: [{ name: product/api, lifecycle: [
       { tagged: 'prod-*', keepLast: 50 },
       { tagged: 'pr-*', expireAfterDays: 14 },
@@ -252,7 +252,7 @@ describe('repositories', () => {
     ]);
   });
 
-  test('rules of the settings that are not refused are a policy that ECR takes', () => {
+  test('have a policy that ECR accepts whenever their rules are not refused', () => {
     const of = constantFrom({ tagged: '*' }, { tagged: 'prod-*' }, { tagged: 'v1' }, { untagged: true } as const, {});
     const n = integer({ min: 90, max: 36_500 });
     const one = tuple(of, option(constantFrom(...ACTIONS)), n, option(n, { nil: undefined })).map(
@@ -277,7 +277,7 @@ describe('repositories', () => {
     expect(taken).toBeGreaterThan(100);
   });
 
-  test('a lifecycle is all of the policy, of a shape, of a repository that exists and of a template', () => {
+  test('with a lifecycle have no other rules, whether of a shape, of an existing repository or of a template', () => {
     const lifecycle = "lifecycle: [{ tagged: 'pr-*', expireAfterDays: 3 }]";
     const only = [
       rule(1, 'images tagged pr-*: deleted 3 days after their push', { ...age('tagged', 3), tagPatternList: ['pr-*'] }),
@@ -292,7 +292,7 @@ describe('repositories', () => {
       );
   });
 
-  test('accounts that may pull may only pull', () => {
+  test('let accounts in pullAccounts pull, and nothing else', () => {
     const template = templateOf(`repositories: [{ name: product/api, pullAccounts: ['${OTHER}', '444444444444'] }]`);
     template.hasResourceProperties(REPOSITORY, {
       RepositoryPolicyText: {
@@ -329,7 +329,7 @@ describe('the policy of a repository', () => {
     ]);
   });
 
-  test('lets an organization pull, and nobody outside of it', () => {
+  test('lets principals of an organization pull, and no others', () => {
     expect(statements('pullOrganization: o-a1b2c3d4e5')).toEqual([
       {
         Sid: 'PullFromOrganization',
@@ -341,7 +341,7 @@ describe('the policy of a repository', () => {
     ]);
   });
 
-  test('lets Lambda of other accounts have the image of their functions', () => {
+  test('lets Lambda of other accounts pull the images of their functions', () => {
     const [service, accounts] = statements(`lambdaAccounts: ['${OTHER}']`);
     expect(service).toMatchObject({
       Action: ['ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
@@ -351,7 +351,7 @@ describe('the policy of a repository', () => {
     expect(accounts).toMatchObject({ Sid: 'AccountsOfLambda', Principal: { AWS: expect.anything() } });
   });
 
-  test('is set on a repository that exists, too', () => {
+  test('is also set on an existing repository', () => {
     const text = 'repositories: [{ name: legacy/app, existing: true, pullOrganization: o-a1b2c3d4e5 }]';
     expect(JSON.stringify(templateOf(text).findResources('Custom::SetRepositoryPolicy'))).toContain(
       'aws:PrincipalOrgID',
@@ -363,7 +363,7 @@ describe('a repository that exists', () => {
   const LIFECYCLE = 'Custom::PutLifecyclePolicy';
   const POLICY = 'Custom::SetRepositoryPolicy';
 
-  test('is not created, and with nothing said nothing is done to it', () => {
+  test('is not created, and stays as it is without settings', () => {
     const template = templateOf('repositories: [{ name: legacy/app, existing: true }]');
     template.resourceCountIs(REPOSITORY, 0);
     template.resourceCountIs(LIFECYCLE, 0);
@@ -371,7 +371,7 @@ describe('a repository that exists', () => {
     template.resourceCountIs('AWS::Lambda::Function', 0);
   });
 
-  test('gets the lifecycle policy that is said, without what its shape would add', () => {
+  test('gets the lifecycle policy of its settings, without rules of a shape', () => {
     const template = templateOf('repositories: [{ name: legacy/app, existing: true, untaggedAfterDays: 14 }]');
     template.resourceCountIs(POLICY, 0);
     expect(setParameters(template, LIFECYCLE)).toEqual({
@@ -386,7 +386,7 @@ describe('a repository that exists', () => {
     expect(readRules(text ?? '')).toHaveLength(2);
   });
 
-  test('gets the policy for who may pull, and loses it when nobody may any more', () => {
+  test('gets the policy for pulls, and loses it when no account may pull any more', () => {
     const template = templateOf(`repositories: [{ name: legacy/app, existing: true, pullAccounts: ['${OTHER}'] }]`);
     template.resourceCountIs(LIFECYCLE, 0);
     const { policyText } = setParameters(template, POLICY);
@@ -399,7 +399,7 @@ describe('a repository that exists', () => {
     });
   });
 
-  test('the function may do so on that repository, and fetches nothing while it runs', () => {
+  test('is changed by a function that may change only it, and that fetches nothing while it runs', () => {
     const template = templateOf(
       `repositories: [{ name: legacy/app, existing: true, keepLast: 9, pullAccounts: ['${OTHER}'] }, { name: product/api }]`,
     );
@@ -426,7 +426,7 @@ describe('a repository that exists', () => {
 });
 
 describe('replication', () => {
-  test('destinations with the same prefixes are one rule, in whatever order they are named', () => {
+  test('shares one rule between destinations with the same prefixes, in any order', () => {
     const rules = groupDestinations(
       [
         { region: 'eu-west-1', prefixes: ['a/', 'b/'] },
@@ -447,7 +447,7 @@ describe('replication', () => {
     ]);
   });
 
-  test('a destination named twice has the prefixes of both, and all where one has none', () => {
+  test('gives a destination that is named twice the prefixes of both, and all where one has no prefix', () => {
     const twice = (prefixes: string[]): unknown =>
       groupDestinations(
         [
@@ -462,7 +462,7 @@ describe('replication', () => {
     expect(twice([])).toEqual([{ prefixes: [], destinations: [{ account: ACCOUNT, region: 'eu-west-1' }] }]);
   });
 
-  test('is configured with filters by prefix, none where all is replicated', () => {
+  test('has filters by prefix, and none where everything is replicated', () => {
     const text = `replication: [{ region: eu-west-1, prefixes: [product/] }, { region: ${REGION}, account: '${OTHER}' }]`;
     templateOf(text).hasResourceProperties('AWS::ECR::ReplicationConfiguration', {
       ReplicationConfiguration: {
@@ -477,14 +477,14 @@ describe('replication', () => {
     });
   });
 
-  test('that nobody asked for is neither configured nor admitted', () => {
+  test('without settings is neither configured nor admitted', () => {
     const template = templateOf('repositories: [{ name: product/api }]');
     template.resourceCountIs('AWS::ECR::ReplicationConfiguration', 0);
     template.resourceCountIs('AWS::ECR::RegistryPolicy', 0);
     template.resourceCountIs('AWS::IAM::Role', 0);
   });
 
-  test('of other accounts is admitted, and they may do nothing else', () => {
+  test('of other accounts is admitted, and allows them nothing else', () => {
     const repositories = (prefix: string): string => `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/${prefix}*`;
     const template = templateOf(
       `replicationSources: [{ account: '${OTHER}' }, { account: '444444444444', prefixes: [partner/, shared] }]`,
@@ -505,7 +505,7 @@ describe('replication', () => {
     }
   });
 
-  test('tells how to look whether an image has arrived', () => {
+  test('has an output with the command that shows whether an image has arrived', () => {
     const outputs = JSON.stringify(
       templateOf('repositories: [{ name: product/api }], replication: [{ region: eu-west-1 }]').findOutputs('*'),
     );
@@ -521,14 +521,17 @@ describe('replication', () => {
   });
 });
 
-test.each(EXAMPLES)('outputs of the example %s have no <placeholder>: a shell takes it for a file', (example) => {
-  for (const [id, stack] of stacksOf(readSettings(`infra/examples/${example}.yaml`)))
-    for (const [name, { Value }] of Object.entries(Template.fromStack(stack).findOutputs('*')))
-      // what CloudFormation works out
-      expect(textOf(Value).replaceAll(/<[A-Z][\w:.]+>/g, ''), `${id} ${name}`).not.toMatch(/[<>]/);
-});
+test.each(EXAMPLES)(
+  'has no <placeholder> in outputs of the example %s, since a shell takes it for a file',
+  (example) => {
+    for (const [id, stack] of stacksOf(readSettings(`infra/examples/${example}.yaml`)))
+      for (const [name, { Value }] of Object.entries(Template.fromStack(stack).findOutputs('*')))
+        // values that CloudFormation computes
+        expect(textOf(Value).replaceAll(/<[A-Z][\w:.]+>/g, ''), `${id} ${name}`).not.toMatch(/[<>]/);
+  },
+);
 
-test('outputs name what is there', () => {
+test('has outputs that name existing repositories', () => {
   const commands = Object.values(
     templateOf(
       'repositories: [{ name: legacy/app, existing: true }, { name: product/api }], replication: [{ region: eu-west-1 }]',
@@ -539,7 +542,7 @@ test('outputs name what is there', () => {
       .map((command) => `aws ecr ${command} --repository-name product/api --region ${REGION}`)
       .join(' && '),
   );
-  // one that exists has no lifecycle policy unless it is said
+  // an existing repository has a lifecycle policy only if its settings have one
   const without = templateOf('repositories: [{ name: legacy/app, existing: true }]').findOutputs('*');
   expect(Object.keys(without)).toEqual(['Login', 'LegacyAppUri', 'CheckRepositories']);
 });
@@ -547,7 +550,7 @@ test('outputs name what is there', () => {
 describe('templates', () => {
   const TEMPLATE = 'AWS::ECR::RepositoryCreationTemplate';
 
-  test('say how ECR makes repositories, and need no role where there is no key and no tag', () => {
+  test('set what ECR creates, and need no role without a key and tags', () => {
     const template = templateOf(
       'templates: [{ prefix: product/, appliedFor: [REPLICATION, CREATE_ON_PUSH], keepLast: 20, untaggedAfterDays: 2 }, { prefix: ROOT, appliedFor: [PULL_THROUGH_CACHE], immutable: false }]',
     );
@@ -573,7 +576,7 @@ describe('templates', () => {
     template.resourceCountIs('AWS::IAM::Role', 0);
   });
 
-  test('leave the tags of a cache as they are, unless it is said: it could not take up one that has moved', () => {
+  test('leave the tags of a pull through cache mutable unless the settings decide, since it could not update a tag that moved', () => {
     const template = templateOf(
       'templates: [{ prefix: hub, appliedFor: [PULL_THROUGH_CACHE, REPLICATION] }, { prefix: quay, appliedFor: [PULL_THROUGH_CACHE], immutable: true }]',
     );
@@ -581,7 +584,7 @@ describe('templates', () => {
     template.hasResourceProperties(TEMPLATE, { Prefix: 'quay', ImageTagMutability: 'IMMUTABLE' });
   });
 
-  test('with tags or a key have a role that may make such repositories, and no others', () => {
+  test('with tags or a key have a role that may create such repositories, and no others', () => {
     const template = templateOf(`templates: [{ prefix: product, appliedFor: [REPLICATION], key: '${KEY}' }]`, {
       owner: 'platform',
     });
@@ -607,7 +610,7 @@ describe('templates', () => {
     });
   });
 
-  test('for replicas are in the regions of this account that have them, each key in its own', () => {
+  test('for replicas are in the Regions of this account that have replicas, each key in its own Region', () => {
     const registries = registrySettings(
       [
         'replication: [{ region: eu-west-1 }, { region: us-east-1 }, { region: eu-west-1, prefixes: [a1/] },',
@@ -636,7 +639,7 @@ describe('templates', () => {
     Template.fromStack(without).resourceCountIs(TEMPLATE, 0);
   });
 
-  test('are there before replication begins: a repository that ECR makes without one stays without', () => {
+  test('exist before replication begins, since a repository that ECR creates without a template stays without it', () => {
     const stacks = stacksOf(settingsOf('registries: { replication: [{ region: eu-west-1 }, { region: us-east-1 }] }'));
     expect(stacks.get('TransshipRegistries')?.dependencies.map(({ node }) => node.id)).toEqual([
       'TransshipReplicas-eu-west-1',
@@ -644,7 +647,7 @@ describe('templates', () => {
     ]);
   });
 
-  test('without a key are in every region that has replicas, each once', () => {
+  test('without a key are in every Region that has replicas, each once', () => {
     const text =
       'replication: [{ region: eu-west-1 }, { region: us-east-1, prefixes: [a1/] }, { region: us-east-1, prefixes: [b1/] }], templates: [{ prefix: a1, appliedFor: [REPLICATION] }]';
     expect(replicaRegions(registrySettings(text), ACCOUNT)).toEqual(['eu-west-1', 'us-east-1']);
@@ -668,11 +671,11 @@ describe('roles', () => {
   const testing = { 'Fn::GetAtt': [expect.stringMatching(/^Repositoryciapi/), 'Arn'] };
   const legacy = `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/legacy/app`;
 
-  test('that nobody may assume is not there', () => {
+  test('without principals are not created', () => {
     templateOf('repositories: [{ name: product/api }]').resourceCountIs('AWS::IAM::Role', 0);
   });
 
-  test('pull: from what is not for testing, and only pulling', () => {
+  test('for pull may only pull, from repositories that are not for testing', () => {
     expect(statementsOf(`pull: ['${CI}']`)).toEqual([
       {
         Effect: 'Allow',
@@ -683,7 +686,7 @@ describe('roles', () => {
     ]);
   });
 
-  test('push: to the repositories named', () => {
+  test('for push may push to the named repositories', () => {
     expect(statementsOf(`push: ['${CI}']`)).toEqual([
       {
         Effect: 'Allow',
@@ -702,7 +705,7 @@ describe('roles', () => {
     ]);
   });
 
-  test('clean-up: deletes images of testing', () => {
+  test('for clean-up may delete images of testing', () => {
     expect(statementsOf(`cleanUp: ['${CI}']`)).toEqual([
       {
         Effect: 'Allow',
@@ -712,7 +715,7 @@ describe('roles', () => {
     ]);
   });
 
-  test('is assumed by who is named', () => {
+  test('may be assumed by the named principals', () => {
     templateOf(`${REPOSITORIES}, roles: { pull: ['${CI}', 'arn:aws:iam::${OTHER}:root'] }`).hasResourceProperties(
       'AWS::IAM::Role',
       {
@@ -747,23 +750,23 @@ describe('settings of registries that are refused', () => {
     Array.from({ length: n }, (_, i) => `{ region: eu-west-1, account: '${String(i).padStart(12, '5')}'${more} }`).join(
       ', ',
     );
-  const NOT_OF_EXISTING = 'is set where a repository is created: this one exists already';
+  const NOT_OF_EXISTING = 'applies only to a repository that is created: this one exists already';
 
   test.each([
     [
       'replication to the own region',
       `replication: [{ region: us-east-1 }, { region: ${REGION} }]`,
-      at(`replication.1.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+      at(`replication.1.region "${REGION}"`, `${REGION} of this account has the images already: name another Region`),
     ],
     [
       'replication to the own region by the own account',
       `replication: [{ region: ${REGION}, account: '${ACCOUNT}' }]`,
-      at(`replication.0.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+      at(`replication.0.region "${REGION}"`, `${REGION} of this account has the images already: name another Region`),
     ],
     [
       'more than 25 destinations',
       `replication: [${destinations(26)}]`,
-      at('replication', '26 destinations are more than the 25 that ECR has'),
+      at('replication', '26 destinations are more than the 25 that ECR allows'),
     ],
     [
       'more than 10 rules',
@@ -774,18 +777,18 @@ describe('settings of registries that are refused', () => {
       ).join(', ')}]`,
       at(
         'replication',
-        'destinations with 11 different lists of prefixes are as many rules, and ECR has 10: give some of them the same prefixes',
+        'destinations with 11 different lists of prefixes need as many rules, and ECR allows 10: give some of them the same prefixes',
       ),
     ],
     [
-      'more than 100 prefixes of a destination, said in two pieces',
+      'more than 100 prefixes of a destination, in two entries',
       `replication: [{ region: us-east-1, prefixes: [${names(0, 60)}] }, { region: us-east-1, prefixes: [${names(60, 101)}] }]`,
-      at('replication', `101 prefixes for us-east-1 of ${ACCOUNT} are more than the 100 that a rule of ECR has`),
+      at('replication', `101 prefixes for us-east-1 of ${ACCOUNT} are more than the 100 that a rule of ECR allows`),
     ],
     [
       'a prefix that no name begins with',
       'replication: [{ region: us-east-1, prefixes: [Product/] }]',
-      at('replication.0.prefixes.0 "Product/"', 'expected what names of repositories begin with, such as product/'),
+      at('replication.0.prefixes.0 "Product/"', 'expected the start of repository names, such as product/'),
     ],
     [
       'an account that is no string of twelve digits',
@@ -793,11 +796,11 @@ describe('settings of registries that are refused', () => {
       at('replicationSources.0.account "12"', 'expected the twelve digits of an account, in quotes'),
     ],
     [
-      'a number and an age',
+      'a number and an age together',
       'repositories: [{ name: a/b, keepLast: 5, expireAfterDays: 7 }]',
       at(
         'repositories.0.expireAfterDays 7',
-        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two, or a prune rule with both',
+        'cannot be combined with keepLast 5: ECR applies one rule of a lifecycle policy to a tagged image, so use one of the two, or a prune rule with both',
       ),
     ],
     ...(
@@ -810,46 +813,46 @@ describe('settings of registries that are refused', () => {
         [
           '{ tagged: x, keepLast: 3, expireAfterDays: 4 }',
           '.0.expireAfterDays 4',
-          'cannot stand beside keepLast: a rule of ECR does one of the two',
+          'cannot be combined with keepLast: a rule of ECR has one of the two',
         ],
         [
           '{ tagged: x, untagged: true, keepLast: 3 }',
           '.0.untagged true',
-          'an image has a tag or has none: take one of tagged and untagged',
+          'an image is either tagged or untagged: use one of tagged and untagged',
         ],
         [
           '{ keepLast: 3 }',
           '.0.keepLast 3',
-          "counts the platforms of an index as images of their own: say tagged: '*' beside it",
+          "counts the platforms of an index as images of their own: add tagged: '*'",
         ],
         [
           '{ tagged: x, expireArchivedAfterDays: 89 }',
           '.0.expireArchivedAfterDays 89',
-          'ECR keeps what it archived for 90 days at the least',
+          'ECR keeps archived images for at least 90 days',
         ],
-        ["{ tagged: '*a*b*c*d*', keepLast: 3 }", '.0.tagged "*a*b*c*d*"', 'ECR takes four * in a pattern'],
+        ["{ tagged: '*a*b*c*d*', keepLast: 3 }", '.0.tagged "*a*b*c*d*"', 'ECR accepts at most four * in a pattern'],
         ["{ tagged: '[a]', keepLast: 3 }", '.0.tagged "[a]"', 'expected a tag, or a pattern such as prod-*'],
         [
           '{ tagged: x, keepLast: 3 }, { tagged: x, expireAfterDays: 4 }',
           '.1',
-          'a rule before it has images tagged x already',
+          'an earlier rule matches images tagged x already',
         ],
         [
           "{ tagged: '*', keepLast: 3 }, { tagged: x, expireAfterDays: 4 }",
           '.1',
-          'a rule before it has all images with a tag, and ECR holds an image to the first that it matches',
+          'an earlier rule matches all tagged images, and ECR applies to an image the first rule that matches it',
         ],
         [
           '{ expireAfterDays: 3 }, { untagged: true, expireAfterDays: 1 }',
           '.1',
-          'a rule before it has all images, and ECR takes that one last',
+          'an earlier rule matches all images, and ECR requires that rule to be last',
         ],
         [
           Array.from({ length: 51 }, (_, i) => `{ tagged: x${i}, keepLast: 3 }`).join(', '),
           '',
-          'it makes 51 rules, and a policy of ECR has 50 at the most',
+          'it makes 51 rules, and a policy of ECR has at most 50',
         ],
-        ['', '', 'there is no rule in it: leave it out'],
+        ['', '', 'it has no rule: remove it'],
       ] as const
     ).map(([rules, path, message]): [string, string, string] => [
       `lifecycle: ${message}`,
@@ -857,17 +860,17 @@ describe('settings of registries that are refused', () => {
       at(`repositories.0.lifecycle${path}`, message),
     ]),
     [
-      'a lifecycle beside a number',
+      'a lifecycle and a number together',
       'templates: [{ prefix: a1, appliedFor: [REPLICATION], keepLast: 3, lifecycle: [{ tagged: x, keepLast: 3 }] }]',
       at(
         'templates.0.keepLast 3',
-        'cannot stand beside lifecycle, which is the whole policy: write it as a rule of it',
+        'cannot be combined with lifecycle, which is the whole policy: write it as one of its rules',
       ),
     ],
     [
       'a repository twice',
       'repositories: [{ name: a/b }, { name: a/b, existing: true }]',
-      at('repositories.1.name "a/b"', 'is here twice: a repository has one policy'),
+      at('repositories.1.name "a/b"', 'is given twice: name each repository once'),
     ],
     [
       'a name that ECR does not have',
@@ -883,32 +886,32 @@ describe('settings of registries that are refused', () => {
       ),
     ],
     [
-      'mutability of one that exists',
+      'mutability of an existing repository',
       'repositories: [{ name: a/b, existing: true, immutable: false }]',
       at('repositories.0.immutable false', NOT_OF_EXISTING),
     ],
     [
-      'scans of one that exists',
+      'scans of an existing repository',
       'repositories: [{ name: a/b, existing: true, scanOnPush: true }]',
       at('repositories.0.scanOnPush true', NOT_OF_EXISTING),
     ],
     [
-      'a key of one that exists',
+      'a key of an existing repository',
       `repositories: [{ name: a/b, existing: true, key: '${KEY}' }]`,
       at(`repositories.0.key "${KEY}"`, NOT_OF_EXISTING),
     ],
     [
-      'tags of one that exists',
+      'tags of an existing repository',
       'repositories: [{ name: a/b, existing: true, tags: { a: b } }]',
       at('repositories.0.tags', NOT_OF_EXISTING),
     ],
     [
-      'a role for anybody',
+      'a role for any principal',
       "repositories: [{ name: a/b }], roles: { pull: ['*'] }",
       at('roles.pull.0 "*"', "expected the ARN of a role or a user, or of an account's root"),
     ],
     [
-      'a role for whatever begins so',
+      'a role for principals by a wildcard',
       `repositories: [{ name: a/b }], roles: { pull: ['arn:aws:iam::${OTHER}:role/*'] }`,
       at(
         `roles.pull.0 "arn:aws:iam::${OTHER}:role/*"`,
@@ -916,40 +919,40 @@ describe('settings of registries that are refused', () => {
       ),
     ],
     [
-      'pushing to nothing',
+      'pushing to no repository',
       `replicationSources: [{ account: '${OTHER}' }], roles: { push: ['arn:aws:iam::${OTHER}:root'] }`,
       at('roles.push', 'there are no repositories to push to: name them in registries.repositories'),
     ],
     [
-      'pulling where all is for testing',
+      'pulling where every repository is for testing',
       `repositories: [{ name: a/b, shape: testing }], roles: { pull: ['arn:aws:iam::${OTHER}:root'] }`,
-      at('roles.pull', 'there are no repositories to pull from but those of shape testing'),
+      at('roles.pull', 'all repositories have shape testing, and this role pulls none of those'),
     ],
     [
-      'cleaning up where nothing is for testing',
+      'cleaning up where no repository is for testing',
       `repositories: [{ name: a/b }], roles: { cleanUp: ['arn:aws:iam::${OTHER}:root'] }`,
-      at('roles.cleanUp', 'it deletes from repositories of shape testing, and there are none'),
+      at('roles.cleanUp', 'it deletes from repositories of shape testing, but no repository has it'),
     ],
     [
       'a template twice',
       'templates: [{ prefix: a1, appliedFor: [REPLICATION] }, { prefix: a1, appliedFor: [CREATE_ON_PUSH] }]',
-      at('templates.1.prefix "a1"', 'is here twice: a registry has one template for a prefix'),
+      at('templates.1.prefix "a1"', 'is given twice: a registry has one template for each prefix'),
     ],
     [
       'a template with a key of a region without replicas',
       "templates: [{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000' }]",
       at(
         'templates.0.key "arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000"',
-        `a template in us-east-1 would be for nothing here: the regions are ${REGION}`,
+        `a template in us-east-1 would have no effect: the Regions are ${REGION}`,
       ),
     ],
     [
-      'nothing at all',
+      'no settings at all',
       '',
-      'test.yaml: registries: there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
+      'test.yaml: registries: it is empty: name repositories, replication, templates or replicationSources, or remove it',
     ],
     [
-      'a setting that is none',
+      'a setting that does not exist',
       'repositories: [{ name: a/b, keepLatest: 3 }]',
       at('repositories.0', 'there is no setting "keepLatest" here'),
     ],
@@ -957,7 +960,7 @@ describe('settings of registries that are refused', () => {
     expect(refused(`registries: { ${text} }`)).toEqual([message]);
   });
 
-  test('what lies on a bound is not refused', () => {
+  test('values on the bounds are accepted', () => {
     const replication = `replication: [${destinations(25, `, prefixes: [${names(0, 100)}]`)}]`;
     expect(refused(`registries: { ${replication} }`)).toEqual([]);
     expect(refused(`registries: { replication: [${destinations(25)}, ${destinations(25)}] }`)).toEqual([]);
@@ -968,7 +971,7 @@ describe('settings of registries that are refused', () => {
     expect(refused(`registries: { replication: [${ten.join(', ')}] }`)).toEqual([]);
   });
 
-  test('a template for each region of a prefix, by the region of its key, is not refused', () => {
+  test('a template for each Region of a prefix, by the Region of its key, is accepted', () => {
     const key = (region: string): string =>
       `{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:${region}:${ACCOUNT}:key/10000000-0000-4000-8000-000000000000' }`;
     const text = `replication: [{ region: us-east-1 }], templates: [${key(REGION)}, ${key('us-east-1')}]`;

@@ -1,4 +1,4 @@
-// Who may do what with repositories beyond the policies of their accounts: denials, pipelines with tokens, and what people are told of it.
+// Access to repositories beyond the policies of their accounts: denials, pipelines with tokens, and the permissions in outputs and alarms.
 import { Match, Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';

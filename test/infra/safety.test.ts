@@ -1,4 +1,4 @@
-// What holds for every resource of every stack of the examples.
+// Properties of every resource of every stack of the examples.
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
@@ -17,7 +17,7 @@ const grant = z.object({ Effect: z.literal('Allow'), Action: actions });
 const policy = z.object({ Statement: z.array(z.looseObject({ Effect: z.string() })) });
 const parameters = z.record(z.string(), z.object({ Type: z.string() }));
 
-/** What is lost with them cannot be made again. Queues are none: what was in them the planner finds anew. */
+/** Resources whose loss is permanent. Queues are not among them: the planner finds their content again. */
 const STATEFUL = new Set([
   'AWS::S3::Bucket',
   'AWS::DynamoDB::GlobalTable',
@@ -25,7 +25,7 @@ const STATEFUL = new Set([
   'AWS::Backup::LogicallyAirGappedBackupVault',
   'AWS::ECR::Repository',
 ]);
-/** Keys of these alone may go with their stack: nothing that is kept is encrypted with them. */
+/** Only these keys may be deleted with their stack: no retained data is encrypted with them. */
 const KEYS_THAT_MAY_GO = /^(?:Monitoring|Mail)/;
 
 const ALL = EXAMPLES.flatMap((example) =>
@@ -39,11 +39,11 @@ const ALL = EXAMPLES.flatMap((example) =>
 describe.each(ALL)('$name', ({ resources, template }) => {
   const ofType = (type: string): typeof resources => resources.filter(([, { Type }]) => Type === type);
 
-  test('keeps what cannot be made again, whatever happens to the stack', () => {
+  test('retains what cannot be recreated when the stack changes or is deleted', () => {
     const kept = resources.filter(
       ([id, { Type }]) => STATEFUL.has(Type) || (Type === 'AWS::KMS::Key' && !KEYS_THAT_MAY_GO.test(id)),
     );
-    // what the deployment that failed has just made, with nothing in it, may go: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
+    // a failed first deployment may delete what it created, which is empty: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
     const lost = kept.filter(
       ([, one]) =>
         !['Retain', 'RetainExceptOnCreate'].includes(one.DeletionPolicy ?? '') || one.UpdateReplacePolicy !== 'Retain',
@@ -51,25 +51,25 @@ describe.each(ALL)('$name', ({ resources, template }) => {
     expect(lost).toEqual([]);
   });
 
-  test('keeps keys and the table in any case', () => {
+  test('retains keys and the table in any case', () => {
     const strict = resources.filter(
       ([id, { Type }]) => /::(?:GlobalTable|Key)$/.test(Type) && !KEYS_THAT_MAY_GO.test(id),
     );
     expect(strict.filter(([, one]) => one.DeletionPolicy !== 'Retain')).toEqual([]);
   });
 
-  test('holds no secret', () => {
+  test('contains no secret', () => {
     expect(ofType('AWS::SecretsManager::Secret')).toEqual([]);
     expect(Object.values(parameters.parse(template['Parameters'] ?? {})).map(({ Type }) => Type)).not.toContain(
       'String',
     );
-    // keys of accounts, keys in PEM, references that CloudFormation would resolve, and what names itself one
+    // keys of accounts, keys in PEM, references that CloudFormation would resolve, and properties with such names
     expect(JSON.stringify(template)).not.toMatch(
       /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN|\{\{resolve:|"(?:Password|SecretString|PrivateKey|AccessKey)"/i,
     );
   });
 
-  test('lets anybody in nowhere', () => {
+  test('gives no access to everyone', () => {
     const allowed = resources
       .filter(([, { Type }]) => Type !== 'AWS::EC2::VPCEndpoint')
       .flatMap(([id, { Properties }]) =>
@@ -93,23 +93,23 @@ describe.each(ALL)('$name', ({ resources, template }) => {
         );
   });
 
-  test('allows no role but the Cleaner’s, and nothing that goes through an endpoint, to delete objects or images', () => {
+  test('allows no role but the Cleaner’s to delete objects or images, nor any endpoint', () => {
     const allowed = resources.flatMap(([id, { Properties }]) => grantsIn(Properties).map((action) => ({ id, action })));
     const deletes = ['s3:DeleteObject', 'ecr:BatchDeleteImage'];
-    // of repositories for testing, for who assumes it: the settings name both
+    // the role for clean-up deletes from repositories for testing: the settings name both
     const known = /^(?:CleanerRole|RolesCleanUp)/;
     expect(allowed.filter(({ id, action }) => deletes.some((one) => covers(action, one)) && !known.test(id))).toEqual(
       [],
     );
-    // what undoes neither a lock nor a version: not even the Cleaner
+    // these would bypass a lock or delete versions: not even the Cleaner may
     const never = ['s3:DeleteObjectVersion', 's3:BypassGovernanceRetention', 's3:DeleteBucket'];
     expect(allowed.filter(({ action }) => never.some((one) => covers(action, one)))).toEqual([]);
     expect(resources.some(([, { Type }]) => Type === 'Custom::S3BucketNotifications')).toBe(false);
-    // what CDK empties a bucket with when it goes
+    // the resource by which CDK empties a deleted bucket
     expect(ofType('Custom::S3AutoDeleteObjects')).toEqual([]);
   });
 
-  test('allows only the Cleaner to delete repositories: those with the name and the mark of a drill', () => {
+  test('allows only the Cleaner to delete repositories, by the name and the mark of a drill', () => {
     const some = resources.flatMap(([id, { Properties }]) =>
       (policy.safeParse(Properties['PolicyDocument']).data?.Statement ?? [])
         .filter((one) => grantsIn(one).some((action) => covers(action, 'ecr:DeleteRepository')))
@@ -127,7 +127,7 @@ describe.each(ALL)('$name', ({ resources, template }) => {
     expect(inlined).toHaveLength(new Set(some.map(({ id }) => id)).size);
   });
 
-  test('takes nothing without TLS where it takes anything', () => {
+  test('requires TLS wherever it accepts requests', () => {
     for (const [type, policies, at] of [
       ['AWS::S3::Bucket', 'AWS::S3::BucketPolicy', 'Bucket'],
       ['AWS::SQS::Queue', 'AWS::SQS::QueuePolicy', 'Queues'],
@@ -146,26 +146,26 @@ describe.each(ALL)('$name', ({ resources, template }) => {
     }
   });
 
-  test('keeps no log for ever', () => {
+  test('expires every log', () => {
     expect(ofType('AWS::Logs::LogGroup').filter(([, { Properties }]) => !('RetentionInDays' in Properties))).toEqual(
       [],
     );
   });
 
-  test('runs functions with the Node that the worker is tested with', () => {
+  test('runs functions with the Node version that the worker is tested with', () => {
     for (const [id, { Properties }] of ofType('AWS::Lambda::Function'))
       expect(Properties['Runtime'], id).toBe('nodejs24.x');
   });
 });
 
-/** The actions of every statement in `value`, however deep, that allows something. */
+/** The actions of every statement in `value` that allows something, at any depth. */
 function grantsIn(value: unknown): readonly string[] {
   if (typeof value !== 'object' || value === null) return [];
   const { data } = grant.safeParse(value);
   return [...(data?.Action ?? []), ...Object.values(value).flatMap(grantsIn)];
 }
 
-/** Whether `action`, which may have wildcards, stands for `wanted`: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html */
+/** Whether `action`, which may have wildcards, includes `wanted`: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html */
 function covers(action: string, wanted: string): boolean {
   const pattern = action.replaceAll('*', '.*').replaceAll('?', '.');
   return new RegExp(`^${pattern}$`, 'i').test(wanted);

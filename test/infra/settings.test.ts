@@ -1,4 +1,4 @@
-// Settings: their defaults, and what is refused. Those of vaults and of registries are in vault.test.ts and registries.test.ts.
+// Settings: their defaults, and what is refused. vault.test.ts and registries.test.ts have those of vaults and of registries.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,13 +34,13 @@ describe('bounds', () => {
     ['worker: { maxTasks: % }', 1, 0],
     ['alarms: { backupAgeDays: % }', 7, 8],
     ['registries: { repositories: [{ name: a1, keepLast: % }] }', 100_000, 100_001],
-  ] as const)('of %s: %s can be used, %s cannot', (setting, last, next) => {
+  ] as const)('of %s: %s is accepted, %s is not', (setting, last, next) => {
     const refusedWith = (value: string | number): readonly string[] => refused(setting.replace('%', String(value)));
     expect(refusedWith(last)).toEqual([]);
     expect(refusedWith(next)).toHaveLength(1);
   });
 
-  test('of aliases: what is there to fill the memory is refused before it does', () => {
+  test('of aliases refuse a file before it fills the memory', () => {
     const twice = (name: string, of: string): string => `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`;
     const bomb = ['a: &a [x]', twice('b', 'a'), twice('c', 'b'), twice('d', 'c'), twice('e', 'd')].join('\n');
     expect(refused(bomb)).toEqual([expect.stringMatching(/^test\.yaml: .*alias/i)]);
@@ -58,15 +58,15 @@ describe('the account and the Region', () => {
     });
   });
 
-  test('are asked for where there are no credentials either', () => {
+  test('are required where there are no credentials either', () => {
     expect(() => parseSettings('version: 1', 'a.yaml')).toThrow(
-      /^a\.yaml: account: it is missing, and there are no credentials of AWS to take it from: set it, or sign in and run cdk\na\.yaml: region: it is missing/,
+      /^a\.yaml: account: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk\na\.yaml: region: it is missing/,
     );
   });
 });
 
-describe('what nobody says', () => {
-  test('is safe, small and cheap', () => {
+describe('the defaults', () => {
+  test('are safe, small and cheap', () => {
     expect(settingsOf('')).toEqual({
       version: 1,
       account: ACCOUNT,
@@ -155,12 +155,12 @@ describe('what nobody says', () => {
         roles: { pull: [], push: [], cleanUp: [], pushFrom: [], names: {}, sessionHours: 1 },
       },
     ],
-  ] as const)('beside %s', (more, name, whole) => {
+  ] as const)('apply next to %s', (more, name, whole) => {
     expect(settingsOf(more)[name]).toEqual(whole);
   });
 });
 
-describe('a setting that is not there', () => {
+describe('a setting that does not exist is refused', () => {
   test.each([
     ['regoin: us-east-1', 'there is no setting "regoin" here'],
     ['worker: { cpus: 1 }', 'worker: there is no setting "cpus" here'],
@@ -175,31 +175,31 @@ describe('a setting that is not there', () => {
   });
 });
 
-describe('a value that cannot be', () => {
+describe('a value that is not allowed is refused', () => {
   const TAG_KEY =
     'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
   const TAG_VALUE = 'expected the value of a tag: 1 to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
   const CLASSES = '"STANDARD"|"STANDARD_IA"|"INTELLIGENT_TIERING"|"GLACIER_IR"|"GLACIER"|"DEEP_ARCHIVE"';
   test.each([
     [
-      'notifications: { emails: [ops@example.com, nobody] }',
-      'notifications.emails.1 "nobody": expected an e-mail address',
+      'notifications: { emails: [ops@example.com, operators] }',
+      'notifications.emails.1 "operators": expected an e-mail address',
     ],
     ['prefix: Tea', 'prefix "Tea": expected up to 20 small letters, digits and "-"'],
     ['tags: { owner: 1 }', `tags.owner 1: ${TAG_VALUE}`],
     ["tags: { owner: 'a,b' }", `tags.owner "a,b": ${TAG_VALUE}`],
-    // CloudFormation takes none for an alarm
+    // CloudFormation refuses an empty value for an alarm
     ["tags: { owner: '' }", `tags.owner "": ${TAG_VALUE}`],
     ["tags: { 'aws:owner': me }", `tags.aws:owner: ${TAG_KEY}`],
     ["tags: { '': me }", `tags."": ${TAG_KEY}`],
     [
       'tags: { Owner: me, owner: you }',
-      'tags.owner "you": IAM takes it for the same as Owner: leave one of the two out',
+      'tags.owner "you": IAM treats it as the same tag as Owner: remove one of the two',
     ],
-    [`tags: { ${many(48, (i) => `t${i}: x`)} }`, 'tags: 48 tags are more than the 47 that every resource can have'],
+    [`tags: { ${many(48, (i) => `t${i}: x`)} }`, 'tags: 48 tags are more than the 47 that every resource accepts'],
     [
       `tags: { ${many(30, (i) => `t${i}: x`)} }\nregistries: { repositories: [{ name: a1, tags: { ${many(21, (i) => `u${i}: x`)} } }] }`,
-      'registries.repositories.0.tags: with those of all resources it has 51 tags, and ECR takes 50',
+      'registries.repositories.0.tags: together with the tags of all resources it has 51 tags, and ECR takes 50',
     ],
     ['planEveryMinutes: 0', 'planEveryMinutes 0: Too small: expected number to be >=1'],
     ['planEveryMinutes: 61', 'planEveryMinutes 61: Too big: expected number to be <=60'],
@@ -224,7 +224,7 @@ describe('a value that cannot be', () => {
     ['alarms: { ruleLateHours: 1e300 }', 'alarms.ruleLateHours 1e+300: Too big: expected number to be <=876000'],
     [
       `notifications: { topics: [${many(5, (i) => `'arn:aws:sns:eu-central-1:111111111111:t${i}'`)}] }`,
-      'notifications.topics: an alarm has five actions, one of them our own topic: expected 4 at the most; one topic can tell many',
+      "notifications.topics: an alarm has five actions, one of them the stack's own topic: expected at most 4; one topic can notify many people",
     ],
     [
       'notifications: { topics: ["arn:aws:sns:eu-central-1:111111111111:one:5"] }',
@@ -232,7 +232,7 @@ describe('a value that cannot be', () => {
     ],
     [
       'notifications: { emails: [a@example.com, a@example.com] }',
-      'notifications.emails.1 "a@example.com": is here twice',
+      'notifications.emails.1 "a@example.com": is given twice',
     ],
     ['alarms: { ruleLateHours: 0 }', 'alarms.ruleLateHours 0: Too small: expected number to be >0'],
 
@@ -240,7 +240,7 @@ describe('a value that cannot be', () => {
     ...['10.0.0.1', 'xn--a', 'a..b', 'a.-b', 'archives-s3alias', 'archives--x-s3', 'sthree-a'].map(
       (name): [string, string] => [
         `bucket: { name: ${name} }`,
-        `bucket.name "${name}": expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself`,
+        `bucket.name "${name}": expected a bucket name that S3 accepts: dots between letters or digits, no IP address, no prefix or suffix that S3 reserves`,
       ],
     ),
     ['bucket: { name: Archives }', 'bucket.name "Archives": expected the name of a bucket'],
@@ -248,11 +248,11 @@ describe('a value that cannot be', () => {
     ['bucket: { objectLock: { mode: governance } }', 'bucket.objectLock.days: it is missing'],
     [
       'bucket: { existing: archives, name: mine }',
-      'bucket.name "mine": is of a bucket to create: this one exists already',
+      'bucket.name "mine": names a bucket to create: this one exists already',
     ],
     [
       'bucket: { existing: archives, objectLock: { mode: compliance, days: 30 } }',
-      'bucket.objectLock: is set where a bucket is created: this one exists already',
+      'bucket.objectLock: applies only to a bucket that is created: this one exists already',
     ],
 
     ['network: { type: vpn }', 'network.type "vpn": expected own, existing or public'],
@@ -267,11 +267,11 @@ describe('a value that cannot be', () => {
     ],
     [
       'network: { type: own, availabilityZones: [eu-central-1a, us-east-1b] }',
-      'network.availabilityZones.1 "us-east-1b": it is no zone of eu-central-1',
+      'network.availabilityZones.1 "us-east-1b": it is not an availability zone of eu-central-1',
     ],
     [
       'network: { type: public, availabilityZones: [eu-central-1a, eu-central-1a] }',
-      'network.availabilityZones.1 "eu-central-1a": is here twice',
+      'network.availabilityZones.1 "eu-central-1a": is given twice',
     ],
     [
       'network: { type: own, cidr: 10.0.0.0/24, availabilityZones: [eu-central-1a, eu-central-1b, eu-central-1c, eu-central-1d, eu-central-1e, eu-central-1f] }',
@@ -279,11 +279,11 @@ describe('a value that cannot be', () => {
     ],
     [
       'network: { type: own, cidr: 127.0.0.0/16 }',
-      'network.cidr "127.0.0.0/16": no VPC has such addresses: take some of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16',
+      'network.cidr "127.0.0.0/16": a VPC cannot have these addresses: use a range of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16',
     ],
     [
       'network: { type: existing, vpcId: vpc-01234567, subnetIds: [subnet-01234567, subnet-01234567], availabilityZones: [eu-central-1a] }',
-      'network.subnetIds.1 "subnet-01234567": is here twice',
+      'network.subnetIds.1 "subnet-01234567": is given twice',
     ],
     [
       'network: { type: existing, vpcId: mine, subnetIds: [subnet-01234567], availabilityZones: [eu-central-1a] }',
@@ -292,21 +292,21 @@ describe('a value that cannot be', () => {
 
     [
       'worker: { cpu: 1000 }',
-      'worker.cpu 1000: Fargate has no tasks of 1000 CPU units, but of 256, 512, 1024, 2048, 4096, 8192, 16384, 32768',
+      'worker.cpu 1000: Fargate does not offer tasks with 1000 CPU units: expected one of 256, 512, 1024, 2048, 4096, 8192, 16384, 32768',
     ],
     [
       'worker: { cpu: 256, memoryMiB: 4096 }',
-      'worker.memoryMiB 4096: Fargate has no tasks of 256 CPU units with 4096 MiB, but with 512 to 2048 MiB (512, 1024, 2048)',
+      'worker.memoryMiB 4096: Fargate does not offer tasks with 256 CPU units and 4096 MiB: expected 512 to 2048 MiB (512, 1024, 2048)',
     ],
     [
       'worker: { cpu: 4096 }',
-      'worker.memoryMiB: Fargate has no tasks of 4096 CPU units with 2048 MiB, but with 8192 to 30720 MiB (by the GiB)',
+      'worker.memoryMiB: Fargate does not offer tasks with 4096 CPU units and 2048 MiB: expected 8192 to 30720 MiB (by the GiB)',
     ],
-    ['worker: { spotWeight: 0 }', 'worker.spotWeight 0: one of onDemandWeight and spotWeight is more than 0'],
+    ['worker: { spotWeight: 0 }', 'worker.spotWeight 0: set onDemandWeight or spotWeight to more than 0'],
     ['worker: { onDemandBase: -1 }', 'worker.onDemandBase -1: Too small: expected number to be >=0'],
     ['worker: { slots: 65 }', 'worker.slots 65: Too big: expected number to be <=64'],
     ['worker: { maxTasks: 0 }', 'worker.maxTasks 0: Too small: expected number to be >=1'],
-    // what a task would not be let pull, since nothing is granted for a registry that is not ECR
+    // a task could not pull it: permissions are granted for registries of ECR only
     ...[
       `${ECR}/transship`,
       `${ECR}/transship:1@sha256:${'0'.repeat(64)}`,
@@ -326,7 +326,7 @@ describe('a value that cannot be', () => {
     expect(refused(more)).toEqual([`test.yaml: ${message}`]);
   });
 
-  test('account and region are digits in quotes, and a name', () => {
+  test('account and region must be digits in quotes, and a name', () => {
     expect(() => parseSettings(`version: 1\naccount: ${ACCOUNT}\nregion: mars`, 'a.yaml')).toThrow(
       new SettingsError(
         `a.yaml: account ${ACCOUNT}: expected the twelve digits of an account, in quotes\na.yaml: region "mars": expected the name of a region, such as us-east-1`,
@@ -335,16 +335,16 @@ describe('a value that cannot be', () => {
   });
 });
 
-describe('access that cannot be named', () => {
+describe('access that cannot be granted is refused', () => {
   const ROLE = 'arn:aws:iam::222222222222:role';
   const SECRET = 'arn:aws:secretsmanager:eu-central-1:111111111111:secret';
   const SECRET_EXPECTED =
-    'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name';
+    'expected the ARN of a secret, whole, with the six characters that Secrets Manager adds to its name';
   test.each([
     ['roles', `${ROLE}/*`, 'expected the ARN of a role'],
     ['roles', 'arn:aws:iam::222222222222:user/one', 'expected the ARN of a role'],
     ['secrets', `${SECRET}:*`, SECRET_EXPECTED],
-    // the role would be let in to nothing: the ARN of the secret is longer
+    // the role would admit nothing: the ARN of the secret is longer
     ['secrets', `${SECRET}:hub`, SECRET_EXPECTED],
     [
       'keys',
@@ -357,16 +357,16 @@ describe('access that cannot be named', () => {
     ]);
   });
 
-  test('a bucket for all, and a part of one that is all', () => {
+  test('access to a whole bucket and to a part of it is accepted', () => {
     expect(refused("access: { buckets: [{ name: '*', allow: read }] }")).toEqual([
       'test.yaml: access.buckets.0.name "*": expected the name of a bucket',
     ]);
     expect(refused("access: { buckets: [{ name: archives, prefix: 'a*', allow: read }] }")).toEqual([
-      'test.yaml: access.buckets.0.prefix "a*": expected what keys begin with, without wildcards',
+      'test.yaml: access.buckets.0.prefix "a*": expected the start of keys, without wildcards',
     ]);
   });
 
-  test('repositories without a name, or with more than reading and writing', () => {
+  test('repositories without a name, or with another access than read and write, are refused', () => {
     expect(refused("access: { repositories: [{ names: [], allow: admin }, { names: ['API'], allow: read }] }")).toEqual(
       [
         'test.yaml: access.repositories.0.names: Too small: expected array to have >=1 items',
@@ -377,14 +377,11 @@ describe('access that cannot be named', () => {
   });
 });
 
-describe('what may be pruned and published', () => {
+describe('prune and publish settings that are refused', () => {
   const PLACE =
     'expected s3://bucket/prefix/, or prefix/ of the bucket of the deployment (all of it: /), ending in / and without wildcards';
   test.each([
-    [
-      'prune: {}',
-      'prune: there is nothing in it: name repositories, prefixes, stores or scratch repositories that may be deleted from, or leave it out',
-    ],
+    ['prune: {}', 'prune: it is empty: name repositories, prefixes, stores or scratch repositories, or remove it'],
     [
       "prune: { repositories: [{ names: ['CI'] }] }",
       'prune.repositories.0.names.0 "CI": expected the name of a repository, or a pattern such as product/*',
@@ -395,21 +392,21 @@ describe('what may be pruned and published', () => {
     ],
     [
       `prune: { repositories: [{ names: [${many(300, (i) => `product/team-${100 + i}/service-${100 + i}`)}] }] }`,
-      'prune.repositories: 300 names are more than a role has room for, some 282: say more of them by patterns such as ci/*',
+      'prune.repositories: 300 names are more than a role has room for, which is some 282: name more of them by patterns such as ci/*',
     ],
     [
       `prune: { repositories: [{ names: [a] }], scratch: [{ prefixes: [${many(200, (i) => `scratch/team-${100 + i}/service-${100 + i}`)}] }] }`,
-      'prune.scratch: 401 names are more than a role has room for, some 282: let drills share a prefix such as drills',
+      'prune.scratch: 401 names are more than a role has room for, which is some 282: let drills share a prefix such as drills',
     ],
     [
       'prune: { repositories: [{ names: [a], region: cn-north-1 }] }',
-      'prune.repositories.0.region "cn-north-1": cn-north-1 is of aws-cn, and eu-central-1 of aws: nothing goes from the one to the other',
+      'prune.repositories.0.region "cn-north-1": cn-north-1 is of aws-cn, and eu-central-1 of aws: neither can reach the other',
     ],
     [
       "prune: { roles: ['arn:aws-cn:iam::222222222222:role/a'] }",
       'prune.roles.0 "arn:aws-cn:iam::222222222222:role/a": expected an ARN of eu-central-1, which begins with arn:aws:',
     ],
-    // `prod` would be for `production` as well
+    // `prod` would also match `production`
     ...[
       's3://archives',
       's3://archives/prod',
@@ -423,11 +420,11 @@ describe('what may be pruned and published', () => {
       'a?/',
     ].map((place): [string, string] => [`prune: { prefixes: ['${place}'] }`, `prune.prefixes.0 "${place}": ${PLACE}`]),
     ["prune: { prefixes: ['s3://Archives/a/'] }", 'prune.prefixes.0 "s3://Archives/a/": expected the name of a bucket'],
-    ["publish: { prefixes: ['a/', 'a/'] }", 'publish.prefixes.1 "a/": is here twice'],
+    ["publish: { prefixes: ['a/', 'a/'] }", 'publish.prefixes.1 "a/": is given twice'],
     ['publish: { prefixes: [] }', 'publish.prefixes: Too small: expected array to have >=1 items'],
     [
       `access: { buckets: [${many(100, (i) => `{ name: bucket-${i}, allow: read }`)}] }\npublish: { prefixes: ['s3://other/'] }`,
-      'publish.prefixes: with access.buckets they are 101 places, and the network of the workers has room for 100: name fewer, larger prefixes',
+      "publish.prefixes: together with access.buckets they are 101 places, and the endpoint of the workers' network has room for 100: name fewer, larger prefixes",
     ],
     ['alarms: { prunedPerDay: 0 }', 'alarms.prunedPerDay 0: Too small: expected number to be >=1'],
   ])('%s', (more, message) => {
@@ -435,9 +432,9 @@ describe('what may be pruned and published', () => {
   });
 });
 
-describe('what a network without a way out cannot reach', () => {
+describe('a network without a way out refuses what it cannot reach', () => {
   const CLOSED = 'network: { type: own, natGateways: 0 }';
-  const FAR = 'there is no way out of eu-central-1 with network.natGateways: 0';
+  const FAR = 'workers cannot reach anything outside eu-central-1 with network.natGateways: 0';
   test.each([
     [
       'access: { repositories: [{ region: us-east-1, names: [a1], allow: read }] }',
@@ -449,20 +446,20 @@ describe('what a network without a way out cannot reach', () => {
     ],
     [
       'worker: { image: ghcr.io/owner/transship:1.0.0 }',
-      `worker.image "ghcr.io/owner/transship:1.0.0": ${FAR}: a task gets its image from ECR of eu-central-1 only`,
+      `worker.image "ghcr.io/owner/transship:1.0.0": ${FAR}: a task can only pull an image of ECR in eu-central-1`,
     ],
   ])('%s', (more, message) => {
     expect(refused(`${CLOSED}\n${more}`)).toEqual([`test.yaml: ${message}`]);
     expect(refused(more)).toEqual([]);
   });
 
-  test('what is of the region is reached', () => {
+  test('it accepts what is in the Region', () => {
     expect(refused(`${CLOSED}\nworker: { image: '${ECR}/transship:1.0.0' }`)).toEqual([]);
   });
 });
 
-describe('what is in another partition', () => {
-  const CHINA = 'nothing goes from the one to the other';
+describe('another partition is refused', () => {
+  const CHINA = 'neither can reach the other';
   test.each([
     [
       'registries: { replication: [{ region: cn-north-1 }] }',
@@ -484,7 +481,7 @@ describe('what is in another partition', () => {
     ]);
   });
 
-  test('one partition is as good as the other', () => {
+  test('it accepts every partition by itself', () => {
     const text = `version: 1\naccount: '${ACCOUNT}'\nregion: cn-north-1\nencryption: arn:aws-cn:kms:cn-north-1:${ACCOUNT}:key/10000000-0000-4000-8000-000000000000\nregistries: { replication: [{ region: cn-northwest-1 }] }`;
     expect(parseSettings(text, 'a.yaml').region).toBe('cn-north-1');
   });
@@ -494,7 +491,7 @@ describe('registries', () => {
   test.each([
     [
       `repositories: [${many(481, (i) => `{ name: a${i} }`)}]`,
-      'repositories: 481 make 481 resources, and CloudFormation has 480 for them in a stack: take part of them out, or into settings with another prefix',
+      'repositories: 481 make 481 resources, and CloudFormation has room for 480 in a stack: remove some of them, or move them to settings with another prefix',
     ],
     [
       `repositories: [{ name: a1, pullAccounts: [${many(201, (i) => `'${100_000_000_000 + i}'`)}] }]`,
@@ -502,7 +499,7 @@ describe('registries', () => {
     ],
     [
       `replicationSources: [${many(46, (i) => `{ account: '${100_000_000_000 + i}' }`)}]`,
-      'replicationSources: 46 accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or leave accounts out',
+      'replicationSources: 46 accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or remove accounts',
     ],
     [
       `repositories: [{ name: a1 }], roles: { pull: [${many(60, (i) => `'arn:aws:iam::222222222222:role/pull-${i}'`)}] }`,
@@ -510,11 +507,11 @@ describe('registries', () => {
     ],
     [
       'templates: [{ prefix: product, appliedFor: [REPLICATION] }, { prefix: product/, appliedFor: [REPLICATION] }]',
-      'templates.1.prefix "product/": is here twice: a registry has one template for a prefix',
+      'templates.1.prefix "product/": is given twice: a registry has one template for each prefix',
     ],
     [
       'templates: [{ prefix: product, appliedFor: [REPLICATION, REPLICATION] }]',
-      'templates.0.appliedFor.1 "REPLICATION": is here twice',
+      'templates.0.appliedFor.1 "REPLICATION": is given twice',
     ],
     ...['product-', 'a//b', 'Root', '1/'].map((prefix): [string, string] => [
       `templates: [{ prefix: ${prefix === '1/' ? '1' : prefix}, appliedFor: [REPLICATION] }]`,
@@ -522,13 +519,13 @@ describe('registries', () => {
     ]),
     [
       'replication: [{ region: eu-west-1, prefixes: [a//b] }]',
-      'replication.0.prefixes.0 "a//b": expected what names of repositories begin with, such as product/',
+      'replication.0.prefixes.0 "a//b": expected the start of repository names, such as product/',
     ],
   ])('%.80s', (inside, message) => {
     expect(refused(`registries: { ${inside} }`)).toEqual([`test.yaml: registries.${message}`]);
   });
 
-  test('what ECR takes for a name is taken', () => {
+  test('names that ECR accepts are accepted', () => {
     expect(
       refused(
         'registries: { repositories: [{ name: a__b/c--d/e.f_g }], replication: [{ region: eu-west-1, prefixes: [ab-, a/] }] }',
@@ -579,13 +576,13 @@ describe('cron', () => {
     '0,,1 5 * * ? *',
     '0 5 *-3 * ? *',
     '-1 5 * * ? *',
-  ])('%s is none', (cron) => {
+  ])('%s is refused', (cron) => {
     expect(vault(cron)).toEqual([`test.yaml: vault.restoreTest.cron "${cron}": ${EXPECTED}`]);
   });
 
-  test('AWS Backup would not back up every five minutes', () => {
+  test('a plan of AWS Backup every five minutes is refused', () => {
     expect(refused("vault: { account: '222222222222', region: eu-west-1, plan: { cron: '*/5 * * * ? *' } }")).toEqual([
-      'test.yaml: vault.plan.cron "*/5 * * * ? *": AWS Backup begins once an hour at the most: its minutes are to be one number, such as 0 5 * * ? *',
+      'test.yaml: vault.plan.cron "*/5 * * * ? *": AWS Backup starts at most once an hour: expected one number of minutes, such as 0 5 * * ? *',
     ]);
   });
 });
@@ -600,86 +597,86 @@ test.each([
   [8192, 16_384, 61_440],
   [16_384, 32_768, 122_880],
   [32_768, 61_440, 249_856],
-])('tasks of %d CPU units have %d to %d MiB, and no others', (cpu, least, most) => {
+])('tasks of %d CPU units have %d to %d MiB, and no other sizes', (cpu, least, most) => {
   const allowed = (memoryMiB: number): boolean =>
     refused(`worker: { cpu: ${cpu}, memoryMiB: ${memoryMiB} }`).length === 0;
   expect([least, most].map(allowed)).toEqual([true, true]);
   expect([least / 2, least - 1, most + 1, most + 8192].map(allowed)).toEqual([false, false, false, false]);
 });
 
-describe('a file', () => {
-  test('that is no YAML says where', () => {
+describe('a settings file', () => {
+  test('reports the place of an error in YAML', () => {
     expect(() => parseSettings('version: [', 'a.yaml')).toThrow(/^a\.yaml: .*line 1, column 11/s);
     expect(() => parseSettings('version: 1\nversion: 1', 'a.yaml')).toThrow(
       /^a\.yaml: Map keys must be unique at line 2/,
     );
   });
 
-  test('with an alias of nothing says so', () => {
+  test('reports an alias of nothing', () => {
     expect(() => parseSettings('version: *one', 'a.yaml')).toThrow(
       new SettingsError('a.yaml: Unresolved alias (the anchor must be set before the alias): one'),
     );
   });
 
-  test.each(['', '# nothing', '~', '---'])('of %j is empty', (text) => {
+  test.each(['', '# nothing', '~', '---'])('with the content %j is reported as empty', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(
-      new SettingsError('a.yaml: the file is empty: expected version, account and region at the least'),
+      new SettingsError('a.yaml: the file is empty: expected at least version, account and region'),
     );
   });
 
   test.each([
-    ['version: 1\n---\nversion: 1\n', 'there is a second document, behind a line of ---: expected one'],
+    ['version: 1\n---\nversion: 1\n', 'there is a second document after a line of ---: expected one'],
     ['{ a: b }: 1', 'the name of a setting is a list or a group: expected a string'],
-    ['['.repeat(5000), 'it is nested too deep to be settings'],
-    [`a: ${'x'.repeat(10_000_000)}`, 'it has 10000003 bytes: expected settings, which have 262144 at the most'],
-  ])('of %.20j says what is wrong in a sentence', (text, message) => {
+    ['['.repeat(5000), 'it is nested too deeply for settings'],
+    [`a: ${'x'.repeat(10_000_000)}`, 'it has 10000003 bytes: expected settings of at most 262144 bytes'],
+  ])('of %.20j is refused with a message', (text, message) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(new SettingsError(`a.yaml: ${message}`));
   });
 
-  test('with tags of CloudFormation is not taken for what it would be without them', () => {
+  test('with tags of CloudFormation is refused, not read without them', () => {
     expect(() => parseSettings('prefix: !Ref Name', 'a.yaml')).toThrow(/^a\.yaml: Unresolved tag: !Ref at line 1/);
   });
 
-  test('shows of what is given no more than a line, and nothing that steers a terminal', () => {
+  test('shows at most a line of a wrong value, without control characters of a terminal', () => {
     expect(refused(`prefix: ${'x'.repeat(1000)}`)).toEqual([
       `test.yaml: prefix "${'x'.repeat(200)}…": expected up to 20 small letters, digits and "-"`,
     ]);
     expect(refused('"\\e[31m": 1')).toEqual(['test.yaml: there is no setting "\\u001b[31m" here']);
   });
 
-  test('may say a list once, for as many as need it', () => {
+  test('may reuse a list by an alias, many times', () => {
     const text = `registries: { repositories: [{ name: a1, tags: &tags { owner: me } }, ${many(60, (i) => `{ name: b${i}, tags: *tags }`)}] }`;
     expect(settingsOf(text).registries?.repositories.at(-1)?.tags).toEqual({ owner: 'me' });
   });
 
-  test('with CRLF, or a mark of its byte order, is like any other', () => {
+  test('with CRLF, or a byte order mark, is read like any other', () => {
     const text = `\uFEFFversion: 1\r\naccount: '${ACCOUNT}'\r\nregion: ${REGION}\r\n`;
     expect(parseSettings(text, 'a.yaml')).toEqual(settingsOf(''));
   });
 
-  test('in UTF-16, or that is a folder, says so', () => {
+  test('in UTF-16, or that is a folder, is reported', () => {
     const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
     try {
       const file = join(folder, 'mine.yaml');
       writeFileSync(file, '\uFEFFversion: 1\n', 'utf16le');
-      expect(() => readSettings(file)).toThrow(new SettingsError(`${file}: it is not UTF-8: save it so`));
+      expect(() => readSettings(file)).toThrow(new SettingsError(`${file}: it is not UTF-8: save it as UTF-8`));
       expect(() => readSettings(folder)).toThrow(/^\S+ cannot be read: EISDIR/);
     } finally {
       rmSync(folder, { recursive: true });
     }
   });
 
-  test.each(['[]', 'text', '1'])('of %j is no settings', (text) => {
+  test.each(['[]', 'text', '1'])('with the content %j is refused', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(/^a\.yaml: the file.*expected a mapping/);
   });
 
-  test('that is not there says what to do', () => {
+  test('reports what to do when it does not exist', () => {
     expect(() => readSettings('nowhere.yaml')).toThrow(
       new SettingsError('nowhere.yaml cannot be read: copy one of infra/examples/ and name it with TRANSSHIP_INFRA'),
     );
   });
 
-  test('that is there is read', () => {
+  test('is read when it exists', () => {
     const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
     try {
       const file = join(folder, 'mine.yaml');
@@ -690,7 +687,7 @@ describe('a file', () => {
     }
   });
 
-  test('of anything is read, or refused as SettingsError', () => {
+  test('with any content is read, or refused as SettingsError', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
         try {
@@ -703,7 +700,7 @@ describe('a file', () => {
   });
 });
 
-describe('the alarm of backups that do not happen', () => {
+describe('the alarm of missing backups', () => {
   const vault = (cron: string, backupAgeDays?: number): readonly string[] =>
     refused(
       `vault: { account: '222222222222', region: eu-west-1, plan: { cron: '${cron}' } }\nalarms: {${
@@ -713,15 +710,15 @@ describe('the alarm of backups that do not happen', () => {
 
   test('is refused where it would fire between any two backups of the plan', () => {
     expect(vault('0 5 ? * MON *')).toEqual([
-      'test.yaml: alarms.backupAgeDays: 7 days lie between two backups by vault.plan.cron, and an alarm looks back 7 days: set it to 0, and count on the alarm of backups that fail; or back up every six days at the least',
+      'test.yaml: alarms.backupAgeDays: 7 days pass between two backups of vault.plan.cron, and an alarm looks back at most 7 days: set it to 0 and rely on the alarm about failed backups, or back up at least every six days',
     ]);
     expect(vault('0 5 ? * MON,THU *')).toEqual([
-      'test.yaml: alarms.backupAgeDays: 4 days lie between two backups by vault.plan.cron, so this alarm would fire before each: expected 5 or more',
+      'test.yaml: alarms.backupAgeDays: 4 days pass between two backups of vault.plan.cron, so this alarm would fire before each: expected 5 or more',
     ]);
-    expect(vault('0 5 29 2 ? *')).toEqual([expect.stringContaining('1461 days lie between')]);
+    expect(vault('0 5 29 2 ? *')).toEqual([expect.stringContaining('1461 days pass between')]);
   });
 
-  test('is accepted where it looks back further than to the backup before, and where there is none', () => {
+  test('is accepted where it looks back further than to the previous backup, and where it does not exist', () => {
     expect(vault('0 5 * * ? *')).toEqual([]);
     expect(vault('0 5 ? * MON,THU *', 5)).toEqual([]);
     expect(vault('0 5 ? * MON *', 0)).toEqual([]);

@@ -1,4 +1,4 @@
-// The templates of the examples, for who reviews a change: `npx vitest run test/infra/snapshots.test.ts -u` writes them anew.
+// The templates of the examples, for reviewers of a change: `npx vitest run test/infra/snapshots.test.ts -u` writes them anew.
 import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Template } from 'aws-cdk-lib/assertions';
@@ -14,7 +14,7 @@ const EXPECTED: Readonly<Record<(typeof EXAMPLES)[number], readonly string[]>> =
   replication: ['Transship', 'TransshipRegistries', 'TransshipReplicas-eu-west-1', 'TransshipReplicas-us-east-1'],
 };
 
-/** Of the code of functions and of the worker's image: another one with each change of the worker. */
+/** Hashes of the functions' code and of the worker's image, which change with each change of the worker. */
 const HASHES = /\b[0-9a-f]{64}\b/g;
 
 describe.each(EXAMPLES)('%s', (example) => {
@@ -24,7 +24,7 @@ describe.each(EXAMPLES)('%s', (example) => {
     expect([...stacks.keys()].toSorted()).toEqual(EXPECTED[example].toSorted());
   });
 
-  test.each(EXPECTED[example])('makes of %s what was reviewed, and cdk-nag finds nothing in it', async (id) => {
+  test.each(EXPECTED[example])('makes of %s the reviewed template, and cdk-nag finds nothing in it', async (id) => {
     const stack = stacks.get(id);
     if (stack === undefined) throw new Error(`there is no ${id}`);
     const template = plainText(Template.fromStack(stack).toJSON());
@@ -36,7 +36,7 @@ describe.each(EXAMPLES)('%s', (example) => {
 describe('portable', () => {
   const stacks = portableStacks();
 
-  test.each(PORTABLE)('makes of %s what was reviewed, and cdk-nag finds nothing in it', async (id) => {
+  test.each(PORTABLE)('makes of %s the reviewed template, and cdk-nag finds nothing in it', async (id) => {
     const stack = stacks.get(id);
     if (stack === undefined) throw new Error(`there is no ${id}`);
     const template = plainText(Template.fromStack(stack).toJSON());
@@ -45,7 +45,7 @@ describe('portable', () => {
   });
 });
 
-test('there is no other snapshot, and no other example', () => {
+test('has no other snapshot, and no other example', () => {
   const reviewed = Object.entries({ ...EXPECTED, portable: PORTABLE }).flatMap(([example, ids]) =>
     ids.map((id) => `${example}/${id}.yaml`),
   );

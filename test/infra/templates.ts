@@ -1,4 +1,4 @@
-// Stacks of settings as they are for CloudFormation, with what cdk-nag says of them.
+// The stacks of settings as CloudFormation gets them, and the findings of cdk-nag.
 import { readFileSync } from 'node:fs';
 import { App, Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
@@ -13,12 +13,12 @@ export const REGION = 'eu-central-1';
 /** Files of infra/examples/. */
 export const EXAMPLES = ['minimal', 'production', 'vault', 'replication'] as const;
 
-/** Settings of this account and region, and of `more`. */
+/** Settings of this account and Region, with the settings `more`. */
 export function settingsOf(more: string): InfraSettings {
   return parseSettings(`version: 1\naccount: '${ACCOUNT}'\nregion: ${REGION}\n${more}`, 'test.yaml');
 }
 
-/** What is refused in such settings, a line each; none when they can be used. */
+/** The errors of such settings, one a line; empty when they are accepted. */
 export function refused(more: string): readonly string[] {
   try {
     settingsOf(more);
@@ -29,7 +29,7 @@ export function refused(more: string): readonly string[] {
   }
 }
 
-/** An app with the feature flags of cdk.json, which the tests would lack otherwise. The code of functions is not bundled. */
+/** An app with the feature flags of cdk.json, which tests would not have otherwise. It does not bundle the code of functions. */
 export function app(): App {
   const flags: unknown = JSON.parse(readFileSync('cdk.json', 'utf8'));
   const context = typeof flags === 'object' && flags !== null ? Reflect.get(flags, 'context') : undefined;
@@ -55,7 +55,7 @@ export function portableStacks(): ReadonlyMap<string, Stack> {
   return new Map(tree.node.children.filter((child) => child instanceof Stack).map((stack) => [stack.node.id, stack]));
 }
 
-/** Their templates. */
+/** The portable templates. */
 export function portableTemplates(): ReadonlyMap<string, Template> {
   const tree = app();
   addPortableStacks(tree);
@@ -69,7 +69,7 @@ export function transship(more = ''): Stack {
   return stack;
 }
 
-/** What CloudFormation works out, as text: `<Bucket.Arn>/*`, ids without what CDK adds to them. */
+/** What CloudFormation computes, as text: `<Bucket.Arn>/*`, and ids without the suffixes of CDK. */
 export function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
   const [[name, argument] = ['', '']] = Object.entries(value);
@@ -81,7 +81,7 @@ export function textOf(value: unknown): string {
   return JSON.stringify(value);
 }
 
-/** What cdk-nag finds that nobody acknowledged. */
+/** The findings of cdk-nag that are not acknowledged. */
 export function findings(stack: Stack): readonly string[] {
   const { violations } = new AwsSolutionsChecks(stack).validateScope(stack);
   return violations.map(({ ruleName }) => ruleName);

@@ -1,4 +1,4 @@
-// The Terraform module. Where there is no terraform, only its text is looked at.
+// The Terraform module. Without terraform installed, only its text is checked.
 import { spawnSync } from 'node:child_process';
 import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,12 +18,12 @@ const HAS_TERRAFORM = spawnSync('terraform', ['version']).status === 0;
 const AWS_PROVIDER = '6.0.0';
 
 describe('the text of the module', () => {
-  test('sets parameters that the templates have, and all of them but those that have no variable', () => {
+  test('sets every parameter of the templates that has a variable, and no others', () => {
     const set = [...text.matchAll(/^ {4}([A-Z]\w+) +=/gm)].map(([, name = '']) => name);
     const known = [SERVICE_PARAMETERS, REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS].flatMap((group) =>
       Object.keys(group),
     );
-    // a VPC that is created has addresses of its own, and the planner looks every five minutes
+    // a VPC that is created has fixed addresses, and the planner runs every five minutes
     expect(known.filter((name) => !set.includes(name))).toEqual(['PlannerSchedule', 'VpcCidr']);
     expect(set.filter((name) => !known.includes(name))).toEqual([]);
   });
@@ -39,7 +39,7 @@ describe('the text of the module', () => {
       expect(first, name).toBe('description');
   });
 
-  test('has examples that set its variables and no others', () => {
+  test('has examples that set only its variables', () => {
     const variables = new Set([...text.matchAll(/^variable "(\w+)"/gm)].map(([, name]) => name));
     const examples = globSync('examples/*.tfvars', { cwd: MODULE });
     expect(examples).toHaveLength(2);
@@ -71,7 +71,7 @@ describe('docs/migrating.md', () => {
     expect(settings.filter((name) => !deployment.includes(`\`${name.replace(/:.*/, '')}`))).toEqual([]);
   });
 
-  test('answers every variable of the systems that are replaced', () => {
+  test('covers every variable of the systems that it replaces', () => {
     const THEIRS = [
       'aws_region project_name s3_bucket_name s3_prefix_filter ecr_repository_name lambda_timeout lambda_memory_size',
       'source_region destination_region secondary_region repository_prefix environment enable_image_scanning',
@@ -96,11 +96,11 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
   const mirror = join(folder, 'mirror');
   const root = join(folder, 'root');
 
-  // as `npm run template:portable` writes them
+  // the result of `npm run template:portable`
   mkdirSync(join(templates, 'assets'), { recursive: true });
   for (const [id, template] of portableTemplates()) writeFileSync(join(templates, `${id}.yaml`), plainText(template));
   writeFileSync(join(templates, 'assets', '0.zip'), 'code');
-  // a mirror of providers in the file system, with the stand-in for that of AWS
+  // a file system mirror of providers, with the stand-in for the AWS provider
   const { arch, platform } = process;
   const at = join(
     mirror,
@@ -188,7 +188,7 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
     expect(rules.map(({ name }) => name)).toEqual(['backup']);
 
     const objects = applied('objects.tfvars', 'objects.tfstate');
-    // an output that is null is none
+    // Terraform omits an output that is null
     expect(objects).not.toHaveProperty('production_repository_uri');
     const second = parseConfig(String(objects['rules']));
     expect(second.rules.map(({ name, schedule }) => [name, schedule?.cron])).toEqual([
@@ -222,7 +222,7 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
     }
   }, 120_000);
 
-  test('refuses variables that do not go together before anything is created', () => {
+  test('refuses variables that do not fit together before anything is created', () => {
     const refused = (variables: Readonly<Record<string, string>>): string => {
       const more = Object.fromEntries(Object.entries(variables).map(([name, value]) => [`TF_VAR_${name}`, value]));
       const { status, stderr } = terraform(['plan', '-input=false', '-no-color'], {

@@ -4,7 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/infra/**/*.test.ts'],
     testTimeout: 60_000,
-    // to load CDK takes as long as most of the tests: once for all of them
+    // loading CDK takes as long as most of the tests, so it is loaded once for all of them
     isolate: false,
   },
 });

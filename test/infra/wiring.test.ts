@@ -1,4 +1,4 @@
-// How the parts are wired together, across files and stacks: each would deploy without a complaint if it were wrong, and not work.
+// How the parts are wired together, across files and stacks. Each of these faults would deploy without an error, and not work.
 import { readFileSync } from 'node:fs';
 import { Stack } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
@@ -11,7 +11,7 @@ import { ACCOUNT, REGION, app, refused, settingsOf, stacksOf, textOf } from './t
 
 const BACKUP_ACCOUNT = '222222222222';
 const OTHER = '333333333333';
-/** With everything that has a part elsewhere. */
+/** Settings in which every part has a counterpart elsewhere. */
 const ALL = `
 prefix: tea
 network: { type: own, cidr: 10.1.0.0/20 }
@@ -52,7 +52,7 @@ function statementsOf(document: unknown): readonly Statement[] {
   return z.object({ Statement: z.array(statement) }).parse(document).Statement;
 }
 
-/** What a statement is about, a line for each action and resource. */
+/** The actions and resources of a statement, a line for each pair. */
 function lines(some: readonly Statement[]): readonly string[] {
   return some
     .flatMap(({ Action, Resource }) =>
@@ -61,7 +61,7 @@ function lines(some: readonly Statement[]): readonly string[] {
     .toSorted();
 }
 
-/** Of the role whose logical id begins so, by its own policy. */
+/** The statements of the role whose logical id begins so, from its own policy. */
 function permissionsOf(role: string, from = template): readonly Statement[] {
   const all = Object.entries(from.findResources('AWS::IAM::Policy'));
   const [[, found] = [], ...more] = all.filter(([id]) => id.startsWith(`${role}DefaultPolicy`));
@@ -136,7 +136,7 @@ test('two deployments in a Region have task families of their own', () => {
 });
 
 describe('stacks', () => {
-  test('go to their account and region, by the names that the commands of docs/deployment.md have', () => {
+  test('go to their account and Region, by the names in the commands of docs/deployment.md', () => {
     const places = [...stacks].map(([id, { stackName, account, region }]) => [id, stackName, account, region]);
     expect(places).toEqual([
       ['Transship', 'tea', ACCOUNT, REGION],
@@ -146,7 +146,7 @@ describe('stacks', () => {
     ]);
   });
 
-  test('are not made at all with something in them that cdk-nag finds', () => {
+  test('are not written at all when cdk-nag has a finding', () => {
     const tree = app();
     addStacks(tree, settingsOf(''));
     const stack = tree.node.findChild('Transship');
@@ -155,7 +155,7 @@ describe('stacks', () => {
     expect(() => tree.synth()).toThrow('AwsSolutions-S1');
   });
 
-  test('copy backups into the vault of the backup account, which lets the account of the bucket do so', () => {
+  test('copy backups into the vault of the backup account, which admits the account of the bucket', () => {
     const vaults = Object.values(templateOf('TransshipVault').findResources('AWS::Backup::BackupVault'));
     expect(vaults).toHaveLength(1);
     const [name, policy] = [vaults[0]?.['Properties'].BackupVaultName, vaults[0]?.['Properties'].AccessPolicy];
@@ -176,7 +176,7 @@ describe('stacks', () => {
     expect(JSON.stringify(admitted?.['Principal'])).toContain(`:iam::${ACCOUNT}:root`);
   });
 
-  test('of another prefix have no name in common with these: both may be in one account and region', () => {
+  test('of another prefix share no name with these, so that both can be in one account and Region', () => {
     const unique = [
       ['AWS::Backup::BackupPlan', 'BackupPlan'],
       ['AWS::Backup::BackupVault', 'BackupVaultName'],
@@ -193,7 +193,7 @@ describe('stacks', () => {
         if (Properties?.[property] !== undefined) expect(JSON.stringify(Properties[property]), id).toMatch(/\btea\b/);
   });
 
-  test('of replicas hand their events to the region of the alarms', () => {
+  test('of replicas forward their events to the Region of the alarms', () => {
     templateOf('TransshipReplicas-us-east-1').hasResourceProperties('AWS::Events::Rule', {
       Targets: [Match.objectLike({ Arn: `arn:aws:events:${REGION}:${ACCOUNT}:event-bus/default` })],
     });
@@ -201,7 +201,7 @@ describe('stacks', () => {
 });
 
 describe('workers', () => {
-  test('reach the endpoints of AWS by their names, and nobody else does', () => {
+  test('are the only ones that reach the endpoints of AWS, by their names', () => {
     const groups = template.findResources('AWS::EC2::SecurityGroup');
     const endpoints = Object.keys(groups).find((id) => id.startsWith('NetworkEndpoints')) ?? '';
     const workers = Object.keys(groups).find((id) => id.startsWith('NetworkWorkers')) ?? '';
@@ -217,7 +217,7 @@ describe('workers', () => {
       ToPort: 443,
     });
     for (const { Properties } of Object.values(groups)) expect(Properties).not.toHaveProperty('SecurityGroupIngress');
-    // of CDK: nowhere
+    // the default of CDK, which admits no destination
     expect(groups[endpoints]?.['Properties'].SecurityGroupEgress).toMatchObject([{ CidrIp: '255.255.255.255/32' }]);
     const interfaces = template.findResources('AWS::EC2::VPCEndpoint', {
       Properties: { VpcEndpointType: 'Interface' },
@@ -230,7 +230,7 @@ describe('workers', () => {
     template.hasResourceProperties('AWS::EC2::VPC', { CidrBlock: '10.1.0.0/20' });
   });
 
-  test('get through the gateways what their role may do, and of their own bucket and table nothing more', () => {
+  test('reach through the gateways what their role allows, and only their own bucket and table', () => {
     const gateways = template.findResources('AWS::EC2::VPCEndpoint', { Properties: { VpcEndpointType: 'Gateway' } });
     const passed = lines(
       Object.values(gateways)
@@ -246,18 +246,18 @@ describe('workers', () => {
     expect(actions(passed).toSorted()).toEqual(actions(granted).toSorted());
   });
 
-  test('of public subnets get layers of other registries through the gateway, too', () => {
+  test('in public subnets also get layers of other registries through the gateway', () => {
     const open = Template.fromStack(stackOf('network: { type: public }'));
     expect(JSON.stringify(open.findResources('AWS::EC2::VPCEndpoint'))).toContain('"arn:aws:s3:::*/*"');
   });
 
-  test('are made anew beside those that are there, never instead of them', () => {
+  test('are replaced by new ones that start first', () => {
     template.hasResourceProperties('AWS::ECS::Service', {
       DeploymentConfiguration: { MinimumHealthyPercent: 100, MaximumPercent: 200 },
     });
   });
 
-  test('are asked how they are as often as the Dockerfile says', () => {
+  test('have the health check interval of the Dockerfile', () => {
     const [, interval, timeout, start, retries] =
       /^HEALTHCHECK --interval=(\d+)s --timeout=(\d+)s --start-period=(\d+)s --retries=(\d+) /m.exec(
         readFileSync('Dockerfile', 'utf8'),
@@ -279,7 +279,7 @@ describe('workers', () => {
   test.each([
     ['arm64', 'linux/arm64'],
     ['x86_64', 'linux/amd64'],
-  ])('of %s have an image that is built for it, with the version of the package', (architecture, platform) => {
+  ])('of %s have an image for that architecture, with the version of the package', (architecture, platform) => {
     const tree = app();
     addStacks(tree, settingsOf(`worker: { architecture: ${architecture} }`));
     const manifests = tree.synth().artifacts.filter((some) => some instanceof AssetManifestArtifact);
@@ -292,7 +292,7 @@ describe('workers', () => {
 });
 
 describe('roles', () => {
-  test('are those of tasks and of the function, and nobody else takes them', () => {
+  test('may be assumed by tasks and by the function only', () => {
     const all = Object.entries(template.findResources('AWS::IAM::Role'));
     const trusted = (role: string): unknown => {
       const found = all.find(([id]) => id.startsWith(role))?.[1];
@@ -304,8 +304,8 @@ describe('roles', () => {
     expect(trusted('PlannerRole')).toEqual([{ Service: 'lambda.amazonaws.com' }]);
   });
 
-  // by hand, not from the table of grants: who calls what is said there, and nowhere in the source that a test could read
-  test('the planner reads, sends jobs, remembers and deletes dead letters, and can change nothing else', () => {
+  // written by hand, not from the table of grants, so that it shows which process calls what
+  test('let the planner read, send jobs, write its state and delete dead letters, and change nothing else', () => {
     const { planner } = roles();
     expect(planner).toEqual([
       'dynamodb:BatchGetItem on <StorageTable.Arn>',
@@ -341,7 +341,7 @@ describe('roles', () => {
     ]);
   });
 
-  test('the Cleaner reads what it may delete and where backups are, remembers, deletes what the settings name, and can change nothing else', () => {
+  test('let the Cleaner read what it may delete and where backups are, write its state, delete what the settings name, and change nothing else', () => {
     const cleaning = Template.fromStack(
       stackOf(
         `access: { repositories: [{ names: [a], allow: write }], buckets: [{ name: b-1, allow: write }], roles: ['arn:aws:iam::${OTHER}:role/a'] }
@@ -370,7 +370,7 @@ prune: { repositories: [{ names: ['ci/*'] }], prefixes: [ci/, 's3://b-2/old/'] }
     ]);
   });
 
-  test('workers that may read alone change nothing but what is theirs', () => {
+  test('let workers with read access change nothing but their own resources', () => {
     const { workers } = roles();
     expect(workers.filter((line) => !line.startsWith('s3:') && !line.startsWith('dynamodb:'))).toEqual([
       'ecr-public:GetAuthorizationToken on *',
@@ -419,7 +419,7 @@ prune: { repositories: [{ names: ['ci/*'] }], prefixes: [ci/, 's3://b-2/old/'] }
     ]);
   });
 
-  test('that write with the keys of others do no more with them than encrypt, and have ECR use them', () => {
+  test('with write access to keys of others may only encrypt with them, and let ECR use them', () => {
     const writing = Template.fromStack(
       stackOf(`access: { repositories: [{ names: [a], allow: write }], keys: ['${KEY}'] }`),
     );
@@ -433,7 +433,7 @@ prune: { repositories: [{ names: ['ci/*'] }], prefixes: [ci/, 's3://b-2/old/'] }
     ]);
   });
 
-  test('have of the key of this deployment what S3, SQS and DynamoDB do with it in their name', () => {
+  test('may use the key of this deployment as S3, SQS and DynamoDB need it', () => {
     const own = Template.fromStack(stackOf('encryption: create'));
     for (const role of ['WorkersRole', 'PlannerRole']) {
       const key = permissionsOf(role, own).filter(({ Resource }) => textOf(Resource) === '<StorageKey.Arn>');
@@ -474,7 +474,7 @@ describe('backups', () => {
     }
   });
 
-  test('are read for a copy by the backup account, which may let AWS alone use the key', () => {
+  test('are read for a copy by the backup account, which may only let AWS use the key', () => {
     const policyOf = (from: Template): readonly Statement[] => {
       const keys = Object.entries(from.findResources('AWS::KMS::Key'));
       const key = keys.find(([id]) => id.startsWith('BackupsKey'))?.[1];
@@ -484,12 +484,12 @@ describe('backups', () => {
       [['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'], undefined],
       [['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'], { Bool: { 'kms:GrantIsForAWSResource': 'true' } }],
     ]);
-    // the policy that every key has lets its own account
+    // the default statement of every key admits its own account
     const near = stackOf(`vault: { account: '${ACCOUNT}', region: eu-west-1 }`);
     expect(policyOf(Template.fromStack(near))).toEqual([]);
   });
 
-  test('are restored for a test out of this vault, while there are any, without what S3 would refuse', () => {
+  test('are restored from this vault for a test, while there are any, without options that S3 would refuse', () => {
     const vault = templateOf('TransshipVault');
     vault.hasResourceProperties('AWS::Backup::RestoreTestingPlan', {
       RecoveryPointSelection: {
@@ -508,7 +508,7 @@ describe('backups', () => {
 describe('registries', () => {
   const registries = templateOf('TransshipRegistries');
 
-  test('a repository of production is what its settings say where they say no', () => {
+  test('follow the settings of a production repository where they differ from its shape', () => {
     registries.hasResourceProperties('AWS::ECR::Repository', {
       RepositoryName: 'product/web',
       ImageTagMutability: 'MUTABLE',
@@ -516,23 +516,23 @@ describe('registries', () => {
     });
   });
 
-  test('tags of a repository are not of another', () => {
+  test('keep the tags of a repository off the others', () => {
     const tagged = registries.findResources('AWS::ECR::Repository', {
       Properties: { Tags: Match.arrayWith([{ Key: 'of', Value: 'api' }]) },
     });
     expect(Object.values(tagged).map(({ Properties }) => Properties['RepositoryName'])).toEqual(['product/api']);
   });
 
-  test('a policy of a repository that exists is by its name, so that it goes from one that is named no longer, and little is told of it', () => {
+  test('set the policy of an existing repository under its name, so that a renamed one loses it, and keep little of the response', () => {
     const [set] = Object.values(registries.findResources('Custom::PutLifecyclePolicy'));
     expect(JSON.parse(String(set?.['Properties'].Create))).toMatchObject({
       physicalResourceId: { id: 'legacy/app PutLifecyclePolicy' },
-      // 4 KiB of an answer are all that CloudFormation takes
+      // CloudFormation accepts a response of 4 KiB
       outputPaths: ['repositoryName'],
     });
   });
 
-  test('a template for all names is not there before its role may make all of them', () => {
+  test('create a template for all names after its role may create all of them', () => {
     const policies = Object.entries(registries.findResources('AWS::IAM::Policy'));
     const [policy, found] = policies.find(([id]) => id.startsWith('TemplatesRole')) ?? [''];
     expect(JSON.stringify(found?.['Properties'].PolicyDocument)).toContain(
@@ -543,7 +543,7 @@ describe('registries', () => {
 });
 
 describe('what is kept', () => {
-  test('takes nothing below TLS 1.2, and no mark of what is long gone', () => {
+  test('requires TLS 1.2, and keeps no delete markers of expired objects', () => {
     template.hasResourceProperties('AWS::S3::BucketPolicy', {
       PolicyDocument: {
         Statement: Match.arrayWith([
@@ -556,11 +556,11 @@ describe('what is kept', () => {
     });
   });
 
-  test('has keys that cost nothing unless there is one of its own', () => {
+  test('has keys without cost, unless the settings create one', () => {
     template.hasResourceProperties('AWS::DynamoDB::GlobalTable', { SSESpecification: { SSEEnabled: false } });
   });
 
-  test('are the logs of workers and planner, and no others', () => {
+  test('has the logs of workers and the planner, and no others', () => {
     const logs = Object.entries(template.findResources('AWS::Logs::LogGroup'));
     const kept = logs.filter(([, { DeletionPolicy }]) => DeletionPolicy === 'Retain').map(([id]) => id.slice(0, -8));
     expect(kept.toSorted()).toEqual(['PlannerLogs', 'WorkersLogs']);
@@ -570,14 +570,14 @@ describe('what is kept', () => {
 describe('outputs', () => {
   const value = (id: string): string => textOf(template.findOutputs(id)[id]?.['Value']);
 
-  test('of every stack can be typed as they are: no place to fill in is a file to a shell', () => {
+  test('of every stack can be typed as they are, without a placeholder that a shell takes for a file', () => {
     const told = [...templates.values()].flatMap((one) => Object.values(one.findOutputs('*')));
     const commands = told.filter(({ Value }) => /^(?:aws|npx|export) /.test(textOf(Value)));
     expect(commands.length).toBeGreaterThan(20);
     for (const { Value } of commands) expect(JSON.stringify(Value)).not.toMatch(/[<>]/);
   });
 
-  test('show the log of each, and where an image of this region was replicated to', () => {
+  test('show the logs of each process, and where an image of this Region was replicated to', () => {
     const tail = `aws logs tail --follow --region ${REGION}`;
     expect(value('LogsOfWorkers')).toBe(`${tail} <WorkersLogs>`);
     expect(value('LogsOfPlanner')).toBe(`${tail} <PlannerLogs>`);

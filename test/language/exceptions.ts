@@ -7,30 +7,35 @@ export interface Exception {
 }
 
 /** At most ten. The check reports one that is no longer used. */
-export const EXCEPTIONS: readonly Exception[] = [];
+export const EXCEPTIONS: readonly Exception[] = [
+  {
+    file: 'infra/service/network.ts',
+    words: 'out to registries on any port, nobody in',
+    reason:
+      'CloudFormation replaces a security group whose description changes, and running tasks would lose the endpoints',
+  },
+  {
+    file: 'infra/settings/checks.ts',
+    words: 'nobody can delete these backups, and nobody can undo this',
+    reason: 'The words of consent stand in the settings of people',
+  },
+  {
+    file: 'test/infra/vault.test.ts',
+    words: 'nobody can delete these backups, and nobody can undo this',
+    reason: 'The words of consent stand in the settings of people',
+  },
+];
 
 /**
  * The folders and files that still have such words. It only becomes shorter: the check reports an entry that is clean,
  * and every file that is not below an entry has to be.
  */
 export const STILL_TO_BE_EDITED: readonly string[] = [
-  '.ci/run',
-  'CHANGELOG.md',
-  'docs/deployment.md',
-  'docs/runbook.md',
-  'infra/backup',
-  'infra/examples',
-  'infra/monitoring',
-  'infra/registries',
-  'infra/service',
-  'infra/settings',
-  'infra/synth',
   'local/test',
   'test/architecture.test.ts',
   'test/bench',
   'test/contracts',
   'test/flows',
-  'test/infra',
   'test/interop',
   'test/links.test.ts',
   'test/processes',

@@ -1,7 +1,7 @@
 // MessagePack, as Terraform encodes values: https://github.com/msgpack/msgpack/blob/master/spec.md
 // https://github.com/hashicorp/terraform/blob/main/docs/plugin-protocol/object-wire-format.md
 
-/** A value that is known after an apply. */
+/** A value that is known only after an apply. */
 export const UNKNOWN = Symbol('unknown');
 
 export function decode(bytes: Buffer): unknown {

@@ -1,4 +1,4 @@
-// As much of protocol buffers as the protocol of plugins needs: fields of numbers, bytes and messages.
+// The part of protocol buffers that the protocol of plugins needs: fields of numbers, bytes and messages.
 // https://protobuf.dev/programming-guides/encoding/
 
 type Field = number | boolean | string | Buffer | undefined;
@@ -19,7 +19,7 @@ export function message(fields: Readonly<Record<number, Field | readonly Field[]
   return Buffer.concat(parts);
 }
 
-/** The fields of bytes and messages, the last of each number. */
+/** The fields of bytes and messages: the last one of each number. */
 export function fieldsOf(bytes: Buffer): ReadonlyMap<number, Buffer> {
   const fields = new Map<number, Buffer>();
   let at = 0;

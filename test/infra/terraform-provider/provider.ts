@@ -1,5 +1,5 @@
-// A stand-in for the AWS provider of Terraform, where the registry that has it cannot be reached: the schema of what infra/terraform uses, and
-// stacks that are what CloudFormation would make of the template. Terraform starts it and talks to it by gRPC.
+// A stand-in for the AWS provider of Terraform, for machines without access to its registry: the schema of the resources in infra/terraform, and
+// stacks with the outputs that CloudFormation would make of the template. Terraform starts it and calls it by gRPC.
 // https://github.com/hashicorp/terraform/blob/main/docs/plugin-protocol/tfplugin5.9.proto
 import { readFileSync } from 'node:fs';
 import { createServer, type ServerHttp2Stream } from 'node:http2';
@@ -15,7 +15,7 @@ type Schema = Readonly<Record<string, Attribute>>;
 const STRINGS = ['map', 'string'];
 const TAGS: Schema = { tags: [STRINGS, 'optional'], tags_all: [STRINGS, 'optional computed'] };
 const COMMON: Schema = { id: ['string', 'computed'], region: ['string', 'optional computed'] };
-/** Of https://registry.terraform.io/providers/hashicorp/aws/6.0.0: these attributes, of the attributes that a resource has. */
+/** A part of the attributes in https://registry.terraform.io/providers/hashicorp/aws/6.0.0. */
 const RESOURCES: Readonly<Record<string, Schema>> = {
   aws_cloudformation_stack: {
     ...COMMON,
@@ -59,7 +59,7 @@ const DATA: Readonly<Record<string, Schema>> = {
 };
 const FACTS: Values = { id: 'here', region: 'eu-central-1', account_id: '111111111111', dns_suffix: 'amazonaws.com' };
 
-/** Files by the address that CloudFormation reads them from. */
+/** Files by the URL that CloudFormation reads them from. */
 const objects = new Map<string, string>();
 
 const CALLS: Readonly<Record<string, (request: ReadonlyMap<number, Buffer>) => Buffer>> = {
@@ -101,7 +101,7 @@ function planned(kind: string, values: Values): Values {
 
 function applied(kind: string, values: Values): Values {
   const known: Values = { ...values };
-  // what is known now is something: else the next plan would change it
+  // a value that is known now is set, or the next plan would change it
   for (const [name, [type]] of Object.entries(RESOURCES[kind] ?? {}))
     if (known[name] === UNKNOWN) known[name] = type === 'string' ? (FACTS[name] ?? '') : {};
   if (kind === 'aws_s3_bucket') known['bucket'] = known['id'] = `${String(known['bucket_prefix'])}1`;
@@ -155,7 +155,7 @@ function dynamic(value: unknown): Buffer {
   return message({ 1: encode(value) });
 }
 
-/** A call of gRPC: a frame of five bytes and the message, and the status after it. */
+/** A gRPC call: a frame of five bytes and the message, and the status in the trailers. */
 function answer(stream: ServerHttp2Stream, method: string, body: Buffer): void {
   const call = CALLS[method];
   let reply: Buffer | undefined;
@@ -185,7 +185,7 @@ server.on('stream', (stream, headers) => {
   const parts: Buffer[] = [];
   const [, service = '', method = ''] = String(headers[':path']).split('/');
   if (service === 'plugin.GRPCController') process.exit(0);
-  // what plugins may have beside, and this one has not
+  // optional services of plugins, which this one does not have
   if (service.startsWith('plugin.')) {
     answer(stream, 'none', Buffer.alloc(0));
     return;
