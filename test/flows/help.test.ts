@@ -9,7 +9,7 @@ async function helpOf(...command: readonly string[]): Promise<string> {
   return stdout;
 }
 
-/** The commands that a help lists. */
+/** The commands listed in a help text. */
 function commandsIn(help: string): readonly string[] {
   const [, listed = ''] = help.split(/^Usage: .*$/m);
   return [...listed.matchAll(/^ {2}([a-z][a-z-]*)(?:\|\w+)?(?: \[|  | <)/gm)]
@@ -26,7 +26,7 @@ describe('--help', () => {
     expect(COMMANDS).toEqual(expect.arrayContaining(['copy', 'login', 'status', 'completion']));
   });
 
-  test('ends in examples whose flags the command has, for every command', { timeout: 30_000 }, async () => {
+  test('ends in examples whose flags exist, for every command', { timeout: 30_000 }, async () => {
     const asked = COMMANDS.map((name) => [name]);
     for (const names of asked) {
       const help = await helpOf(...names);
