@@ -122,7 +122,7 @@ for (const file of SOURCES) {
 }
 
 for (const inside of SDK_CLIENTS_IN) {
-  test(`${inside} sets a timeout for every answer: the SDK has none by default`, () => {
+  test(`${inside} sets a timeout for every answer: the SDK sets no default`, () => {
     const source = readFileSync(`worker/${inside}`, 'utf8');
     const clients = [...source.matchAll(NEW_CLIENT)];
     const options = [...clients, ...source.matchAll(/clientConfig: (\{.*?\})/gs)];

@@ -289,7 +289,7 @@ export function targetSuite(
   });
 }
 
-/** The digest that a reference visibly stands for, undefined if there is none. */
+/** The digest that a reference visibly stands for, or undefined. */
 async function resolved(made: MadeTarget, reference: string): Promise<string | undefined> {
   try {
     return (await (await made.view()).resolve(reference)).digest;
