@@ -41,7 +41,7 @@ const s3Environment = {
   AWS_ENDPOINT_URL_S3: s3.s3.endpoint,
 };
 
-/** Plays lives in a new process, until it has ended or is killed as ordered. */
+/** Runs a life in a new process, until it has ended or is killed as ordered. Returns what is known of it. */
 async function live(order: LifeOrder, env: Environment = {}): Promise<Life> {
   const ended = await attempt(process.execPath, [LIFE, JSON.stringify(order)], { env: { ...work.env, ...env } });
   const stdout = ended.signal === 'SIGKILL' ? ended.stdout : succeeded(ended);
