@@ -1,3 +1,5 @@
+import { highest } from '../../worker/util/lists.ts';
+
 /** A piece of a line with one look. */
 interface Run {
   readonly column: number;
@@ -27,7 +29,10 @@ const ESCAPE = String.fromCharCode(27);
  */
 export function terminalPicture(lines: readonly string[], title: string): string {
   const rows = lines.map(runsOf);
-  const columns = Math.max(0, ...rows.flat().map(({ column, text }) => column + text.length));
+  const columns = highest(
+    rows.flat().map(({ column, text }) => column + text.length),
+    0,
+  );
   const width = Math.ceil(columns * CELL.width + 2 * PADDING);
   const height = BAR + rows.length * CELL.height + PADDING;
   return [

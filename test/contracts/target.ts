@@ -170,7 +170,7 @@ export function targetSuite(
           // as read() does: all chunks except the last, then the failure
           const whole = await collect(await image.content.open(descriptor));
           yield* chunked(whole.subarray(0, -1), 65_536);
-          throw new Failure('CORRUPT', `${descriptor.digest} has other bytes than its digest`);
+          throw new Failure('CORRUPT', `${descriptor.digest} has other bytes than its digest states`);
         };
         await expect(made.target.put(descriptor, wrong)).rejects.toMatchObject({ code: 'CORRUPT' });
         expect(await made.target.has(descriptor)).toBe(false);

@@ -126,6 +126,13 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
       [`prune '${ECR}/ci/*' --keep-last 20 --yes`, 'delete it'],
     ],
   },
+  init: {
+    group: RULES,
+    examples: [
+      ['init', 'ask for a registry and a place, and write rules.yaml'],
+      ["init --registry 'ghcr.io/team/*' --place store:s3://bucket/backups/", 'write it without asking'],
+    ],
+  },
   sync: {
     group: RULES,
     examples: [
@@ -171,6 +178,20 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
     ],
   },
   status: { group: SERVICE, examples: [['status --json', 'print rules, runs, the queue and dead letters as JSON']] },
+  scale: {
+    group: SERVICE,
+    examples: [
+      ['scale', 'show how many workers run, and on which capacity'],
+      ['scale 8 --on-demand', 'start eight on-demand workers now, for a restore in a disaster'],
+    ],
+  },
+  cost: {
+    group: SERVICE,
+    examples: [
+      ['cost -f transship.infra.yaml', 'estimate a deployment before there is one'],
+      [`cost -f transship.infra.yaml --registry ${ECR}`, 'count what a registry has, and estimate from that'],
+    ],
+  },
   redrive: { group: SERVICE, examples: [['redrive --rule base-images', 'put the dead letters of a rule back']] },
   worker: { group: SERVICE, examples: [['worker --slots 4', 'do four jobs at once, until it is stopped']] },
   planner: { group: SERVICE, examples: [['planner --once', 'plan the rules that are due']] },
