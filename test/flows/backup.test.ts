@@ -454,39 +454,36 @@ describe('a key that holds something else', () => {
     expect(await run({ ...r, keepExisting: false })).toMatchObject({ items: [{ outcome: 'copied' }] });
   });
 
-  test.each(['nothing', 'an older archive'])(
-    'is CONFLICT too when it replaces %s meanwhile',
-    async (before) => {
-      const key = `raced/${before.replaceAll(' ', '-')}/v1.tar`;
-      const name = `raced/${before.replaceAll(' ', '-')}`;
-      const r = { from: `${at(registry, name)}:v1`, to: `s3://${bucket}/${key}` };
-      if (before !== 'nothing') {
-        await lab.push(await makeImage({ seed: 26 }), registry, name);
-        await run(r);
-      }
-      await lab.push(await makeImage({ seed: 19 }), registry, name);
-      const { backends, options } = lab.session();
-      const store = backends.bucket(bucket);
-      // another program writes the key between the look at it and the commit
-      const raced: ObjectStore = {
-        describe: (to) => store.describe(to),
-        stat: async (to, more) => store.stat(to, more),
-        read: async (to, more) => store.read(to, more),
-        write: async (to, body, more) => store.write(to, body, more),
-        stream: async (to, body, more) => store.stream(to, body, more),
-        list: (prefix, more) => store.list(prefix, more),
-        upload: async (to, size, more) => {
-          const upload = await store.upload(to, size, more);
-          await store.write(key, Buffer.from('faster'));
-          return upload;
-        },
-      };
-      const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
-      expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
-      expect(describeFailure(items[0]?.failure)).toContain(`s3://${bucket}/${key}`);
-      expect(await textOf(key)).toBe('faster');
-    },
-  );
+  test.each(['nothing', 'an older archive'])('is CONFLICT too when it replaces %s meanwhile', async (before) => {
+    const key = `raced/${before.replaceAll(' ', '-')}/v1.tar`;
+    const name = `raced/${before.replaceAll(' ', '-')}`;
+    const r = { from: `${at(registry, name)}:v1`, to: `s3://${bucket}/${key}` };
+    if (before !== 'nothing') {
+      await lab.push(await makeImage({ seed: 26 }), registry, name);
+      await run(r);
+    }
+    await lab.push(await makeImage({ seed: 19 }), registry, name);
+    const { backends, options } = lab.session();
+    const store = backends.bucket(bucket);
+    // another program writes the key between the look at it and the commit
+    const raced: ObjectStore = {
+      describe: (to) => store.describe(to),
+      stat: async (to, more) => store.stat(to, more),
+      read: async (to, more) => store.read(to, more),
+      write: async (to, body, more) => store.write(to, body, more),
+      stream: async (to, body, more) => store.stream(to, body, more),
+      list: (prefix, more) => store.list(prefix, more),
+      upload: async (to, size, more) => {
+        const upload = await store.upload(to, size, more);
+        await store.write(key, Buffer.from('faster'));
+        return upload;
+      },
+    };
+    const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
+    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+    expect(describeFailure(items[0]?.failure)).toContain(`s3://${bucket}/${key}`);
+    expect(await textOf(key)).toBe('faster');
+  });
 });
 
 describe('a backup of several images', () => {

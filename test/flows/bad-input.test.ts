@@ -230,7 +230,11 @@ describe('an archive that cannot be', () => {
     ],
     ['without an image', async () => makeTar([layout, empty]), /no image/],
     ['without an index', async () => makeTar([layout]), /index\.json/],
-    ['with an index that is not JSON', async () => makeTar([layout, { name: 'index.json', content: '{' }]), /index\.json/],
+    [
+      'with an index that is not JSON',
+      async () => makeTar([layout, { name: 'index.json', content: '{' }]),
+      /index\.json/,
+    ],
     [
       'with PAX headers that cannot be',
       async () => {

@@ -77,9 +77,9 @@ export async function mirrorLife(image: MadeImage, target: Target, options: Life
 }
 
 /**
- * `target` as a process sees it that is killed at one of `points`. Each put and tag is several: before it begins, when the first bytes of each
  * `target` as a process sees it that is killed at one of `points`. Each put and tag has several points: before it begins, when the first
  * bytes of each chunk were sent, and when it took effect but the caller does not know yet.
+ */
 export function dyingTarget(target: Target, points: CrashPoints): Target {
   const write = async (
     open: Parameters<Target['put']>[1],

@@ -107,15 +107,18 @@ test('a false digest fault serves other bytes of the right length', async () => 
   assert.equal(digestOf((await raw.call('GET', path)).body), digest);
 });
 
-test.each([-1, -1_999_999, 1, 700_000])('a false size fault answers HEAD and GET with the size off by %i bytes', async (byBytes) => {
-  registry.faults.add({ operation: 'blob-head' }, { kind: 'lie-size', byBytes });
-  registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-size', byBytes });
-  const length = blob.byteLength + byBytes;
-  assert.equal((await raw.call('HEAD', path)).headers['content-length'], String(length));
-  const { body } = await raw.call('GET', path);
-  assert.equal(body.byteLength, length);
-  assert.ok(body.subarray(0, blob.byteLength).equals(blob.subarray(0, length)));
-});
+test.each([-1, -1_999_999, 1, 700_000])(
+  'a false size fault answers HEAD and GET with the size off by %i bytes',
+  async (byBytes) => {
+    registry.faults.add({ operation: 'blob-head' }, { kind: 'lie-size', byBytes });
+    registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-size', byBytes });
+    const length = blob.byteLength + byBytes;
+    assert.equal((await raw.call('HEAD', path)).headers['content-length'], String(length));
+    const { body } = await raw.call('GET', path);
+    assert.equal(body.byteLength, length);
+    assert.ok(body.subarray(0, blob.byteLength).equals(blob.subarray(0, length)));
+  },
+);
 
 test('an upload can be accepted and its answer lost: the blob is stored', async () => {
   const another = seededBytes('another', 300_000);
