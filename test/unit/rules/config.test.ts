@@ -151,7 +151,7 @@ describe('names of Regions', () => {
   });
 });
 
-describe('a fault is reported with its path, the given value and the expected one', () => {
+describe('faults are reported with their path, the given value and the expected one', () => {
   const TEXTS = 'a string, or a list of strings';
   test.each<[string, Readonly<Record<string, unknown>>, string]>([
     ['from', { from: undefined }, `it is missing: expected ${TEXTS}`],
@@ -358,7 +358,7 @@ describe('a fault is reported with its path, the given value and the expected on
     ['a rule that is a string', 'version: 1\nrules: [a]', 'rules[0]: given "a", expected a mapping of keys to values'],
   ])('%s', (_, text, why) => expect(faultOf(text)).toBe(why));
 
-  test('reports all at once, in the order of the file, with lines and columns', () => {
+  test('all at once, in the order of the file, with lines and columns', () => {
     const text = `version: 1
 registries:
   docker.io: { secret: hunter2 }
@@ -384,7 +384,7 @@ rulez: []
     ]);
   });
 
-  test('of targets that requests may write to', () => {
+  test('for targets that requests may write to', () => {
     const text = `
 version: 1
 allow:
@@ -404,13 +404,13 @@ rules: []`;
     ]);
   });
 
-  test('of thousands are cut short', () => {
+  test('only in part where there are thousands', () => {
     const text = `version: 1\nrules: [${Array.from({ length: 1000 }, () => '{}').join()}]`;
     const faults = faultsOf(text);
     expect([faults.length, faults.at(-1)]).toEqual([51, 'and 2950 more']);
   });
 
-  test('passwords are not repeated', () => {
+  test('without passwords', () => {
     const registries = { 'me:hunter2@r.example': { password: 'hunter2' }, 'r.example': { secret: 'hunter2' } };
     const from = ['me:hunter2@r.example/x', 'https://me:hunter2@r.example/x', 'r.example/x?password=hunter2'];
     const to = 'me:hunter2@r.example/x';
@@ -606,7 +606,7 @@ describe('anything else', () => {
     const anything = fc.oneof(
       fc.jsonValue(),
       fc.constantFrom('*', '{a', 's3://x/y', '@daily', 'push', '/(/', '__proto__', ECR, [], {}, 0, -1, 1e21, true),
-      // it is gone: optional members are read, and so are unknown ones
+      // removes the value: the file is still read if the value was optional, or never there
       fc.constant(undefined),
     );
     let read = 0;

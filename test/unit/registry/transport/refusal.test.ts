@@ -156,7 +156,7 @@ describe('parseRefusal', () => {
     expect(message).toBe('see https://bucket.example/a and Authorization: Bearer … or Basic …');
   });
 
-  test('describes details that are nested too deep to be written', () => {
+  test('leaves out details that are nested too deep to be written', () => {
     const detail = '['.repeat(20_000) + ']'.repeat(20_000);
     const text = `{"errors":[{"code":"TAG_INVALID","message":"no","detail":${detail}}]}`;
     expect(parseRefusal(text)).toEqual({ code: 'TAG_INVALID', message: 'no' });
