@@ -69,7 +69,7 @@ async function buildConstructs(to: string): Promise<string[]> {
   const constructs = await bundle(to, { index: 'infra/index.ts' }, { external, output: SMALL });
   const input = { planner: 'worker/main/planner.lambda.ts', cleaner: 'worker/main/cleaner.lambda.ts' };
   const functions = await bundle(`${to}/functions`, input, { plugins: [withoutHttpModules], output: SMALL });
-  // a function has no package.json above it that says so
+  // a function does not have a package.json above it that states this
   writeFileSync(`${to}/functions/package.json`, '{ "type": "module" }\n');
   // not from the beginning: the image is built without infra/
   const { declaration } = await import('./infra/settings/declaration.ts');

@@ -50,7 +50,7 @@ export class DemoRegistry {
     return { what: `gone: ${names.join(', ')}` };
   }
 
-  /** CORRUPT unless the registry is what the snapshot says. */
+  /** CORRUPT unless the registry is as the snapshot describes it. */
   async bringBack(look: Look): Promise<Told> {
     const { restoreSnapshot } = await import('../../worker/images/restore-snapshot.ts');
     const request = { from: this.#store, to: this.#stack.ecr.registryHost, snapshot: 'latest' };

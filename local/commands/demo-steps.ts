@@ -310,7 +310,7 @@ export class Demo implements AsyncDisposable {
   }
 
   async #loseAll(): Promise<StepResult> {
-    // what was restored sends events: a worker that is at it would find the registry gone
+    // restored images send events: a worker that takes one now would find the registry gone
     await this.#emptyQueue();
     return this.#registry.lose();
   }

@@ -106,7 +106,7 @@ describe('a name that cannot be', () => {
     [{ from: '*/app', to: 's3://bucket/' }, /a pattern names its registry/],
     [{ from: 'registry.test/a{b:v1', to: 's3://bucket/' }, /cannot match|not closed/],
     [{ from: 'registry.test/app:v1', to: 'registry.test/copy' }, /expected s3:\/\/bucket\/template or oci-archive/],
-    [{ from: 'registry.test/app:v1', to: 's3://bucket/{tg}.tar' }, /\{tg\} is none of \{regionName\}/],
+    [{ from: 'registry.test/app:v1', to: 's3://bucket/{tg}.tar' }, /\{tg\} is not one of \{regionName\}/],
     [{ from: 'registry.test/app:v1', to: 's3://bucket/{account}/{tag}.tar' }, /registry\.test is not ECR and has no/],
   ])('is INVALID in backups too: %j', async (r, why) => {
     const { backends, options } = lab.session();

@@ -467,7 +467,7 @@ describe('extract', () => {
     for (const more of [{}, { force: true }]) {
       const result = await runExtract(session, to, 'anywhere', more);
       expect(result.objects.failed).toBe(1);
-      expect(result.failures[0]?.failure.message).toMatch(/a\.txt: the file system does not tell its name/);
+      expect(result.failures[0]?.failure.message).toMatch(/a\.txt: the file system does not distinguish its name/);
     }
   });
 

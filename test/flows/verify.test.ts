@@ -103,7 +103,7 @@ describe('verify', () => {
       registry.faults.clear();
       expect(result?.faults).toEqual([
         expect.stringMatching(
-          `^what refers to the image cannot be read: ${digest} has other bytes than its digest says`,
+          `^what refers to the image cannot be read: ${digest} has other bytes than its digest states`,
         ),
       ]);
     },
@@ -233,7 +233,7 @@ describe('verify --against', () => {
     ecr.faults.add({ operation: 'manifest-get', times: 100 }, { kind: 'lie-digest' });
     const [result] = await run({ at: at(registry, 'whole/app'), against: at(ecr, 'broken/app') });
     ecr.faults.clear();
-    expect(result?.faults).toEqual([expect.stringMatching(/^target: .*has other bytes than its digest says/)]);
+    expect(result?.faults).toEqual([expect.stringMatching(/^target: .*has other bytes than its digest states/)]);
   });
 
   test('finds a mirror equal, also one with referrers of its own', async () => {

@@ -66,7 +66,7 @@ function proofsUntil(nowMs: number): readonly ProofRecord[] {
       depth: 'bytes',
       names: { checked: 126, of: 126 },
       findings: isBad ? 1 : 0,
-      first: isBad ? ['faulty: sha256:5f1e…: it has other bytes than its digest says'] : [],
+      first: isBad ? ['faulty: sha256:5f1e…: it has other bytes than its digest states'] : [],
     };
   });
 }

@@ -25,11 +25,11 @@ export class BlobPlace {
   }
 }
 
-/** What both ways of storing the bytes of an archive share with it. */
+/** The state that both ways of storing bytes share with the archive. */
 export interface ArchiveBytesOptions {
   readonly layout: ArchiveLayout;
   readonly upload: Upload;
-  /** The parts that were stored before and have not been sent again. What is sent is taken out of it. */
+  /** The parts that were stored before and have not been sent again. A part that is sent is removed from it. */
   readonly reused: Set<number>;
   /** Throws where the archive has failed or the caller stopped it. */
   readonly check: (options: Abortable) => void;
@@ -41,7 +41,7 @@ export interface ArchiveBytesOptions {
 export interface ArchiveBytes extends Disposable {
   /** Bytes of parts that the store copied from other archives, so far. */
   readonly copiedBytes: number;
-  /** Prepares what is stored already. Afterwards the upload counts no part as stored that holds planned bytes which are wrong. */
+  /** Prepares what is stored already. Afterwards no part with wrong planned bytes counts as stored. */
   begin(options: Abortable): Promise<void>;
   /** Whether all of a blob is stored, and right. Where not, the parts with other bytes of it do not count as stored any more. */
   isStored(blob: BlobPlace, options: Abortable): Promise<boolean>;

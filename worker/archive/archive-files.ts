@@ -12,7 +12,7 @@ import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
 export interface ArchiveFiles {
   readonly rangesAtOnce?: number;
-  /** For messages: the name of the whole, or of a file of it. */
+  /** For messages: the name of the archive or folder, or of a file in it. */
   describe(name?: string): string;
   /** Bytes of the file; undefined where it does not exist. */
   size(name: string, options?: Abortable): Promise<number | undefined>;
@@ -27,16 +27,16 @@ export interface ArchiveFilesOptions extends Abortable {
   readonly report?: Report | undefined;
 }
 
-/** What is read of a tar whose head has no known size. */
+/** The bytes read first from a tar whose head has no known size. */
 export const FIRST_READ_BYTES = 1024 * 1024;
 /** Kept in memory as long as the archive is open. */
 const MAX_HEAD_BYTES = 16 * 1024 * 1024;
 /** One request for the headers that are close to each other: small files come with it, a layer is skipped. */
 export const HEADER_READ_BYTES = 64 * 1024;
-/** Links in old archives of docker go one step; more than a few are made to go on for ever. */
+/** Links in old archives of docker go one step; only a chain that is made to be endless has more than a few. */
 const MAX_LINKS = 8;
 
-/** A failure about `files`, which its message names: `context.location` says so. */
+/** A failure about `files`. Its message names them, which `context.location` records. */
 export function failureIn(
   files: ArchiveFiles,
   code: Code,
@@ -84,7 +84,7 @@ export function folderFiles(store: ObjectStore): ArchiveFiles {
 /** Where the bytes of a tar are. */
 type TarBytes = Pick<ObjectStore, 'read' | 'rangesAtOnce'>;
 
-/** Opens the tar that `info` is of: reads its head, and parses nothing yet. `name` is for people. */
+/** Opens the tar that `info` describes: reads its head, and parses nothing yet. `name` is for people. */
 export async function openTar(
   store: TarBytes,
   info: ObjectInfo,
@@ -110,7 +110,7 @@ export class TarFiles implements ArchiveFiles {
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
   #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
-  /** Whether it was searched to its end, and that was none. */
+  /** Whether a search reached the end of the data without finding the end of a tar. */
   #endless = false;
   #failed: Failure | undefined;
   #head: Uint8Array = new Uint8Array();
@@ -153,7 +153,7 @@ export class TarFiles implements ArchiveFiles {
     return openRange(this.#store, this.#info.key, from, this.#info, { signal: options.signal, from: 0, to: to - from });
   }
 
-  /** The file of that name, links followed. Undefined when there is none in the whole tar. */
+  /** The file of that name, links followed. Undefined when the whole tar does not have one. */
   async find(name: string, options?: Abortable): Promise<TarEntry | undefined> {
     let wanted = name;
     for (let links = 0; links <= MAX_LINKS; links++) {

@@ -73,8 +73,8 @@ export async function hasPlannedHead(layout: ArchiveLayout, tar: TarFiles): Prom
 }
 
 /**
- * Compares every byte of `tar` that is not the content of a blob with `layout`, and `metadata`, that of its object, too. A tar that differs
- * counts as made by another tool, unless its metadata or its form shows that this program planned it: then it is damaged.
+ * Compares `layout` with every byte of `tar` that is not the content of a blob, and with `metadata`, that of its object. A tar that differs counts as
+ * made by another tool, unless its metadata or its form shows that this program planned it: then it is damaged.
  */
 export async function compareWithPlan(
   layout: ArchiveLayout | undefined,

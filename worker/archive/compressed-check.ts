@@ -12,9 +12,9 @@ const STEP_BYTES = 8 * 1024 ** 2;
 const GZIP_SIZE_BYTES = 4;
 
 /**
- * Whether the compressed archive that `info` describes holds the archive of `layout`. For gzip its header, the head inside and the size at its
- * end are compared with the plan, by a few ranges. An end of zstd says nothing, so it is unpacked as a whole, in memory, and everything but
- * the content of blobs is compared. CONFLICT when the object was replaced since `info`.
+ * Whether the compressed archive that `info` describes holds the archive of `layout`. For gzip, a few ranges are read, and its header, the head
+ * inside and the size at its end are compared with the plan. The end of zstd does not state a size, so the whole archive is unpacked in memory, and
+ * everything but the content of blobs is compared. CONFLICT when the object was replaced since `info`.
  */
 export async function holdsPlanned(
   store: ObjectStore,
@@ -43,13 +43,13 @@ export async function hasGzipHeader(packed: TarFiles): Promise<boolean> {
   return Buffer.compare(await packed.readAt(0, GZIP_HEADER.byteLength), GZIP_HEADER) === 0;
 }
 
-/** Whether a gzip file ends with the size that it unpacks to. Zeros and empty members behind the data, which unpack to nothing, end with none. */
+/** Whether a gzip file ends with the size that it unpacks to. False where zeros or empty members, which unpack to nothing, follow the data. */
 export async function hasGzipSize(packed: TarFiles, size: number): Promise<boolean> {
   const end = Buffer.from(await packed.readAt(packed.length - GZIP_SIZE_BYTES, GZIP_SIZE_BYTES));
   return end.readUInt32LE() === size % 2 ** 32;
 }
 
-/** Whether a file of zstd is one frame, given where the others begin. `EMPTY_FRAME` may follow, which archives of before have at times. */
+/** Whether a file of zstd is one frame, given where the others begin. `EMPTY_FRAME` may follow, as in some archives of earlier versions. */
 export async function isOneFrame(packed: TarFiles, nextFrames: readonly number[]): Promise<boolean> {
   const place = packed.length - EMPTY_FRAME.byteLength;
   if (nextFrames.length === 0) return true;

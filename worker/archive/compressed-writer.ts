@@ -138,7 +138,7 @@ async function feed(body: Bytes, transform: Transform): Promise<void> {
   }
 }
 
-/** Node's decompressor ends with the first frame and says nothing of what comes after it; pzstd and cat make files of many. */
+/** Reads every frame. Node's decompressor ends with the first frame and does not report what follows it; pzstd and cat make files of many. */
 async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
   const chunks = body[Symbol.asyncIterator]();
   const pull = async (): Promise<Uint8Array | undefined> => {
@@ -173,7 +173,7 @@ async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
   }
 }
 
-/** Without the byte that tells which system the file was made on, so that the same archive is the same file everywhere. */
+/** Sets the byte that names the operating system to "unknown", so that the same archive is the same file everywhere. */
 async function* fromNowhere(gzip: Bytes): Bytes {
   let offset = 0;
   for await (const chunk of gzip) {

@@ -19,9 +19,9 @@ import { compressionOf, MAGIC_BYTES } from './magic.ts';
 import { safeName } from './tar.ts';
 
 /**
- * The images of a tar that `docker save` made, old or new, or another tool after its example: `manifest.json` names a config and layers,
- * plain or compressed, and no digests of what is stored. A manifest is made for each, the same for the same files. Digests of the registry
- * the images came from are lost in such archives.
+ * The images of a tar that `docker save` made, old or new, or another tool that imitates it: `manifest.json` names a config and layers, plain or
+ * compressed, and no digests of what is stored. A manifest is made for each, the same for the same files. Digests of the registry the images came
+ * from are lost in such archives.
  */
 export async function readDockerArchive(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<FoundImages> {
   const where = files.describe('manifest.json');
@@ -128,7 +128,7 @@ class DockerReader {
     );
   }
 
-  /** The only code that hashes bytes without a digest to compare with: such archives have none. */
+  /** The only code that hashes bytes without a digest to compare with: docker archives do not contain digests. */
   async #digestOf(path: string): Promise<Digest> {
     const name = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(path);
     if (name !== null) return parseDigest(`${name[1]}:${name[2]}`);

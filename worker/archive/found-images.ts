@@ -14,12 +14,12 @@ import { failureIn, type ArchiveFiles } from './archive-files.ts';
 /** An image in a layout or archive, and what it is called there. */
 export interface NamedImage {
   readonly descriptor: Descriptor;
-  /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
+  /** Every name by which it can be asked for: as written, and whole references also as docker completes them. */
   readonly names: readonly string[];
   readonly tags: readonly string[];
   /** Its positions in the list of images, from 0: `@0` is the first. */
   readonly indexes: readonly number[];
-  /** `registry/repository`, where one of the names says it. */
+  /** `registry/repository`, where one of the names contains it. */
   readonly repository?: string;
   /** Whether it is listed without a name and is part of another image's index: then only its digest or its place chooses it. */
   readonly isPart?: true;
@@ -60,7 +60,7 @@ export function chooseImage(all: readonly NamedImage[], wanted: string | undefin
   throw failureIn(files, code, `${where} holds ${problem}; ${how}name one of them after the path: ${choices}`);
 }
 
-/** The images that `wanted` names as it is written or, if there are none, as docker completes it. */
+/** The images that `wanted` names as it is written; if no image has that name, those that it names after docker completes it. */
 function imagesCalled(wanted: string, found: readonly NamedImage[]): readonly NamedImage[] {
   const exact = found.filter(
     ({ names, tags, indexes, descriptor }) =>
@@ -92,7 +92,7 @@ function completed(name: string): string | undefined {
 
 interface FilesSourceParts {
   readonly files: ArchiveFiles;
-  /** Those that are known already; others are read where `pathOf` says. */
+  /** Those that are known already; others are read from the path that `pathOf` returns. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** By tags, and by whatever else an image is asked for. */
   readonly tags: ReadonlyMap<string, Descriptor>;
@@ -167,12 +167,12 @@ export function withNames(
   };
 }
 
-/** The descriptor as a registry has it: how a layout annotates it is the layout's affair. */
+/** The descriptor as a registry has it, without the annotations of the layout. */
 export function withoutNames({ mediaType, digest, size }: Descriptor): Descriptor {
   return { mediaType, digest, size };
 }
 
-/** What `parse` gives; its failures say that they are about `where`, which names `location`. */
+/** Returns what `parse` returns. Its failures begin with `where`, and have `location` in their context. */
 export function inDocument<T>(where: string, location: string | undefined, parse: () => T): T {
   try {
     return parse();

@@ -8,12 +8,12 @@ import { writeBlob, type ArchiveBytes, type ArchiveBytesOptions, type BlobPlace 
 import { endOf } from './plan.ts';
 import { END_BYTES } from './tar.ts';
 
-/** So many parts of a blob are counted as stored at once: each time costs a line in a journal. */
+/** How many parts of a blob are counted as stored at once: each time costs a line in a journal. */
 const KEEP_PARTS = 8;
 
 /**
- * Writes the bytes of an archive where they belong, without gathering them in parts. Nothing but the bytes themselves says what is stored: what an
- * earlier process left is read and compared, or hashed, before it counts.
+ * Writes the bytes of an archive where they belong, without gathering them in parts. Only the bytes themselves show what is stored: bytes that an
+ * earlier process left are read and compared, or hashed, before they count.
  */
 export class InPlaceBytes implements ArchiveBytes {
   readonly copiedBytes = 0;

@@ -38,7 +38,7 @@ export class KnownBlobs {
     return this.#blobs.get(digest);
   }
 
-  /** Forgets a place that turned out not to be one any more. */
+  /** Forgets a place that no longer has its blob. */
   drop(digest: Digest): void {
     this.#blobs.delete(digest);
   }
@@ -46,7 +46,7 @@ export class KnownBlobs {
 
 const ALL = new WeakMap<ObjectStore, KnownBlobs>();
 
-/** Those of a store, for as long as it is open. */
+/** The known blobs of a store, for as long as it is open. */
 export function knownBlobsOf(store: ObjectStore): KnownBlobs {
   const found = ALL.get(store) ?? new KnownBlobs();
   ALL.set(store, found);

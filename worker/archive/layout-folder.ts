@@ -262,7 +262,7 @@ class Folder implements FolderTarget {
   async #document({ etag }: ObjectInfo, options: Abortable): Promise<Entry> {
     const body = await this.#store.read('index.json', { signal: options.signal, ifMatch: etag });
     const bytes = await collect(body, MAX_MANIFEST_BYTES, tooLarge);
-    // what is no index is not written over
+    // a file that is not an index is not overwritten
     parseLayoutIndex(bytes, this.#files);
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
     return isRecord(document) ? document : {};

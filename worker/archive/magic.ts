@@ -1,4 +1,4 @@
-/** What tells compressed layers from plain ones. */
+/** The first bytes of compressed layers. */
 const MAGIC = {
   gzip: [0x1f, 0x8b],
   zstd: [0x28, 0xb5, 0x2f, 0xfd],
@@ -7,7 +7,7 @@ const MAGIC = {
 };
 export const MAGIC_BYTES = 4;
 
-/** What `start`, the first bytes of a file, says that it is compressed with. */
+/** The compression of the file whose first bytes are `start`; undefined for a plain one. */
 export function compressionOf(start: Uint8Array): keyof typeof MAGIC | undefined {
   for (const [name, magic] of Object.entries(MAGIC)) {
     if (magic.every((byte, index) => start[index] === byte)) return name as keyof typeof MAGIC;

@@ -16,7 +16,7 @@ const NAMES = {
   unlisted: 'transship-unlisted',
 } as const;
 
-/** What an archive says of how it was written. An upload that is taken up again keeps what it was begun with. */
+/** How an archive was written, as its metadata records it. A resumed upload keeps the values that it was begun with. */
 export interface ArchiveNotes {
   /** The digest of the `repository.json` that it is written with. Absent: it names none. */
   readonly settings?: Digest | undefined;
@@ -45,27 +45,27 @@ export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number, notes
   };
 }
 
-/** The digest of the layout that an archive was written by; undefined when its metadata does not say. */
+/** The digest of the layout that an archive was written by; undefined when its metadata does not state it. */
 export function layoutDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.layout];
 }
 
-/** The digest of the image that an archive holds, not checked; undefined when its metadata does not say. */
+/** The digest of the image that an archive holds, not checked; undefined when its metadata does not state it. */
 export function rootIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.root];
 }
 
-/** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not say. */
+/** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not state it. */
 export function sourceIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.source];
 }
 
-/** When an archive was begun, not checked; undefined when its metadata does not say. */
+/** When an archive was begun, not checked; undefined when its metadata does not state it. */
 export function createdIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.created];
 }
 
-/** The digest of the `repository.json` that an archive was written with, as its metadata says it; undefined when it does not say. */
+/** The digest of the `repository.json` that an archive was written with, from its metadata; undefined when the metadata does not name it. */
 export function settingsDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.settings];
 }
@@ -75,7 +75,7 @@ export function isUnlisted(metadata: Metadata): boolean {
   return metadata[NAMES.unlisted] !== undefined;
 }
 
-/** Bytes up to the first layer; undefined when the metadata does not say, or says something else than a size. */
+/** Bytes up to the first layer; undefined when the metadata does not state it, or states something other than a size. */
 export function headSizeIn(metadata: Metadata): number | undefined {
   const size = Number(metadata[NAMES.head]);
   return size > 0 ? size : undefined;
@@ -93,6 +93,6 @@ export function metadataFaults(metadata: Metadata, layout: ArchiveLayout): reado
     const found = metadata[name];
     return found === undefined || found === value
       ? []
-      : [`the metadata ${name} of the archive is ${quote(found)}, but its content says ${quote(value)}`];
+      : [`the metadata ${name} of the archive is ${quote(found)}, but its content has ${quote(value)}`];
   });
 }

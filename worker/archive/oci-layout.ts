@@ -115,7 +115,7 @@ export function parseLayoutIndex(bytes: Uint8Array, files: ArchiveFiles): Layout
   return inDocument(files.describe('index.json'), files.describe(), () => parseIndex(bytes));
 }
 
-/** What an archive of ours, packed as it was or unpacked, says to refer to its image. Empty for all others. */
+/** The referrers that an archive of ours lists for its image, whether it is packed or unpacked. Empty for all others. */
 async function readReferrers(
   files: ArchiveFiles,
   index: LayoutIndex,
@@ -131,7 +131,7 @@ async function readReferrers(
   }
   const bytes = await readFile(files, path, MAX_DOCUMENT_BYTES, options);
   if (digestOf(bytes) !== digest) {
-    throw failureIn(files, 'CORRUPT', `${files.describe(path)} has other bytes than its digest says`);
+    throw failureIn(files, 'CORRUPT', `${files.describe(path)} has other bytes than its digest states`);
   }
   const listing = inDocument(files.describe(path), files.describe(), () => parseIndex(bytes));
   return listing.manifests.map((descriptor) => {

@@ -125,7 +125,7 @@ async function indexOf(tar: Bytes): Promise<{ readonly size: number; readonly ke
       const entries = scanTar(readAt, Number.MAX_SAFE_INTEGER);
       while ((await entries.next()).done !== true);
     } catch (error) {
-      // what is wrong with the tar is for its reader to say
+      // the reader of the tar reports what is wrong with it
       if (error === broken || !isFailure(error)) throw error;
     }
     await skipTo(Infinity);

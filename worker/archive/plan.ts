@@ -166,7 +166,7 @@ class Planner {
   }
 }
 
-/** One line a file, and the content of those whose name does not say it. */
+/** One line for each file, with the content of those whose name does not determine it. */
 function digestOfPlan(entries: readonly LayoutEntry[]): Digest {
   const lines = entries.map(({ name, size, bytes }) => {
     const content = bytes === undefined || name.startsWith('blobs/') ? '' : ` ${digestOf(bytes)}`;

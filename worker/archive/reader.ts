@@ -25,13 +25,13 @@ import { lookedAt, unpackLimit, type TemporaryFolder } from './unpack.ts';
 export interface ArchivedImage extends Source, AsyncDisposable {
   /** The image that was asked for, with the tags that it calls itself. */
   readonly root: Root;
-  /** `registry/repository`, as it calls itself; undefined when it does not say. */
+  /** `registry/repository`, as it calls itself; undefined when it does not name itself. */
   readonly repository: string | undefined;
   /** The digest of the layout of an archive in our own format: an equal layout makes the same archive. Undefined for all others. */
   readonly layoutDigest: Digest | undefined;
   /** The layout of an archive in our own format, where the object holds it as it is: offsets are those of the object. Undefined for all others. */
   readonly layout: ArchiveLayout | undefined;
-  /** The digest of the `repository.json` that it was written with, as its metadata says it; undefined when it does not say. */
+  /** The digest of the `repository.json` that it was written with, from its metadata; undefined when the metadata does not name it. */
   readonly settingsDigest: string | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];
@@ -52,11 +52,11 @@ export interface OpenImageOptions extends ArchiveFilesOptions {
 
 /**
  * Opens the image in the object at `key`, whatever made it: an archive of this program, an OCI archive, what `docker save` made, any of them
- * compressed with gzip or zstd; or, where `key` is empty, in the OCI layout folder that `store` is. Of an archive of ours one range is read,
- * of others the headers only. Contents are not verified here: reading them does that.
+ * compressed with gzip or zstd; or, where `key` is empty, in the OCI layout folder that `store` is. For an archive of ours one range is read, for
+ * others the headers only. Contents are not verified here: reading them does that.
  *
- * NOT_FOUND when there is nothing, or no image of the tag; INVALID for what is no archive of an image, or one that could mislead; CORRUPT
- * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the archive.
+ * NOT_FOUND when there is nothing, or no image of the tag; INVALID for what is not an archive of an image, or one that could mislead; CORRUPT for one
+ * that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the archive.
  */
 export async function openImage(
   store: ObjectStore,
@@ -168,7 +168,7 @@ interface Unpacked {
   readonly faults: readonly string[];
 }
 
-/** `info` is of the object, from which `tar` may have been unpacked. */
+/** `info` describes the object, from which `tar` may have been unpacked. */
 async function openPlain(
   tar: TarFiles,
   info: ObjectInfo,

@@ -2,9 +2,9 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
 /**
- * The tar format as far as archives of images need it: writing headers that are the same for the same name and size, and finding the
- * entries of tars that anybody made, by reading their headers alone. A codec of our own because planning must know every header without a
- * stream, and reading must skip contents that are never fetched; tar-stream offers streams only, and the tests hold it against this one.
+ * The tar format as far as archives of images need it: writing headers that are the same for the same name and size, and finding the entries of tars
+ * of any tool, by reading their headers alone. A codec of our own because planning must know every header without a stream, and reading must skip
+ * contents that are never fetched; tar-stream offers streams only, and the tests hold it against this one.
  * https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06
  */
 export const BLOCK_BYTES = 512;
@@ -62,10 +62,10 @@ export interface TarEntry {
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 
 /**
- * The entries of a tar of `size` bytes in their order; contents are not read. What could mislead is refused, never guessed at: INVALID for
- * bytes that are no tar, for names that are absolute or lead upwards, for files that are no files (devices, sparse files), for pax headers
- * that contradict the header they stand before; CORRUPT for a tar that ends in the middle. Messages name the byte, not the tar. Returns
- * whether the tar ends as it should, with zeros: some tools leave them out, but so does a cut.
+ * The entries of a tar of `size` bytes in their order; contents are not read. What could mislead is refused, never guessed at: INVALID for bytes that
+ * are not a tar, for names that are absolute or lead upwards, for special files (devices, sparse files), for pax headers that contradict the header
+ * after them; CORRUPT for a tar that ends in the middle. Messages name the byte, not the tar. Returns whether the tar ends as it should, with zeros:
+ * some tools leave them out, but so does a cut.
  */
 export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<TarEntry, boolean, undefined> {
   let offset = 0;
@@ -258,10 +258,7 @@ function toEntry(header: Ustar, extension: Extension, headerOffset: number, offs
   const kind = kindOf(header.type, written, headerOffset);
   // a size that the header could hold must be the same there: readers differ in which of the two they believe
   if (extension.size !== undefined && extension.size <= MAX_OCTAL_SIZE && extension.size !== header.size) {
-    throw invalid(
-      headerOffset,
-      `says in two ways how large ${quote(written)} is: ${extension.size} and ${header.size}`,
-    );
+    throw invalid(headerOffset, `states two sizes for ${quote(written)}: ${extension.size} and ${header.size}`);
   }
   const size = kind === 'file' ? (extension.size ?? header.size) : 0;
   if (kind === 'directory' && header.type !== '5' && header.size > 0) {

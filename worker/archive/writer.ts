@@ -40,7 +40,7 @@ export interface ResumedParts {
  */
 export interface ArchiveTarget extends Target, Disposable {
   readonly inOrder: true;
-  /** The parts of an interrupted upload that were there and were right, so far; undefined where there were none. */
+  /** The parts of an interrupted upload that were found and are right, so far; undefined where no part was found. */
   readonly resumed: ResumedParts | undefined;
   /** Bytes of parts that the store copied from other archives, so far. */
   readonly copiedBytes: number;

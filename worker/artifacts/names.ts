@@ -33,7 +33,7 @@ export const SNAPSHOT = {
   listing: 'vnd.transship.snapshot.listing',
 } as const;
 
-/** What stands for nothing: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidance-for-an-empty-descriptor */
+/** The empty descriptor: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidance-for-an-empty-descriptor */
 export const EMPTY_BYTES: Uint8Array = Buffer.from('{}');
 export const EMPTY: Descriptor = {
   mediaType: MEDIA_TYPE.ociEmpty,

@@ -2,16 +2,16 @@ import { createHash } from 'node:crypto';
 import { ARTIFACT_TYPE, OBJECT } from './names.ts';
 import { indexOf, type Document, type SnapshotEntry } from './snapshot.ts';
 
-/** Objects of one shard at most. */
+/** The most objects of one shard. */
 const MAX_ENTRIES = 1000;
 /** JSON of one shard at most: registries take manifests of 4 MiB. */
 const MAX_BYTES = 3 * 1024 * 1024;
-/** A shard ends at one of so many keys by itself. */
+/** One key in this many, on average, ends a shard by its hash. */
 const ENDS_ONCE_IN = 512;
 
 /**
- * Cuts objects, which come in the order of their keys, into shards. A shard ends where a hash of the last key says so, or where it is full:
- * so a key that comes or goes changes the shards next to it, and the others stay as they are, byte for byte.
+ * Cuts objects, which come in the order of their keys, into shards. A shard ends where a hash of the last key decides it, or where it is full. So a
+ * key that is added or removed changes only the shards next to it; the others stay the same byte for byte.
  */
 export class Shards {
   #entries: object[] = [];
@@ -41,7 +41,7 @@ function isEnd(key: string): boolean {
   return createHash('sha256').update(key).digest().readUInt16BE() % ENDS_ONCE_IN === 0;
 }
 
-/** The descriptor of an object's artifact, which says what the object is. Members and annotations in a fixed order. */
+/** The descriptor of an object's artifact, which describes the object. Members and annotations in a fixed order. */
 function entryOf(entry: SnapshotEntry): object {
   const { mediaType, digest, size } = entry.artifact;
   const metadata = Object.entries(entry.metadata).sort(([a], [b]) => (a < b ? -1 : 1));

@@ -22,7 +22,7 @@ export function addApply(program: Command, context: CommandContext): void {
     .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
     .option('--dry-run', 'only show the difference');
   withCommonFlags(command).action(async (flags: ApplyFlags) => {
-    // what reads rules takes a while to load: only those who need it wait for it
+    // the code that reads rules takes a while to load: only commands that need it wait for it
     const { apply } = await import('../service/admin/apply.ts');
     const config = await readConfig(flags.file, context.clock.now());
     const { warnings } = await import('../rules/prune-conflicts.ts');
@@ -30,7 +30,7 @@ export function addApply(program: Command, context: CommandContext): void {
     for (const message of warned) context.stderr.write(`warning: ${printable(message)}\n`);
     await using service = context.connectService();
     const plan = await apply(config, service.state, { signal: context.signal });
-    // before anything is done, for who wants to stop it
+    // printed before anything is done, so that a person can stop it
     if (flags.json !== true && flags.quiet !== true) context.stderr.write(`${describe(plan)}\n`);
     if (flags.dryRun !== true) await plan.execute({ signal: context.signal });
     const counts = countsOf(plan);

@@ -122,7 +122,7 @@ function keyOf({ image, digest }: { readonly image?: string | undefined; readonl
 
 const WINDOW_MS = 10_000;
 const SAMPLE_MS = 500;
-/** A speed that was seen for less time says nothing about the time that is left. */
+/** The shortest time over which a measured speed is used to estimate the time that is left. */
 const LEAST_MS = 1000;
 const MOST_SECONDS = 99 * 60 * 60;
 

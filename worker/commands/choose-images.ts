@@ -14,7 +14,7 @@ import type { CommandContext } from './context.ts';
 import { readInput } from './input.ts';
 import type { ManyFlags } from './many-flags.ts';
 
-/** An image, and where it is to be. */
+/** An image, and its destination. */
 interface NamedImage {
   readonly from: Reference;
   readonly to: string;

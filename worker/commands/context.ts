@@ -53,7 +53,7 @@ export interface SideOptions {
   readonly plainHttp?: boolean | undefined;
 }
 
-/** What a command says about buckets. What it leaves out is as the environment has it. */
+/** The flags of a command about buckets. The environment supplies those that are absent. */
 interface S3Options {
   /** Whether buckets are addressed by path instead of by host name. */
   readonly pathStyle?: boolean | undefined;
@@ -96,8 +96,8 @@ export interface CommandContext {
   /** As `connect`, for commands that delete. */
   connectDeleting(options: ConnectOptions): DeletingBackends & AsyncDisposable;
   /**
-   * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
-   * what is missing, where the environment names none.
+   * The queues and the table that the environment names; closing them closes every connection. No request is sent yet. INVALID, naming what is
+   * missing, where the environment names none.
    */
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /** The table that the environment names, without queues. INVALID where it names none. */
@@ -107,8 +107,8 @@ export interface CommandContext {
   /** Every item of any table of DynamoDB, as `tableItems` reads it. */
   tableItems(table: string): AsyncIterable<Readonly<Record<string, ItemAttribute>>>;
   /**
-   * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
-   * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
+   * Runs the jobs of the queue, `slots` at once (default: the setting in the environment), until the signal fires and the jobs under way were
+   * returned to the queue. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
    */
   runWorker(options: { readonly slots?: number | undefined }): Promise<void>;
   /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */
@@ -129,7 +129,7 @@ export interface CommandContext {
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;
-  /** Blobs at once, where the environment says. */
+  /** Blobs at once, where the environment sets it. */
   readonly concurrency: number | undefined;
   /** How often a planner asks for each tag of a destination in a registry other than ECR. */
   readonly lookEveryHours: number;
@@ -198,7 +198,7 @@ export function printResult(
   printDocument(context, flags, result, () => paintedLines(fitted(text(look), look), look));
 }
 
-/** As `printResult`, for a text that others read too, such as YAML: it is written as it is. */
+/** As `printResult`, for output that programs read too, such as YAML: it is written unchanged. */
 export function printDocument(context: CommandContext, flags: CommonFlags, result: unknown, text: () => string): void {
   context.stdout.write(`${flags.json === true ? JSON.stringify(result, jsonValue, 2) : text()}\n`);
 }

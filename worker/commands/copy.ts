@@ -100,7 +100,7 @@ async function copySeveral(context: CommandContext, flags: CopyFlags, src: strin
     throw new Failure('INVALID', '--force and --keep-existing are for one archive: leave them out');
   if (dst.startsWith('s3://'))
     throw new Failure('INVALID', `${quote(dst)} is for archives: use transship backup, which also writes a snapshot`);
-  // what reads rules takes a while to load: one image does without it
+  // the code that reads rules takes a while to load: one image does not need it
   const { chooseImages } = await import('./choose-images.ts');
   const { copyImages } = await import('../images/copy-images.ts');
   await runImages(context, flags, async (backends, options) => {

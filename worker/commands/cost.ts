@@ -30,7 +30,7 @@ export function addCost(program: Command, context: CommandContext): void {
       'Estimates what a deployment with these settings costs a month, in US dollars at list prices of us-east-1, and how it grows: by the formulas of docs/deployment.md#costs, which say what each name means. With --registry, counts what is there: repositories, images, their bytes, and what was pushed within 30 days. What is not known is assumed, as --json shows.',
     )
     .requiredOption('-f, --file <path>', 'the settings of the deployment, such as transship.infra.yaml')
-    .option('--registry <place>', 'a registry to count (HOST, HOST/team/*): every image in it is taken for backed up')
+    .option('--registry <place>', 'a registry to count (HOST, HOST/team/*): every image in it counts as backed up')
     .option(
       '--assume <name=number>',
       'instead of what is counted or assumed, such as months=36, changes=2 or wakeups=40 (repeatable)',

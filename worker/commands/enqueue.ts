@@ -25,7 +25,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials. A pattern, a list or a choice of tags is listed here, and each image is a job of one run. When no worker runs, one is started at once.',
     )
     .argument('<rule-or-src>', 'the name of a rule, or an image, or images by pattern')
-    .argument('[dst]', 'where the image is to be')
+    .argument('[dst]', 'the destination of the image')
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--no-create', 'fail instead of creating a repository that ECR does not have')

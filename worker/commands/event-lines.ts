@@ -46,7 +46,7 @@ type ServiceEvent = Extract<
   }
 >;
 
-/** What a person reads of an event, on one line; undefined where that is nothing. */
+/** An event as one line for a person; undefined for an event that is not printed. */
 export function textLine(event: Event, options: LineOptions): string | undefined {
   const isQuiet = options.style === 'none';
   switch (event.type) {
@@ -223,7 +223,7 @@ function pruneLine(
   return `${event.action === 'delete' ? 'deleted' : 'untagged'} ${printable(event.place)} ${what}: ${printable(event.reason)}`;
 }
 
-/** What became of an image. Bars show it by themselves; what needed nothing is for those who ask for more. */
+/** The outcome of an image. Bars show it themselves; an image that needed no work is printed only with `--verbose`. */
 function imageLine(event: Extract<Event, { readonly type: 'image-done' }>, options: LineOptions): string | undefined {
   const { image, to, outcome, bytesSent, message } = event;
   if (outcome === 'failed') return `failed: ${printable(image)}: ${printable(message ?? '')}`;
@@ -233,7 +233,7 @@ function imageLine(event: Extract<Event, { readonly type: 'image-done' }>, optio
   return `${outcome} ${printable(image)}${to === undefined ? '' : ` -> ${printable(to)}`}${sent}`;
 }
 
-/** What happens within an image, for those who ask for more. */
+/** The events within an image, printed only with `--verbose`. */
 function copyLine(event: CopyEvent, { style, verbose }: LineOptions): string | undefined {
   const isShown = verbose && style !== 'none';
   switch (event.type) {

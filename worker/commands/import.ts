@@ -83,7 +83,7 @@ export function addImport(program: Command, context: CommandContext): void {
 }
 
 async function print(context: CommandContext, flags: ImportFlags, request: ImportRequest): Promise<void> {
-  // what reads rules takes a while to load: only this command waits for it
+  // the code that reads rules takes a while to load: only this command waits for it
   const { importRules } = await import('../rules/import/import.ts');
   const { text, rules, notCarriedOver } = importRules(request, { schedule: flags.schedule });
   printDocument(context, flags, { rules, notCarriedOver, text }, () => text.trimEnd());

@@ -67,7 +67,7 @@ function shownOf({ images, at }: Inspected, platform: string | undefined): Inspe
   );
 }
 
-/** As the index says, or the config of an image without an index. */
+/** The platform from the index, or from the config of an image without an index. */
 function platformOf({ platform, config }: InspectedImage): string | undefined {
   if (platform !== undefined || config?.os === undefined || config.architecture === undefined) return platform;
   return `${config.os}/${config.architecture}`;

@@ -28,7 +28,7 @@ export function addList(program: Command, context: CommandContext): void {
     .alias('ls')
     .summary('list the images of a registry or of a backup')
     .description(
-      'Lists repositories, tags, digests, dates and sizes of a registry (HOST, HOST/team/*), of archives (s3://bucket/prefix/, ./folder/) or of a store (store:s3://bucket/prefix/, store:folder); a store as it is now, or as a snapshot or a time says. Reads no image. A size is what the place states: of a store and of snapshots everything that an image and what refers to it name, of archives the archive, of ECR the layers.',
+      'Lists repositories, tags, digests, dates and sizes of a registry (HOST, HOST/team/*), of archives (s3://bucket/prefix/, ./folder/) or of a store (store:s3://bucket/prefix/, store:folder); a store as it is now, or as it was at a snapshot or a time. Reads no image. A size is what the place states: for a store and for snapshots everything that an image and its referrers name, for archives the archive, for ECR the layers.',
     )
     .argument('<place>', 'a registry, archives or a store')
     .option('--digests', 'whole digests, not only their beginning')

@@ -2,7 +2,7 @@ import type { ObjectFailure } from '../images/publish-result.ts';
 import { describeFailure } from '../util/failure.ts';
 import { formatBytes, formatDuration, printable } from './text.ts';
 
-/** What a command that moves objects came to, for programs and for people. */
+/** The result of a command that moves objects, for programs and for people. */
 interface MovedObjects {
   readonly from: string;
   readonly to: string;
@@ -21,7 +21,7 @@ export function objectsJson(result: MovedObjects, seconds: number): object {
   return { ...result, seconds, failures };
 }
 
-/** The result in lines. `bytes` moved as `moved` says: `sent`, `written`. */
+/** The result in lines. `moved` is the word for what happened to the bytes: `sent` or `written`. */
 export function objectsText(
   { from, to, outcome, objects, failures }: MovedObjects,
   more: { readonly lines: readonly string[]; readonly bytes: number; readonly moved: string; readonly seconds: number },

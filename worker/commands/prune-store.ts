@@ -16,7 +16,7 @@ export interface StorePruneFlags extends CommonFlags, SideFlags, S3Flags {
   readonly allowEmpty?: boolean;
 }
 
-/** Prunes stores: the plan of each, and with `--yes` what it says. Exit code 1 where nothing of what should go could be deleted. */
+/** Prunes stores: prints the plan of each, and with `--yes` carries it out. Exit code 1 where nothing of what should go could be deleted. */
 export async function pruneStores(
   places: readonly string[],
   policy: Policy,

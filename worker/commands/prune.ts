@@ -75,10 +75,10 @@ export function addPrune(program: Command, context: CommandContext): void {
     .addOption(
       new Option(
         '--plan <file>',
-        'delete what this reviewed plan says; needs the same places and policy, and fails when a place has changed',
+        'carry out this reviewed plan; needs the same places and policy, and fails when a place has changed',
       ).conflicts('yes'),
     )
-    .option('--yes', 'delete what the plan says');
+    .option('--yes', 'carry out the plan');
   withS3Flags(withSideFlags(withCommonFlags(command), ['dest']), { writes: false }).action(
     async (places: readonly string[], flags: PruneFlags) => prune(places, flags, context),
   );
@@ -107,7 +107,7 @@ interface Wanted {
 interface Pruned {
   readonly rule?: string | undefined;
   readonly plan: PrunePlan;
-  /** Absent: nothing was to be deleted. */
+  /** Absent: the plan deletes nothing. */
   readonly result?: PruneResult;
 }
 

@@ -57,10 +57,7 @@ export function addRestore(program: Command, context: CommandContext): void {
       '--allow-foreign-grants',
       'also restore policies that grant access to "*" or to accounts other than that of the target',
     )
-    .option(
-      '--trust-names',
-      'restore archives below a prefix too that call themselves another name than their key does',
-    )
+    .option('--trust-names', 'also restore archives below a prefix whose own name differs from the name in their key')
     .option('--dry-run', 'look at both sides, and print what would be copied');
   withSnapshotFlags(command)
     .option('--registry <host>', 'only what was in this registry, where the backup has several')

@@ -17,7 +17,7 @@ export function addRules(program: Command, context: CommandContext): void {
       .summary('every rule with its next scheduled time and the age of its last good copy or verification'),
   ).action(async (flags: CommonFlags) => {
     await using service = context.connectService();
-    // what reads rules takes a while to load: only those who need it wait for it
+    // the code that reads rules takes a while to load: only commands that need it wait for it
     const { statusOfRules } = await import('../service/admin/status.ts');
     const found = await statusOfRules(service.state, { signal: context.signal, clock: context.clock });
     printResult(context, flags, found, (look) =>

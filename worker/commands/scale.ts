@@ -23,7 +23,7 @@ export function addScale(program: Command, context: CommandContext): void {
     .option('--on-demand', 'start tasks on demand, and replace Spot tasks as they finish their jobs')
     .option(
       '--capacity <list>',
-      'spread tasks as PROVIDER=WEIGHT or PROVIDER=WEIGHT+BASE says, such as FARGATE_SPOT=1,FARGATE=0+1: the output `NormalCapacity` has what was deployed',
+      'spread tasks by PROVIDER=WEIGHT or PROVIDER=WEIGHT+BASE, such as FARGATE_SPOT=1,FARGATE=0+1: the output `NormalCapacity` has what was deployed',
       parseCapacity,
     );
   withCommonFlags(command).action(async (tasks: number | undefined, flags: ScaleFlags) => {

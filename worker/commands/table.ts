@@ -2,7 +2,7 @@ import { highest } from '../util/lists.ts';
 import { painted, PLAIN, type Look } from './look.ts';
 import { padded, shortened, widthOf, wrapped } from './width.ts';
 
-/** How a table gives way where a line does not hold it. Columns are named by their heads. */
+/** How a table becomes narrower where a line is too short for it. Columns are named by their heads. */
 export interface Fit {
   /** Lose the middle of their cells, as references may. */
   readonly shorten?: readonly string[];

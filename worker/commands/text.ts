@@ -48,7 +48,7 @@ export function describeResumed({ parts, total }: { readonly parts: number; read
   return `${parts} of ${total} parts were there`;
 }
 
-/** Enough of a digest for a person to tell it from others. */
+/** Enough of a digest for a person to distinguish it from others. */
 export function formatDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(':') + 13);
 }

@@ -39,7 +39,7 @@ function describeRows(results: readonly VerifyResult[], look: Look): string {
   ].join('\n');
 }
 
-/** What was not checked: a line for each sentence, which names its image, or says how many there are. */
+/** What was not checked: a line for each sentence, with the name of its image or the number of images. */
 function describeNotes(results: readonly VerifyResult[]): readonly string[] {
   const images = new Map<string, string[]>();
   for (const { at, unchecked } of results)

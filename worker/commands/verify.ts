@@ -55,7 +55,7 @@ export function addVerify(program: Command, context: CommandContext): void {
       ).conflicts(['depth', 'deep', 'against', 'snapshot', 'asOf']),
     )
     .addOption(
-      new Option('--record', 'write what it came to beside the snapshots, where `report` finds it').conflicts([
+      new Option('--record', 'write the result beside the snapshots, where `report` finds it').conflicts([
         'only',
         'against',
         'snapshot',

@@ -11,7 +11,7 @@ export function widthOf(text: string): number {
   return graphemesOf(text).reduce((sum, grapheme) => sum + cellsOf(grapheme), 0);
 }
 
-/** `text` in at most `width` cells, with `…` in place of its middle: the end of a reference says more than its beginning. */
+/** `text` in at most `width` cells, with `…` in place of its middle: the end of a reference is more useful than its beginning. */
 export function shortened(text: string, width: number): string {
   if (widthOf(text) <= width) return text;
   const head = Math.max(0, Math.floor((width - 1) / 3));

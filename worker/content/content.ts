@@ -2,8 +2,8 @@ import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 
 /**
- * Bytes as they come. Leaving the loop early closes what is behind it. A chunk is lent: it is valid until the next one is asked for, or the
- * loop is left; then its memory may hold other bytes. A caller that keeps a chunk copies it. No caller writes to one.
+ * Bytes as they come. Leaving the loop early closes the connection or the file that they come from. A chunk is lent: it is valid until the next one
+ * is asked for, or the loop is left; then its memory may hold other bytes. A caller that keeps a chunk copies it. No caller writes to one.
  */
 export type Bytes = AsyncIterable<Uint8Array>;
 
@@ -19,19 +19,19 @@ export interface OpenOptions extends Abortable, ByteRange {
 }
 
 export interface AnswerOptions extends Abortable {
-  /** A moment in milliseconds since 1970: what the backend answered since then will do. Default: it is asked now. */
+  /** A moment in milliseconds since 1970: an answer that the backend gave since then may be reused. Default: the backend is asked now. */
   readonly answersSinceMs?: number | undefined;
 }
 
 export interface ResolveOptions extends AnswerOptions {
   /** Whether the caller is going to read the manifest: a registry then gives it at once. Default false. */
   readonly willRead?: boolean | undefined;
-  /** Whether NOT_FOUND says why, where that takes another request. Default true. */
+  /** Whether NOT_FOUND includes the reason, where finding it takes another request. Default true. */
   readonly saysWhy?: boolean | undefined;
 }
 
 export interface ReferrersOptions extends Abortable {
-  /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
+  /** Called with the reason where the source refuses to list them: the list is then incomplete, and not evidence of what exists. */
   readonly onRefused?: ((reason: string) => void) | undefined;
   /** Every tag of the repository, the fallback tags of referrers too, where they were listed: a tag that is not among them is not asked for. */
   readonly listedTags?: { has(tag: string): boolean } | undefined;
@@ -47,14 +47,14 @@ export interface TagOptions extends Abortable {
 /** Where images are read from. Never writes; may be used by many at once. */
 export interface Source {
   /**
-   * How many ranges of one blob this end serves well at once, each over a connection of its own. Absent: one stream is best.
-   * `read` decides whether to make use of it.
+   * How many ranges of one blob this backend serves well at once, each over a connection of its own. Absent: one stream is best. `read` decides
+   * whether to make use of it.
    */
   readonly rangesAtOnce?: number;
 
   /**
-   * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when the backend does not say. Costs no
-   * body where the backend can do without (a HEAD). The media type is what the backend states; `walk` corrects it by the bytes.
+   * What a tag or a digest stands for now. NOT_FOUND when it does not exist; UNAUTHENTICATED or DENIED when the backend does not disclose that.
+   * Transfers no body where the backend can do without (a HEAD). The media type is what the backend states; `walk` corrects it by the bytes.
    */
   resolve(reference: string, options?: ResolveOptions): Promise<Descriptor>;
 
@@ -64,7 +64,10 @@ export interface Source {
    */
   open(descriptor: Descriptor, options?: OpenOptions): Promise<Bytes>;
 
-  /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
+  /**
+   * The manifests whose subject is `descriptor`, in any order, each once. Empty where no manifest refers to it, or the backend does not support
+   * referrers.
+   */
   referrers(descriptor: Descriptor, options?: ReferrersOptions): AsyncIterable<Descriptor>;
 
   /**
@@ -88,7 +91,7 @@ export interface Target {
   /** True: blobs had best come in the order of `blobsOf`, because memory is held for what is between them. Absent: any order. */
   readonly inOrder?: boolean;
 
-  /** Whether the content is there, complete. A target that is filled anew says false. */
+  /** Whether the content is there, complete. A target that starts empty returns false. */
   has(descriptor: Descriptor, options?: Abortable): Promise<boolean>;
 
   /**

@@ -70,8 +70,8 @@ const MAX_REFERRER_DEPTH = 3;
 const UNREADABLE = ['NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT'] as const;
 
 /**
- * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
- * that contains itself; NOT_FOUND when the source misses a manifest that another names.
+ * Reads every manifest below `roots`, and their referrers unless an option turns that off. INVALID for manifests that are impossible, such as an
+ * index that contains itself; NOT_FOUND when the source lacks a manifest that another names.
  */
 export async function walk(source: Source, roots: readonly Root[], options: WalkOptions = {}): Promise<Graph> {
   const walker = new Walker(source, options);
@@ -137,8 +137,8 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
 }
 
 /**
- * Every foreign layer that is elsewhere, once: carried as a descriptor, its bytes left where its `urls` say. What another manifest calls an ordinary
- * blob is none of them: a base layer of Windows is foreign in old images and ordinary in new ones.
+ * Every foreign layer that is elsewhere, once: carried as a descriptor, while its bytes stay at its `urls`. A blob that another manifest lists as an
+ * ordinary layer is left out: a base layer of Windows is foreign in old images and ordinary in new ones.
  */
 export function foreignOf(graph: Graph): readonly Descriptor[] {
   const found = new Map<Digest, Descriptor>();
@@ -150,8 +150,8 @@ export function foreignOf(graph: Graph): readonly Descriptor[] {
 }
 
 /**
- * The digest of every manifest that belongs to the images. Those that cannot be read are among them, unless they may yet come: what a list
- * names and the source has not.
+ * The digest of every manifest that belongs to the images. Includes those that cannot be read, but not those that may be pushed later: what a list
+ * names and the source does not have.
  */
 export function digestsOf(graph: Graph): readonly Digest[] {
   const broken = graph.unreadable.filter(({ failure }) => failure.code !== 'NOT_FOUND');
@@ -405,7 +405,7 @@ class Walker {
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {
-        // some registries answer 403 for a tag that is not there, which they do not say then
+        // some registries answer 403 for a tag that does not exist, without stating that
         if (isFailure(error, 'DENIED', 'UNAUTHENTICATED')) onRefused(error.message);
         else if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
       }

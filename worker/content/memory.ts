@@ -15,8 +15,8 @@ import type { ByteRange, Bytes, Source, Target } from './content.ts';
 const CHUNK_BYTES = 64 * 1024;
 
 /**
- * A Source and Target that lives in memory: the reference for what the interfaces mean, and the place for content that we make ourselves
- * (a rewritten index, an artifact's manifest). Not for layers of unknown size.
+ * A Source and Target in memory: the reference for what the interfaces mean, and the place for content that we make ourselves (a rewritten index, an
+ * artifact's manifest). Not for layers of unknown size.
  */
 export class MemoryContent implements Source, Target {
   readonly #bytes = new Map<Digest, Uint8Array>();

@@ -17,7 +17,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 
-/** Where a rewritten index says which one it was made of. */
+/** The annotation in which a rewritten index names the one that it was made of. */
 export const ORIGINAL_DIGEST = 'dev.transship.original-digest';
 /** BuildKit's attestations name the manifest they are about: https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md */
 const ATTESTED = 'vnd.docker.reference.digest';

@@ -27,7 +27,7 @@ export class Piece {
   #filled = 0;
   #given = 0;
   readonly #showsExcess: boolean;
-  /** The first byte after the range, where that is to be shown and the source gives more. */
+  /** The first byte after the range, kept to prove that the source gives more than the range. */
   #excess: Uint8Array | undefined;
   #isOver = false;
   #failed: Failure | undefined;

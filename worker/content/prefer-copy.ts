@@ -6,9 +6,9 @@ import type { Source } from './content.ts';
 import { watched } from './watch.ts';
 
 /**
- * `source`, but its content is read from `copy`, another place that has it. What a name stands for, and what refers to it, only `source` says.
- * Content that `copy` does not have, or breaks off, comes from `source` from there on. A wrong byte in `copy` fails a read as one in `source`
- * would: the caller then reads again from `source` alone.
+ * `source`, but its content is read from `copy`, another place that has it. Names and referrers are resolved by `source` alone. Content that `copy`
+ * does not have comes from `source`; where a body of `copy` breaks off, `source` supplies the rest. A wrong byte in `copy` fails a read as one in
+ * `source` would: the caller then reads again from `source` alone.
  */
 export function preferCopy(copy: Source, source: Source): Source {
   const givenUp = new Set<Digest>();

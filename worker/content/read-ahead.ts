@@ -13,8 +13,8 @@ const PIECE_BYTES = 3 * 1024 * 1024;
 /** A further connection is opened only where at least this much of a blob is left. */
 const LEAST_BYTES = 12 * 1024 * 1024;
 /**
- * So long a stream that has come to where the pieces begin waits for the first of them. It occupies a connection meanwhile, and where readings have all
- * of those that there may be, and each waits for one more, none comes free.
+ * How long a stream that has reached the first piece waits for it. It occupies a connection meanwhile: where the readings have all allowed
+ * connections, and each waits for one more, none becomes free.
  */
 const OPENS_MS = 5000;
 

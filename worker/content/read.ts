@@ -17,7 +17,7 @@ export function read(source: Readable, descriptor: Descriptor, options: ReadOpti
     finish: () => {
       const got = hash.digest('hex');
       if (descriptor.digest.endsWith(`:${got}`)) return;
-      throw corrupt(descriptor, `has other bytes than its digest says (they hash to ${got.slice(0, 12)}…)`);
+      throw corrupt(descriptor, `has other bytes than its digest states (they hash to ${got.slice(0, 12)}…)`);
     },
     wrongSize: (what, cause) => corrupt(descriptor, what, cause),
   });

@@ -113,7 +113,7 @@ export class Reading implements WatchableBytes {
         }
         if (chunk === undefined) return this.#ended(last);
         if (this.#offset > this.#to)
-          throw this.#reading.wrongSize(`has more than the ${this.#to} bytes its descriptor says`);
+          throw this.#reading.wrongSize(`has more than the ${this.#to} bytes that its descriptor states`);
         this.#reading.take?.(chunk);
         if (this.#offset < this.#to || isPart) return this.#given(chunk);
         last = Uint8Array.from(chunk);

@@ -84,7 +84,7 @@ export class Width {
     this.current = Math.min(2 * this.current, this.#most);
   }
 
-  /** Decides for one connection, permanently. */
+  /** Stays at one connection from now on. */
   stayAtOne(): void {
     this.current = 1;
     this.#isDecided = true;

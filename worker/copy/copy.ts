@@ -284,7 +284,7 @@ class CopySession {
       await this.#target.put(descriptor, open, options);
     } catch (error) {
       checkAborted(options);
-      // what a target makes of a body that broke under it says less than why it broke
+      // the reason why a body broke is more useful than the target's error about the broken body
       throw broken ?? atSide('target', error);
     }
   }

@@ -23,7 +23,7 @@ interface CostLine {
 export interface CostEstimate {
   readonly assumptions: Readonly<Record<Assumption, number>>;
   readonly lines: readonly CostLine[];
-  /** Of all lines: US dollars a month, after `assumptions.months`. */
+  /** The sum of all lines: US dollars a month, after `assumptions.months`. */
   readonly monthly: number;
   /** How much more S3 costs with each month, in the class of `bucket.storageClass`. 0: the settings let prune rules delete archives. */
   readonly growth: number;

@@ -26,7 +26,7 @@ export const PRICES = {
   event: 1,
 } as const;
 
-/** What is assumed where neither settings nor an inventory say it: the smallest size of docs/deployment.md. */
+/** What is assumed where neither settings nor an inventory have a value: the smallest size of docs/deployment.md. */
 export const ASSUMED = {
   repositories: 10,
   images: 20,

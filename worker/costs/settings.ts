@@ -4,7 +4,7 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Assumptions } from './model.ts';
 
-/** What of a deployment decides its costs. */
+/** The settings of a deployment that decide its costs. */
 export interface DeployedParts {
   readonly network: 'own' | 'existing' | 'public';
   readonly prunes: boolean;
@@ -12,7 +12,7 @@ export interface DeployedParts {
   /** Archives go to Glacier Instant Retrieval after 30 days. */
   readonly isCold: boolean;
   readonly vault: { readonly tested: boolean } | undefined;
-  /** What the settings say of the assumptions. */
+  /** The assumptions that the settings replace. */
   readonly assumptions: Assumptions;
 }
 
@@ -49,8 +49,8 @@ const ENDPOINTS = 4;
 const DAYS_OF_MONTH = 30;
 
 /**
- * Reads what has a price from the settings of a deployment. Whether the rest of them can be used is for `npm run synth` to say. INVALID for
- * what is not YAML, or is other than settings are.
+ * Reads what has a price from the settings of a deployment. `npm run synth` checks the rest of them. INVALID for what is not YAML, or does not have
+ * the form of settings.
  */
 export function parseDeployedParts(text: string, file: string): DeployedParts {
   const document = parseDocument(text);

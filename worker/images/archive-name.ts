@@ -5,9 +5,9 @@ import type { Location } from '../oci/location.ts';
 import type { Reference } from '../oci/reference.ts';
 
 /**
- * Whether the key of an archive says the same name as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`. What
- * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one) or of
- * the day, and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
+ * Whether the key of an archive contains the name that the archive itself has, as the key of a backup does: it ends in `{repository}/{tag}`. What
+ * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one) or of the
+ * day, and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
  */
 export function isNamedByKey(location: Location, prefix: string, image: Reference): boolean {
   const path = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';

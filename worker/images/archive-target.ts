@@ -32,7 +32,7 @@ export interface ArchiveTargetRequest {
   readonly temporary: Backends['temporary'];
 }
 
-/** What an archive calls an image of which no name is known. */
+/** The name that an archive gives an image without a known name. */
 const NO_NAME = 'localhost/image';
 
 /**
@@ -209,7 +209,7 @@ interface CurrentArchive extends AsyncDisposable {
   readonly info: ObjectInfo;
   /** Undefined where it was not opened. */
   readonly image: ArchivedImage | undefined;
-  /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not say. */
+  /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not name it. */
   readonly name: string | undefined;
   readonly layoutDigest: string | undefined;
 }
@@ -241,7 +241,7 @@ async function openCurrentArchive(
     layoutDigest: layoutDigestIn(info.metadata),
     [Symbol.asyncDispose]: async () => undefined,
   };
-  // to open it would be to unpack it
+  // opening it would unpack it
   if (isCompressed(key) && unopened.layoutDigest !== undefined) return unopened;
   try {
     const image = await openImage(store, key, { ...options, temporary });

@@ -45,7 +45,7 @@ export class ArchivedImages implements AsyncDisposable {
   readonly #left: Set<Digest>;
   /** What became of images since they were listed. */
   readonly #changed = new Map<Digest, ListedImage['status']>();
-  /** What the next pass needs: it is not archived again by this one. */
+  /** Images that the next pass needs: this one does not archive them again. */
   readonly #kept = new Set<Digest>();
   readonly #held = new Map<Digest, { count: number; readonly active: Promise<void> }>();
   readonly #places = new Limit(AT_ONCE);
@@ -89,9 +89,9 @@ export class ArchivedImages implements AsyncDisposable {
   }
 
   /**
-   * Does `work` while the image, its children and all that refers to them are in STANDARD. Those that were archived are archived again after it,
-   * also when it fails; one that cannot be is a warning. Call it for all images at once: it holds a hundred at once, and images that share
-   * children share the wait. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   * Runs `work` while the image, its children and all that refers to them are in STANDARD. Those that were archived are archived again after it, also
+   * when it fails; one that cannot be is a warning. Call it for all images at once: it holds a hundred at once, and images that share children share
+   * the wait. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
    */
   async during<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
     const giveBack = await this.#places.take(1, this.#options);
@@ -110,8 +110,8 @@ export class ArchivedImages implements AsyncDisposable {
   }
 
   /**
-   * Whether `during` would not wait for the image. Asks for the restore of what it would wait for, unless a hundred images of the repository are
-   * restored already. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   * Whether `during` could run for the image without waiting. Asks for the restore of what it would wait for, unless a hundred images of the
+   * repository are restored already. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
    */
   async isReady(digest: Digest): Promise<boolean> {
     const needed = new Set<Digest>();
@@ -139,7 +139,7 @@ export class ArchivedImages implements AsyncDisposable {
     }
   }
 
-  /** Archives again what an earlier backup left in STANDARD, no call of `during` was about, and the next pass does not need. */
+  /** Archives again the images that an earlier backup left in STANDARD, unless a call of `during` used them or the next pass needs them. */
   async close(): Promise<void> {
     const isLeft = (one: Digest): boolean =>
       !this.#held.has(one) && !this.#kept.has(one) && this.#status(one) === 'ACTIVE';

@@ -16,7 +16,7 @@ import { archiveFacts, describeArchived, describeImage } from './describe-image.
 import { storeAndPrefix } from './open-place.ts';
 import { registryFacts, type SettingsFact } from './registry-facts.ts';
 
-/** What a snapshot says of a backup into archives, apart from its images. */
+/** What a snapshot records of a backup into archives, apart from its images. */
 export interface ArchivesDraftRequest extends Pick<Snapshot, 'tool' | 'startedAt'> {
   readonly pattern: ImagePattern;
   readonly scope: Pick<SnapshotScope, 'untagged' | 'referrers' | 'platforms'>;

@@ -8,7 +8,7 @@ import type { ListedImage, StorageClasses } from './backends.ts';
 export interface AwaitActiveOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** How long an image may take to become active, in milliseconds. Default 60 minutes; ECR says up to 20. */
+  /** How long an image may take to become active, in milliseconds. Default 60 minutes; ECR documents up to 20. */
   readonly waitMs?: number | undefined;
 }
 
@@ -22,9 +22,9 @@ interface Waiter extends PromiseWithResolvers<void> {
 }
 
 /**
- * Returns a function that waits until an image, which is being restored from the archive storage class, can be pulled. All waits share one
- * question to the registry every 15 seconds, a call for a hundred images. UNAVAILABLE after `waitMs`, or where the image is archived again;
- * NOT_FOUND where it is deleted meanwhile.
+ * Returns a function that waits until an image, which is being restored from the archive storage class, can be pulled. All waits share one question
+ * every 15 seconds: a call to the registry for each hundred images. UNAVAILABLE after `waitMs`, or where the image is archived again; NOT_FOUND where
+ * it is deleted meanwhile.
  */
 export function awaitActive(
   repository: string,
@@ -59,7 +59,7 @@ export function awaitActive(
       try {
         await clock.sleep(POLL_MS, options);
         note();
-        // those that come while it is asked are for the next time
+        // waits that begin meanwhile are for the next call
         const asked = [...waiting];
         const digests = asked.map(([digest]) => digest);
         const statuses = await storage.imageStatuses(repository, digests, options);
@@ -80,7 +80,7 @@ export function awaitActive(
   };
 }
 
-/** The failure of an image that takes longer than ECR says. `ms`: how long; one that another process restores has no known start. */
+/** The failure of an image that takes longer than ECR documents. `ms`: how long; one that another process restores has no known start. */
 export function notActive(repository: string, digest: Digest, ms: number): Failure {
   const isKnown = ms < 7 * 24 * 60 * 60_000;
   const since = isKnown ? `it is not active after ${Math.round(ms / 60_000)} minutes` : 'another process restores it';

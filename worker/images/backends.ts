@@ -11,7 +11,7 @@ import type { Report } from '../util/events.ts';
 
 /** A registry, as far as the operations need one. */
 export interface Registry {
-  /** A repository of it. Nothing is asked of the registry yet. INVALID for `create` that are no settings. */
+  /** A repository of it. No request is sent yet. INVALID for a `create` that is not settings. */
   repository(name: string, options?: RepositoryOptions): Source & Target;
   /** The names of its repositories that start with `prefix` (default: all), in any order. UNSUPPORTED where it does not list them. */
   repositories(prefix?: string, options?: Abortable): AsyncIterable<string>;
@@ -32,8 +32,8 @@ export interface Registry {
       ) => AsyncIterable<{ readonly digest: Digest; readonly bytes: Uint8Array }>)
     | undefined;
   /**
-   * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR). DENIED,
-   * naming the missing permission, where it does not let them be read.
+   * The settings of a repository as JSON: what `applySettings` takes. Undefined for a registry without readable settings (all but ECR). DENIED,
+   * naming the missing permission, where the registry refuses to let them be read.
    */
   settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** Whether the repository exists; undefined where repositories have no settings (all registries but ECR). */
@@ -53,9 +53,9 @@ export interface Registry {
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
   /**
    * The settings of the registry itself as JSON: what `applyRegistrySettings` takes, with the shapes of ECR's API. Members: `replication`,
-   * `scanning`, `repositoryCreationTemplates`, `pullThroughCacheRules`, `signing`, `registryPolicy`, `accountSettings`,
-   * `pullTimeUpdateExclusions`; `unread` names those that could not be read, with a sentence each. Undefined where the registry has none to tell
-   * (all but ECR). DENIED, naming the missing permission, where none may be read; UNSUPPORTED where the credentials are of another account.
+   * `scanning`, `repositoryCreationTemplates`, `pullThroughCacheRules`, `signing`, `registryPolicy`, `accountSettings`, `pullTimeUpdateExclusions`;
+   * `unread` names those that could not be read, with a sentence each. Undefined for a registry without readable settings (all but ECR). DENIED,
+   * naming the missing permission, where no member may be read; UNSUPPORTED where the credentials are of another account.
    */
   registrySettings(options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /**
@@ -74,7 +74,7 @@ export interface Registry {
 
 /** A change of one setting of a registry. `from` is undefined where the registry has nothing there, or what every new one has. */
 export interface RegistrySettingsChange extends SettingsChange {
-  /** What `applyRegistrySettings` makes this change alone of. */
+  /** The settings with which `applyRegistrySettings` makes this change alone. */
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
@@ -119,7 +119,7 @@ export interface ListedImage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
-  /** Absent: it has none, or the registry does not list it. */
+  /** Absent: the image does not have one, or the registry does not list it. */
   readonly artifactMediaType?: string | undefined;
   readonly pushedAt: Date | undefined;
   /** Absent: never pulled, or not recorded. */
@@ -135,7 +135,7 @@ export interface ListedImage {
 export interface Backends {
   /** The registry at `host`, with the credentials of that side. */
   registry(host: string, side: Side): Registry;
-  /** An S3 bucket. Nothing is asked of it yet. */
+  /** An S3 bucket. No request is sent yet. */
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;
@@ -148,7 +148,7 @@ export interface Backends {
   readonly snapshotKeys?: SnapshotKeys | undefined;
 }
 
-/** What pipes of a shell are connected to. */
+/** Standard input and output, which pipes of a shell connect to. */
 export interface StandardStreams {
   /**
    * All of standard input as an object: the redirected file, or a temporary one for as long as the backends are open. The same object each

@@ -24,7 +24,9 @@ export interface BackupIndex {
 
 const AT_ONCE = 8;
 
-/** Lists the archives of a place, and asks each which image it holds: its metadata, or where they do not say the archive itself. */
+/**
+ * Lists the archives of a place, and finds out which image each holds: from its metadata or, where these do not state it, from the archive itself.
+ */
 export async function indexBackups(
   root: ObjectRoot,
   backends: Backends,
@@ -63,8 +65,8 @@ export async function indexBackups(
 }
 
 /**
- * Which of these archives nothing can be restored from, by their keys, and why: they cannot be opened, are cut off, or hold another image than
- * their metadata say. Reads the beginning of each. Compressed ones are passed over: they would have to be unpacked.
+ * Those of these archives from which nothing can be restored, by key, with the reason: they cannot be opened, are cut off, or hold another image than
+ * their metadata name. Reads the beginning of each. Compressed ones are passed over: they would have to be unpacked.
  */
 export async function unreadableArchives(
   root: ObjectRoot,
@@ -89,7 +91,7 @@ export async function unreadableArchives(
   return unreadable;
 }
 
-/** The image that an archive holds; undefined for what is no archive that can be read. */
+/** The image that an archive holds; undefined for what is not a readable archive. */
 async function rootOf(location: Location, backends: Backends, options: OperationOptions): Promise<Digest | undefined> {
   const found = await openedRoot(location, backends, options);
   return isFailure(found) ? undefined : found;

@@ -47,7 +47,7 @@ export interface StoreBackupRequest {
    */
   readonly includeArchived?: boolean | undefined;
   /**
-   * False: archived images that are not restored yet are left for another call, which is to come minutes later with the same request, and are
+   * False: archived images that are not restored yet are left for another call, which the caller makes minutes later with the same request, and are
    * counted as `restoring`. Default: it waits for them.
    */
   readonly waitsForArchived?: boolean | undefined;
@@ -60,7 +60,7 @@ export interface StoreBackupRequest {
   readonly run?: string | undefined;
 }
 
-/** What a backup into a store came to. Sizes are bytes. */
+/** The result of a backup into a store. Sizes are bytes. */
 export interface StoreBackupResult {
   readonly from: string;
   readonly to: string;

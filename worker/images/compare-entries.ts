@@ -36,8 +36,8 @@ function nameOf(entry: PlaceEntry, by: CompareBy, withRegistry: boolean): string
 }
 
 /**
- * The entries by name. Where two have one name, as archives of several days do, the one that was pushed last counts; among those that do not say
- * when, the later one.
+ * The entries by name. Where two have one name, as archives of several days do, the one that was pushed last counts; among those without a time, the
+ * later one.
  */
 export function indexEntries(entries: Iterable<PlaceEntry>, by: CompareBy, withRegistry: boolean): EntryIndex {
   const index = new Map<string, PlaceEntry>();

@@ -8,7 +8,7 @@ export interface CountedContent {
 }
 
 interface RepositoryStats {
-  /** Absent: archives that do not say. */
+  /** Absent: the archive does not state it. */
   readonly registry?: string | undefined;
   readonly repository: string;
   readonly images: number;

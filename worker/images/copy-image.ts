@@ -72,7 +72,7 @@ export interface ImageCopyRequest extends ImageChoices, SettingsNaming, Observin
   readonly to: Location;
 }
 
-/** What a copy of one image came to. */
+/** The result of a copy of one image. */
 export interface ImageCopyResult extends WrittenImage {
   readonly from: string;
   readonly to: string;
@@ -107,7 +107,7 @@ export interface SelectedImage extends AsyncDisposable {
   readonly root: Root;
   /** The digest before platforms were chosen, where that made another. */
   readonly originalDigest: Digest | undefined;
-  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  /** `registry/repository`, as the image calls itself; undefined for files that do not name it. */
   readonly repository: string | undefined;
   readonly referrers: boolean | undefined;
   /** Whether targets are expected not to have it. */
@@ -212,7 +212,7 @@ function checkDigest(to: Location, digest: Digest | undefined, root: Root): void
   if (digest === undefined || digest === root.descriptor.digest) return;
   throw new Failure(
     'INVALID',
-    `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+    `${formatLocation(to)} names another digest than that of the image, ${root.descriptor.digest}`,
     { context: { side: 'target' } },
   );
 }
@@ -300,7 +300,7 @@ function bytesOf(graph: Graph): number {
 /** A failure of the image itself names digests alone: adds the name of the image, and what to do. Other failures are unchanged. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  // the registry refused the request, which says nothing about the image
+  // the registry refused the request: that is not evidence about the image
   if (error.code === 'INVALID' && error.context.status !== undefined) return error;
   const advice =
     error.code === 'CORRUPT'

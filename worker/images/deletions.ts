@@ -10,7 +10,7 @@ import type { Backends } from './backends.ts';
  * others made, cannot delete anything.
  */
 export interface Deletions {
-  /** A repository of the registry at `host`, with the credentials of the target. Nothing is asked of it yet. */
+  /** A repository of the registry at `host`, with the credentials of the target. No request is sent yet. */
   images(host: string, repository: string): ImageDeletions;
   /** An S3 bucket. */
   bucket(name: string): DeletableStore;
@@ -34,9 +34,9 @@ export interface NotDeleted {
 }
 
 /**
- * Deletes from one repository. Calls are idempotent: what is gone already is deleted. A call resolves to what was not deleted, an entry each.
- * It fails where the registry deletes nothing at all: UNSUPPORTED where it does not allow deleting, DENIED, naming the permission, where it
- * does not allow it to us.
+ * Deletes from one repository. Calls are idempotent: what is gone already counts as deleted. A call resolves to what was not deleted, an entry each.
+ * It fails where the registry deletes nothing at all: UNSUPPORTED where it does not allow deleting, DENIED, naming the permission, where it does not
+ * allow it to us.
  */
 export interface ImageDeletions {
   /** Deletes manifests, with every tag that they have. CONFLICT for one that an index still names, where the registry looks. */
@@ -58,7 +58,7 @@ interface RepositoryDeletion {
   remove(options?: Abortable): Promise<void>;
 }
 
-/** A tag that is to be removed. */
+/** A tag to remove. */
 export interface TagOf {
   readonly tag: string;
   /** What it stands for. */

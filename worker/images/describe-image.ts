@@ -10,7 +10,7 @@ import { optional } from '../util/optional.ts';
 import { compareStrings } from '../util/text.ts';
 import type { ListedImage } from './backends.ts';
 
-/** What a snapshot says of an image that was backed up whole. `graph` has one root; `foreign` are layers that were not carried. */
+/** The entry in a snapshot of an image that was backed up whole. `graph` has one root; `foreign` are layers that were not carried. */
 export function describeImage(
   graph: Graph,
   facts: Pick<BackedUpImage, 'tags' | 'pushedAt' | 'archives'>,
@@ -38,7 +38,7 @@ export function describeImage(
   };
 }
 
-/** What a snapshot says of an image in the archive storage class of ECR that was not backed up: that it exists, under these tags. */
+/** The entry in a snapshot of an image in ECR's archive storage class that was not backed up: that it exists, under these tags. */
 export function describeArchived(
   { digest, mediaType = 'application/octet-stream', pushedAt }: ListedImage,
   tags: readonly string[],
@@ -47,7 +47,7 @@ export function describeArchived(
   return { digest, mediaType, tags, ...nothing, ...optional('pushedAt', pushedAt?.toISOString()) };
 }
 
-/** What a snapshot says of the archive of an image: where it is, and the tag that it stands for. `pushedAt` is an ISO time. */
+/** What a snapshot records of the archive of an image: where it is, and the tag that it stands for. `pushedAt` is an ISO time. */
 export function archiveFacts(
   { tag, key, size, etag, version }: SnapshotArchive,
   pushedAt: string | undefined,

@@ -10,7 +10,7 @@ import { compareEntries, indexEntries, type CompareBy, type Difference } from '.
 import { listPlace } from './list-place.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
-/** A place as it is now, or as a snapshot of it says that it was. */
+/** A place as it is now, or as it was when a snapshot of it was made. */
 export interface PlaceMoment {
   readonly place: Place;
   /** Exactly this snapshot. */

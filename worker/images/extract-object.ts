@@ -37,7 +37,7 @@ export class ObjectExtractor {
     // the cache takes no entry without a size
     sizeCalculation: ({ byteLength }) => Math.max(byteLength, 1),
   });
-  /** Hashes of the names of this run as a file system sees them that does not know upper from lower case, for folders. */
+  /** For folders: hashes of the names of this run as a case-insensitive file system sees them. */
   readonly #folded = new Set<number>();
 
   constructor(options: ExtractorOptions) {
@@ -65,7 +65,7 @@ export class ObjectExtractor {
     return 'written';
   }
 
-  /** What is there. Undefined too where we may not know: then the write decides. */
+  /** What is there. Undefined too without the permission to look: then the write decides. */
   async #find(key: string, options: Abortable): Promise<ObjectInfo | undefined> {
     try {
       return await this.#options.store.stat(key, options);
@@ -131,7 +131,7 @@ export class ObjectExtractor {
     for await (const { key: name } of store.list(key, options)) if (name === key) return;
     throw new Failure(
       'CONFLICT',
-      `write ${store.describe(key)}: the file system does not tell its name from that of another file of this snapshot, which differs in upper and lower case alone: extract to S3, or to a file system that does`,
+      `write ${store.describe(key)}: the file system does not distinguish its name from that of another file of this snapshot, which differs only in upper and lower case: extract to S3, or to a file system that does`,
       { context: { side: 'target' } },
     );
   }

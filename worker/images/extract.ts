@@ -43,7 +43,7 @@ export interface ExtractResult {
   };
   /** Bytes of what was written; of a dry run, of what would be. */
   readonly bytesWritten: number;
-  /** The first `MAX_FAILURES` of `objects.failed`. `key`: where it was to be, below `to`. */
+  /** The first `MAX_FAILURES` of `objects.failed`. `key`: its destination, below `to`. */
   readonly failures: readonly ObjectFailure[];
 }
 
@@ -103,11 +103,11 @@ function outcomeOf(
   return written + failed === 0 ? 'unchanged' : 'extracted';
 }
 
-/** CORRUPT unless as many objects were found as the snapshot says. */
+/** CORRUPT unless as many objects were found as the snapshot states. */
 function checkCount(from: Reference, counts: ExtractResult['objects'], said: number): void {
   const found = counts.written + counts.unchanged + counts.skipped + counts.failed;
   if (found === said) return;
-  const message = `${formatReference(from)} says that it lists ${said} objects, and lists ${found}: what it lists was extracted; publish a new snapshot`;
+  const message = `${formatReference(from)} states that it lists ${said} objects, and lists ${found}: what it lists was extracted; publish a new snapshot`;
   throw new Failure('CORRUPT', message, { context: { side: 'source' } });
 }
 

@@ -85,7 +85,7 @@ async function writeFromCopy(
       return await writeImage({ ...request, image: copied }, backends, options);
     } catch (error) {
       checkAborted(options);
-      // wrong bytes that came from the copy say nothing of the source
+      // wrong bytes from the copy are not evidence about the source
       if (!isFailure(error, 'CORRUPT') || error.context.side !== 'source') throw error;
     }
   }

@@ -11,7 +11,7 @@ export interface WholeImage {
   readonly source: Source;
   /** Its one root is the image, with the tags that it gets. */
   readonly graph: Graph;
-  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  /** `registry/repository`, as the image calls itself; undefined for files that do not name it. */
   readonly repository: string | undefined;
 }
 
@@ -45,7 +45,7 @@ export interface UnsentBytes {
   readonly resumed?: ResumedParts | undefined;
 }
 
-/** What writing an image came to. */
+/** The result of writing an image. */
 export interface WrittenImage extends UnsentBytes {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** As `CopyResult` has it. */

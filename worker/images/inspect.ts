@@ -20,11 +20,11 @@ export interface Inspected {
   readonly tags: readonly string[];
   readonly digest: string;
   readonly mediaType: string;
-  /** What kind of artifact it says it is; images do not. */
+  /** The kind of artifact that the manifest states; absent for images. */
   readonly artifactType?: string;
-  /** Of the manifest that the reference leads to. */
+  /** The annotations of the manifest that the reference leads to. */
   readonly annotations?: Readonly<Record<string, string>>;
-  /** Of a snapshot that `publish` made. */
+  /** The facts of a snapshot that `publish` made; absent otherwise. */
   readonly snapshot?: SnapshotFacts;
   /** Bytes of all blobs and manifests, each once, with what refers to the image. */
   readonly totalBytes: number;
@@ -45,7 +45,7 @@ interface InspectedImage {
   /** Bytes of its config and layers, as they are stored. */
   readonly bytes: number;
   readonly layerBlobs: readonly Pick<Descriptor, 'digest' | 'mediaType' | 'size'>[];
-  /** Of its own manifest, where the reference leads to an index. */
+  /** The annotations of its own manifest, where the reference leads to an index. */
   readonly annotations?: Readonly<Record<string, string>>;
   /** Absent for what is not a container image. */
   readonly config?: ImageConfig;

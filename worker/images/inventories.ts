@@ -18,8 +18,8 @@ export interface InventoryOptions extends ArchiveReading {
 
 /**
  * What is in these places now: an inventory for each repository, and for each folder of archives, one at a time. Places in the order that they are
- * given, in each the repositories or folders by name; what two places name comes once. An inventory that could not be read whole says so and is
- * `incomplete`. Throws where repositories cannot be listed at all.
+ * given, in each the repositories or folders by name; what two places name comes once. An inventory that could not be read whole is `incomplete`,
+ * with the reason. Throws where repositories cannot be listed at all.
  */
 export async function* inventories(
   places: readonly PrunePlace[],

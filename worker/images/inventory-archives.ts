@@ -35,7 +35,7 @@ const AT_ONCE = 8;
 
 /**
  * The archives below a prefix, an inventory for each folder, in order of folders. Folders that differ in a day alone (`2026-11-21/app`) are one. One
- * listing, and a request for each archive that has to say what it holds. `base` is how the place is named: `s3://bucket/`.
+ * listing, and a request for each archive that is asked what it holds. `base` is how the place is named: `s3://bucket/`.
  */
 export async function* readArchiveInventories(
   store: ObjectStore,
@@ -114,20 +114,20 @@ async function inventoryOf(
   };
 }
 
-/** The archives that are to say what they hold. */
+/** The archives that are asked what they hold. */
 function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonly ObjectInfo[] {
   if (names === 'all') return archives;
   const sharing = [...Map.groupBy(archives, ({ key }) => undated(key)).values()].filter((all) => all.length > 1);
   return sharing.length === 0 ? archives.slice(0, 1) : sharing.flat();
 }
 
-/** What an archive holds, as it says itself. */
+/** What an archive holds, from its own metadata. */
 interface Held {
   readonly digest: Digest;
   readonly image: string;
 }
 
-/** Undefined for an archive that does not say it, cannot be read, or would have to be unpacked. */
+/** Undefined for an archive that does not state it, cannot be read, or would have to be unpacked. */
 export async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
   if (archiveKindOf(key) !== 'tar') return undefined;
   try {
@@ -160,7 +160,7 @@ function itemOf(info: ObjectInfo, held?: Held): Item {
   };
 }
 
-/** When an archive was made. A bucket that it was copied to later says when that was. */
+/** When an archive was made. A bucket that it was copied to later has the time of that copy. */
 export function writtenMs({ modified, metadata }: ObjectInfo): number {
   const created = Date.parse(createdIn(metadata) ?? '');
   return Number.isNaN(created) ? modified.getTime() : Math.min(created, modified.getTime());

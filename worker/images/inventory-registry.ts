@@ -19,7 +19,7 @@ import { isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { OperationOptions } from './backends.ts';
 
-/** Before the first release of Docker nothing was pushed: builds that give the same bytes each time say 1970 or 1980. */
+/** Before the first release of Docker nothing was pushed: reproducible builds state a time in 1970 or 1980. */
 const FIRST_IMAGE_MS = Date.UTC(2013, 2, 20);
 /** How far the clock of what built an image may be ahead. What claims to be newer would push real images out of `keepLast`. */
 const AHEAD_MS = 24 * 60 * 60 * 1000;
@@ -33,14 +33,14 @@ interface ReadManifest {
   readonly subject: Digest | undefined;
   /** Bytes of the manifest and of the blobs that it names. */
   readonly bytes: number;
-  /** When the image says that it was made. */
+  /** When the image was made, from its config. */
   readonly createdMs: number | undefined;
 }
 
 /**
- * Everything in a repository that its tags lead to: images, what their indexes list, and what refers to any of them. Registries list nothing but
- * tags, so a manifest that no tag leads to is not found. When an image was pushed is not known either: `pushedAtMs` is when it says that it was
- * made, and absent where it says nothing that can be. NOT_FOUND without the repository.
+ * Everything in a repository that its tags lead to: images, what their indexes list, and what refers to any of them. Registries list only tags, so a
+ * manifest that no tag leads to is not found. The time of the push is not known either: `pushedAtMs` is the time at which the image states that it
+ * was made, and absent where it states no possible time. NOT_FOUND without the repository.
  */
 export async function readRegistryInventory(
   source: Source,
@@ -151,7 +151,7 @@ class Reader {
       const value: unknown = JSON.parse(Buffer.from(bytes).toString());
       return isRecord(value) ? timeOf(value['created']) : undefined;
     } catch (error) {
-      // an image that is not whole is as old as one that says nothing
+      // an image that is not whole is treated as one without a time
       if (error instanceof SyntaxError || isFailure(error, 'NOT_FOUND', 'CORRUPT')) return undefined;
       throw error;
     }
@@ -183,7 +183,7 @@ function itemOf(
   };
 }
 
-/** When an image says it was made; an index when the newest of its images was. `known` has what was found out before. */
+/** When an image was made, from its config; for an index, when the newest of its images was made. `known` has the results of earlier calls. */
 function createdOf(
   { descriptor: { digest }, createdMs, children }: ReadManifest,
   found: ReadonlyMap<Digest, ReadManifest>,

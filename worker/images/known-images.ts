@@ -55,8 +55,8 @@ export function isPresent(image: ExpandedImage, present: ReadonlyMap<Digest, num
 }
 
 /**
- * Whether what the listing says refers to the image is what did when it was backed up; what is archived and was not backed up does not count.
- * False where the listing does not say.
+ * Whether the referrers that the listing has for the image are those that it had when it was backed up; archived referrers that were not backed up do
+ * not count. False where the listing does not include referrers.
  */
 export function hasListedReferrers(image: ExpandedImage, listing: RepositoryListing): boolean {
   if (listing.bySubject === undefined || image.unchecked !== undefined) return false;

@@ -23,7 +23,7 @@ type ArchivesPlace = Extract<Place, { kind: 'archives' }>;
 const WINDOW = 256;
 const AT_ONCE = 8;
 
-/** What `listPlace` gives of archives as they are now. NOT_FOUND where there are none. */
+/** What `listPlace` gives of archives as they are now. NOT_FOUND where no archive exists. */
 export async function* listArchives(
   place: ArchivesPlace,
   backends: Backends,

@@ -4,7 +4,7 @@ import type { Reference } from '../oci/reference.ts';
 import { isNamedByKey } from './archive-name.ts';
 import type { Finding } from './verify-result.ts';
 
-/** What an archive says that it holds. */
+/** What an archive holds, from its own metadata. */
 export interface HeldImage {
   /** For people. */
   readonly at: string;

@@ -9,8 +9,8 @@ import { nearest } from '../util/suggest.ts';
 const NAMED = 5;
 
 /**
- * `error`, or where it says that the registry does not have the tag of `reference`, the same with the tags that the
- * repository has. The list of tags costs a request or a few; where it cannot be had, `error` stays as it is.
+ * `error`; where it means that the registry does not have the tag of `reference`, the same with the nearest tags that the repository has. The list of
+ * tags costs a request or a few; where it cannot be read, `error` is returned unchanged.
  */
 export async function withNearestTags(
   error: unknown,
@@ -19,7 +19,7 @@ export async function withNearestTags(
   options: Abortable,
 ): Promise<unknown> {
   if (tag === undefined || digest !== undefined || !isFailure(error, 'NOT_FOUND')) return error;
-  // an archived image is there, and its message says what to do
+  // an archived image exists, and the message of its failure already has the next step
   if (error.context['archived'] === true) return error;
   const listed = await source.listedTags?.(options);
   if (listed === undefined || listed.has(tag)) return error;

@@ -21,7 +21,7 @@ export interface OpenStoreOptions extends OperationOptions {
 /** The part of the backends that opens a place. */
 export type PlaceBackends = Pick<Backends, 'bucket' | 'folder' | 'snapshotKeys'>;
 
-/** The objects of a place, what all their keys begin with, and the keys of its snapshots. Nothing is asked of it yet. */
+/** The objects of a place, what all their keys begin with, and the keys of its snapshots. No request is sent yet. */
 export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): SnapshotsPlace {
   const { prefix } = root;
   const keys = backends.snapshotKeys;
@@ -38,7 +38,7 @@ export function formatRoot(root: ObjectRoot): string {
   return 'bucket' in root ? `s3://${root.bucket}/${root.prefix}` : root.folder;
 }
 
-/** A store of images at `root`. Nothing is asked of it yet. */
+/** A store of images at `root`. No request is sent yet. */
 export function storePlace(root: ObjectRoot, backends: PlaceBackends): StorePlace {
   return { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
 }

@@ -31,8 +31,8 @@ export async function openSnapshot(
 }
 
 /**
- * Every object of these shards in the order of the keys, one shard in memory at a time. Failures carry the side that `source` is on: NOT_FOUND
- * where a shard is missing; INVALID or CORRUPT, with `context.isBrokenSnapshot`, where one is not what the snapshot says, or out of order.
+ * Every object of these shards in the order of the keys, one shard in memory at a time. Failures carry the side that `source` is on: NOT_FOUND where
+ * a shard is missing; INVALID or CORRUPT, with `context.isBrokenSnapshot`, where one differs from what the snapshot states, or is out of order.
  */
 export async function* entriesOf(
   source: Source,

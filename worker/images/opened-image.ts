@@ -8,7 +8,7 @@ export interface OpenedImage extends AsyncDisposable {
   readonly source: Source;
   /** What the name stands for now, with the tag it was found under or calls itself. */
   readonly root: Root;
-  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  /** `registry/repository`, as the image calls itself; undefined for files that do not name it. */
   readonly repository: string | undefined;
   /** As `ArchivedImage` has it. Undefined for registries. */
   readonly settingsDigest?: string | undefined;

@@ -8,21 +8,21 @@ import type { OperationOptions } from './backends.ts';
  * too, with its `subject`.
  */
 export interface PlaceEntry {
-  /** The host of the registry that the image is in, or was in when it was backed up. Absent: an archive that does not say. */
+  /** The host of the registry that the image is in, or was in when it was backed up. Absent: an archive that does not name it.  */
   readonly registry?: string | undefined;
-  /** As its registry names it. For an archive that does not say: the folder of its key below the place. */
+  /** As its registry names it. For an archive that does not name it: the folder of its key below the place. */
   readonly repository: string;
   /** Absent: untagged. */
   readonly tag?: string | undefined;
-  /** Absent: an archive whose metadata does not say. */
+  /** Absent: an archive whose metadata does not state it. */
   readonly digest?: Digest | undefined;
   readonly mediaType?: string | undefined;
   /**
-   * Bytes, as the place states them: of an archive its object; in a snapshot everything that the image and its referrers name, each once; in ECR
-   * the layers (of an index, those of its largest image). Absent: the place does not say.
+   * Bytes, as the place states them: for an archive its object; in a snapshot everything that the image and its referrers name, each once; in ECR the
+   * layers (for an index, those of its largest image). Absent: the place does not state them.
    */
   readonly size?: number | undefined;
-  /** ISO 8601, UTC. When it was pushed; of an archive that does not say, when it was written. Absent: the registry does not say. */
+  /** ISO 8601, UTC. When it was pushed; for an archive that does not state that, when it was written. Absent: the registry does not state it. */
   readonly pushedAt?: string | undefined;
   /** The manifest that it refers to, by its `subject` or its tag of cosign. Absent: an image. */
   readonly subject?: Digest | undefined;

@@ -206,7 +206,7 @@ async function contentAt(
 /** What backups of the last days added, by the snapshots that they wrote. */
 class Growth {
   readonly #firstMs: number;
-  /** Of each snapshot of these days that was read, by its id. */
+  /** The bytes that each snapshot of these days added, by its id, for those that were read. */
   readonly #added = new Map<string, number>();
 
   constructor({ days = DAYS, clock }: StatsOptions) {

@@ -62,7 +62,7 @@ export async function planPlaces(
   return plan;
 }
 
-/** Registries but ECR list tags alone, so images without one are not found there: said once for each. */
+/** Registries but ECR list tags alone, so images without one are not found there: reported once for each registry. */
 function noteUnlisted(
   places: readonly PrunePlace[],
   { policies }: PlanRequest,
@@ -123,7 +123,7 @@ async function planOne(
   }
 }
 
-/** The images that a plan deletes, without what goes with them. What a run that was stopped left has lost its image. */
+/** The images that a plan deletes, without what goes with them. The rest that a stopped run left has lost its image. */
 function imagesGoing({ items }: RepositoryPlan): readonly Digest[] {
   return items.flatMap(({ id, group }) => (group === id && isDigest(id) ? [id] : []));
 }

@@ -24,7 +24,7 @@ export function statementsOf(policy: Policy): readonly Policy[] {
   });
 }
 
-/** Who a statement of a policy is about. */
+/** The principal of a statement of a policy. */
 export interface Principal {
   /** `aws`, `service`, `federated`, `canonicaluser`. */
   readonly kind: string;

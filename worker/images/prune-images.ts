@@ -19,16 +19,16 @@ export interface Outcomes {
   failed(id: string, failure: Failure): void;
 }
 
-/** So many images are handed over at once: what happens to them is known before the next. */
+/** How many images are handed over at once: their outcome is known before the next batch. */
 const BATCH = 100;
 /** A registry may still see the index for a moment that was deleted before its children. */
 const AGAIN_MS = 1000;
 
 /**
- * Deletes the images that `plan` names and that are in `now` as they were planned; the others stay, each with its failure. An image goes after
- * the indexes that list it and after what it refers to, and stays where one of those does. Tags first.
+ * Deletes the images that `plan` names and that are in `now` as they were planned; the others stay, each with its failure. An image goes after the
+ * indexes that list it and after what it refers to, and stays where one of those does. Tags first.
  *
- * A caller that stops waits for the groups that have begun: without its image, nothing says of a child or a signature that it may go.
+ * A caller that stops waits for the groups that have begun: once the image is gone, nothing shows that its children or signatures may go too.
  */
 export async function pruneImages(
   plan: RepositoryPlan,
@@ -103,7 +103,7 @@ async function removeTags(
 class Run {
   readonly #plan: RepositoryPlan;
   readonly #outcomes: Outcomes;
-  /** What is to be deleted, and there, by digest, in the order of the plan. */
+  /** What the plan deletes and the repository has, by digest, in the order of the plan. */
   readonly #left = new Map<Digest, { readonly item: PlannedItem; readonly before: readonly Digest[] }>();
   /** What stays although the plan wanted it gone: what it lists and what refers to it stays too. */
   readonly #stays = new Set<Digest>();
@@ -168,7 +168,7 @@ class Run {
     return free.length === 0 && any !== undefined ? [any] : free;
   }
 
-  /** Notes what became of a batch. Returns whether some of it is to be tried once more. */
+  /** Notes the outcome of a batch. Returns whether some of it has to be tried once more. */
   settle(batch: readonly Digest[], notDeleted: readonly { readonly id: string; readonly failure: Failure }[]): boolean {
     const failed = new Map(notDeleted.map(({ id, failure }) => [id, failure]));
     let isRefused = false;

@@ -22,13 +22,13 @@ export function parsePrunePlace(text: string): PrunePlace {
   throw invalid(text, 'it names a tag; name repositories, and choose tags by --delete-tags and --keep-tags');
 }
 
-/** Where the archives of an inventory are: the first of the places that it is below. INVALID where there is none. */
+/** Where the archives of an inventory are: the first of the places that it is below. INVALID where it is below none of them. */
 export function archivesIn(inventory: string, places: readonly PrunePlace[]): ObjectRoot {
   const roots = places.flatMap((place) => (place.kind === 'archives' ? [place.root] : []));
   const below = `${inventory}/`;
   const root = roots.find((one) => below.startsWith('bucket' in one ? `s3://${one.bucket}/` : one.folder));
   if (root !== undefined) return root;
-  throw new Failure('INVALID', `the plan deletes archives of ${quote(inventory)}, which is none of its places`);
+  throw new Failure('INVALID', `the plan deletes archives of ${quote(inventory)}, which is not one of its places`);
 }
 
 function invalid(text: string, why: string): Failure {

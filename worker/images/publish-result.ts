@@ -5,7 +5,7 @@ import type { Failure, Side } from '../util/failure.ts';
 export interface PublishResult {
   readonly from: string;
   readonly to: string;
-  /** `planned` for a dry run. `unchanged`: the last snapshot says what is there now, failures included, and no new one was written. */
+  /** `planned` for a dry run. `unchanged`: the last snapshot describes what is there now, failures included, and no new one was written. */
   readonly outcome: 'published' | 'unchanged' | 'planned';
   /** The one that was written, or the last one where nothing changed. Absent for dry runs, and where `lastListing` made asking unnecessary. */
   readonly snapshot?: { readonly tag: string; readonly digest: Digest };

@@ -20,7 +20,7 @@ export interface PublishRunOptions {
   readonly repository: Source & Target;
   /** The snapshot that `latest` stands for. */
   readonly last: OpenedSnapshot | undefined;
-  /** The one that says which objects need not be read; absent: all are read. */
+  /** The snapshot that shows which objects need not be read; absent: all are read. */
   readonly before: OpenedSnapshot | undefined;
   readonly maxBytes: number | undefined;
   readonly dryRun: boolean | undefined;
@@ -86,7 +86,7 @@ export class PublishRun {
     this.#known = new Set(run.before?.snapshot.shards.map(({ digest }) => digest));
   }
 
-  /** Publishes all that is `listed`, in the order of the keys, and writes the snapshot unless it would say what the last one says. */
+  /** Publishes all that is `listed`, in the order of the keys, and writes the snapshot unless it would equal the last one. */
   async publish(listed: Iterable<Listed> | AsyncIterable<Listed>): Promise<Omit<PublishResult, 'from' | 'to'>> {
     const { before, repository } = this.#run;
     const entries = entriesOf(repository, before?.snapshot.shards ?? [], { ...this.#options, side: 'target' });

@@ -21,8 +21,8 @@ export interface PublishRequest extends RepositoryOptions {
   /** Also publishes where the last snapshot is one of another place. Default false: CONFLICT. */
   readonly force?: boolean | undefined;
   /**
-   * `listing` of the last run that ended without failures and whose snapshot is known to be still there. Where the listing is the same, the
-   * registry is not asked at all. Absent: the registry's `latest` says what the last run saw.
+   * `listing` of the last run that ended without failures and whose snapshot is known to be still there. Where the listing is the same, no request is
+   * sent to the registry. Absent: the registry's `latest` shows what the last run saw.
    */
   readonly lastListing?: Digest | undefined;
 }

@@ -4,7 +4,7 @@ import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure, onSide } from '../util/failure.ts';
 import type { OperationOptions, Registry } from './backends.ts';
 
-/** What a snapshot says of the registry at `host`, without its settings. */
+/** What a snapshot records of the registry at `host`, without its settings. */
 export function registryFacts(host: string): SnapshotRegistry {
   const { account, region } = ecrHost(host) ?? {};
   return {
@@ -14,7 +14,7 @@ export function registryFacts(host: string): SnapshotRegistry {
   };
 }
 
-/** The settings of something for a snapshot: `settings`, or nothing where there are none to tell. */
+/** The settings of a registry or a repository for a snapshot: `settings`; absent where it has no readable settings. */
 export interface SettingsFact {
   readonly settings?: Readonly<Record<string, unknown>>;
 }

@@ -13,10 +13,10 @@ type Item = Readonly<Record<string, unknown>>;
 const HOW = 'pass --allow-foreign-grants to restore it';
 
 /**
- * The settings of a registry as they can be restored to the registry `here`. Nothing vouches for settings: any process that may write to the
- * backup may have written them. So what gives other accounts images or access is left out unless `allowForeign`: destinations of replication,
- * roles, secrets, signing profiles, principals, policies. What cannot work here is left out anyhow: replication to `here` itself, and keys of
- * other accounts and Regions, in whose place ECR's own key encrypts. What is malformed stays: applying it says what is wrong with it.
+ * The settings of a registry as they can be restored to the registry `here`. Nothing vouches for settings: any process that may write to the backup
+ * may have written them. So what gives other accounts images or access is left out unless `allowForeign`: destinations of replication, roles,
+ * secrets, signing profiles, principals, policies. What cannot work here is left out anyhow: replication to `here` itself, and keys of other accounts
+ * and Regions, in whose place ECR's own key encrypts. Malformed settings stay: applying them fails with the reason.
  */
 export function withoutForeignParts(
   settings: SettingsDocument,

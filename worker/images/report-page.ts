@@ -192,7 +192,7 @@ function failures({ failures: some }: BackupReport): Html {
   if (some.length === 0)
     return html`<section>
       <h2>Failures</h2>
-      <p class="soft">The newest backups had none.</p>
+      <p class="soft">The newest backups had no failures.</p>
     </section>`;
   const shown = some.slice(0, MAX_ROWS);
   const left = some.length - shown.length;

@@ -61,7 +61,7 @@ export interface ReportedRepository {
   readonly verifiedAt?: string;
   /** When the last drill that restored images of the repository, all equal, began. Absent: no record of one exists. */
   readonly restoredAt?: string;
-  /** For each day how many days old its last good backup was at the end of the day. Undefined: there was none yet. */
+  /** For each day how many days old its last good backup was at the end of the day. Undefined: no good backup existed yet. */
   readonly ages: readonly (number | undefined)[];
 }
 

@@ -71,7 +71,7 @@ export async function openRepositoryTarget(
   };
 }
 
-/** Whether the event says that something was written. */
+/** Whether the event reports a write. */
 function isWrite(event: Event): boolean {
   return event.type === 'tagged' || ('outcome' in event && event.outcome === 'copied');
 }

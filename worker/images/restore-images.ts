@@ -163,8 +163,8 @@ class RepositorySession {
   }
 
   /**
-   * The image without the tags that stand for something else at the target, and without cosign's signatures whose tags do, unless those are to be
-   * moved. `isKept`: no tag is left that it is to get.
+   * The image without the tags that stand for something else at the target, and without cosign's signatures whose tags do, unless the options move
+   * tags. `isKept`: no tag is left to give it.
    */
   async #withoutTaken(
     image: StateImage,

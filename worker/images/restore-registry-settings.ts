@@ -26,8 +26,9 @@ export interface RegistrySettingsRestore {
 }
 
 /**
- * Restores the settings of a registry itself, after all images: a policy may deny what they need. Each change is noted before it is made. What
- * cannot be restored is a fault, and the others are restored all the same; so is what was not backed up. Registries other than ECR have none.
+ * Restores the settings of a registry itself, after all images: a policy may deny what they need. Each change is noted before it is made. A setting
+ * that cannot be restored, or that was not backed up, is a fault; the others are restored all the same. Registries other than ECR do not have
+ * settings.
  */
 export async function restoreRegistrySettings(
   request: RegistrySettingsRestore,

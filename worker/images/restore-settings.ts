@@ -40,7 +40,7 @@ export interface StoredSettings {
   readonly places: number;
 }
 
-/** A repository whose archives name settings, where there are none beside them. */
+/** A repository whose archives name settings that are not stored beside them. */
 export type MissingSettings = Pick<StoredSettings, 'to' | 'named'>;
 
 /** Applies the settings beside archives to the repositories of one restore. */
@@ -158,7 +158,7 @@ export class SettingsRestore {
   }
 }
 
-/** The settings in a document. INVALID for those of another repository, and for what is none. */
+/** The settings in a document. INVALID for those of another repository, and for what is not a document of settings. */
 function settingsIn(bytes: Buffer, { store, key, calledItself }: StoredSettings): SettingsDocument {
   const document = parsedJson(bytes.toString());
   if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings']))

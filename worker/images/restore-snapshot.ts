@@ -78,7 +78,7 @@ const IMAGES_AT_ONCE = 8;
 const REPOSITORIES_AT_ONCE = 6;
 
 /**
- * Makes a registry have what snapshots say that one had: repositories with their settings, images with what refers to them, digests unchanged, then
+ * Makes a registry have what snapshots recorded of one: repositories with their settings, images with what refers to them, digests unchanged, then
  * policies. At the end the target is listed and compared with the snapshots. Each blob is sent to a repository once, and to a registry that mounts
  * blobs once in all. Idempotent; one that was stopped anywhere sends only what is missing. One image that fails does not stop the others.
  *
@@ -124,7 +124,7 @@ interface Plan {
   readonly registrySettings: SettingsDocument | undefined;
 }
 
-/** What the request stands for. Reads snapshots, and asks nothing of the target. */
+/** What the request stands for. Reads snapshots, and sends no request to the target. */
 async function planOf(request: SnapshotRestoreRequest, backends: Backends, options: OperationOptions): Promise<Plan> {
   const place = parsePlace(request.from);
   if (place.kind === 'registry')

@@ -37,7 +37,7 @@ export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisti
   readonly trustNames?: boolean | undefined;
 }
 
-/** An image that is to be restored. */
+/** An image to restore. */
 interface Wanted extends Omit<Destination, 'to'> {
   readonly request: ImageCopyRequest;
   /** The key of the settings beside the archive, where some are. */

@@ -120,7 +120,7 @@ function sharedOf<T>(known: Map<Digest, SharedPromise<T>>, digest: Digest): Shar
   return shared;
 }
 
-/** What the work of all that share it comes to. Work of another one that failed, or was stopped with it, is done again by this one. */
+/** The result of work that several callers share. Where the work of another caller failed, or was stopped with it, this caller does it again. */
 async function sharing<T>(
   shared: SharedPromise<T>,
   work: () => Promise<T>,

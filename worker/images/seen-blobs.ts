@@ -1,8 +1,8 @@
 import type { Digest } from '../oci/digest.ts';
 
 /**
- * What a run found out about blobs, so that what many images share is looked at once. An answer is the fault that was found, or undefined where
- * there is none; what fails otherwise, such as a registry that does not answer, is asked for again by the next image.
+ * What a run found out about blobs, so that what many images share is looked at once. An answer is the fault that was found, or undefined for a blob
+ * without a fault. Other failures, such as a registry that does not answer, are not remembered: the next image asks again.
  */
 export class SeenBlobs {
   readonly #answers = new Map<string, Promise<string | undefined>>();

@@ -100,7 +100,7 @@ async function ofSnapshots(
       type: 'warning',
       message: `${store.describe(name.key)} is passed over, so older images may be served: ${describeFailure(failure)}`,
     });
-  // who names the key of a backup does not want what is older than the newest that it signed
+  // a user that names the key of a backup does not want what is older than the newest snapshot that it signed
   const isTrusted = keys?.trusted !== undefined;
   const state = await readState(snapshots, { snapshot, asOfMs, signal, ...(isTrusted ? {} : { onBroken }) });
   const packed = state.repositories.flatMap((one) =>

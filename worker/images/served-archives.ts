@@ -35,8 +35,8 @@ interface ListedArchive {
 }
 
 /**
- * The repositories of archives, as a list of them names them. An archive is opened when its tag is asked for, and those of a whole repository when a
- * digest is that none of those opened so far has. Reports what no client could ask for.
+ * The repositories of archives, as a list of them names them. An archive is opened when its tag is asked for, and all of a repository are opened when
+ * a digest is asked for that no opened one has. Reports what no client could ask for.
  */
 export async function servedArchives(
   entries: AsyncIterable<PlaceEntry>,

@@ -29,7 +29,7 @@ export interface ServedRepository extends Pick<Readable, 'open'> {
   /** A config or layer of an image that is here. NOT_FOUND without one. */
   blob(digest: Digest, options?: Abortable): Promise<Descriptor>;
 
-  /** The manifests whose subject is `digest`, each once, as entries of a list of referrers. Empty where there are none. */
+  /** The manifests whose subject is `digest`, each once, as entries of a list of referrers. Empty where no manifest refers to it. */
   referrers(digest: Digest, options?: Abortable): Promise<readonly Descriptor[]>;
 
   /**

@@ -24,7 +24,7 @@ export interface RecordedArchive extends SnapshotArchive {
   readonly isNew: boolean;
 }
 
-/** What a backup left of one repository. */
+/** What a backup recorded of one repository. */
 export interface RecordedRepository {
   readonly name: string;
   readonly complete: boolean;

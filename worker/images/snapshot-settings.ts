@@ -33,7 +33,10 @@ export class SnapshotSettings {
     this.#options = options;
   }
 
-  /** Creates the repository, or replaces settings of an existing one where the mode says so. A failure is a fault: the images are restored all the same. */
+  /**
+   * Creates the repository, or replaces settings of an existing one where the mode asks for it. A failure is a fault: the images are restored all the
+   * same.
+   */
   async before(planned: PlannedRepository): Promise<void> {
     await this.#faultless(planned, async (registry, repository, settings) => {
       const exists = await registry.hasRepository(repository, this.#options);

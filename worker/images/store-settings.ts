@@ -30,7 +30,7 @@ export function settingsBeside(archive: Extract<Location, { transport: 's3' }>):
   return { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
 }
 
-/** The document of a repository's settings; undefined where its registry has none to tell. DENIED where they may not be read. */
+/** The document of a repository's settings; undefined for a registry without readable settings. DENIED where they may not be read. */
 export async function readSettings(
   { registry: host, repository }: Repository,
   backends: Backends,
@@ -74,7 +74,7 @@ export function heldByAnother(
   return new Failure('CONFLICT', message, { context: { side: 'target' } });
 }
 
-/** Makes the object at `to` the settings of a repository, where its registry has some to tell. Returns whether it was written. */
+/** Makes the object at `to` the settings of a repository, where its registry has readable settings. Returns whether it was written. */
 export async function storeSettings(
   request: SettingsRequest,
   backends: Backends,
@@ -97,7 +97,7 @@ export async function writeSettings(
   return true;
 }
 
-/** Returns the document of the settings of a repository; undefined where there is none. */
+/** Returns the document of the settings of a repository; undefined where it does not exist. */
 export type SettingsReader = () => Promise<Buffer | undefined>;
 
 /** `readSettings` at the first call. Every call has the same document, or the same failure. */
@@ -106,7 +106,7 @@ export function settingsReader(repository: Repository, backends: Backends, optio
   return async () => (reading ??= readSettings(repository, backends, options));
 }
 
-/** The digest of a document that `read` reads, which archives name; undefined where there is none, or it cannot be read. */
+/** The digest of a document that `read` reads, which archives name; undefined where it does not exist or cannot be read. */
 export async function digestOfSettings(read: SettingsReader, options: Abortable): Promise<Digest | undefined> {
   try {
     const document = await read();
@@ -134,7 +134,7 @@ interface StoredDocument extends NamedRepository {
   readonly document: Buffer;
 }
 
-/** The document of settings at `to`, whatever repository it names; undefined where there is none. */
+/** The document of settings at `to`, whatever repository it names; undefined where it does not exist. */
 export async function storedSettings(
   to: ArchiveLocation,
   backends: Backends,

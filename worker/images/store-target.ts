@@ -26,7 +26,7 @@ export interface StoreTargetRequest {
 
 /**
  * A store as the target of one image: its content, and a snapshot that lists it alone. The registry that the image is listed under is the one that
- * `to` names, else the one that the image says it is of; INVALID where neither does. Failures carry `target`.
+ * `to` names, else the one that the image itself names; INVALID where neither names one. Failures carry `target`.
  */
 export async function openStoreTarget(
   request: StoreTargetRequest,

@@ -208,7 +208,7 @@ class ArchivesRun {
     this.findings.push({ kind: 'missing', at: this.#store.describe(key), message });
   }
 
-  /** Asks an archive what it holds, by its metadata, or by its head where it has none. */
+  /** Reads what an archive holds from its metadata, or from its head where it does not have metadata. */
   async #lookAtName(
     key: string,
     store: ObjectStore,
@@ -264,7 +264,7 @@ class ArchivesRun {
       this.#held.push({ at, location: archiveAt(this.#place.root, key), prefix: path, reference });
     } else if (digest !== undefined && digest !== expected.image.digest) {
       const { name, image } = expected;
-      const message = `it holds ${digest}, and its snapshot says ${image.digest} of ${name}: it was changed or swapped`;
+      const message = `it holds ${digest}, and its snapshot names ${image.digest} for ${name}: it was changed or swapped`;
       this.findings.push({ kind: 'moved', at, message });
     }
   }

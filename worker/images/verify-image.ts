@@ -65,7 +65,7 @@ export interface Verifying {
 
 /** What one image is verified with. */
 interface ImageChoices extends Pick<VerifyRequest, 'against' | 'onManifests'> {
-  /** Opens the image where a location does not say enough: an older version of an object. */
+  /** Opens the image where a location does not suffice: an older version of an object. */
   readonly open?: (() => Promise<OpenedImage>) | undefined;
 }
 
@@ -100,7 +100,7 @@ export async function verifyImage(
     checkAborted(options);
     if (!isFault(error, location, looked.digest !== undefined)) throw error;
     const { context, message } = toFailure(error);
-    // that what is verified is the source goes without saying; what it is compared with is the target
+    // messages leave out that the verified image is the source; the one that it is compared with is the target
     looked.faults.push(context.side === 'source' ? message : describeFailure(error));
   }
   return looked.result(formatLocation(location));
@@ -158,7 +158,7 @@ async function lookAtBlobs(
       append(looked.faults, await missingOf(blobsOf(graph), location.reference, verifying));
       return;
     }
-    // the size and the head of a planned archive say that every blob is where it should be, and whole
+    // the size and the head of a planned archive show that every blob is where it should be, and whole
     if (image.layoutDigest !== undefined) return;
   }
   const target = collecting(looked, location, verifying);
@@ -222,7 +222,7 @@ function isFault(error: unknown, location: Location, isOpened: boolean): boolean
   return location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error);
 }
 
-/** Whether a server said no, which says nothing about what it holds. */
+/** Whether a server refused the request, which is not evidence about what it holds. */
 function wasRefused(error: Failure): boolean {
   return error.context.status !== undefined;
 }

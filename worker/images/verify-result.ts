@@ -25,8 +25,8 @@ export interface PlaceRequest extends Pick<VerifyRequest, 'onManifests'> {
 export interface Finding {
   /**
    * `missing`: a name, an image, or a blob that should be there. `moved`: a name stands for another image. `extra`: a name that nothing lists.
-   * `faulty`: bytes that are wrong. `snapshot`: one that cannot be read, was edited, or is not signed. `index`: index.json is not what the snapshots
-   * say. `unread`: it could not be asked, which says nothing about what it is.
+   * `faulty`: bytes that are wrong. `snapshot`: one that cannot be read, was edited, or is not signed. `index`: index.json differs from the
+   * snapshots. `unread`: it could not be read, which is not evidence about its content.
    */
   readonly kind: 'missing' | 'moved' | 'extra' | 'faulty' | 'snapshot' | 'index' | 'unread';
   /** What it is about: a name, a key, or a digest. */

@@ -6,7 +6,7 @@ import type { OperationOptions } from './backends.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, Looked, PlaceRequest } from './verify-result.ts';
 
-/** What the snapshots of a place say that it has, and what is wrong with them. */
+/** What a place has by its snapshots, and what is wrong with them. */
 export interface VerifiedSnapshots {
   readonly state: State;
   /** All that there are, also those that cannot be read. */
@@ -55,7 +55,7 @@ export async function verifySnapshots(
   return { state: fold.state(), names, looked: { checked, of: which === undefined ? names.length : 1 }, findings };
 }
 
-/** Reads the key that snapshots must be signed by, where there is one. Fails where it cannot be read: that says nothing about a snapshot. */
+/** Reads the key that must have signed the snapshots, where one is set. Fails where it cannot be read: that is not evidence about a snapshot. */
 export async function checkTrustedKey({ backends, options }: Verifying): Promise<void> {
   await backends.snapshotKeys?.trusted?.publicKey(options);
 }

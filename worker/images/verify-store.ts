@@ -28,7 +28,7 @@ interface NamedImage {
 }
 
 /**
- * Verifies a store against its snapshots: each of those can be read and has its id, index.json is what they say, and the manifest (depth `tags`) or
+ * Verifies a store against its snapshots: each of those can be read and has its id, index.json matches them, and the manifest (depth `tags`) or
  * everything (depth `blobs`) of each image is listed with its size. Depth `bytes` reads and hashes every blob that is there, once, also what no image
  * needs (of a snapshot or a time those of its images), and compares what manifests name with what the snapshot lists.
  */
@@ -69,7 +69,7 @@ export async function verifyStore(
   if (index === 'changing')
     unchecked.push('index.json was not compared: a backup or a garbage collection writes the store');
   if (depth !== 'bytes') unchecked.push('blobs are listed with their sizes; depth bytes reads them');
-  if (looked.of === 0) unchecked.push('there is no snapshot, so nothing says what should be there');
+  if (looked.of === 0) unchecked.push('there is no snapshot, so the expected content is unknown');
   const archived = images.filter(({ image }) => image.archived === true).length;
   return {
     place: place.text,
@@ -103,8 +103,8 @@ function namedBy(
 }
 
 /**
- * Whether `index.json`, which other programs read, is what the snapshots say. `changing`: another process writes the store, so that one of the two may
- * be ahead.
+ * Whether `index.json`, which other programs read, matches the snapshots. `changing`: another process writes the store, so that one of the two may be
+ * ahead.
  */
 async function compareIndex(
   { root }: Extract<Place, { kind: 'store' }>,

@@ -11,7 +11,7 @@ export type SettingsDocument = Readonly<Record<string, unknown>>;
 /** The members of `settings` that `chosen` does not replace. */
 export function withoutChosen(settings: SettingsDocument, chosen: SettingsDocument): SettingsDocument {
   const replaced = new Set(Object.keys(chosen));
-  // the exceptions of one mutability are none of another's
+  // the exceptions of one mutability do not apply to another
   if (replaced.has('tagMutability')) replaced.add('tagMutabilityExclusions');
   return Object.fromEntries(Object.entries(settings).filter(([name]) => !replaced.has(name)));
 }

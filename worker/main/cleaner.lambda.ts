@@ -1,4 +1,4 @@
-// Where the Cleaner's Lambda begins. EventBridge Scheduler calls it every quarter of an hour; what it sends along is of no interest.
+// Where the Cleaner's Lambda begins. EventBridge Scheduler calls it every quarter of an hour; the event that it sends is ignored.
 import type { CleanResult } from '../service/cleaner/pass.ts';
 import { trustAuthorities } from './authorities.ts';
 import { openCleaner } from './run-cleaner.ts';
@@ -33,6 +33,6 @@ export async function handler(_event: unknown, context: LambdaContext): Promise<
   await using end = deadline(leftMs - LAST_MS, over, systemClock);
   const result = await cleaner.pass({ signal: end.signal, untilMs });
   if (result.rules > 0 && result.failed === result.rules)
-    throw new Failure('UNAVAILABLE', `prune: all ${result.rules} rules failed; the log says why of each`);
+    throw new Failure('UNAVAILABLE', `prune: all ${result.rules} rules failed; the log has the reason of each`);
   return result;
 }

@@ -4,7 +4,10 @@ import { isAbsolute, join } from 'node:path';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Makes Node keep the compiled program in `compileCacheFolder`, or where `NODE_COMPILE_CACHE` says. A folder that cannot be written is not used. */
+/**
+ * Makes Node keep the compiled program in the folder that `NODE_COMPILE_CACHE` names, or else in `compileCacheFolder`. A folder that cannot be
+ * written is not used.
+ */
 export function keepCompiled(env: Environment): void {
   const folder = compileCacheFolder(env);
   if (folder !== undefined) enableCompileCache(folder);

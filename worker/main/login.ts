@@ -8,9 +8,9 @@ import { keepSecret } from '../util/own-secrets.ts';
 import type { Settings } from './settings.ts';
 import { programsUntil } from './wire.ts';
 
-/** What a login came to. */
+/** The result of a login. */
 interface LoggedIn extends StoredAt {
-  /** Whether the registry asked for the credentials, and took them. False: it lets everyone in, and did not look. */
+  /** Whether the registry asked for the credentials, and took them. False: it needs no credentials, and did not check them. */
   readonly checked: boolean;
   /** Whether another file has credentials for the registry that are used instead. */
   readonly hidden: boolean;

@@ -1,4 +1,4 @@
-// Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; what it sends along is of no interest.
+// Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; the event that it sends is ignored.
 import type { PassResult } from '../service/planner/pass.ts';
 import { trustAuthorities } from './authorities.ts';
 import { openPlanner } from './run-planner.ts';
@@ -33,6 +33,6 @@ export async function handler(_event: unknown, context: LambdaContext): Promise<
   await using end = deadline(leftMs - LAST_MS, over, systemClock);
   const result = await planner.pass({ signal: end.signal, untilMs });
   if (result.rules > 0 && result.failed === result.rules)
-    throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log says why of each`);
+    throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log has the reason of each`);
   return result;
 }

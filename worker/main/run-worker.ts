@@ -16,7 +16,7 @@ import { connect, connectService } from './wire.ts';
 export interface WorkerOptions {
   readonly settings: Settings;
   readonly version: string;
-  /** Jobs at once. Default: as the settings say. */
+  /** Jobs at once. Default: the setting in the environment. */
   readonly slots?: number | undefined;
   /** Takes no more work, and gives back what is under way. */
   readonly signal: AbortSignal;

@@ -7,9 +7,9 @@ import { Failure, toFailure } from '../util/failure.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
-/** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
+/** The settings in the environment. The AWS SDK reads its own variables, which are not repeated here. */
 export interface Settings {
-  /** Where a registry's host really answers, by host. */
+  /** The addresses at which registries answer, by host. */
   readonly endpoints: ReadonlyMap<string, string>;
   /** Files with registry credentials, the first that knows a registry decides. Those that do not exist are passed over. */
   readonly authFiles: readonly string[];
@@ -35,9 +35,9 @@ export interface Settings {
   readonly allow: readonly string[] | undefined;
   /** Jobs at once of one worker. Default 2. */
   readonly slots: number;
-  /** How long a message is a worker's at a time: after that, what a dead worker had in hand goes on. Default 120. */
+  /** How long a message belongs to one worker at a time: after that, another worker goes on with the job of a crashed one. Default 120. */
   readonly visibilitySeconds: number;
-  /** By how much the clocks of two workers may differ: the lease of a dead one is free so much later. Default 60. */
+  /** By how much the clocks of two workers may differ: the leases of a crashed one expire later by this much. Default 60. */
   readonly clockSkewSeconds: number;
   /** How often a planner asks for each tag of a destination in a registry other than ECR. Default 24. */
   readonly lookEveryHours: number;
@@ -45,7 +45,7 @@ export interface Settings {
   readonly pushWindowSeconds: number;
   /** The least level that the worker and the planner log. Default `info`. */
   readonly logLevel: LogLevel;
-  /** Where a worker tells on loopback whether it is well; absent: nowhere. */
+  /** The port on loopback on which a worker reports its health; absent: it does not. */
   readonly healthPort: number | undefined;
   /** The endpoint of the ECS container agent, which sets it. */
   readonly ecsAgentUri: string | undefined;
@@ -200,7 +200,7 @@ function readLogLevel(value: string | undefined): LogLevel {
   if (value === undefined) return 'info';
   const level = LOG_LEVELS.find((name) => name === value);
   if (level !== undefined) return level;
-  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is none of ${LOG_LEVELS.join(', ')}`);
+  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is not one of ${LOG_LEVELS.join(', ')}`);
 }
 
 function text(env: Environment, name: string): string | undefined {

@@ -15,7 +15,7 @@ export interface ProtectionOptions {
   readonly report: Report;
 }
 
-/** Protection ends by itself after this time, should this process be gone without taking it back. */
+/** Protection ends by itself after this time, if this process ends without removing it. */
 const EXPIRES_MINUTES = 15;
 const RENEW_MS = 5 * 60_000;
 /** How long after a failure it is tried again. */
@@ -158,7 +158,7 @@ async function ask(url: string, protect: boolean, signal: AbortSignal): Promise<
   if (isRecord(failure)) return { reason: wordOf(failure['Reason']), detail: wordOf(failure['Detail']) };
   if (isRecord(error)) return { reason: wordOf(error['Code']), detail: wordOf(error['Message']) };
   if (status === 200 && isRecord(protection)) return undefined;
-  return { reason: `HTTP ${status}`, detail: 'the answer says nothing of protection' };
+  return { reason: `HTTP ${status}`, detail: 'the answer does not mention protection' };
 }
 
 function wordOf(value: unknown): string {

@@ -144,7 +144,7 @@ async function removeUnfinished(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
-/** What the command says, or else the environment. */
+/** The bucket settings of the command, or else of the environment. */
 function bucketSettings(settings: Settings['s3'], options: ConnectOptions['s3']): Settings['s3'] {
   return {
     pathStyle: options?.pathStyle ?? settings.pathStyle,
@@ -174,7 +174,7 @@ function onceEach(report: Report): Report {
   };
 }
 
-/** The table that the environment names. Nothing is asked of it yet. INVALID where it names none. */
+/** The table that the environment names. No request is sent yet. INVALID where it names none. */
 export function connectState(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},

@@ -14,7 +14,10 @@ export interface ObjectInfo {
   readonly version?: string | undefined;
   /** Its media type, as it was stored with it. `list` leaves it out; files do not have one. */
   readonly contentType?: string | undefined;
-  /** The storage class of what cannot be read before it is restored, such as `GLACIER`. Only `list` says it. Absent: it can be read at once. */
+  /**
+   * The storage class of an object that must be restored before it can be read, such as `GLACIER`. Set only by `list`. Absent: it can be read at
+   * once.
+   */
   readonly frozenIn?: string | undefined;
 }
 
@@ -71,14 +74,14 @@ export interface ObjectStore {
   stat(key: string, options?: VersionOptions): Promise<ObjectInfo>;
 
   /**
-   * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
-   * another by now. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
+   * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object was
+   * replaced. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
   read(key: string, options?: ReadOptions): Promise<Bytes>;
 
   /**
-   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. Nothing is asked; the object need not
-   * exist. Absent where the store has no such URLs.
+   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. No request is sent; the object
+   * need not exist. Absent where the store has no such URLs.
    */
   presigned?(key: string, options: Abortable & { readonly seconds: number }): Promise<string>;
 

@@ -3,7 +3,7 @@ export const SETTINGS_NAME = 'repository.json';
 
 export type ArchiveKind = 'tar' | 'tar.gz' | 'tar.zst';
 
-/** How the archive at `key` is packed, as its ending says; undefined for a key with another ending. */
+/** How the archive at `key` is packed, by its ending; undefined for a key with another ending. */
 export function archiveKindOf(key: string): ArchiveKind | undefined {
   if (key.endsWith('.tar')) return 'tar';
   if (key.endsWith('.tar.gz')) return 'tar.gz';

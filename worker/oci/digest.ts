@@ -15,7 +15,7 @@ export function isDigest(value: unknown): value is Digest {
   return typeof value === 'string' && PATTERN.test(value);
 }
 
-/** The digest that `text` is. INVALID when it is none, or of an algorithm other than sha256 and sha512. */
+/** Parses `text` as a digest. INVALID when it is not a digest, or of an algorithm other than sha256 and sha512. */
 export function parseDigest(text: unknown): Digest {
   if (isDigest(text)) return text;
   throw new Failure(
@@ -24,7 +24,7 @@ export function parseDigest(text: unknown): Digest {
   );
 }
 
-/** The digest of `bytes`; sha256 unless told. */
+/** The digest of `bytes`, by default with sha256. */
 export function digestOf(bytes: Uint8Array, algorithm: 'sha256' | 'sha512' = 'sha256'): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
 }
@@ -43,7 +43,7 @@ export function hexOf(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1);
 }
 
-/** `sha256:0123456789ab`: enough for a person to tell digests apart. */
+/** `sha256:0123456789ab`: enough for a person to distinguish digests. */
 export function shortDigest(digest: Digest): string {
   return digest.slice(0, digest.indexOf(':') + 13);
 }

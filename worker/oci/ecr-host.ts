@@ -16,7 +16,7 @@ export function ecrHost(host: string): EcrHost | undefined {
   return account === undefined || region === undefined ? undefined : { account, region };
 }
 
-/** The one name of a private ECR registry that also answers at hosts for FIPS and dual stack; every other host is unchanged. */
+/** The canonical name of a private ECR registry, which also answers at hosts for FIPS and dual stack; every other host is unchanged. */
 export function canonicalHost(host: string): string {
   const ecr = ecrHost(host);
   if (ecr === undefined) return host;

@@ -43,9 +43,9 @@ function namedRegion(variable: string, regionName: string): string | undefined {
 }
 
 /**
- * The key of an image's archive. Variables: `{repository}`, `{tag}` (of an image without one its digest, `sha256-<hex>`), `{digest}` (hex),
- * `{registry}` (host), `{regionName}` (of ECR its Region, or the name that `withRegionNames` gave it; of others the host), `{account}` and `{region}` (ECR only), `{date}` (UTC,
- * 2026-11-21). INVALID for others, and for those that the image has not.
+ * The key of an image's archive. Variables: `{repository}`, `{tag}` (for an image without one its digest, `sha256-<hex>`), `{digest}` (hex),
+ * `{registry}` (host), `{regionName}` (for ECR its Region, or the name that `withRegionNames` gave it; for other registries the host), `{account}`
+ * and `{region}` (ECR only), `{date}` (UTC, 2026-11-21). INVALID for other variables, and for those that the image does not have.
  */
 export function expandTemplate(template: string, reference: Reference, digest: Digest | undefined, now: Date): string {
   const values: Readonly<Record<(typeof VARIABLES)[number], string | undefined>> = {
@@ -60,7 +60,10 @@ export function expandTemplate(template: string, reference: Reference, digest: D
     if (region !== undefined) return region;
     const known = VARIABLES.find((variable) => variable === name);
     if (known === undefined) {
-      throw new Failure('INVALID', `the template ${quote(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`);
+      throw new Failure(
+        'INVALID',
+        `the template ${quote(template)}: {${name}} is not one of {${VARIABLES.join('}, {')}}`,
+      );
     }
     const value = values[known];
     if (value === undefined) {

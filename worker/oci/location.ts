@@ -5,7 +5,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { linearExpression } from '../util/linear-expression.ts';
 import { quote } from '../util/text.ts';
 
-/** Where an image is, or is to be. Transports as in skopeo, and `s3://`. */
+/** Where an image is, or where a copy writes it. Transports as in skopeo, and `s3://`. */
 export type Location =
   | { readonly transport: 'docker'; readonly reference: Reference }
   | { readonly transport: 's3'; readonly bucket: string; readonly key: string; readonly tag?: string | undefined }
@@ -81,8 +81,8 @@ export function parseLocation(text: string): Location {
 }
 
 /**
- * As `parseLocation`, for where one image is to be: of a registry without tag and digest, which stands for the tag that the image has; of an
- * archive or folder with a tag at most.
+ * As `parseLocation`, for the destination of one image. A registry reference without tag and digest stands for the tag that the image has; an archive
+ * or a folder may have a tag at most.
  */
 export function parseDestination(text: string): Location {
   const location = parseLocation(text);
@@ -137,8 +137,8 @@ function isHostWithPort(text: string): boolean {
 }
 
 /**
- * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`; `isPattern` says whether it has any. The host of an ECR
- * registry alone, and a host with a port alone, stand for all its repositories.
+ * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`; `isPattern` is whether it has any. The host of an ECR registry
+ * alone, and a host with a port alone, stand for all its repositories.
  */
 export function parseImagePattern(text: string): ImagePattern {
   const rest = withoutTransport(text);

@@ -192,7 +192,7 @@ export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
   };
 }
 
-/** The media type that the bytes of a manifest have by themselves, for ends that keep none beside it (OCI layout folders do). */
+/** The media type that the bytes of a manifest have by themselves, for backends that do not store one (OCI layout folders). */
 export function mediaTypeOf(bytes: Uint8Array): string | undefined {
   const body = parseObject(bytes);
   const own = body['mediaType'];

@@ -34,7 +34,7 @@ export function isRepositoryName(text: string): boolean {
   return text.length <= MAX_REPOSITORY && text.split('/').every((component) => COMPONENT.test(component));
 }
 
-/** As `parseReference`; undefined for what cannot be the name of an image, as what an archive says of itself may be. */
+/** As `parseReference`; undefined for what cannot be the name of an image, such as a wrong name in the metadata of an archive. */
 export function ifReference(text: string | undefined): Reference | undefined {
   if (text === undefined) return undefined;
   try {
@@ -93,7 +93,7 @@ function split(text: string): { name: string; tag: string | undefined; digest: s
   }
   const rest = offset === -1 ? text : text.slice(0, offset);
   const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
-  // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path behind it
+  // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path after it
   return colon === -1
     ? { name: rest, tag: undefined, digest }
     : { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };

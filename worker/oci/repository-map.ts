@@ -44,7 +44,7 @@ export function mapRepository(
   return { name: repository, by: undefined };
 }
 
-/** What `*` stands for in `pattern`; empty where the pattern has none. Undefined where `name` does not match. */
+/** What `*` stands for in `pattern`; empty for a pattern without `*`. Undefined where `name` does not match. */
 function middleOf(pattern: string, name: string): string | undefined {
   const star = pattern.indexOf('*');
   if (star === -1) return pattern === name ? '' : undefined;

@@ -2,8 +2,8 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { parseRegistryTarget, type RegistryTarget } from './location.ts';
 
-// Drills restore into scratch repositories, PREFIX/transship-drill-ID/REPOSITORY. The name alone says that one is a drill's: the role of the Cleaner
-// may delete no others.
+// Drills restore into scratch repositories, PREFIX/transship-drill-ID/REPOSITORY. The name alone marks a repository as a drill's: the role of the
+// Cleaner may delete no others.
 
 const FOLDER = 'transship-drill-';
 

@@ -37,8 +37,8 @@ export function expressionParts(pattern: string): { readonly source: string; rea
 }
 
 /**
- * Returns whether a tag matches a glob (of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it says `^` and `$`), in
- * time that is linear in the tag. INVALID with one sentence for what is neither.
+ * Returns whether a tag matches a glob (of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it has `^` and `$`), in time that
+ * is linear in the tag. INVALID with one sentence for what is neither.
  */
 export function tagMatcher(pattern: string): (tag: string) => boolean {
   const invalid = (why: string, cause?: unknown): Failure =>

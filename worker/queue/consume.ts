@@ -23,10 +23,10 @@ export interface ConsumeOptions extends Abortable {
 }
 
 /**
- * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon: with CONFLICT as the reason,
- * the delivery is ours no longer, and its outcome is not sent to the queue; with a reason of which `isTooOld` is true, the message
- * reaches the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message comes again after a while
- * that grows with its deliveries, or at once where the worker stops.
+ * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon. With CONFLICT as the reason, the
+ * delivery is ours no longer, and its outcome is not sent to the queue; with a reason for which `isTooOld` is true, the message reaches the end of
+ * its twelve hours; otherwise the worker stops. What it throws is reported, and the message is redelivered after a delay that grows with its
+ * deliveries, or at once where the worker stops.
  */
 export type Handle = (delivery: Delivery, options: { readonly signal: AbortSignal }) => Promise<Outcome>;
 
@@ -41,13 +41,13 @@ const REPORT_AGAIN_MS = 5 * 60_000;
 /** A queue that does not wait for messages is not asked more often. */
 const MIN_ROUND_MS = 1000;
 const DEFAULT_VISIBILITY_SECONDS = 120;
-/** What is left of its visibility when a delivery that could not be extended counts as lost. */
+/** A delivery that could not be extended counts as lost when this much of its visibility is left. */
 const MARGIN = 1 / 12;
 /** A message is visible again 12 hours after it was received, however it is extended: API_ChangeMessageVisibility. */
 const HANDOVER_MS = (11 * 60 + 45) * 60_000;
 /** A job that has not ended this long after it had to is left behind. The rest of the time that a stop has is for giving the message back. */
 const GRACE_MS = (STOP_SECONDS * 1000) / 2;
-/** What was told to stop in this process, and only has to hear of it. */
+/** How long work of this process, once its signal has fired, may take to end. */
 const SHORT_MS = 5000;
 const SETTLE_ATTEMPTS = 5;
 
@@ -73,7 +73,7 @@ class Consumer {
   readonly #handle: Handle;
   readonly #options: ConsumeOptions;
   readonly #visibilitySeconds: number;
-  /** Fires when no more messages are to be taken. */
+  /** Fires when the consumer must take no more messages. */
   readonly #stop: AbortSignal;
   readonly #running = new Set<Promise<void>>();
   /** Receives that failed in a row. */
@@ -213,7 +213,7 @@ class Consumer {
     const isStopped = stop?.aborted === true;
     const seconds = isStopped ? 0 : waitSeconds(delivery.receiveCount, failure, clock);
     if (!isStopped || failure.code !== 'ABORTED')
-      this.#warn(`${named(delivery)}: ${describeFailure(failure)}; it comes again in ${seconds} seconds`);
+      this.#warn(`${named(delivery)}: ${describeFailure(failure)}; it is redelivered in ${seconds} seconds`);
     return { type: 'again', seconds };
   }
 
@@ -225,7 +225,7 @@ class Consumer {
     try {
       await retry(what, async () => delivery.settle(outcome), { attempts: SETTLE_ATTEMPTS, clock, report });
     } catch (error) {
-      this.#warn(`${what}: ${toFailure(error).message}; it comes again when its visibility ends`);
+      this.#warn(`${what}: ${toFailure(error).message}; it is redelivered when its visibility ends`);
     }
   }
 
@@ -291,7 +291,7 @@ class Consumer {
     }
   }
 
-  /** Until no more messages are to be taken, `ms` at most. */
+  /** Waits until the consumer stops taking messages, `ms` at most. */
   async #pause(ms: number): Promise<void> {
     await this.#options.clock.sleep(ms, { signal: this.#stop }).catch(() => undefined);
   }
@@ -324,7 +324,7 @@ async function ended<T>(work: () => Promise<T>): Promise<Ended<T>> {
   }
 }
 
-/** What those who watch do wrong must not hurt those who work. */
+/** A fault in a reporter must not hurt the work that it observes. */
 function safely(call: () => void): void {
   try {
     call();

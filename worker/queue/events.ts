@@ -4,7 +4,7 @@ import { checked, digest, moment, name, shown, type Fields } from './checked.ts'
 
 /** A push to a repository of ECR, as EventBridge reports it. Best effort: some never arrive, some arrive twice or late. */
 export interface PushEvent {
-  /** Of the event: the same when it is delivered again. */
+  /** The id of the event: the same when it is redelivered. */
   readonly id: string;
   readonly account: string;
   readonly region: string;
@@ -20,7 +20,7 @@ export interface PushEvent {
 
 /** A change of an object in S3, as EventBridge reports it: it was written, or deleted. At least once, and in any order. */
 export interface ObjectEvent {
-  /** Of the event: the same when it is delivered again. */
+  /** The id of the event: the same when it is redelivered. */
   readonly id: string;
   readonly bucket: string;
   readonly key: string;
@@ -58,7 +58,7 @@ const OBJECT = z.object({
 
 const OBJECT_CHANGES: ReadonlySet<unknown> = new Set(['Object Created', 'Object Deleted']);
 
-/** Reads an event as EventBridge sends it. INVALID, with the reason, for a push or a change of an object that says too little. */
+/** Reads an event as EventBridge sends it. INVALID, with the reason, for a push or a change of an object that lacks something needed. */
 export function parseEvent(message: Fields): ParsedEvent {
   const type = message['detail-type'];
   if (OBJECT_CHANGES.has(type)) {

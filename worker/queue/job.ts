@@ -7,8 +7,8 @@ import { parseEvent, type ParsedEvent } from './events.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**
- * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
- * example; within a version members are only added, and those that are absent have a default.
+ * The work that a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, and docs/jobs.md shows it
+ * by example. Within a version members are only added, and absent ones have a default.
  */
 export type Job = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
 
@@ -22,7 +22,7 @@ interface JobCommon {
   readonly rule?: string | undefined;
   /** When it was asked for, ISO 8601. */
   readonly at: string;
-  /** How often it was handed on to a new message, since one message lives 12 hours. Default 0. */
+  /** How often it was handed on to a new message, since one message is kept in flight for 12 hours at most. Default 0. */
   readonly handovers?: number | undefined;
 }
 
@@ -47,7 +47,10 @@ export interface CopyJob extends JobCommon, Choices {
   readonly to: readonly string[];
   /** Replaces also what is no image at an archive's key. Default false. */
   readonly force?: boolean | undefined;
-  /** `backup` only. False: the settings of the repository are not stored beside its archives. Default: where there are none yet. */
+  /**
+   * `backup` only. False: the settings of the repository are not stored beside its archives. Default: they are stored where no settings are stored
+   * yet.
+   */
   readonly settings?: false | undefined;
 }
 
@@ -147,7 +150,7 @@ export function jobId(...words: readonly string[]): string {
 
 /** Longer than a bucket and a key of S3, and than any reference. */
 const MAX_LOCATION = 2048;
-/** Of one job. */
+/** The most destinations of one job. */
 export const MAX_DESTINATIONS = 100;
 /** A policy has some five; what is nested by the thousands can be read, and not be written again. */
 const MAX_SETTINGS_DEPTH = 50;

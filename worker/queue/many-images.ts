@@ -21,7 +21,7 @@ export interface ManyImages {
   readonly report?: boolean | undefined;
 }
 
-/** Which images of a repository, as `tags` of a rule says it. Absent members choose nothing. */
+/** Which images of a repository are chosen, as by `tags` of a rule. Absent members choose nothing. */
 export interface ImageSelection {
   readonly include?: readonly string[] | undefined;
   readonly exclude?: readonly string[] | undefined;

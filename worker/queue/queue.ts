@@ -1,6 +1,9 @@
 import type { Abortable } from '../util/abort.ts';
 
-/** Of one message, and of all in a request. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+/**
+ * The limit of one message, and of all messages in a request.
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+ */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
 /** A queue that delivers each message at least once, in any order. */
@@ -39,7 +42,7 @@ export interface QueueCount {
   readonly delayed: number;
 }
 
-/** One delivery of one message. It belongs to who received it until its visibility ends. */
+/** One delivery of one message. It belongs to the receiver until its visibility ends. */
 export interface Delivery {
   /** The same for each delivery of one message. */
   readonly id: string;
@@ -48,7 +51,7 @@ export interface Delivery {
   readonly receiveCount: number;
   /** When the message was sent, in milliseconds since 1970. */
   readonly sentAtMs: number;
-  /** When it was received first: its visibility ends for good 12 hours later. */
+  /** When it was received first: its visibility ends 12 hours later and cannot be extended. */
   readonly firstReceivedAtMs: number;
   readonly reason: string | undefined;
   /** Keeps it for `seconds` from now. CONFLICT when it is ours no longer. */

@@ -31,7 +31,7 @@ export async function replace(body: string, seconds: number, queue: Queue): Prom
 
 /** Why the work stops whose message comes to the end of its twelve hours. */
 export function tooOld(): Failure {
-  const what = 'the message reaches the end of its twelve hours: its job is to be handed on to a new one';
+  const what = 'the message reaches the end of its twelve hours: its job is handed on to a new one';
   return new Failure('ABORTED', what, { context: { handover: true } });
 }
 

@@ -48,14 +48,14 @@ const CONNECT_TIMEOUT_MS = 5000;
 const STALL_TIMEOUT_MS = (MAX_WAIT_SECONDS + 10) * 1000;
 
 /**
- * A standard queue of SQS. What fails on the way, and what SQS refuses for the moment, is repeated by the one table of `util/retry.ts`; the
- * SDK repeats nothing. Whether a delivery was ours still is CONFLICT when it was not.
+ * A standard queue of SQS. What fails on the way, and what SQS refuses for the moment, is repeated by the one table of `util/retry.ts`; the SDK
+ * repeats nothing. A call about a delivery that is no longer ours fails with CONFLICT.
  *
  * A queue of AWS is reached in the region of its URL, at the SDK's endpoint; any other at the endpoint of the SDK's environment
- * (AWS_ENDPOINT_URL_SQS), or else where its URL says.
+ * (AWS_ENDPOINT_URL_SQS), or else at the host of its URL.
  *
- * IAM actions: sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:SendMessage, sqs:GetQueueAttributes. INVALID for what
- * is not a URL.
+ * IAM actions: sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:SendMessage, sqs:GetQueueAttributes. INVALID for what is not a
+ * URL.
  */
 export function openSqs(options: SqsOptions): Queue & AsyncDisposable {
   return new SqsQueue(options);
@@ -99,7 +99,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     const { Messages = [] } = await this.#call(
       `receive from queue ${this.name}`,
       'sqs:ReceiveMessage',
-      // who waits for messages for ever counts the failures, and tells them
+      // the consumer waits for messages without end, and counts and reports the failures itself
       { signal: options.signal, attempts: RECEIVE_ATTEMPTS, isQuiet: true },
       async (client, sdk, http) => client.send(new sdk.ReceiveMessageCommand(input), http),
     );
@@ -168,7 +168,7 @@ class SqsQueue implements Queue, AsyncDisposable {
         try {
           await this.#changeVisibility(id, handle, outcome.seconds, {});
         } catch (error) {
-          // it is visible already, or gone for good
+          // it is visible already, or deleted
           if (!isFailure(error, 'CONFLICT')) throw error;
         }
         return;
@@ -214,7 +214,7 @@ class SqsQueue implements Queue, AsyncDisposable {
         client.send(new sdk.ChangeMessageVisibilityCommand(input), http),
       );
     } catch (error) {
-      // what we ask for is well formed: SQS says INVALID of a handle that has expired, and of the end of the twelve hours
+      // what we ask for is well formed: SQS answers INVALID for a handle that has expired, and at the end of the twelve hours
       if (!isFailure(error, 'CONFLICT', 'INVALID')) throw error;
       throw new Failure('CONFLICT', `${doing}: it is ours no longer`, { cause: error });
     }

@@ -50,8 +50,8 @@ export async function storeCredentials(
 }
 
 /**
- * Takes the credentials for `host` out of a file, and out of the credential helper that it names for the host. Undefined
- * where the file has none. Failures are as those of `storeCredentials`.
+ * Takes the credentials for `host` out of a file, and out of the credential helper that it names for the host. Undefined where the file does not have
+ * any. Failures are as those of `storeCredentials`.
  */
 export async function forgetCredentials(
   file: string,

@@ -8,7 +8,7 @@ import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
 import { compareStrings, redacted } from '../util/text.ts';
 
-/** Who we are for a registry. */
+/** How we identify ourselves to a registry. */
 export type Credentials =
   | { readonly username: string; readonly password: string }
   /** What `docker login` gets from registries with OAuth: exchanged for access tokens. */
@@ -67,12 +67,12 @@ const DOCKER_HUB_HOSTS = ['docker.io', 'index.docker.io', 'registry-1.docker.io'
 const LEGACY_FILE = '.dockercfg';
 
 /**
- * Looks credentials up as docker, podman and skopeo do. Files are read once, helpers asked again every few minutes. Hosts are compared
- * without regard to case.
+ * Looks credentials up as docker, podman and skopeo do. Files are read once, helpers asked again every few minutes. Hosts are compared without regard
+ * to case.
  *
  * INVALID for a file that cannot be read, for a malformed entry of the registry that was asked for, and for malformed explicit credentials;
- * UNAUTHENTICATED for a helper of that registry that fails or is missing. A store of all registries that fails is a warning, unless the file
- * says that it holds this one: a public image needs no credentials.
+ * UNAUTHENTICATED for a helper of that registry that fails or is missing. A failing store of all registries is a warning, unless the file states that
+ * the store holds this registry: a public image needs no credentials.
  */
 export function findCredentials(options: CredentialOptions): CredentialLookup {
   const explicit = options.explicit === undefined ? undefined : parseExplicit(options.explicit);
@@ -117,7 +117,7 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
   };
 }
 
-/** The hosts of the registries that these files have credentials for, sorted. A file that cannot be read has none. */
+/** The hosts of the registries that these files have credentials for, sorted. A file that cannot be read adds no host. */
 export async function registriesIn(files: readonly string[]): Promise<readonly string[]> {
   const hosts = new Set<string>();
   for (const path of files) {

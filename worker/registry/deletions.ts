@@ -8,7 +8,7 @@ import type { RepositoryContext } from './context.ts';
 import type { NotDeleted } from './ecr/deletions.ts';
 import type { Manifests } from './manifests.ts';
 
-/** A tag that is to be removed, what it stands for, and the tags of the same image that stay. */
+/** A tag to remove, what it stands for, and the tags of the same image that stay. */
 interface TagOf {
   readonly tag: string;
   readonly digest: Digest;
@@ -21,8 +21,9 @@ const AT_ONCE = 8;
 const OF_ALL = ['UNSUPPORTED', 'DENIED', 'UNAUTHENTICATED'] as const;
 
 /**
- * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve
- * to what was not deleted, and may be repeated: what is gone is deleted. They fail where the registry deletes nothing at all: UNSUPPORTED, DENIED.
+ * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve to
+ * what was not deleted, and may be repeated: what is gone counts as deleted. They fail where the registry deletes nothing at all: UNSUPPORTED,
+ * DENIED.
  */
 export class HttpDeletions {
   readonly #context: RepositoryContext;

@@ -69,7 +69,7 @@ export class Manifests {
     const wanted = isTag(reference) ? undefined : parseDigest(reference);
     const digest = digestOf(bytes, wanted === undefined ? 'sha256' : algorithmOf(wanted));
     if (wanted !== undefined && digest !== wanted)
-      throw new Failure('CORRUPT', `${what}: the registry gave other bytes than the digest says`);
+      throw new Failure('CORRUPT', `${what}: the registry gave bytes that do not match the digest`);
     // GET by tag may be a translation, which is another image: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html
     checkSaid(what, answer, digest);
     const mediaType = this.#mediaTypeOf(what, answer, bytes);
@@ -130,7 +130,7 @@ export class Manifests {
     return this.#look(reference, options, forgives);
   }
 
-  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with what `forgives` accepts. */
+  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD lacks what is needed or fails with what `forgives` accepts. */
   async #look(reference: string, options: Abortable, forgives: (error: unknown) => boolean): Promise<Descriptor> {
     try {
       const head = await this.#head(reference, options);

@@ -149,7 +149,7 @@ export async function fewNames(
     } catch (error) {
       const isRefused = requests > 0 && isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED');
       if (!isRefused) throw error;
-      // the registry does not say what follows its last page, or has not the page that its Link names
+      // the registry does not state what follows its last page, or does not have the page that its Link names
       return mayBeCut || requests > requestsBefore ? undefined : found;
     }
     if (found.size < SMALLEST_CUT_PAGE || found.size === before || typeof last !== 'string') return found;

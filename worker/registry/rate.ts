@@ -30,7 +30,7 @@ const RESERVE = 1;
 const STALE_MS = 60_000;
 
 /**
- * What is left of a registry's allowance of manifest GETs, as its answers say. A HEAD counts nothing and says the same.
+ * What is left of a registry's allowance of manifest GETs, from the headers of its answers. A HEAD does not count and has the same headers.
  * https://docs.docker.com/docker-hub/usage/pulls/
  */
 export class PullBudget {
@@ -87,7 +87,7 @@ export class PullBudget {
 /** Refused mounts, and none that was taken, after which a registry is believed to mount nothing. */
 const REFUSED_ENOUGH = 8;
 
-/** Whether a registry mounts blobs, as its answers say: ECR does so only where the account has BLOB_MOUNTING on. */
+/** Whether a registry mounts blobs, by its answers: ECR does so only where the account has BLOB_MOUNTING on. */
 export class Mounts {
   #refused = 0;
 

@@ -30,7 +30,7 @@ interface FoundList {
 }
 
 /**
- * What refers to the manifests of one repository: by the referrers API, or where a registry has none by the tag that stands in for it.
+ * The referrers of the manifests of one repository: by the referrers API or, for a registry without it, by the fallback tag.
  * https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
  */
 export class Referrers {
@@ -92,8 +92,8 @@ export class Referrers {
   }
 
   /**
-   * Sees to it that a manifest just pushed is found by its subject. `processed` is whether the registry said that it did so itself
-   * (OCI-Subject); else its list decides, and where it has none, the fallback tag gets an entry.
+   * Ensures that a manifest just pushed is found by its subject. `processed` is whether the registry answered that it did so itself (OCI-Subject).
+   * Otherwise its list decides; for a registry without the referrers API, the fallback tag gets an entry.
    */
   async register(
     subject: Digest,
@@ -118,7 +118,7 @@ export class Referrers {
     }
   }
 
-  /** What the API lists; undefined where there is none, which is remembered. */
+  /** What the API lists; undefined for a registry without the API, which is remembered. */
   async #listed(subject: Digest, options: Abortable): Promise<readonly unknown[] | undefined> {
     if (this.#hasApi === undefined && this.#asking !== undefined) await orAborted(this.#asking, options);
     if (this.#hasApi === false) return undefined;

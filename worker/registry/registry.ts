@@ -36,7 +36,7 @@ export interface RegistryOptions {
   readonly credentials: CredentialLookup;
   /** Whether `credentials` come before those of AWS at a private registry of ECR. Default false. */
   readonly prefersCredentials?: boolean | undefined;
-  /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, as `plainHttp` says. */
+  /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, by HTTPS or as `plainHttp` sets. */
   readonly endpoints?: ReadonlyMap<string, string> | undefined;
   /** For ECR. Default: as the AWS SDK finds credentials. */
   readonly aws?: AwsAccess | undefined;
@@ -68,7 +68,7 @@ const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
 const ECR_PUTS_PER_SECOND = 10;
 
-/** The registry at `host`, as references name it. Nothing is asked of it yet. */
+/** The registry at `host`, as references name it. No request is sent yet. */
 export function openRegistry(host: string, options: RegistryOptions): RegistryClient {
   return new RegistryClient(host, options);
 }
@@ -154,8 +154,8 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * The same object for the same name and options: it remembers what the registry can do. `create` instead of the client's own, as JSON;
-   * false: it is not created. INVALID for settings that are none.
+   * The same object for the same name and options: it remembers what the registry can do. `create` replaces the client's own settings for new
+   * repositories, as JSON; false: the repository is not created. INVALID for what are not settings.
    */
   repository(
     name: string,
@@ -221,8 +221,8 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * The settings of a repository as JSON, for `applySettings`. Undefined where the registry has none to tell, which are all but ECR's private
-   * ones. DENIED, naming the missing action, where they may not be read.
+   * The settings of a repository as JSON, for `applySettings`. Undefined for a registry without readable settings (all but ECR's private ones).
+   * DENIED, naming the missing action, where they may not be read.
    */
   async settings(repository: string, options: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
     const settings = await this.ecr?.settings(repository, options);
@@ -253,7 +253,7 @@ export class RegistryClient implements AsyncDisposable {
     return settingsChanges(await this.ecr.settings(repository, options), parseRepositorySettings(settings));
   }
 
-  /** Makes the repository exist with these settings. Does nothing where the registry knows none. Idempotent. INVALID for what are none. */
+  /** Makes the repository exist with these settings. Does nothing for a registry without settings. Idempotent. INVALID for what are not settings. */
   async applySettings(
     repository: string,
     settings: Readonly<Record<string, unknown>>,

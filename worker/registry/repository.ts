@@ -68,7 +68,7 @@ export class RegistryRepository implements Source, Target {
     yield* this.#referrers.of(descriptor.digest, options);
   }
 
-  /** Those that stand in for the referrers API are none: what they list is found by its subject. */
+  /** The tags, without the fallback tags of the referrers API unless `all`: what those list is found by its subject. */
   async *tags(options: Abortable & { readonly all?: boolean } = {}): AsyncIterable<string> {
     const { transport, name, scopes, report } = this.#context;
     const what = `list tags of ${this.#named}`;

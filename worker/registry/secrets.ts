@@ -28,12 +28,12 @@ const REUSE_MS = 300_000;
 const REFUSED_REUSE_MS = 10_000;
 
 /**
- * The credentials in a secret of AWS Secrets Manager, read when they are first needed and again every five minutes, or when they were refused.
- * The secret is JSON, `{"username": …, "password": …}`, or with `accessToken` instead of `password` as ECR's pull-through cache has it:
+ * The credentials in a secret of AWS Secrets Manager, read when they are first needed and again every five minutes, or when they were refused. The
+ * secret is JSON, `{"username": …, "password": …}`, or with `accessToken` instead of `password` as ECR's pull-through cache has it:
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html
  *
- * UNAUTHENTICATED, naming the secret and never what is in it, when it cannot be had or is none. While Secrets Manager is away, what was read
- * before stays good.
+ * UNAUTHENTICATED, naming the secret and never what is in it, when it cannot be read or does not have that form. While Secrets Manager does not
+ * answer, the credentials read before stay in use.
  */
 export function secretCredentials(options: SecretOptions): CredentialLookup {
   const secret = new SharedPromise<UserPassword>();
@@ -86,7 +86,7 @@ async function readSecret({ arn, proxies }: SecretOptions): Promise<UserPassword
 }
 
 function parseSecret(what: string, text: string | undefined): UserPassword {
-  const expected = 'it is to be JSON, {"username": …, "password": …} or {"username": …, "accessToken": …}';
+  const expected = 'expected JSON, {"username": …, "password": …} or {"username": …, "accessToken": …}';
   let body: unknown;
   try {
     body = JSON.parse(text ?? '');

@@ -18,8 +18,8 @@ const TAKEN = [200, 201, 202, 204];
 const BYTES = { 'content-type': 'application/octet-stream' };
 
 /**
- * Uploads of blobs to one repository: a session, then all bytes in one streamed request. Never a second try within a session: what ECR says
- * it has of one is wrong (https://github.com/aws/containers-roadmap/issues/2831), and it refuses a replay
+ * Uploads of blobs to one repository: a session, then all bytes in one streamed request. Never a second try within a session: the offset that ECR
+ * reports for one is wrong (https://github.com/aws/containers-roadmap/issues/2831), and it refuses a replay
  * (https://github.com/apple/containerization/issues/790). So every try is a new session, and the body from its start.
  */
 export class Uploads {
@@ -153,7 +153,7 @@ export class Uploads {
       throw new Failure('CORRUPT', `${what}: the registry took it as ${said}`);
   }
 
-  /** Tells the registry that a session is not needed any more. Best effort; ECR has no such call. */
+  /** Cancels a session that is not needed any more. Best effort; ECR has no such call. */
   async #abandon(session: URL): Promise<void> {
     if (this.#context.ecr !== undefined) return;
     const what = `give up an upload to ${this.#context.host}/${this.#context.name}`;

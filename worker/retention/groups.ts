@@ -11,11 +11,11 @@ export interface Group {
   readonly round: number;
 }
 
-/** What the policy says of an inventory. */
+/** The verdicts of the policy on an inventory. */
 export interface Outcome {
   /** In the order in which images go. */
   readonly groups: readonly Group[];
-  /** Of what stays. */
+  /** The verdicts on what stays. */
   readonly verdicts: ReadonlyMap<Node, Verdict>;
   /** The round in which an image was found to lose tags. */
   readonly untagRounds: ReadonlyMap<Node, number>;
@@ -74,8 +74,8 @@ class Ties {
 }
 
 /**
- * The groups of this round. Where something that would go with an image may not be deleted, everything above it stays too, so that it does not
- * lose its image. The verdict of that image is changed to say so.
+ * The groups of this round. Where something that would go with an image may not be deleted, everything above it stays too, so that it does not lose
+ * its image. The verdict of that image then gives that as its reason.
  */
 function withoutHeld(
   present: ReadonlySet<Node>,

@@ -6,7 +6,7 @@ import type { PlannedItem } from './plan.ts';
 import { namesEveryTag } from './policy.ts';
 import { days, keptByTime, newestArchiveFirst, newestFirst, whyItGoes, type Aged, type Rules } from './rules.ts';
 
-/** What is to become of one image. */
+/** The verdict on one image. */
 export interface Verdict {
   readonly action: 'keep' | 'delete' | 'untag';
   readonly reason: string;

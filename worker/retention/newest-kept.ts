@@ -3,8 +3,8 @@ import { newestArchiveFirst } from './rules.ts';
 import type { RepositoryPlan } from './plan.ts';
 
 /**
- * Of each image that a plan deletes archives of, the newest archive that stays and is not known to be bad: what would be restored. A caller that
- * finds it bad plans again.
+ * For each image that a plan deletes archives of, the newest archive that stays and is not known to be bad: the one that would be restored. A caller
+ * that finds it bad plans again.
  */
 export function newestKept({ items, kind }: Inventory, plan: RepositoryPlan): readonly Item[] {
   if (kind !== 'archives') return [];

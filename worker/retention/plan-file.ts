@@ -52,7 +52,7 @@ export function formatPlan(value: PrunePlan): string {
 
 /**
  * Reads what `formatPlan` wrote. INVALID for what is not a plan, is of another format, was changed after it was written, or is longer than
- * `MAX_PLAN_BYTES`. The checksum finds changes; it proves nothing about who wrote the file.
+ * `MAX_PLAN_BYTES`. The checksum finds changes; it does not prove the origin of the file.
  */
 export function readPlan(text: string): PrunePlan {
   if (text.length > MAX_PLAN_BYTES || Buffer.byteLength(text) > MAX_PLAN_BYTES)

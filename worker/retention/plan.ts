@@ -7,10 +7,10 @@ export const DEFAULT_MAX_DELETES = 1000;
 /** Why nothing is deleted of a repository that would lose every image. `allowEmpty` permits it. */
 export const KEEPS_NOTHING = 'the policy would keep nothing';
 
-/** What is to be deleted and what stays, each with its reason. Nothing but what it names is deleted when it is carried out. */
+/** What is deleted and what stays, each with its reason. Carrying it out deletes only what it names. */
 export interface PrunePlan {
   readonly format: 1;
-  /** What was to be pruned, as the caller named it. */
+  /** The places that the plan prunes, as the caller named them. */
   readonly places: readonly string[];
   readonly createdMs: number;
   /** The policies that it was made with. */
@@ -63,7 +63,7 @@ export interface Totals {
 
 export interface PlanOptions {
   readonly nowMs: number;
-  /** What was to be pruned, as the caller named it. */
+  /** The places that the plan prunes, as the caller named them. */
   readonly places: readonly string[];
   /** The most items that go or lose tags. Default: 1,000. Groups are never split. */
   readonly maxDeletes?: number | undefined;

@@ -5,7 +5,7 @@ import { parseRegistryHost, registryName } from './sources.ts';
 
 /**
  * Reads an entry of `allow`: the host of a registry, `s3://bucket`, or an account of twelve digits, which stands for its ECR registries in all
- * Regions. Returns its one name. INVALID for others.
+ * Regions. Returns its canonical name. INVALID for others.
  */
 export function parseAllowed(text: string): string {
   if (/^[0-9]{12}$/.test(text)) return text;

@@ -93,7 +93,7 @@ const MirrorSchema = mapping({
     {
       most: MAX_DESTINATIONS,
     },
-  ).describe('Where they are to be, in a registry.'),
+  ).describe('Their destinations, in registries.'),
   regionNames: RegionNamesSchema.optional(),
   create: CreateSchema.optional().describe(
     'Settings of repositories that have to be created; false: none are created.',
@@ -108,7 +108,7 @@ const BackupSchema = mapping({
       's3://bucket/{regionName}/{repository}/{tag}.tar, or store:s3://bucket/prefix/',
     ).meta({ pattern: '^(?:store:)?s3://' }),
     { most: MAX_DESTINATIONS },
-  ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
+  ).describe('The destinations of their archives, in S3, or a store, which has each blob once.'),
   regionNames: RegionNamesSchema.optional(),
   includeArchived: z
     .boolean()
@@ -202,7 +202,7 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
   const faults: Fault[] = [];
   const said = KINDS.filter((kind) => rule[kind] !== undefined);
   if (said.length !== 1) {
-    const what = said.length === 0 ? 'it says nothing to do' : `it says ${said.join(' and ')}`;
+    const what = said.length === 0 ? 'it has no work to do' : `it has ${said.join(' and ')}`;
     faults.push({ path: [], message: `${what}: expected one of ${KINDS.join(', ')}` });
   }
   if (rule['schedule'] === undefined && rule['on'] === undefined && rule['prune'] === undefined)
@@ -223,5 +223,5 @@ export const ConfigSchema = mapping({
   version: z.literal(1).describe('Of the format.'),
   registries: AccessSchema.optional(),
   allow: AllowSchema.optional(),
-  rules: z.array(RuleSchema).describe('What is to be kept, where, and when.'),
+  rules: z.array(RuleSchema).describe('What to keep, where, and when.'),
 });

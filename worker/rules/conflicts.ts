@@ -300,7 +300,7 @@ function locationsOf(rule: CopyRule, image: Reference): readonly string[] {
   }
 }
 
-/** A location with the one name of its registry. */
+/** A location with the canonical name of its registry. */
 function nameOf(location: string): string {
   return location.replace(/^docker:\/\/([^/]+)/, (_, host: string) => `docker://${registryName(host)}`);
 }

@@ -8,7 +8,7 @@ import { formatLocation, parseLocation, parseS3, withoutTransport, type Location
 import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
 import type { CopyRule } from './rule.ts';
 
-/** Where an image of a rule is to be. */
+/** A destination of an image of a rule. */
 export interface Destination extends DestinationKey {
   /** `docker://host/repository:tag`, `docker://host/repository@digest` or `s3://bucket/key`. */
   readonly location: string;
@@ -129,7 +129,10 @@ function invalid(text: string, why: string): Failure {
   return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a destination: ${why}`);
 }
 
-/** `to` with the tag of `from`, or its digest where it has none. As it is where it has a name, or is no repository; undefined where `from` is no image of a registry. */
+/**
+ * `to` with the tag of `from`, or with its digest if `from` does not have a tag. Unchanged where `to` has a name or is not a repository; undefined
+ * where `from` is not an image of a registry.
+ */
 export function withNameOf(to: Location, from: Location): Location | undefined {
   if (to.transport !== 'docker' || to.reference.tag !== undefined || to.reference.digest !== undefined) return to;
   if (from.transport !== 'docker') return undefined;

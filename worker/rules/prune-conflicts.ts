@@ -88,7 +88,7 @@ const HOUR_MS = 3600_000;
 /** How many runs of a rule that prunes are looked at. */
 const RUNS = 7;
 
-/** An hour in which both begin, as `02:00 UTC`. Undefined where there is none, and for a rule that runs every hour anyway. */
+/** An hour in which both begin, as `02:00 UTC`. Undefined where they never begin in the same hour, and for a rule that runs every hour anyway. */
 function sharedHour(prune: PruneRule, other: CopyRule, nowMs: number): string | undefined {
   let atMs: number | undefined = nowMs;
   for (let run = 0; run < RUNS; run++) {

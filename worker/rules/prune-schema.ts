@@ -13,7 +13,7 @@ const SNAPSHOT_RULES = ['keepLast', 'keepDays', 'keepDaily', 'keepWeekly', 'keep
 const count = z.int().min(1).max(MAX_COUNT);
 const patterns = someOf(textOf(tagMatcher, 'A glob such as `pr-*`, or a `/regular expression/`.'));
 
-/** What one policy says. docs/prune.md explains each key. */
+/** The keys of one policy. docs/prune.md explains each. */
 const POLICY = {
   untaggedAfterDays: count.optional().describe('Deletes images without a tag that are older.'),
   keepLast: count.optional().describe('Keeps the N newest images; of archives, the N newest backups of each image.'),
@@ -79,7 +79,7 @@ export const PruneSchema = mapping({
     const flat: Policy = ctx.value;
     const both = POLICY_KEYS.find((name) => flat[name] !== undefined);
     if (both !== undefined)
-      fault(`it says policies and ${both}: expected one of them; what holds for all goes into each policy`);
+      fault(`it has policies and ${both}: expected one of them; what holds for all goes into each policy`);
     const all = policies.findIndex(({ repositories }) => repositories.includes('*'));
     if (all !== -1 && all < policies.length - 1)
       fault(`it is never used: policies[${all}] is for all repositories`, ['policies', all + 1]);

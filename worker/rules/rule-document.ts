@@ -95,7 +95,7 @@ function backupOf(
   };
 }
 
-/** When a rule that prunes runs, where it does not say. */
+/** When a rule that prunes runs, where it does not have a schedule. */
 const PRUNE_SCHEDULE: Schedule = { cron: '0 2 * * *', timeZone: 'UTC' };
 
 function pruneOf(

@@ -1,6 +1,6 @@
 import type { RepositoryPolicy } from '../retention/policy.ts';
 
-/** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
+/** What to keep, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
   readonly version: 1;
   /** How registries are reached, by host. */

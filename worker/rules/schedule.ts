@@ -7,9 +7,9 @@ import type { Schedule } from './rule.ts';
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /**
- * The latest scheduled time at or before `nowMs`, in milliseconds since 1970; undefined when there was none. Times are read by the wall clock
- * of the time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated
- * ones (`*`, steps, lists) come at every moment that the clock shows.
+ * The latest scheduled time at or before `nowMs`, in milliseconds since 1970; undefined before the first. Times are read by the wall clock of the
+ * time zone. A fixed time that the clock skips occurs when the clock has gone forward, and occurs once where the clock shows it twice; repeated ones
+ * (`*`, steps, lists) occur at every moment that the clock shows.
  */
 export function lastScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   // croner looks before a whole second, and scheduled times are whole seconds
@@ -17,7 +17,7 @@ export function lastScheduledMs(schedule: Schedule, nowMs: number): number | und
   return time?.getTime();
 }
 
-/** The first scheduled time after `nowMs`; undefined when there is none. Where the clock is changed: as `lastScheduledMs`. */
+/** The first scheduled time after `nowMs`; undefined after the last. Where the clock is changed: as `lastScheduledMs`. */
 export function nextScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   return (
     cronOf(schedule)

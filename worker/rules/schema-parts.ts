@@ -3,7 +3,7 @@ import { isFailure } from '../util/failure.ts';
 import { suggest } from '../util/suggest.ts';
 import { quote } from '../util/text.ts';
 
-/** A string that `read` accepts. The message of its INVALID, which says what was given and expected, becomes the fault. */
+/** A string that `read` accepts. The message of its INVALID, which names what was given and expected, becomes the fault. */
 export function textOf(read: (text: string) => unknown, description: string): z.ZodString {
   return z
     .string()

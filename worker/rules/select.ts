@@ -11,11 +11,11 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 type Tagged<C> = C & { readonly tag: string };
 
 /**
- * The candidates that `selection` takes, in order of tags; after them those without a tag, in order of digests. The order of `candidates` does
- * not matter. What refers to an image is never selected (it comes along with that image), nor is a name that cannot be a tag.
+ * The candidates that `selection` takes, in order of tags; after them those without a tag, in order of digests. The order of `candidates` does not
+ * matter. What refers to an image is never selected (it comes along with that image), nor is a name that cannot be a tag.
  *
- * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
- * decide and one is not known, and for a selection that cannot be read.
+ * Conditions on tags do not apply to images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times decide and
+ * one is not known, and for a selection that cannot be read.
  */
 export function select<C extends Candidate>(
   candidates: readonly C[],
@@ -92,6 +92,6 @@ function pushedAt({ pushedAtMs, tag, digest }: Candidate, condition: string): nu
   const name = tag ?? digest ?? 'an image';
   throw new Failure(
     'INVALID',
-    `select images ${condition}: the registry does not tell when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
+    `select images ${condition}: the registry does not report when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
   );
 }

@@ -41,7 +41,7 @@ export function parseRegistryHost(text: string): string {
   );
 }
 
-/** The registry of a reference; undefined for what is none. */
+/** The registry of a reference; undefined for what is not a reference. */
 function registryOf(reference: string): string | undefined {
   try {
     return parseReference(reference).registry;

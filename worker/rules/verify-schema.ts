@@ -37,7 +37,7 @@ export const VerifySchema = mapping({
   });
 });
 
-/** Reads a place that workers reach, and returns it by its one name: as `VerifyRule.at` has it. INVALID for folders and others. */
+/** Reads a place that workers reach, and returns its canonical name: as `VerifyRule.at` has it. INVALID for folders and others. */
 export function parseVerified(text: string): string {
   const place = parsePlace(text);
   if (place.kind === 'store') return parseStore(text);

@@ -160,7 +160,7 @@ export function offsetsIn(document: Document): (path: Path) => number {
         const members = known.get(node) ?? membersOf(node);
         known.set(node, members);
         const pair = members.get(step);
-        // the key says more than its value
+        // the key is a more useful position than its value
         start = isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
         within = pair?.value;
       } else if (isSeq(node) && typeof step === 'number') {

@@ -5,7 +5,7 @@ import { Failure } from '../util/failure.ts';
 import { Refusal } from './answer.ts';
 import { PasswordCheck } from './htpasswd.ts';
 
-/** Who may read: users with passwords, holders of tokens, or both. */
+/** The clients that may read: users with passwords, holders of tokens, or both. */
 export interface Readers {
   /** Bcrypt hashes by user, as `parseHtpasswd` reads them. */
   readonly users?: ReadonlyMap<string, string> | undefined;
@@ -67,7 +67,7 @@ export class Authorization {
 
   #isToken(text: string): boolean {
     const given = hashed(text);
-    // every one is compared: how long it takes says nothing
+    // every token is compared, so that the time taken reveals nothing
     return this.#tokens.map((token) => timingSafeEqual(token, given)).includes(true);
   }
 }

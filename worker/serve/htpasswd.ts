@@ -39,7 +39,10 @@ export function parseHtpasswd(text: string, path: string): ReadonlyMap<string, s
   return users;
 }
 
-/** Checks passwords, one at a time: a check keeps a processor busy for as long as the file's cost says. Passwords that were right are remembered. */
+/**
+ * Checks passwords, one at a time: a check keeps a processor busy for as long as the cost in the file demands. Passwords that were right are
+ * remembered.
+ */
 export class PasswordCheck {
   readonly #users: ReadonlyMap<string, string>;
   readonly #turn = new Limit(1);

@@ -15,7 +15,7 @@ import { sendAnswer } from './send.ts';
 /** Where and to whom images are served. */
 export interface ServeOptions {
   readonly listen: ListenAddress;
-  /** Who may read. Absent: every client that reaches the address. */
+  /** The clients that may read. Absent: every client that reaches the address. */
   readonly readers?: Readers | undefined;
   /** Certificate chain and private key, PEM. Absent: plain HTTP. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
@@ -25,7 +25,7 @@ export interface ServeOptions {
   readonly maxConnections?: number | undefined;
   readonly clock: Clock;
   readonly report: Report;
-  /** Fires when no more requests are to be taken. */
+  /** Fires when the server must take no more requests. */
   readonly signal: AbortSignal;
 }
 
@@ -176,7 +176,7 @@ class ImageServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { clock, report, signal: stopping } = this.#options;
     const startedMs = clock.now();
-    // a connection that is gone has none
+    // a closed connection does not have an address
     const client = request.socket.remoteAddress ?? 'unknown';
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Failure('ABORTED', 'the client went away')));
@@ -185,7 +185,7 @@ class ImageServer {
     const [path = '/'] = (request.url ?? '/').split('?', 1);
     let failure: Failure | undefined;
     try {
-      // what a request may bring along is nothing that is wanted
+      // a body that a request may have is ignored
       request.resume();
       if (method !== 'GET' && method !== 'HEAD') response.shouldKeepAlive = false;
       if (stopping.aborted) response.shouldKeepAlive = false;

@@ -26,7 +26,7 @@ const FRESH_MS = 30_000;
 /** Backends remember every repository that they met, so they are replaced after this many jobs. */
 const MAX_USES = 1000;
 
-/** Opens a pool. Nothing is asked of the state before the first use. */
+/** Opens a pool. No request is sent to the state before the first use. */
 export function openBackendPool<B extends Backends>(options: BackendPoolOptions<B>): BackendPool<B> {
   return new CurrentBackends(options);
 }

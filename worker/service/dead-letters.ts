@@ -15,7 +15,7 @@ const BATCH = 10;
 /** The most that one pass of a planner looks at. */
 const MAX_LOOKED_AT = 1000;
 
-/** The message in a dead letter. Undefined for what is none. */
+/** The message in a dead letter. Undefined for what is not a dead letter. */
 export function messageIn(body: string): ParsedMessage | undefined {
   try {
     return parseMessage(body);

@@ -22,7 +22,7 @@ import { isFailure } from '../util/failure.ts';
 
 /** What a job reads or writes at a place. */
 export interface PlaceUse {
-  /** `host/repository` by the one name of its registry, or `s3://bucket/folder` with `{date}` for each day in it. */
+  /** `host/repository` by the canonical name of its registry, or `s3://bucket/folder` with `{date}` for each day in it. */
   readonly place: string;
   /** Whether the repository is a pattern: every place that matches is used. Default false. */
   readonly isPattern?: true;
@@ -31,7 +31,7 @@ export interface PlaceUse {
   readonly name?: string | undefined;
 }
 
-/** A place by its one name, from how an inventory names it; a store as rules do. */
+/** The canonical name of a place, from how an inventory names it; a store as rules name it. */
 export function placeName(place: string): string {
   if (place.startsWith('s3://') || place.startsWith('store:')) return place;
   const slash = place.indexOf('/');

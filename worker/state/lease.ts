@@ -23,10 +23,10 @@ const PROVED = 0.9;
 /**
  * Leases in the attributes `owner`, `fence` and `leaseUntilMs` of any item.
  *
- * No two hold one at once. The holder counts from before it asked, with a timer, which no change of a clock disturbs, and stops before the
- * time it asked for is over. Another takes the lease when that time is over by its own clock and `skewSeconds` more. So it takes two clocks
- * that differ by more than `skewSeconds`, or a process that sleeps through its timers; then `record` still refuses the older fence.
- * The leases of a crashed worker expire after ttl + skew.
+ * No two processes hold one lease at once. The holder counts from before it asked, with a timer, which no change of a clock disturbs, and stops
+ * before the time it asked for is over. Another process takes the lease when that time is over by its own clock and `skewSeconds` more. So it takes
+ * two clocks that differ by more than `skewSeconds`, or a process that sleeps through its timers; then `record` still refuses the older fence. The
+ * leases of a crashed worker expire after ttl + skew.
  */
 export class Leases {
   readonly #table: Table;
@@ -39,13 +39,13 @@ export class Leases {
     this.#skewMs = skewSeconds * 1000;
   }
 
-  /** Whether the item is under a lease, as far as clocks that differ can tell: `take` would not get it. */
+  /** Whether the item is under a lease, as far as clocks that differ can show: `take` would not get it. */
   isHeld(item: Item | undefined, nowMs = this.#clock.now()): boolean {
     if (findText(item, 'owner') === undefined) return false;
     return (findNumber(item, 'leaseUntilMs') ?? 0) + this.#skewMs > nowMs;
   }
 
-  /** Undefined while another has it. */
+  /** Undefined while another process has it. */
   async take(key: Key, name: string, ttlSeconds: number, options: Abortable = {}): Promise<HeldLease | undefined> {
     if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
     const nowMs = this.#clock.now();

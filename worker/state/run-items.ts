@@ -125,10 +125,13 @@ function triggerOf(item: Item): RunTrigger {
 
 /** NOT_FOUND of a run. */
 export function noRun(run: string): Failure {
-  return new Failure('NOT_FOUND', `change run ${run}: there is none; after 90 days it is forgotten`);
+  return new Failure('NOT_FOUND', `change run ${run}: it does not exist; a run is forgotten after 90 days`);
 }
 
 /** NOT_FOUND of a job. */
 export function noJob(run: string, job: string): Failure {
-  return new Failure('NOT_FOUND', `change job ${job} of run ${run}: there is none; after 90 days it is forgotten`);
+  return new Failure(
+    'NOT_FOUND',
+    `change job ${job} of run ${run}: it does not exist; a run is forgotten after 90 days`,
+  );
 }

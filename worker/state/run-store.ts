@@ -196,7 +196,7 @@ export class RunStore {
     return item;
   }
 
-  /** Ends the run if its count says that no job is left. */
+  /** Ends the run if its count shows that no job is left. */
   async settleIfDone(run: Item, options?: Abortable): Promise<void> {
     if (run['plannedAtMs'] !== undefined && run['done'] === undefined && numberOf(run, 'left') <= 0)
       await this.settle(idOf(run), options);

@@ -10,13 +10,13 @@ import type { Table } from './table.ts';
 /**
  * Runs and their jobs. The items of the jobs are the truth; everything in the item of the run follows from them, and `settle` makes it follow.
  *
- * `left` counts down as jobs end and only says when it is worth counting them. It may be too low, after a crash while jobs were added, or when
- * the message of an ended job is redelivered: then the jobs are counted too early, and `left` is corrected. It can briefly be too high: if a
- * worker crashes before decrementing it, the job's message is redelivered. `epoch` counts up with every change that makes more jobs open or
- * `left` greater, so that a run is never ended or corrected by an older count.
+ * `left` counts down as jobs end and only shows when it is worth counting them. It may be too low, after a crash while jobs were added, or when the
+ * message of an ended job is redelivered: then the jobs are counted too early, and `left` is corrected. It can briefly be too high: if a worker
+ * crashes before decrementing it, the job's message is redelivered. `epoch` counts up with every change that makes more jobs open or `left` greater,
+ * so that a run is never ended or corrected by an older count.
  *
- * The process that writes the end of a rule's run reports it: a planner, a worker, or the one that takes over the work of either. If it
- * crashes in between, the end is not reported.
+ * The process that writes the end of a rule's run reports it: a planner, a worker, or the one that takes over the work of either. If it crashes in
+ * between, the end is not reported.
  */
 export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
   const progress = new RuleProgressItems(table);

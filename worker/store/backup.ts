@@ -31,7 +31,7 @@ export async function beginBackup(place: StorePlace, snapshots: Snapshots, optio
   }
 }
 
-/** Resolves when `lock` is held and no garbage collection is. UNAVAILABLE where one does not end in time. */
+/** Resolves when `lock` is held and no garbage collection is running. UNAVAILABLE where one does not end in time. */
 async function untilHeld(place: StorePlace, lock: StoreLock, options: LockOptions): Promise<void> {
   const { clock, report } = options;
   const untilMs = clock.now() + WAIT_MS;

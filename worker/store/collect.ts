@@ -27,7 +27,7 @@ export interface CollectionRequest {
   readonly policy?: Policy | undefined;
   /** Unreferenced objects younger than this stay. Default 7 days. */
   readonly graceMs?: number | undefined;
-  /** Also where there is no snapshot at all, so that nothing says what is needed. Default false. */
+  /** Whether to collect in a store without any snapshot too, where nothing shows what is needed. Default false. */
   readonly allowEmpty?: boolean | undefined;
 }
 

@@ -15,7 +15,7 @@ export interface JudgedSnapshot {
   readonly reason: string;
 }
 
-/** Why a snapshot stays that gives the state of now, whatever the policy says. */
+/** The reason for which a snapshot that gives the present state stays, whatever the policy. */
 const PRESENT = 'part of what a restore gives now';
 
 /**

@@ -26,7 +26,7 @@ export function isKmsKey(text: string): boolean {
   return /^(?:alias\/|arn:[^:/]+:kms:|mrk-[0-9a-f]{32}$|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$)/.test(text);
 }
 
-/** What KMS says of a key, as far as signing needs it. */
+/** What KMS reports of a key, as far as signing needs it. */
 interface KnownKey {
   readonly arn: string;
   readonly algorithm: SignatureAlgorithm;
@@ -34,7 +34,7 @@ interface KnownKey {
 }
 
 /**
- * An asymmetric key of AWS KMS. Nothing is asked of it yet: signing asks for its public key once and then for each signature, checking a signature
+ * An asymmetric key of AWS KMS. No request is sent yet: signing asks for its public key once and then for each signature, checking a signature
  * for its public key alone. https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html
  */
 export function openKmsKey({ key, proxies }: KmsKeyOptions): SnapshotSigner {

@@ -45,8 +45,8 @@ export function isLockKey(prefix: string, key: string): boolean {
 }
 
 /**
- * An object that says what a process is doing with the store. It is held from `take` to `end` as long as it is refreshed; it is never deleted by
- * the process that wrote it. All ages are differences of times that the store gave.
+ * An object that shows what a process is doing with the store. It is held from `take` to `end` as long as it is refreshed; it is never deleted by the
+ * process that wrote it. All ages are differences of times that the store gave.
  */
 export class StoreLock {
   readonly kind: LockKind;
@@ -137,7 +137,7 @@ export class StoreLock {
     );
   }
 
-  /** Says that it is over. Never fails: a lock that could not be ended is ignored when it is stale. Idempotent. */
+  /** Marks the lock as ended. Never fails: a lock that could not be ended is ignored when it is stale. Idempotent. */
   async end(): Promise<void> {
     this.#stop.abort();
     await this.#refreshing;

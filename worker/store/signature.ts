@@ -32,7 +32,7 @@ export interface SnapshotSigner extends SnapshotKey {
   sign(document: Uint8Array, options?: Abortable): Promise<SnapshotSignature>;
 }
 
-/** What a command says about signatures of snapshots. */
+/** The keys that a command uses for signatures of snapshots. */
 export interface SnapshotKeys {
   /** Signs every snapshot that is written. Absent: none is signed. */
   readonly signer?: SnapshotSigner | undefined;

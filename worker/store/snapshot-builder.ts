@@ -16,7 +16,7 @@ import { SNAPSHOT_VERSION } from './snapshot-schema.ts';
 /** What is known of a snapshot before its images are. */
 export type SnapshotFacts = Pick<Snapshot, 'startedAt' | 'tool' | 'rule' | 'run' | 'kind' | 'registry' | 'scope'>;
 
-/** An image that was backed up. `bytes` is counted from the content, except for an archived image, which has none. */
+/** An image that was backed up. `bytes` is counted from the content, except for an archived image, whose content is not stored. */
 export type BackedUpImage = Omit<ExpandedImage, 'bytes'> & { readonly bytes?: number };
 
 interface RepositoryDraft extends Pick<SnapshotRepository, 'complete' | 'settings'> {
@@ -119,7 +119,7 @@ export class SnapshotBuilder {
   }
 }
 
-/** One image that was added twice, under other tags. The later says what refers to it. */
+/** One image that was added twice, under other tags. The referrers are those of the later. */
 function merged(before: SnapshotImage, added: SnapshotImage): SnapshotImage {
   const archives = new Map<string | undefined, SnapshotArchive>(
     [...(before.archives ?? []), ...(added.archives ?? [])].map((archive) => [archive.tag, archive]),

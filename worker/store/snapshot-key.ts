@@ -27,7 +27,7 @@ export function snapshotKey(prefix: string, finishedAt: string, id: string): str
   return `${prefix}${SNAPSHOTS_FOLDER}${finishedAt.replaceAll(/[-:.]/g, '')}-${id}.json.zst`;
 }
 
-/** What the key of an object below `prefix` says of a snapshot. Undefined for a key that is not one of a snapshot. */
+/** The facts about a snapshot in the key of an object below `prefix`. Undefined for a key that is not one of a snapshot. */
 export function readSnapshotKey(prefix: string, key: string): Omit<SnapshotName, 'size' | 'storedAtMs'> | undefined {
   const folder = `${prefix}${SNAPSHOTS_FOLDER}`;
   const match = key.startsWith(folder) ? NAME.exec(key.slice(folder.length)) : null;

@@ -34,7 +34,7 @@ export interface SnapshotRegistry {
   /** ECR only. */
   readonly account?: string;
   readonly region?: string;
-  /** The settings of the registry itself. Absent where it has none, or they were not backed up. */
+  /** The settings of the registry itself. Absent for a registry without settings, or where they were not backed up. */
   readonly settings?: Readonly<Record<string, unknown>>;
 }
 
@@ -65,7 +65,7 @@ export interface SnapshotRepository {
   readonly name: string;
   /** Whether every tag was listed: an image that is neither here nor among the failures did not exist. */
   readonly complete: boolean;
-  /** What `settings` of a `repository.json` is. Absent where the registry has none, or they were not backed up. */
+  /** The same as `settings` of a `repository.json`. Absent for a registry without settings, or where they were not backed up. */
   readonly settings?: Readonly<Record<string, unknown>>;
   /** By their first tag, then digest. One entry for each digest. */
   readonly images: readonly SnapshotImage[];

@@ -65,7 +65,7 @@ export interface SnapshotsPlace {
   readonly keys?: SnapshotKeys | undefined;
 }
 
-/** The snapshots of a store or of archives. Nothing is asked of it yet. */
+/** The snapshots of a store or of archives. No request is sent yet. */
 export function openSnapshots({ store, prefix, keys = {} }: SnapshotsPlace): Snapshots {
   return new StoredSnapshots(store, prefix, keys);
 }

@@ -91,7 +91,7 @@ interface OpenRepository<Image extends Kept> {
   complete: boolean;
   /** Whether older snapshots say nothing more, except of tags that failed. */
   closed: boolean;
-  /** Patterns of tags that were listed completely: an older snapshot says nothing more of them. */
+  /** Patterns of tags that were listed completely: an older snapshot adds nothing about them. */
   listedTags: Set<string>;
   /**
    * The image that has a tag; `failed` while none was found for a tag whose newest image could not be backed up, `missing` where that tag did not
@@ -240,7 +240,7 @@ class OpenRegistry<Image extends Kept> {
     return repositories.every((name) => this.#isWhole(name));
   }
 
-  /** Whether no older snapshot says anything of the repository. */
+  /** Whether no older snapshot can add anything about the repository. */
   #isWhole(name: string): boolean {
     const known = this.#repositories.get(name);
     if (known !== undefined) return known.closed && !hasOpenFailures(known);

@@ -17,8 +17,8 @@ export interface ImageStore {
   blobs(options?: Abortable): Promise<ReadonlyMap<Digest, number>>;
 
   /**
-   * Begins a backup: until it ends, garbage collection deletes nothing. Creates the store where there is none. Waits up to ten minutes for a garbage
-   * collection, then UNAVAILABLE. UNSUPPORTED for a store of a newer format; CONFLICT where the place is an OCI layout of another program.
+   * Begins a backup: until it ends, garbage collection deletes nothing. Creates the store where it does not exist. Waits up to ten minutes for a
+   * garbage collection, then UNAVAILABLE. UNSUPPORTED for a store of a newer format; CONFLICT where the place is an OCI layout of another program.
    */
   begin(options?: Abortable): Promise<StoreBackup>;
 }
@@ -37,7 +37,7 @@ export interface StoreBackup extends AsyncDisposable {
 
   /**
    * Writes the snapshot, then brings index.json up to date, then ends. CONFLICT, and no snapshot, where something that the snapshot names is not
-   * there: then the backup is to be run again. UNAVAILABLE, and no snapshot, where this process was suspended at the last moment.
+   * there: then run the backup again. UNAVAILABLE, and no snapshot, where this process was suspended at the last moment.
    */
   finish(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName>;
 }

@@ -76,7 +76,10 @@ export class StoreTarget implements Target {
     if (!isManifest && descriptor.size > MAX_WRITE_BYTES)
       return this.#store(descriptor, async (writing) => this.#upload(descriptor, open(), writing), options);
     const tooLarge = (): Failure =>
-      new Failure('CORRUPT', `${descriptor.digest} has more than the ${descriptor.size} bytes its descriptor says`);
+      new Failure(
+        'CORRUPT',
+        `${descriptor.digest} has more than the ${descriptor.size} bytes that its descriptor states`,
+      );
     const bytes = await collect(open(), descriptor.size, tooLarge, options);
     if (isManifest) this.#checkChildren(descriptor, bytes);
     const key = blobKey(this.#place, descriptor.digest);

@@ -26,7 +26,7 @@ type Call = <T>(
 ) => Promise<T>;
 
 /**
- * The tasks of one service of ECS. Nothing is asked of it yet; the SDK is loaded with the first call. INVALID for what is not the ARN of a
+ * The tasks of one service of ECS. No request is sent yet; the SDK is loaded with the first call. INVALID for what is not the ARN of a
  * service.
  *
  * IAM actions: ecs:DescribeServices, ecs:UpdateService.

@@ -15,8 +15,8 @@ export interface LogOptions {
 }
 
 /**
- * Every event as one line of JSON: `level`, `time` (ISO 8601), `event`, then `job`, `run`, `rule` and `reference` where it belongs to a job,
- * then what the event itself says. Text is written without what signs or proves. Written at once, by this thread.
+ * Every event as one line of JSON: `level`, `time` (ISO 8601), `event`, then `job`, `run`, `rule` and `reference` where it belongs to a job, then the
+ * members of the event itself. Text is written without what signs or proves. Written at once, by this thread.
  */
 export function startLogs(options: LogOptions): Sink {
   const logger = pino(

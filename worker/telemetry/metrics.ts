@@ -281,7 +281,7 @@ function countsOfSnapshot(
   ];
 }
 
-/** Of the end of an attempt. */
+/** The counts for the end of an attempt. */
 function countsOfEnd(
   event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
   rule: string | undefined,
@@ -297,7 +297,7 @@ function countsOfEnd(
   ];
 }
 
-/** Of one object that is published, or one item that is deleted. */
+/** The counts for one object that is published, or one item that is deleted. */
 function countsOfItem(
   event: Extract<Event, { readonly type: 'object-published' | 'object-failed' | 'pruned' | 'prune-failed' }>,
   rule: string | undefined,

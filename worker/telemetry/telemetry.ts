@@ -12,7 +12,7 @@ export interface TelemetryOptions {
   readonly clock: Clock;
 }
 
-/** What a process of the deployed system tells about its work: lines of logs, and lines of metrics. */
+/** What a process of the deployed system reports about its work: lines of logs, and lines of metrics. */
 export interface Telemetry {
   /** Takes what belongs to a job; without one, what belongs to none, or to that of `inJob`. */
   readonly reportOf: (job: JobName | undefined) => Report;

@@ -21,7 +21,7 @@ export function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSi
   return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
-/** Settles as `promise` does, or rejects with ABORTED as soon as the signal fires. The work behind `promise` must stop by itself. */
+/** Settles as `promise` does, or rejects with ABORTED as soon as the signal fires. The work of `promise` must stop by itself. */
 export async function orAborted<T>(promise: Promise<T>, options: Abortable | undefined): Promise<T> {
   const signal = options?.signal;
   if (signal === undefined) return promise;

@@ -20,7 +20,7 @@ export interface About {
 export type Event = Happening & About;
 
 type Happening =
-  /** So many images more are to be looked at. */
+  /** This many more images will be looked at. */
   | { readonly type: 'images-planned'; readonly images: number }
   /** An image is settled. */
   | {
@@ -188,7 +188,7 @@ type JobEvent =
       readonly bytesAdded: number;
       readonly bytes: number;
     }
-  /** A place was looked at as deep as it says. Findings are listed by warnings, and fail the job. */
+  /** A place was looked at to the depth `depth`. Findings are listed by warnings, and fail the job. */
   | {
       readonly type: 'verify-ended';
       /** `store:s3://bucket/prefix/`, `s3://bucket/prefix/` or `docker://host/repositories*`. */
@@ -250,7 +250,7 @@ type PlanEvent =
       readonly rule: string;
       readonly jobs: number;
       readonly unchanged: number;
-      /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+      /** Those of `unchanged` that rest on the record alone: one of their destinations could not be looked at. */
       readonly unseen: number;
       /** Whether the rest is planned by a worker. */
       readonly continued: boolean;
@@ -295,7 +295,7 @@ type CleanEvent =
 
 export type Report = (event: Event) => void;
 
-/** The same report. Each event also says what it is about, unless it says so itself. */
+/** The same report, with `about` added to each event that does not name it itself. */
 export function reportAbout(report: Report, about: About): Report;
 export function reportAbout(report: Report | undefined, about: About): Report | undefined;
 export function reportAbout(report: Report | undefined, about: About): Report | undefined {

@@ -9,8 +9,8 @@ import { redacted } from './text.ts';
  * - `CONFLICT`         something else is there already (immutable tag, a key taken by another writer)
  * - `INVALID`          input that can never work: a reference, a manifest, a setting
  * - `UNSUPPORTED`      correct input that this side cannot serve
- * - `CORRUPT`          bytes that are not what their descriptor says
- * - `THROTTLED`        asked too often; `context.retryAfterMs` when the server said for how long
+ * - `CORRUPT`          bytes that do not match their descriptor
+ * - `THROTTLED`        asked too often; `context.retryAfterMs` when the server states how long to wait
  * - `UNAVAILABLE`      the other side did not answer, or broke off; the same call may succeed later
  * - `ABORTED`          the caller's signal fired
  * - `BUG`              a broken promise of this program
@@ -51,8 +51,8 @@ export interface FailureContext {
 }
 
 /**
- * The one error class. The message says what we were doing, then what went wrong, then what to do about it, lowercase. `describeFailure` adds
- * the side and the image that the context names.
+ * The one error class. The message names what we were doing, then what went wrong, then what to do about it, lowercase. `describeFailure` adds the
+ * side and the image that the context names.
  */
 export class Failure extends Error {
   override readonly name = 'Failure';

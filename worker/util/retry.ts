@@ -14,7 +14,7 @@ export interface RetryOptions extends Abortable {
 }
 
 const FIRST_DELAY_MS = 200;
-/** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, who can requeue. */
+/** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, which can requeue. */
 export const MAX_RETRY_AFTER_MS = 120_000;
 
 /**

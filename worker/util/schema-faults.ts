@@ -15,7 +15,7 @@ const TYPES: Readonly<Record<string, string>> = {
 /** Words for types that depend on the format, by zod's name: JSON has objects where YAML has mappings. */
 type TypeNames = Readonly<Record<string, string>>;
 
-/** What a schema expected where it found an issue: `a string`, `at most 5 entries`. The schema's own message where it says more. */
+/** What a schema expected where it found an issue: `a string`, `at most 5 entries`. The schema's own message where it is more specific. */
 export function expectedBy(issue: z.core.$ZodIssue, names: TypeNames = {}): string {
   switch (issue.code) {
     case 'invalid_type':
@@ -42,13 +42,13 @@ export function expectedBy(issue: z.core.$ZodIssue, names: TypeNames = {}): stri
   }
 }
 
-/** The message of an issue, with `expected a string` for what zod says of a wrong type unless the schema has words of its own. */
+/** The message of an issue, with `expected a string` instead of zod's words about a wrong type, unless the schema has words of its own. */
 export function messageOf(issue: z.core.$ZodIssue, names: TypeNames = {}): string {
   const isZods = issue.code === 'invalid_type' && issue.message.startsWith('Invalid input');
   return isZods ? `expected ${expectedBy(issue, names)}` : issue.message;
 }
 
-/** The value at `path` inside `value`. Undefined where it has none. */
+/** The value at `path` inside `value`. Undefined where `value` does not have that path. */
 export function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   let found = value;
   for (const step of path) {

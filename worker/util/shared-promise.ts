@@ -10,7 +10,7 @@ export class SharedPromise<T> {
     return this.#current;
   }
 
-  /** The current work; starts it by `start` first where there is none. */
+  /** The current work; if no work is under way, starts it by `start` first. */
   get(start: () => Promise<T>): Promise<T> {
     return this.#current ?? this.replace(start());
   }

@@ -14,7 +14,7 @@ export function quote(value: unknown): string {
   return escaped(JSON.stringify(value.length > MOST ? `${value.slice(0, MOST)}…` : value));
 }
 
-/** `text` with what could steer a terminal, or hide what it says, escaped. */
+/** `text` with everything escaped that could steer a terminal or hide the meaning of the text. */
 export function escaped(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`);
 }

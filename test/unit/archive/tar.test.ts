@@ -218,7 +218,7 @@ describe('tars that could mislead', () => {
     ['a pax record of length zero', pax('0 path=x\n'), 'INVALID', /wrong lengths/],
     ['a pax size that is not a number', pax('12 size=0x5\n'), 'INVALID', /the size "0x5"/],
     ['a negative pax size', pax('11 size=-5\n'), 'INVALID', /the size "-5"/],
-    ['two sizes', pax('13 size=1024\n'), 'INVALID', /in two ways how large "x" is: 1024 and 5/],
+    ['two sizes', pax('13 size=1024\n'), 'INVALID', /states two sizes for "x": 1024 and 5/],
     ['a global header with a size', pax('10 size=5\n', undefined, 'g'), 'INVALID', /global pax header/],
     ['a global header with a name', pax('10 path=y\n', undefined, 'g'), 'INVALID', /global pax header/],
     [

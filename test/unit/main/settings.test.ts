@@ -155,7 +155,7 @@ test.each([
   [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS is not a whole number from 10 to 600/],
   [{ TRANSSHIP_LOOK_EVERY_HOURS: '721' }, /TRANSSHIP_LOOK_EVERY_HOURS is not a whole number from 0 to 720/],
   [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS is not a whole number from 0 to 600/],
-  [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
+  [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is not one of debug, info, warn, error/],
 ])('%o is refused by name', (environment, message) => {
   assert.throws(() => readSettings(environment), message);
 });

@@ -37,11 +37,11 @@ test('Regions may have other names', () => {
   assert.equal(expandTemplate(template, hub, undefined, now), 'docker.io/library/alpine/3.20.tar');
   assert.equal(withRegionNames(template, { 'us-east-1': 'x' }), template);
   for (const wrong of ['{regionName|}', '{regionName|x}', '{regionName|a=b/c}', '{tag|a=b}'])
-    assert.throws(() => expandTemplate(wrong, ecr, undefined, now), /is none of/);
+    assert.throws(() => expandTemplate(wrong, ecr, undefined, now), /is not one of/);
 });
 
 test('an unknown variable, and one that the image does not have, are refused by name', () => {
-  assert.throws(() => expandTemplate('{name}.tar', ecr, undefined, now), /\{name\} is none of \{regionName\}/);
+  assert.throws(() => expandTemplate('{name}.tar', ecr, undefined, now), /\{name\} is not one of \{regionName\}/);
   assert.throws(
     () => expandTemplate('{account}.tar', hub, undefined, now),
     /docker\.io is not ECR and has no \{account\}/,

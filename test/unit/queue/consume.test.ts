@@ -227,7 +227,7 @@ describe('an outcome', () => {
     job(0).end();
     await clock.advance(MINUTE);
     expect(warnings()).toEqual([
-      'settle message message-1: DeleteMessage of memory: cut before; it comes again when its visibility ends',
+      'settle message message-1: DeleteMessage of memory: cut before; it is redelivered when its visibility ends',
     ]);
     expect(job(1).delivery.body).toBe('b');
   });
@@ -269,7 +269,7 @@ describe('a job that throws', () => {
     expect(seconds).toBeGreaterThanOrEqual(least);
     expect(seconds).toBeLessThanOrEqual(most);
     expect(warnings()).toEqual([
-      `message message-1${receiveCount === 1 ? '' : `, delivery ${receiveCount}`}: the registry is away; it comes again in ${seconds} seconds`,
+      `message message-1${receiveCount === 1 ? '' : `, delivery ${receiveCount}`}: the registry is away; it is redelivered in ${seconds} seconds`,
     ]);
   });
 
@@ -453,7 +453,7 @@ describe('twelve hours', () => {
     await send('a');
     await clock.advance(11 * HOUR + 45 * MINUTE);
     expect(warnings()).toEqual([
-      expect.stringMatching(/^message message-1: .* its job is to be handed on .*; it comes again in \d+ seconds$/),
+      expect.stringMatching(/^message message-1: .* its job is handed on .*; it is redelivered in \d+ seconds$/),
     ]);
     expect(queue.bodies).toEqual(['a']);
   });
@@ -522,7 +522,7 @@ describe('stopping', () => {
     expect(consuming.ended).toBe(true);
     expect(queue.bodies).toEqual(['b']);
     expect(await queue.count()).toMatchObject({ visible: 1 });
-    expect(warnings()).toEqual(['message message-2: the socket is closed; it comes again in 0 seconds']);
+    expect(warnings()).toEqual(['message message-2: the socket is closed; it is redelivered in 0 seconds']);
   });
 
   test('leaves a job that ignores the signal after 10 seconds, and releases it', async () => {

@@ -120,7 +120,7 @@ describe('a secret', () => {
     ],
     ['cannot be decrypted', refusing('DecryptionFailure', 'the key is disabled'), /the key is disabled/],
     ['is bytes', { status: 200, body: JSON.stringify({ ARN, SecretBinary: 'aHVzaA==' }) }, /not JSON text/],
-    ['is not JSON', secret('ann:hush-hush'), /it is not JSON text; it is to be JSON/],
+    ['is not JSON', secret('ann:hush-hush'), /it is not JSON text; expected JSON/],
     ['is a list', secret(['ann', 'hush-hush']), /is missing/],
     ['has no password', secret({ username: 'ann', secret: 'hush-hush' }), /is missing/],
     ['has a number for it', secret({ username: 'ann', password: 7 }), /is missing/],

@@ -166,7 +166,7 @@ describe('faults are reported with their path, the given value and the expected 
       '"r.example/*x:1" names a tag: sources are repositories, and tags go under "tags"',
     ],
     ['to', { to: 's3://bucket/x' }, expect.stringContaining('a mirror is written to a registry')],
-    ['to', { to: 'r.example/{repo}' }, expect.stringContaining('{repo} is none of {regionName}, {repository}')],
+    ['to', { to: 'r.example/{repo}' }, expect.stringContaining('{repo} is not one of {regionName}, {repository}')],
     ['tags', { tags: 3 }, expect.stringContaining('given 3, expected a list of patterns, or a mapping with include')],
     ['tags[0]', { tags: [3.2] }, 'given 3.2, expected a string: put it in quotes'],
     ['tags.include', { tags: { include: [] } }, 'given a list, expected one entry at least'],
@@ -252,11 +252,11 @@ describe('faults are reported with their path, the given value and the expected 
       '"2027-02-30" is not a day or moment: expected 2027-06-30 or 2027-06-30T12:00:00Z',
     ],
     ['', { schedule: undefined }, 'it has no time: expected "schedule", "on: push", or both'],
-    ['', { mirror: undefined }, 'it says nothing to do: expected one of mirror, backup, publish, prune, verify'],
+    ['', { mirror: undefined }, 'it has no work to do: expected one of mirror, backup, publish, prune, verify'],
     [
       '',
       { backup: { from: ECR, to: 's3://bucket' } },
-      'it says mirror and backup: expected one of mirror, backup, publish, prune, verify',
+      'it has mirror and backup: expected one of mirror, backup, publish, prune, verify',
     ],
     [
       '.prune',
@@ -299,7 +299,7 @@ describe('faults are reported with their path, the given value and the expected 
     [
       '.prune',
       { mirror: undefined, prune: { at: ECR, keepLast: 1, policies: [{ repositories: 'a', keepLast: 2 }] } },
-      expect.stringContaining('it says policies and keepLast: expected one of them'),
+      expect.stringContaining('it has policies and keepLast: expected one of them'),
     ],
     [
       '.prune.requireBackup',

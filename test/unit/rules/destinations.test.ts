@@ -42,7 +42,7 @@ describe('of a mirror', () => {
     ['r.example', 'names no host'],
     ['{registry}.example/x', 'names no host'],
     [`r.example/x@${digest}`, 'cannot name a digest'],
-    ['r.example/{name}', '{name} is none of'],
+    ['r.example/{name}', '{name} is not one of'],
     ['r.example/{repository', 'a brace is not closed'],
     ['r.example/UPPER', 'lower case'],
     ['r.example/x:-{tag}', 'cannot be a tag'],

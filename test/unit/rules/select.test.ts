@@ -163,7 +163,7 @@ describe('push times', () => {
       expect(() => select(tagged('a'), { ...ALL, ...s }, NOW)).toThrow(
         expect.objectContaining({
           code: 'INVALID',
-          message: expect.stringContaining('does not tell when "a" was pushed'),
+          message: expect.stringContaining('does not report when "a" was pushed'),
         }),
       );
       // a tag that is left out anyway needs none

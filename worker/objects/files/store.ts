@@ -28,9 +28,9 @@ const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;
 
 /**
- * The files below a folder as objects. The folder comes to be with the first write. A file becomes visible whole: written beside its place,
- * synced, then renamed or linked into it. Content types and metadata are not kept. Links are followed when reading, and refused when writing
- * if they lead out of the folder; `list` passes over them.
+ * The files below a folder as objects. The first write creates the folder. A file becomes visible whole: written beside its place, synced, then
+ * renamed or linked into it. Content types and metadata are not kept. Links are followed when reading, and refused when writing if they lead out of
+ * the folder; `list` passes over them.
  */
 export function openFiles(root: string): ObjectStore & DeletableStore {
   return new FileStore(resolve(root));

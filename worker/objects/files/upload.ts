@@ -28,14 +28,15 @@ const BUFFER_BYTES = 1024 * 1024;
 /**
  * Begins an upload to `path`, or takes up an unfinished one with the same fingerprint, size and part size.
  *
- * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a
- * journal `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are
- * checked against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again
- * and no more. A line without a CRC-32 is of a part that was written in place: its bytes are looked at by the caller, who knows what they must be. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a journal
+ * `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are checked
+ * against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again and no more. A
+ * line without a CRC-32 is of a part that was written in place: the caller checks its bytes, since it knows what they must be. Unfinished uploads
+ * stay until they are finished, aborted or removed by hand.
  *
- * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never
- * used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone
- * and the file (inode) in place.
+ * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never used
+ * twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone and the file
+ * (inode) in place.
  */
 export async function openUpload(
   path: string,

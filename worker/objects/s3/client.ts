@@ -24,7 +24,7 @@ export interface BucketSettings {
   readonly noConditions?: boolean | undefined;
   /** Encrypts what is written with this KMS key. Default: as the bucket is set. */
   readonly kmsKeyId?: string | undefined;
-  /** Requests say that we pay for them, as buckets of the kind "requester pays" demand. Default false. */
+  /** Requests state that we pay for them, as buckets of the kind "requester pays" demand. Default false. */
   readonly requesterPays?: boolean | undefined;
 }
 
@@ -49,7 +49,7 @@ export interface S3Request {
   readonly key: string;
   /** The IAM action that it takes. */
   readonly action: string;
-  /** S3's codes of failures that no repetition of this very request helps. */
+  /** S3's codes of failures that repeating this very request cannot help. */
   readonly final?: readonly string[];
   /** True for a HEAD, whose refusals have no code. Default false. */
   readonly withoutBody?: boolean;
@@ -63,7 +63,7 @@ interface InBucket {
   readonly RequestPayer?: 'requester';
 }
 
-/** How a new object is to be stored, as S3 takes it. */
+/** How S3 stores a new object, in the words of its API. */
 interface NewObject {
   readonly Metadata: Record<string, string>;
   readonly ContentType: string | undefined;
@@ -152,7 +152,7 @@ export class Bucket implements AsyncDisposable {
     };
   }
 
-  /** What was just written. S3 does not say when it stored something; its clock and ours differ by little. */
+  /** What was just written. S3 does not report when it stored something; its clock and ours differ by little. */
   written(key: string, size: number, stored: Pick<ObjectInfo, 'etag' | 'version'>, options: WriteOptions): ObjectInfo {
     const { metadata = {}, contentType } = options;
     return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata, contentType };

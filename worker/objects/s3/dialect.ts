@@ -10,7 +10,7 @@ export type Feature =
 /** Which features requests carry. */
 export type Takes = Readonly<Record<Feature, boolean>>;
 
-/** The headers that tell servers apart. */
+/** The headers by which servers are distinguished. */
 type Headers = Readonly<Record<string, string | undefined>>;
 
 /** What the server of a bucket takes of S3, as far as its answers have shown it. What it refuses is left out from then on. */

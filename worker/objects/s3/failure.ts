@@ -2,7 +2,7 @@ import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from '../../ut
 import { connectionSentence, networkCode } from '../../util/connection.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
-/** What was being done when S3 said no. */
+/** What was being done when S3 refused it. */
 interface S3Call {
   /** `read`, `write`, … */
   readonly doing: string;
@@ -30,7 +30,7 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
   const { code, what } = error.status === undefined ? fromNetwork(error) : fromService(error, call);
   const { name, status, requestId, retryAfterMs } = error;
   return new Failure(code, `${call.doing} ${call.url}: ${what}`, {
-    // a network error tells of hosts and sockets only
+    // a network error names only hosts and sockets
     ...(status === undefined ? { cause: thrown } : {}),
     context: {
       location: call.url,
@@ -61,7 +61,7 @@ export function isS3Error(error: unknown, ...names: readonly string[]): boolean 
   return error instanceof Failure && names.includes(String(error.context['error']));
 }
 
-/** Whether S3 says that a condition does not hold. */
+/** Whether S3 refused the request because a condition does not hold. */
 export function isRefusal(error: unknown): error is Failure {
   // If-Match on what is not there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
   return isS3Error(error, 'PreconditionFailed', 'NoSuchKey');

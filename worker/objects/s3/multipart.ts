@@ -59,7 +59,7 @@ export interface MultipartCalls {
   triedTakingUp: boolean;
   /** Whether Complete has to list every part that is stored: then an upload cannot have a marker. */
   readonly countsParts: boolean;
-  /** The object; undefined where there is none, or we may not know. */
+  /** The object; undefined where it does not exist, or our permissions do not show that. */
   stat(key: string, options: Abortable): Promise<ObjectInfo | undefined>;
   /** Before the first byte: finds out whether a server that is not Amazon's takes conditional writes. Reports a warning where it does not. */
   tryConditions(key: string, options: Abortable): Promise<void>;
@@ -188,7 +188,7 @@ class BucketMultipart implements MultipartCalls {
         : undefined;
     }
     const begun = (upload: MultipartUpload): number => upload.Initiated?.getTime() ?? 0;
-    // of a key in the order of their beginning, which Initiated tells to the second only:
+    // S3 lists the uploads of a key in the order in which they began, which `Initiated` has only to the second:
     // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
     return found
       .toReversed()
@@ -322,7 +322,10 @@ class BucketMultipart implements MultipartCalls {
       });
       const got = crcOf(done.ChecksumCRC32);
       if (crc !== undefined && got !== undefined && got !== crc)
-        throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 says the CRC-32 is ${got}, it must be ${crc}`);
+        throw new Failure(
+          'CORRUPT',
+          `upload ${this.describe(key)}: S3 computed the CRC-32 ${got}, and ${crc} was expected`,
+        );
       return this.#bucket.written(key, size, { etag: done.ETag ?? '', version: done.VersionId }, {});
     } catch (error) {
       if (isS3Error(error, 'BadDigest'))

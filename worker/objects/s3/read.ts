@@ -19,7 +19,7 @@ export async function statObject(bucket: Bucket, key: string, options: VersionOp
     return (await headObject(bucket, key, {}, options)).info;
   } catch (error) {
     if (!isFailure(error, 'DENIED', 'INVALID', 'UNAUTHENTICATED')) throw error;
-    // no body tells why a HEAD was refused: ask again in a way that has one
+    // the answer to a HEAD has no body with the reason: ask again by a request whose answer has one
     const body = await readObject(bucket, key, {
       signal: options.signal,
       version: options.version,
@@ -115,7 +115,7 @@ export async function checkCondition(
   });
 }
 
-/** The object; undefined where there is none, or where we may not know. */
+/** The object; undefined where it does not exist, or our permissions do not show that. */
 export async function statIfThere(bucket: Bucket, key: string, options: Abortable): Promise<ObjectInfo | undefined> {
   try {
     return await statObject(bucket, key, options);
@@ -125,7 +125,7 @@ export async function statIfThere(bucket: Bucket, key: string, options: Abortabl
   }
 }
 
-/** What S3 says of an object, its CRC-32 where `ChecksumMode` asks for it. */
+/** What S3 reports of an object, with its CRC-32 where `ChecksumMode` asks for it. */
 async function headObject(
   bucket: Bucket,
   key: string,
@@ -140,7 +140,7 @@ async function headObject(
   );
   const { ETag: etag = '', LastModified: modified = new Date(0), Metadata, VersionId: version } = head;
   const size = head.ContentLength ?? (await sizeOf(bucket, key, options));
-  // an object that was stored with an empty one has none: a write without bytes of it gets the default of the server
+  // an empty type counts as absent: a write with an empty type gets the default of the server
   const contentType = head.ContentType === '' ? undefined : head.ContentType;
   const info = { key, size, etag, modified, metadata: Metadata ?? {}, version, contentType };
   return { info, crc: crcOf(head.ChecksumCRC32) };
@@ -170,7 +170,7 @@ function readAction(version: string | undefined): string {
   return version === undefined ? 's3:GetObject' : 's3:GetObjectVersion';
 }
 
-/** What a read of no bytes comes to: S3 has no empty ranges. */
+/** The result of a read of no bytes: S3 has no empty ranges. */
 async function readNothing(bucket: Bucket, key: string, offset: number, options: ReadOptions): Promise<Bytes> {
   const { size, etag } = await statObject(bucket, key, { signal: options.signal, version: options.version });
   const location = bucket.describe(key);

@@ -143,7 +143,7 @@ class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
       if (answer.IsTruncated === true && (token === undefined || token === ''))
         throw new Failure(
           'UNSUPPORTED',
-          `list ${this.describe(prefix)}: the answer says that there is more, and not how to ask for it`,
+          `list ${this.describe(prefix)}: the answer states that there is more, but not how to ask for it`,
         );
     } while (token !== undefined);
   }

@@ -228,8 +228,8 @@ class S3Upload implements Upload {
 }
 
 /**
- * What the marker of such an upload holds. Only its length and CRC-32 can be asked for later, so its length too depends on what it says:
- * with 32 and 16 bits, no two uploads of one key will ever be taken for each other. The ETag says more, but under KMS it is no digest.
+ * What the marker of such an upload holds. Only its length and CRC-32 can be asked for later, so its length depends on its content too: with 32 and
+ * 16 bits, no two uploads of one key will ever be taken for each other. The ETag has more bits, but under KMS it is not a digest.
  */
 function markerOf(fingerprint: string, { size, partSize }: Parts): Uint8Array {
   const text = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
@@ -258,7 +258,7 @@ async function takeUp(
   return undefined;
 }
 
-/** The marker of an unfinished upload. Undefined where it has none. */
+/** The marker of an unfinished upload. Undefined for an upload without one. */
 async function findMarker(
   calls: MultipartCalls,
   multipart: Multipart,

@@ -55,7 +55,7 @@ export function crcOf(base64: string | undefined): number | undefined {
   return Buffer.from(base64, 'base64').readUInt32BE();
 }
 
-/** The key that a list shows as `key`. Encoded only where the answer says so: some servers ignore `EncodingType: url`. */
+/** The key that a list shows as `key`. Encoded only where the answer states it: some servers ignore `EncodingType: url`. */
 export function decoded(key: string, encoding: string | undefined): string {
   return encoding === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key;
 }

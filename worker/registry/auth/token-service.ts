@@ -30,7 +30,7 @@ export interface TokenRequest {
   readonly challenge: Challenge | undefined;
   readonly scopes: readonly string[];
   readonly credentials: Credentials | undefined;
-  /** Finds other credentials than those that were refused; undefined when there are none. */
+  /** Finds other credentials than those that were refused; undefined when no others exist. */
   readonly newerThan: (refused: Credentials) => Promise<Credentials | undefined>;
 }
 

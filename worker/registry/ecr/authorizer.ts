@@ -84,7 +84,7 @@ export class EcrAuthorizer implements Authorizer {
     return this.#hasGiven ? given : 'check the AWS credentials, and that they are of the right account';
   }
 
-  /** A user and a password that are not AWS's; undefined where there are none. */
+  /** A user and a password that are not AWS's; undefined where none were given. */
   async #given(
     scopes: readonly string[],
     options: Parameters<CredentialLookup>[2],

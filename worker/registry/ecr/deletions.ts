@@ -6,7 +6,7 @@ import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 import { repositoryTags } from './repositories.ts';
 
-/** What was not deleted, and why. `id` is a digest, or the tag that was to be removed. */
+/** What was not deleted, and why. `id` is a digest, or the tag whose removal was asked for. */
 export interface NotDeleted {
   readonly id: string;
   readonly failure: Failure;
@@ -16,7 +16,7 @@ export interface NotDeleted {
 const IDS_PER_CALL = 100;
 
 /**
- * Deletes from one repository of ECR, a hundred images a call. Calls return what was not deleted; what is gone is deleted. DENIED names the
+ * Deletes from one repository of ECR, a hundred images a call. Calls return what was not deleted; what is gone counts as deleted. DENIED names the
  * action.
  */
 export class EcrDeletions {

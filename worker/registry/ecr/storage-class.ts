@@ -9,8 +9,8 @@ import { imageStatuses, type EcrImage } from './images.ts';
 export type StorageClass = 'STANDARD' | 'ARCHIVE';
 
 /**
- * Moves an image to a storage class. Returns its status: for STANDARD mostly `ACTIVATING`, for up to 20 minutes; `imageStatuses` tells when it
- * is `ACTIVE`. Idempotent. NOT_FOUND without the image; CONFLICT where ECR refuses, such as to archive an image that is still `ACTIVATING`.
+ * Moves an image to a storage class. Returns its status: for STANDARD mostly `ACTIVATING`, for up to 20 minutes; `imageStatuses` shows when it is
+ * `ACTIVE`. Idempotent. NOT_FOUND without the image; CONFLICT where ECR refuses, such as to archive an image that is still `ACTIVATING`.
  * https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html
  */
 export async function moveToStorageClass(

@@ -43,10 +43,10 @@ export class Acceptance implements Layer {
       renewed: answer.renewed === true,
       hint: (code) => (own && !brokeOff ? hint(code, request.operation) : undefined),
     });
-    // the missing part may have named a cause that a retry removes: a repository to be created, a token that expired. docker-registry breaks
-    // off each 416, whose status says all
+    // the missing part may have named a cause that a retry removes: a repository to be created, a token that expired. docker-registry breaks off each
+    // 416, whose status is enough
     return brokeOff && !failure.retryable && answer.status !== 416
-      ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it said why`)
+      ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it gave the reason`)
       : failure;
   }
 }

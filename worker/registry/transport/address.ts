@@ -1,7 +1,7 @@
 import type { LookupAddress, LookupOptions } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 
-/** What an IP address is good for: `metadata` stands for every link-local address too, behind which clouds keep credentials. */
+/** The kind of an IP address: `metadata` includes every link-local address, since clouds serve credentials there. */
 export type AddressKind = 'public' | 'private' | 'loopback' | 'metadata';
 
 const LOOPBACK = new BlockList();
@@ -122,7 +122,7 @@ type LookupAll = (
 
 /** Keeps a server from sending us where it has no business. */
 export interface Guard {
-  /** The kind of the address that `host` is, when it must not lead there. A name has none until it is looked up. */
+  /** The kind of the address that `host` is, when it must not lead there. Undefined for a name, which has an address only once it is looked up. */
   readonly refuses: (host: string) => AddressKind | undefined;
   /**
    * Fails with ADDRESS_REFUSED for a name that has such an address. For the server's own name, metadata addresses are left out, and it fails

@@ -53,7 +53,7 @@ export function plainFetch(wire: Layer<WireRequest>, origin: Origin): PlainFetch
   };
 }
 
-/** How often a request gets new credentials. A second time only where the registry says that those are not valid any more. */
+/** How often a request gets new credentials. A second time only where the registry answers that the new ones are not valid any more. */
 export const MAX_RENEWALS = 3;
 
 /**
@@ -96,8 +96,8 @@ export class Authorization implements Layer {
 }
 
 /**
- * Whether the registry says that the token is not valid any more, which new credentials may also come to be before they are used, instead of
- * that it does not allow enough: https://www.rfc-editor.org/rfc/rfc6750#section-3.1, and ECR's own words.
+ * Whether the registry answers that the token is not valid any more (new credentials may expire before they are used), and not that its permissions
+ * do not suffice: https://www.rfc-editor.org/rfc/rfc6750#section-3.1, and ECR's own words.
  */
 function isExpired({ header, text }: Pick<AuthRefusal, 'header' | 'text'>): boolean {
   return /\berror="?invalid_token\b/i.test(header('www-authenticate') ?? '') || /token has expired/i.test(text);

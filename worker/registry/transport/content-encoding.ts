@@ -28,8 +28,8 @@ export function encodingsOf(answer: Pick<HttpAnswer, 'header'>): readonly string
 }
 
 /**
- * The body of a document without its Content-Encoding: proxies were seen to compress documents unasked. At most `limit` bytes, else
- * UNSUPPORTED. UNAVAILABLE when the body is not what the header says. Not for layers, which may be stored compressed and with that header.
+ * The body of a document without its Content-Encoding: proxies were seen to compress documents unasked. At most `limit` bytes, else UNSUPPORTED.
+ * UNAVAILABLE when the body does not match the header. Not for layers, which may be stored compressed and with that header.
  */
 export async function decoded(
   what: string,
@@ -53,9 +53,13 @@ export async function decoded(
       throw new Failure('UNSUPPORTED', `${what}: the answer is longer than ${limit} bytes`, { cause });
     // some proxies undo an encoding and leave its header
     if (isDocument(bytes)) return bytes;
-    throw new Failure('UNAVAILABLE', `${what}: the answer is broken, or is not ${named} as its Content-Encoding says`, {
-      cause,
-    });
+    throw new Failure(
+      'UNAVAILABLE',
+      `${what}: the answer is broken, or is not ${named} as its Content-Encoding states`,
+      {
+        cause,
+      },
+    );
   }
 }
 

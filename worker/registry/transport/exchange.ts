@@ -154,7 +154,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     return { done: true, value: undefined };
   }
 
-  /** Gives the rest of the body up. The connection lives on where that is cheap. */
+  /** Gives up the rest of the body. The connection is kept where that is cheap. */
   discard(): void {
     this.#chunks.length = 0;
     this.#heldBytes = 0;

@@ -93,7 +93,7 @@ export function isAccepted(request: HttpRequest, answer: HttpAnswer): boolean {
   return request.accept.includes(answer.status);
 }
 
-/** What the body of a refusal says, as far as it arrives. Rejects only with ABORTED. */
+/** The text of the body of a refusal, as far as it arrives. Rejects only with ABORTED. */
 export async function refusalText(
   answer: Answer,
   options: Abortable,

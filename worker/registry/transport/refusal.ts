@@ -25,7 +25,7 @@ export const MAX_REFUSAL_BYTES = 64 * 1024;
 /** A HEAD is answered without a body, which would say it. */
 const NOT_THERE = 'it does not have this: check the repository, and the tag or digest';
 
-/** The Failure for a refusal: its code from what the body says, else from the status; a message with all that helps and no secrets. */
+/** The Failure for a refusal: its code from the body, else from the status; a message with all that helps and no secrets. */
 export function failureOf(refusal: Refusal): Failure {
   const said = parseRefusal(refusal.text);
   const code = codeOf(refusal, said);
@@ -44,7 +44,7 @@ export function failureOf(refusal: Refusal): Failure {
   });
 }
 
-/** What the body of a refusal says: the first of the spec's errors, S3's XML, or plain text as ECR sends it. HTML says nothing. */
+/** The code and message in the body of a refusal: the first of the spec's errors, S3's XML, or plain text as ECR sends it. HTML has neither. */
 export function parseRefusal(text: string): { readonly code?: string; readonly message?: string } {
   const trimmed = text.trim();
   if (trimmed.startsWith('{')) return parseJson(trimmed);
@@ -99,7 +99,7 @@ const DEEPEST = 3;
 /** Members whose values are not for messages. */
 const SECRET_MEMBER = /token|secret|password|signature|credential|key/i;
 
-/** The facts in a structured detail, as `digest=sha256:… Name=team/app`. Undefined where there are none. */
+/** The facts in a structured detail, as `digest=sha256:… Name=team/app`. Undefined for a detail without facts. */
 function factsOf(detail: unknown): string | undefined {
   const facts: string[] = [];
   const collect = (value: unknown, depth: number): void => {
@@ -167,7 +167,7 @@ function byStatus(refusal: Refusal): Code {
     case 412: // Harbor, of immutable tags
       return 'CONFLICT';
     case 416:
-      // of an upload: the session is not where we are; of a download: there are fewer bytes than the descriptor says
+      // for an upload, the session is at another offset; for a download, there are fewer bytes than the descriptor states
       return refusal.method === 'GET' ? 'CORRUPT' : 'UNAVAILABLE';
     case 408:
     case 500:

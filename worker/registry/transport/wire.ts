@@ -215,7 +215,7 @@ function withoutClient({ cert: _cert, key: _key, ...settings }: TlsSettings): Tl
 function answerOf(what: string, answer: Omit<Answer, 'text'>): Answer {
   const readText = async (): Promise<string> => {
     const bytes = await beginningOf(answer.body, MAX_REFUSAL_BYTES);
-    // what is cut off or too long says nothing, and is no reason to ask again
+    // a body that is cut off or too long is ignored, and is not a reason to ask again
     const document = await decoded(what, answer, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
     return document?.toString() ?? '';
   };

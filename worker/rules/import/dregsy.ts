@@ -39,7 +39,7 @@ export function readDregsy(value: FileValue, shape: Shape): Findings {
 interface Reading {
   readonly findings: Findings;
   readonly shape: Shape;
-  /** Of repositories that are looked at. */
+  /** The limit on the repositories that are looked at. */
   readonly most: string;
 }
 

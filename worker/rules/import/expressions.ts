@@ -144,7 +144,7 @@ export function repositoryPattern(expression: string): string | undefined {
   return pattern === '' ? undefined : pattern;
 }
 
-/** The most characters of a text that is rewritten, and the most repetitions of an expression that does it: the time grows with their power. */
+/** The most characters of a string that is rewritten, and the most repetitions in the expression: the time grows with their power. */
 const MAX_REWRITTEN = 300;
 const MAX_REPETITIONS = 2;
 

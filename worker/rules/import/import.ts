@@ -128,7 +128,7 @@ const EXPECTED: Readonly<Record<FileTool, string>> = {
   'skopeo-sync': 'registries, each with images, images-by-tag-regex or images-by-semver',
   regsync: 'a list "sync"',
   dregsy: 'a list "tasks"',
-  'image-syncer': 'images, each with where it goes',
+  'image-syncer': 'images, each with its destination',
 };
 
 /** INVALID for what does not look like a file of the tool, naming the tool that it may be of. */
@@ -156,7 +156,7 @@ function headerOf(request: ImportRequest, drafts: readonly (RuleDraft | Note)[],
     isTimed
       ? `Schedules are in UTC. A rule without a time of its own runs at ${schedule}.`
       : `The rules run at ${schedule} (UTC): what it was made from has no times.`,
-    'Signatures and SBOMs come along with their images, unless a rule says `referrers: false`.',
+    'Signatures and SBOMs come along with their images, unless a rule has `referrers: false`.',
     ...(losses
       ? ['Comments that begin with "not carried over" say where the rules differ from what they were made from.']
       : []),
@@ -182,7 +182,7 @@ function validated(
   }
 }
 
-/** The drafts without rules that conflict with others, or themselves where there are none. */
+/** The drafts without rules that conflict with others; all of them where no rule conflicts. */
 function withoutRefused(drafts: readonly (RuleDraft | Note)[]): readonly (RuleDraft | Note)[] {
   const rules = drafts.flatMap((draft, index): readonly RuleInFile[] =>
     'document' in draft ? [{ rule: parseRule(JSON.stringify(draft.document)), path: [index] }] : [],

@@ -52,7 +52,7 @@ export interface Mapping {
 /** What is the same for most mappings. */
 export const PLAIN = { platforms: [], referrers: true, notes: [] } as const satisfies Partial<Mapping>;
 
-/** What a file of another tool says, in its order: mappings, and notes on entries that no rule is made of. */
+/** The content of a file of another tool, in its order: mappings, and notes on entries that no rule is made of. */
 export class Findings {
   readonly entries: (Mapping | Note)[] = [];
   /** Registries that the file has credentials for, by what it calls them. */
@@ -81,7 +81,7 @@ export class Findings {
   }
 }
 
-/** A note on what no rule does exactly so. */
+/** A note on what no rule does in exactly this way. */
 export function lost(where: string, text: string): Note {
   return { where, text, lost: true };
 }

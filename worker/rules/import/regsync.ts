@@ -107,7 +107,7 @@ function readCredentials(
   for (const note of findings.keys(where, given, HOST_KEYS, HOST_REASONS)) findings.entries.push(note);
 }
 
-/** Reads one step of `sync` into findings: rules, or why there is none. */
+/** Reads one step of `sync` into findings: rules, or the reason why it makes no rule. */
 class StepReader {
   readonly #where: string;
   readonly #step: Readonly<Record<string, unknown>>;

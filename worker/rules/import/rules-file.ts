@@ -4,7 +4,7 @@ import { Failure } from '../../util/failure.ts';
 import { escaped, redacted } from '../../util/text.ts';
 import { isNote, shown, type Mapping, type Note, type RuleSchedule, type Tags } from './mapping.ts';
 
-/** A rule as the file has it, with what is said beside it. */
+/** A rule as the file has it, with the notes beside it. */
 export interface RuleDraft {
   readonly document: Readonly<Record<string, unknown>>;
   readonly notes: readonly Note[];
@@ -181,7 +181,7 @@ function hostOf(text: string): string {
   return /^[A-Za-z0-9.:[\]-]{1,255}$/.test(name) ? name : shown(name);
 }
 
-/** What to say on stderr of a registry whose credentials are not copied. */
+/** The message for stderr about a registry whose credentials are not copied. */
 export function credentialNote(host: string): Note {
   const text = 'its credentials are not copied: `docker login`, or a secret in "registries" (docs/configuration.md)';
   return { where: hostOf(host), text, lost: true };

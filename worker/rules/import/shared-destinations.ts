@@ -28,9 +28,9 @@ interface Writers {
 }
 
 /**
- * The entries with no two mappings that make the same destination, as far as the file shows it: a rules file has one rule for each. What
- * two entries copy from one repository is divided between them, which copies the same images. Where they write a tag from two images, the later
- * one does not get it, and a note says so.
+ * The entries with no two mappings that make the same destination, as far as the file shows it: a rules file has one rule for each. The tags that two
+ * entries copy from one repository are divided between them, so the same images are copied. Where they write a tag from two images, the later one
+ * does not get it, and a note reports that.
  */
 export function withoutSharedDestinations(findings: Findings): readonly (Mapping | Note)[] {
   const apart = new Apart();
@@ -155,7 +155,7 @@ class Apart {
       return drop({ where, text: `${other.mapping.where} copies these images already`, lost: false });
     const divided = divide(a, b, other.mapping.to.length === 1);
     if (divided === undefined)
-      return drop(lost(where, `it overlaps with ${other.mapping.where} in a way that two rules cannot be told apart`));
+      return drop(lost(where, `it overlaps with ${other.mapping.where} in a way that two rules cannot divide`));
     this.#change(other, { tags: divided.first });
     if (divided.second === undefined)
       return drop({ where, text: `the rule of ${other.mapping.where} copies these images too`, lost: false });
@@ -175,7 +175,7 @@ class Apart {
   /** Leaves the notes of a mapping in its place. */
   #drop({ mapping: { notes }, index }: Writer): void {
     const last = notes.at(-1);
-    if (last === undefined) throw new Failure('BUG', 'a mapping goes with a note that says why');
+    if (last === undefined) throw new Failure('BUG', 'a mapping is dropped with a note that gives the reason');
     this.done[index] = last;
     append(this.done, notes.slice(0, -1));
   }
@@ -184,7 +184,7 @@ class Apart {
 /** What one template of a mapping writes, where that is one repository. */
 interface Written {
   readonly source: string;
-  /** With the one name of its registry. */
+  /** With the canonical name of its registry. */
   readonly repository: string;
   readonly tag: string | undefined;
 }

@@ -2,7 +2,7 @@ import { Failure } from '../../util/failure.ts';
 import { checkSchedule } from '../schedule.ts';
 import type { RuleSchedule } from './mapping.ts';
 
-/** Of the units of Go's durations that an interval may have: https://pkg.go.dev/time#ParseDuration */
+/** The units of Go's durations that an interval may have: https://pkg.go.dev/time#ParseDuration */
 const UNIT_SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 1 / 1000 };
 const DAY = 24 * 3600;
 const PARTS_OF_60 = [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30];

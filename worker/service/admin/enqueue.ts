@@ -45,7 +45,7 @@ export async function enqueueRule(name: string, service: Service, options: Enque
   return run;
 }
 
-/** Makes the jobs known, sends them, and starts a worker when none runs. */
+/** Makes the jobs known, sends them, and starts a worker when no worker runs. */
 async function request(
   made: readonly ReturnType<typeof newJob>[],
   run: string,

@@ -17,7 +17,7 @@ export interface RedriveChoice {
   readonly run?: string | undefined;
 }
 
-/** What a redrive came to, in dead letters. Each counts once. */
+/** The result of a redrive, in dead letters. Each counts once. */
 export interface RedriveResult {
   readonly redriven: number;
   /** Those of `redriven` that failed again meanwhile, and are dead letters as before. */
@@ -69,7 +69,7 @@ export async function redrive(
   return { redriven: redriven.size, failedAgain, done, left };
 }
 
-/** What discarding came to, in dead letters. */
+/** The result of discarding, in dead letters. */
 export interface DiscardResult {
   readonly discarded: number;
   readonly left: number;

@@ -7,7 +7,7 @@ import type { PruneRule } from '../../rules/rule.ts';
 import { refusedPlace } from '../refused-place.ts';
 import { describeFailure } from '../../util/failure.ts';
 
-/** What a rule that prunes came to. */
+/** The result of a rule that prunes. */
 export interface PrunedRule {
   readonly rule: string;
   readonly plan: PrunePlan;

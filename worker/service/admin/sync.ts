@@ -54,7 +54,7 @@ export interface SyncRequest {
   readonly deletions?: Deletions | undefined;
 }
 
-/** What the rules of a run came to. */
+/** The results of the rules of a run. */
 export interface SyncResult extends BatchResult {
   /** The rules that prune. */
   readonly pruned: readonly PrunedRule[];

@@ -27,7 +27,7 @@ export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | '
   readonly untilMs?: number | undefined;
 }
 
-/** What a pass came to for one run. */
+/** The result of a pass for one run. */
 export interface RunEnd {
   /** Whether every place has been looked at. */
   readonly ended: boolean;

@@ -5,7 +5,7 @@ import type { Rule } from '../../rules/rule.ts';
 import { parseSource, registryName } from '../../rules/sources.ts';
 import { isStore } from '../../rules/stores.ts';
 
-/** Whether a place, by its one name, is one that a rule prunes. */
+/** Whether a rule prunes a place, by its canonical name. */
 export function coverOf(rules: readonly Rule[]): (place: string) => boolean {
   const at = rules.flatMap((rule) => (rule.kind === 'prune' ? rule.at : []));
   const folders = at.filter((one) => one.startsWith('s3://'));

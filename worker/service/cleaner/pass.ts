@@ -23,7 +23,7 @@ export interface CleanOptions extends Abortable {
   readonly untilMs?: number | undefined;
 }
 
-/** What a pass of a Cleaner came to. */
+/** The result of a pass of a Cleaner. */
 export interface CleanResult {
   /** Rules that prune and have not expired. */
   readonly rules: number;
@@ -159,8 +159,8 @@ class Pass {
   }
 
   /**
-   * Begins the run of the last scheduled time, unless there is none, or another run goes on. A time before the rule was applied as it is counts
-   * as none: what is new deletes nothing before its own time.
+   * Begins the run of the last scheduled time, unless no time has passed yet, or another run is open. A time before the rule was applied in its
+   * present form does not count: a new rule deletes nothing before its first own time.
    */
   async #begin(
     rule: PruneRule,

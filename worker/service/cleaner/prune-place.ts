@@ -165,7 +165,7 @@ async function deleteAll(
   const failures: PruneResult['failures'][number][] = [];
   for (const part of partsOf(plan)) {
     checkAborted(options);
-    // before it is deleted: after a crash the run has deleted no more than it says, and the rest of a group is known
+    // before it is deleted: after a crash the run has deleted no more than is recorded, and the rest of a group is known
     await state.runs.setDoomed(run.id, job.id, formatDoomed(part), options);
     await budget.take(part.items.length, options);
     const whole = assemblePlan([part], rule.policies, { places: rule.at, nowMs: clock.now() });

@@ -66,7 +66,7 @@ function commonOf(
   return { version: 1, run, rule, at: new Date(startedAtMs).toISOString() };
 }
 
-/** What a rule is about, by the one name of each registry. */
+/** What a rule is about, by the canonical name of each registry. */
 function imagesOf(
   rule: CopyRule,
   pushed: PushedImages | undefined,

@@ -25,7 +25,7 @@ export interface PassOptions extends Abortable {
   readonly lookEveryHours?: number | undefined;
 }
 
-/** What a pass came to. */
+/** The result of a pass. */
 export interface PassResult {
   readonly rules: number;
   /** Rules whose run began. */

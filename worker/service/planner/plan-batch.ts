@@ -66,7 +66,7 @@ export async function planBatch(
       append(wanted, destinationsOf(rule, reference, image.digest, run.startedAtMs));
       images.push(image);
     } catch (error) {
-      // a template makes a name of this image that cannot be
+      // a template makes an impossible name of this image
       await fail(`plan docker://${formatReference(reference)}`, atSide('target', error));
     }
   }

@@ -55,7 +55,7 @@ export interface JobPlan {
   readonly faults: ReadonlyMap<string, string>;
   /** Images that need nothing. */
   readonly unchanged: number;
-  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  /** Those of `unchanged` that rest on the record alone: one of their destinations could not be looked at. */
   readonly unseen: number;
 }
 
@@ -118,7 +118,7 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
   return { jobs, faults, unchanged, unseen };
 }
 
-/** The image as jobs name it: by its tag, or by its digest where it has none. */
+/** The image as jobs name it: by its tag, or by its digest if it does not have a tag. */
 export function referenceOf(registry: string, repository: string, image: SourceImage): Reference {
   return image.tag === undefined
     ? { registry, repository, digest: image.digest }
@@ -226,7 +226,7 @@ export function rememberedManifests(
   return [...digests.map(shortened), ...absent.map((digest) => ABSENT + shortened(digest)), ...tags];
 }
 
-/** What `SyncRecord.manifests` says has to be at the destination: manifests, by `shortened`, and the tags of cosign. */
+/** What must be at the destination by `SyncRecord.manifests`: manifests, by `shortened`, and the tags of cosign. */
 export function rememberedThere({ manifests = [] }: Pick<SyncRecord, 'manifests'>): {
   readonly manifests: readonly string[];
   readonly tags: readonly string[];

@@ -27,7 +27,7 @@ export interface PlanOptions extends Abortable {
   readonly lockSeconds?: number | undefined;
 }
 
-/** What planning a run, or a part of it, came to. */
+/** The result of planning a run, or a part of it. */
 export interface PlanResult extends Tally {
   /** Whether a worker plans the rest. */
   readonly continued: boolean;

@@ -15,9 +15,9 @@ const RESENT_AT_ONCE = 500;
 const MARKS_AT_ONCE = 16;
 
 /**
- * The start of the latest run of which a worker has begun a job, in milliseconds since 1970; -Infinity where there is none. A message that was
- * sent long before that and still waits was overtaken. Runs of requests do not count, since requests overtake all others; nor do failed jobs,
- * which may never have had a message.
+ * The start of the latest run of which a worker has begun a job, in milliseconds since 1970; -Infinity before any job was begun. A message that was
+ * sent long before that and still waits was overtaken. Runs of requests do not count, since requests overtake all others; nor do failed jobs, which
+ * may never have had a message.
  */
 export function reachedMs(runs: Iterable<Run>): number {
   let latest = -Infinity;

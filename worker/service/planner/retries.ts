@@ -28,7 +28,7 @@ export class Retries {
     this.#runs = runs;
   }
 
-  /** The job under retry that does all that `job` is for. Undefined where there is none. */
+  /** The job under retry that does all that `job` is for. Undefined where no such job exists. */
   async find(job: Retriable, options: Abortable): Promise<JobRecord | undefined> {
     this.#found ??= this.#read(options);
     const found = (await this.#found).get(choicesOf(job)) ?? [];

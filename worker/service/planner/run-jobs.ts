@@ -47,7 +47,7 @@ export interface Tally {
   readonly jobs: number;
   /** Images that need nothing. */
   readonly unchanged: number;
-  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  /** Those of `unchanged` that rest on the record alone: one of their destinations could not be looked at. */
   readonly unseen: number;
   /** Repositories and images that could not be looked at: each is a failed job of the run. */
   readonly failed: number;

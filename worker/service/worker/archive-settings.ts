@@ -33,7 +33,7 @@ export class ArchiveSettings {
   readonly #mayStore: boolean;
   readonly #backends: Backends;
   readonly #options: ArchiveSettingsOptions;
-  /** The settings that `digest` found beside archives, by place; undefined where there were none. */
+  /** The settings that `digest` found beside archives, by place; undefined where no settings were stored. */
   readonly #seen = new Map<string, Awaited<ReturnType<typeof storedSettings>>>();
 
   constructor(job: CopyJob | RestoreJob, from: Location, backends: Backends, options: ArchiveSettingsOptions) {
@@ -53,8 +53,8 @@ export class ArchiveSettings {
   }
 
   /**
-   * The digest of the settings that an archive names when it is written: of those beside it, or of those that `keep` stores where there are
-   * none. Undefined where these are another repository's, or cannot be read.
+   * The digest of the settings that an archive names when it is written: of those beside it or, if none are stored, of those that `keep` stores.
+   * Undefined where these are another repository's, or cannot be read.
    */
   async digest(archive: Location): Promise<Digest | undefined> {
     const source = this.#source;
@@ -70,8 +70,8 @@ export class ArchiveSettings {
   }
 
   /**
-   * Stores the settings of the repository beside its archive, where there are none: the planner compares those of rules, and a request could
-   * bring those of another registry. A request that forces its archive never does. A failure that may pass is thrown. Any other is a warning,
+   * Stores the settings of the repository beside its archive, unless settings are stored there: the planner compares those of rules, and a request
+   * could bring those of another registry. A request that forces its archive never does. A failure that may pass is thrown. Any other is a warning,
    * since the archive is whole, and a failed job of a rule's run, which owes the settings.
    */
   async keep(archive: Location): Promise<void> {

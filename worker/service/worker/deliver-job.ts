@@ -127,7 +127,7 @@ export class JobDelivery {
     await using leases = taken;
     if (leases === undefined) {
       await this.#giveUpAttempt();
-      return await this.#waitFor('another writes to the same destination');
+      return await this.#waitFor('another worker writes to the same destination');
     }
     const attempt = this.#taken ?? (await state.runs.startJob(this.#job.run, this.#job.id, options));
     // it has ended: this is a duplicate
@@ -336,7 +336,8 @@ async function goOnPlanning(
     lockSeconds: context.leaseSeconds,
     lookEveryHours: context.lookEveryHours,
   });
-  if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
+  if (planned === undefined)
+    throw new Failure('UNAVAILABLE', `plan ${job.rule}: another planner is already planning this run`);
   return { state: 'done' };
 }
 

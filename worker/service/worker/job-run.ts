@@ -30,7 +30,7 @@ export interface Waiting {
   readonly why: string;
 }
 
-/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
+/** The result of a job, and where it failed. Failures that concern no single destination are thrown. */
 export type Ended = Done | Waiting | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
 
 /** What a job counts of the bytes of images. */

@@ -27,8 +27,8 @@ export interface JobLeases extends AsyncDisposable {
 export const LEASE_SECONDS = 60;
 
 /**
- * A lease for each destination, or for the job where it has none. All or none: undefined when another worker has one of them. All workers
- * take them in the same order, so that of two jobs with destinations in common one gets them all.
+ * A lease for each destination, or for the job if it does not have destinations. All or nothing: undefined when another worker holds one of them. All
+ * workers take leases in the same order, so that one of two jobs with common destinations gets them all.
  */
 export async function acquireLeases(
   job: string,

@@ -125,7 +125,7 @@ export class RecordedRun {
         const [destination] = destinationsOf(this.#rule, reference, digest, Date.parse(this.#job.at));
         return destination === undefined ? [] : [{ ...image, reference, destination }];
       } catch (error) {
-        // a template makes no name of this image: a failed job of the run says so
+        // a template makes no name of this image: a failed job of the run reports that
         if (!isFailure(error, 'INVALID')) throw error;
         found.failures.push({ ...nameOf(image), reason: describeFailure(error) });
         return [];

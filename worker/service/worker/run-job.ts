@@ -247,7 +247,7 @@ function serviceLocation(text: string, parse: (text: string) => Location = parse
   );
 }
 
-/** `to` with the name that the image has at `from`, where it says none. */
+/** `to` with the name that the image has at `from`, where `to` does not have a name. */
 async function withName(
   to: Location,
   from: Location,

@@ -29,7 +29,7 @@ interface Progress {
 const NOTHING: Progress = { done: 0, names: { checked: 0, of: 0 }, hashedBytes: 0, findings: [] };
 
 /**
- * Verifies a place: as a whole by the first message of a job, and part by part by later ones, which begin after the parts that the state says are
+ * Verifies a place: as a whole by the first message of a job, and part by part by later ones, which begin after the parts that the state records as
  * done. A result of parts is never `complete`, because they were looked at at different times.
  */
 export async function verifyParts(

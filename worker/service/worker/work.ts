@@ -19,9 +19,9 @@ const DONE: Outcome = { type: 'done' };
 const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
 
 /**
- * Does what one message asks for, and returns what should become of the message. Never throws. What it did is in the state before it returns:
- * if it is killed anywhere, the message is redelivered, and doing it again is safe. Two deliveries of one job never write at once: each
- * destination is written under a lease. When `signal` fires, the job is handed back; `signal` is that of `consume`, and its reason says why.
+ * Does what one message asks for, and returns what should become of the message. Never throws. What it did is in the state before it returns: if it
+ * is killed anywhere, the message is redelivered, and doing it again is safe. Two deliveries of one job never write at once: each destination is
+ * written under a lease. When `signal` fires, the job is handed back; `signal` is that of `consume`, and its reason is why.
  */
 export async function work(
   delivery: Delivery,
@@ -36,7 +36,7 @@ export async function work(
     const failure = toFailure(error);
     context.reportOf(undefined)({
       type: 'warning',
-      message: `message ${delivery.id} comes again: ${describeFailure(failure)}`,
+      message: `message ${delivery.id} is redelivered: ${describeFailure(failure)}`,
     });
     return { type: 'again', seconds: waitSeconds(delivery.receiveCount, failure, context.clock) };
   }

@@ -37,7 +37,7 @@ test('names storage that refuses, without a hint about the registry and without 
 test('is UNAVAILABLE for a refusal that broke off before its reason', async () => {
   await expect(accepting(fakeLayer({ status: 404, breaks: true })).send(READ, {})).rejects.toMatchObject({
     code: 'UNAVAILABLE',
-    message: 'read it: the registry answered 404, and broke off before it said why',
+    message: 'read it: the registry answered 404, and broke off before it gave the reason',
   });
 });
 

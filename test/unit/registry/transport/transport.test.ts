@@ -199,7 +199,7 @@ describe('retries', () => {
     const server = await serve({ 'GET /v2/it': Array.from({ length: 2 }, () => broken) });
     await expect(transportTo(server.url).send({ ...READ, attempts: 2 })).rejects.toMatchObject({
       code: 'UNAVAILABLE',
-      message: 'read it: the registry answered 403, and broke off before it said why',
+      message: 'read it: the registry answered 403, and broke off before it gave the reason',
     });
   });
 

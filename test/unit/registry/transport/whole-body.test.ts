@@ -53,7 +53,7 @@ test('refuses a body that is longer than its limit once it is unpacked', async (
 });
 
 test.each([
-  ['gzip', 'UNAVAILABLE', 'read it: the answer is broken, or is not gzip as its Content-Encoding says'],
+  ['gzip', 'UNAVAILABLE', 'read it: the answer is broken, or is not gzip as its Content-Encoding states'],
   ['compress', 'UNSUPPORTED', 'read it: the answer has the Content-Encoding compress, which was not asked for'],
   ['gzip, gzip, gzip', 'UNSUPPORTED', expect.stringContaining('gzip, gzip, gzip, which was not asked for')],
 ])('reports a body that cannot be read by its Content-Encoding %s', async (encoding, code, message) => {
