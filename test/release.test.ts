@@ -1,6 +1,8 @@
 // The workflows that check and release, and the refusals of `npm run release`. `.ci/run` makes a whole release without publishing it.
 import { spawnSync } from 'node:child_process';
-import { globSync, readFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -56,6 +58,48 @@ describe.each(globSync('.github/workflows/*.yml'))('%s', (file) => {
       if (uses.startsWith('actions/checkout@')) expect(given).toEqual({ 'persist-credentials': false });
     }
   });
+});
+
+test('the image is published by the version without the v of the tag, under a name without capitals', () => {
+  const { jobs } = workflow.parse(parse(readFileSync('.github/workflows/release.yml', 'utf8')));
+  const steps = jobs['image']?.steps ?? [];
+  const folder = mkdtempSync(join(tmpdir(), 'transship-release-test-'));
+  try {
+    const output = join(folder, 'output');
+    const env = {
+      ...process.env,
+      GITHUB_OUTPUT: output,
+      GITHUB_REF_NAME: 'v1.2.3',
+      GITHUB_REPOSITORY: 'Owner/Transship',
+    };
+    for (const { id, run } of steps)
+      if (id === 'image' && run !== undefined) spawnSync('bash', ['-ec', run], { env, stdio: 'inherit' });
+    expect(readFileSync(output, 'utf8')).toBe('name=ghcr.io/owner/transship\nversion=1.2.3\n');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  const given = steps.map((one) => JSON.stringify(one.with ?? {})).join('\n');
+  expect(given).toContain('"${{ steps.image.outputs.name }}:${{ steps.image.outputs.version }}"');
+  expect(given).not.toMatch(/github\.(?:ref_name|repository)\b/);
+});
+
+test('the package names the repository that publishes it: npm refuses provenance without', () => {
+  const { jobs } = workflow.parse(parse(readFileSync('.github/workflows/release.yml', 'utf8')));
+  const lines = (jobs['files']?.steps ?? []).map(({ run = '' }) => run);
+  const names = lines.findIndex((line) => line.startsWith('npm pkg set '));
+  expect(names).toBeGreaterThan(-1);
+  expect(names).toBeLessThan(lines.findIndex((line) => line.startsWith('npm run release')));
+  const folder = mkdtempSync(join(tmpdir(), 'transship-release-test-'));
+  try {
+    writeFileSync(join(folder, 'package.json'), '{}');
+    const github = { GITHUB_SERVER_URL: 'https://github.com', GITHUB_REPOSITORY: 'owner/transship' };
+    spawnSync('bash', ['-ec', lines[names] ?? ''], { cwd: folder, env: { ...process.env, ...github } });
+    expect(JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))).toEqual({
+      repository: { type: 'git', url: 'git+https://github.com/owner/transship.git' },
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('a release is refused for a tag of another version, and while the changelog marks the version as unreleased', () => {

@@ -8,6 +8,7 @@ import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
 import { continuousCron } from '../settings/cron.ts';
 import { destinationVaultArns, type VaultSettings } from './vault.ts';
+import { addTiering } from './tiering.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface BackupPlanOfArchivesProps {
@@ -32,6 +33,7 @@ export class BackupPlanOfArchives extends Construct {
     const { bucket, prefix, vault: settings } = props;
     const key = this.#addKey(prefix, settings.account);
     const vault = this.#addVault(prefix, settings, key);
+    addTiering(this, settings, { backupVaultName: `${prefix}-source`, resource: bucket.bucketArn }, vault);
     const destinations = destinationVaultArns(Stack.of(this), prefix, settings);
     const role = backupRole(this, 'Role', {
       description: 'Backs the archives up and copies the backups',

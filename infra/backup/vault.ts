@@ -13,6 +13,7 @@ import { AccountPrincipal, PolicyDocument, PolicyStatement, type IRole } from 'a
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
+import { addTiering } from './tiering.ts';
 import { mailTopic } from '../monitoring/mail-topic.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
@@ -43,6 +44,8 @@ export class VaultStack extends Stack {
     const key = this.#addKey(prefix);
     const vault = this.#addVault(props, key);
     if (settings.airGapped !== undefined) this.#addAirGapped(prefix, sourceAccount, settings.airGapped);
+    // those of another account have no name here
+    addTiering(this, settings, { backupVaultName: vaultName(prefix), resource: '*' }, vault);
     const restoreRole = backupRole(this, 'RestoreRole', {
       description: 'Restores archives from the vault to a bucket of this account',
       policy: 'AWSBackupServiceRolePolicyForS3Restore',

@@ -1,6 +1,6 @@
 import { ArnFormat, RemovalPolicy, Stack, type Duration } from 'aws-cdk-lib';
 import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
-import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
+import { CfnEventBusPolicy, Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { FilterPattern, LogGroup, ResourcePolicy, type MetricFilter } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
@@ -12,6 +12,8 @@ export interface AccountEventsProps {
   readonly logRetention: InfraSettings['logRetentionDays'];
   /** What AWS Backup has a plan for here. Backups of others are nobody's business here. */
   readonly backedUp?: IBucket | undefined;
+  /** Other accounts that images are replicated to, which hand their events of it on to this one. */
+  readonly replicatedTo?: readonly string[] | undefined;
 }
 
 /**
@@ -42,7 +44,7 @@ export class AccountEvents extends Construct {
   readonly logGroup: LogGroup;
   readonly #filters = new Map<Counted, MetricFilter>();
 
-  constructor(scope: Construct, id: string, { backedUp, logRetention }: AccountEventsProps) {
+  constructor(scope: Construct, id: string, { backedUp, logRetention, replicatedTo = [] }: AccountEventsProps) {
     super(scope, id);
     this.logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
     // by a name of its own: the log group's would be the same in every deployment, and the last one in an account and region would have it
@@ -63,6 +65,7 @@ export class AccountEvents extends Construct {
       source: ['aws.ecr'],
       detailType: ['ECR Image Action', 'ECR Replication Action'],
     });
+    for (const account of replicatedTo) this.#admit(account);
     if (backedUp !== undefined) {
       this.#keep('Backups', 'Backups of the archives by AWS Backup, and their copies, when they end', {
         source: ['aws.backup'],
@@ -76,6 +79,22 @@ export class AccountEvents extends Construct {
   metric(name: Counted, period: Duration, label?: string): Metric {
     const filter = this.#filters.get(name) ?? this.#count(name);
     return filter.metric({ statistic: 'Sum', period, ...(label === undefined ? {} : { label }) });
+  }
+
+  /** https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cross-account.html */
+  #admit(account: string): void {
+    const { partition, stackName } = Stack.of(this);
+    const bus = Stack.of(this).formatArn({ service: 'events', resource: 'event-bus', resourceName: 'default' });
+    new CfnEventBusPolicy(this, `Admit-${account}`, {
+      statementId: `${stackName}-replication-${account}`,
+      statement: {
+        Effect: 'Allow',
+        Principal: { AWS: `arn:${partition}:iam::${account}:root` },
+        Action: 'events:PutEvents',
+        Resource: bus,
+        Condition: { StringEquals: { 'events:source': 'aws.ecr', 'events:detail-type': 'ECR Replication Action' } },
+      },
+    });
   }
 
   #keep(id: string, description: string, eventPattern: EventPattern): void {

@@ -3,6 +3,7 @@ import type { ComparisonOperator, IMetric, TreatMissingData } from 'aws-cdk-lib/
 import type { ITable, ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
 import type { FargateService } from 'aws-cdk-lib/aws-ecs';
 import type { IFunction } from 'aws-cdk-lib/aws-lambda';
+import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import type { AccountEvents } from './account-events.ts';
@@ -23,6 +24,8 @@ export interface Watched {
   readonly service: FargateService;
   readonly bucket: IBucket;
   readonly events: AccountEvents;
+  /** Where planners and workers log what they list. */
+  readonly logs: readonly ILogGroup[];
 }
 
 export interface AlarmSpec {

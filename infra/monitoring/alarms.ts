@@ -6,7 +6,7 @@ import { pruneAlarms } from './prune-alarms.ts';
 import { storageAlarms } from './storage-alarms.ts';
 import { verifyAlarms } from './verify-alarms.ts';
 
-const { GREATER_THAN_THRESHOLD } = ComparisonOperator;
+const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
 
 /** With fewer jobs a rate says nothing, and each that failed is reported as a dead letter. */
@@ -25,7 +25,7 @@ export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
 
 /** Whether everything is copied that should be. */
 function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
-  const { ruleAgeHours } = settings.alarms;
+  const { ruleLateHours } = settings.alarms;
   const tick = lookOf(settings.planEveryMinutes);
   const failed = transshipMetric('JobsFailed', { period: HOUR });
   // SUM leaves out what has no value, FILL is for a done that has none at that time
@@ -48,16 +48,19 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'rule-late',
       severity: 'high',
-      text: `The last good copy of a rule is older than ${ruleAgeHours} hours, or no planner tells how old it is.`,
-      metric: transshipMetric('LastGoodCopyAgeSeconds', {
+      text: `A rule has had no good run for ${ruleLateHours} hours after its schedule asked for one.`,
+      // each rule has a state of its own: one that is late for long does not hide the next
+      metric: new MathExpression({
+        expression: 'SELECT MAX(RuleOverdueSeconds) FROM SCHEMA("Transship", rule) GROUP BY rule ORDER BY MAX() DESC',
+        label: 'seconds overdue',
         period: Duration.minutes(Math.max(15, settings.planEveryMinutes)),
-        statistic: 'Maximum',
+        usingMetrics: {},
       }),
-      threshold: ruleAgeHours * 3600,
+      threshold: ruleLateHours * 3600,
       comparison: GREATER_THAN_THRESHOLD,
       periods: 3,
-      // each look of a planner tells it of each rule: missing, there is no planner, no rule, or no metric
-      missing: BREACHING,
+      // the rule is gone or has expired; the alarm planner-not-running reports a planner that is silent
+      missing: NOT_BREACHING,
     },
     {
       chapter: 'run-still-going',
@@ -116,6 +119,7 @@ function ofParts({
   undelivered,
 }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
+  const quarter = longer(tick, Duration.minutes(15));
   // the Cleaner reports prune rules, and less often than the planner looks
   const look = cleaner === undefined ? tick : longer(tick, CLEAN);
   // averages: a task that starts and dies, over and over, runs for a part of the time only
@@ -138,8 +142,28 @@ function ofParts({
       // one that failed is made up for by the next
       periods: 3,
       datapoints: 2,
-      // it did not run, which the alarm rule-late reports
+      // it did not run, which the next alarm reports
       missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'planner-not-running',
+      severity: 'high',
+      text: 'No call of the planner succeeded for three quarters of an hour: no rule is served.',
+      metric: new MathExpression({
+        // Lambda reports nothing about a function that is not called, and no errors about calls without one
+        expression: 'FILL(calls, 0) - FILL(errors, 0)',
+        label: 'calls that succeeded',
+        period: quarter,
+        usingMetrics: {
+          calls: planner.metricInvocations({ period: quarter }),
+          errors: planner.metricErrors({ period: quarter }),
+        },
+      }),
+      threshold: 1,
+      comparison: LESS_THAN_THRESHOLD,
+      periods: 3,
+      // its schedule is gone
+      missing: BREACHING,
     },
     {
       chapter: 'rules-not-planned',

@@ -3,10 +3,13 @@ import {
   AlarmStatusWidget,
   Dashboard,
   GraphWidget,
+  LogQueryVisualizationType,
+  LogQueryWidget,
   MathExpression,
   TextWidget,
   type IAlarm,
   type IMetric,
+  type IWidget,
   type YAxisProps,
 } from 'aws-cdk-lib/aws-cloudwatch';
 import type { Construct } from 'constructs';
@@ -45,6 +48,7 @@ export function addDashboard(scope: Construct, options: DashboardOptions): Dashb
   dashboard.addWidgets(...failures(options));
   dashboard.addWidgets(...changes(options));
   dashboard.addWidgets(...registries(options));
+  dashboard.addWidgets(...sizes(options));
   return dashboard;
 }
 
@@ -211,6 +215,28 @@ function registries({ bucket, events }: Watched): GraphWidget[] {
     ]),
   ];
 }
+
+/** Of one repository each, from logs: as metrics they would cost as much as the rest of the dashboard. */
+function sizes({ logs }: Watched): IWidget[] {
+  return [
+    graph('Largest repository of ECR, in three months', [LARGEST], { min: 0 }, [], STORAGE_SHOWN),
+    new LogQueryWidget({
+      title: 'GiB of repositories, the twenty largest that runs listed',
+      logGroupNames: logs.map(({ logGroupName }) => logGroupName),
+      queryLines: [
+        'filter event = "repository-listed"',
+        `stats latest(bytes) / ${1024 ** 3} as GiB, latest(images) as Images by repository`,
+        'sort GiB desc',
+        'limit 20',
+      ],
+      view: LogQueryVisualizationType.TABLE,
+      width: 2 * WIDTH,
+      height: 6,
+    }),
+  ];
+}
+
+const LARGEST = transshipMetric('RepositoryBytes', { label: 'the largest', period: DAY, statistic: 'Maximum' });
 
 function graph(
   title: string,

@@ -10,10 +10,19 @@ export interface MailTopicOptions {
   readonly emails: readonly string[];
   /** Which service is to publish. The key lets it in; who may publish is said by the policy of the topic. */
   readonly from: 'cloudwatch.amazonaws.com' | 'events.amazonaws.com';
+  /** A customer's key, by its ARN. @default a key beside the topic is created */
+  readonly key?: string | undefined;
 }
 
-/** A topic that people get mail of, encrypted with a key of its own beside it. */
-export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions): Topic {
+/** A topic that people get mail of, encrypted. */
+export function mailTopic(scope: Construct, { emails, from, key }: MailTopicOptions): Topic {
+  const masterKey = key === undefined ? addKey(scope, from) : Key.fromKeyArn(scope, 'Key', key);
+  const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey, enforceSSL: true });
+  for (const email of emails) topic.addSubscription(new EmailSubscription(email));
+  return topic;
+}
+
+function addKey(scope: Construct, service: string): Key {
   // the key that SNS has for everybody lets neither service in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
   const key = new Key(scope, 'Key', {
     description: 'Alarms of Transship on their way',
@@ -23,13 +32,11 @@ export function mailTopic(scope: Construct, { emails, from }: MailTopicOptions):
   key.addToResourcePolicy(
     new PolicyStatement({
       sid: 'Alarms',
-      principals: [new ServicePrincipal(from)],
+      principals: [new ServicePrincipal(service)],
       actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
       // in the policy of a key: this key
       resources: ['*'],
     }),
   );
-  const topic = new Topic(scope, 'Topic', { displayName: 'Transship', masterKey: key, enforceSSL: true });
-  for (const email of emails) topic.addSubscription(new EmailSubscription(email));
-  return topic;
+  return key;
 }

@@ -27,6 +27,7 @@ export class Monitoring extends Construct {
     const events = new AccountEvents(this, 'Events', {
       logRetention: settings.logRetentionDays,
       backedUp: settings.vault === undefined ? undefined : props.bucket,
+      replicatedTo: otherAccounts(settings),
     });
     const watched: Watched = { ...props, events };
     const actions = [
@@ -51,7 +52,7 @@ export class Monitoring extends Construct {
   }
 
   #addTopic(): ITopic {
-    const topic = mailTopic(this, { emails: this.#settings.notifications.emails, from: 'cloudwatch.amazonaws.com' });
+    const topic = mailTopic(this, { ...this.#settings.notifications, from: 'cloudwatch.amazonaws.com' });
     // a topic with a policy of its own has lost the one that let its account in
     topic.addToResourcePolicy(
       new PolicyStatement({
@@ -92,6 +93,12 @@ export class Monitoring extends Construct {
       value: `aws logs tail --follow --region ${region} ${logGroup.logGroupName}`,
     });
   }
+}
+
+/** Accounts other than this one that the registry is replicated to. */
+function otherAccounts({ account, registries }: InfraSettings): readonly string[] {
+  const accounts = registries?.replication.map((to) => to.account ?? account) ?? [];
+  return [...new Set(accounts.filter((other) => other !== account))];
 }
 
 /** Where people look at a region. */

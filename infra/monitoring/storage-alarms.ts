@@ -85,7 +85,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
 }
 
 function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
-  const { growthGiBPerDay, growthGiBPerWeek } = settings.alarms;
+  const { growthGiBPerDay, growthGiBPerWeek, repositoryGiB } = settings.alarms;
   const sizes = storageTypesOf(settings.bucket.storageClass).map((StorageType, index): readonly [string, IMetric] => [
     `size${index}`,
     new Metric({
@@ -139,12 +139,22 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       chapter: 'growth-of-what-is-copied',
       severity: 'low',
       text: `More than ${growthGiBPerDay} GiB were copied to repositories and archives within a day.`,
-      // ECR reports no sizes: all that is known is what was written there
       metric: transshipMetric('BytesCopied', { period: DAY }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,
       // nothing was copied
       missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'large-repository',
+      severity: 'low',
+      text: `A repository that a rule copies has more than ${repositoryGiB} GiB.`,
+      // of the largest repository: ECR has no such metric, so it is as old as the last run that listed it
+      metric: transshipMetric('RepositoryBytes', { period: DAY, statistic: 'Maximum' }),
+      threshold: repositoryGiB * GIB,
+      comparison: GREATER_THAN_THRESHOLD,
+      // no run listed a repository that day
+      missing: IGNORE,
     },
   ];
 }

@@ -38,7 +38,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: verificationAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule verifies; the alarm rule-late reports a planner that does not run
+      // no rule verifies; the alarm planner-not-running reports the planner
       missing: NOT_BREACHING,
     },
     {
@@ -52,7 +52,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: drillAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule drills; the alarm rule-late reports a planner that does not run
+      // no rule drills; the alarm planner-not-running reports the planner
       missing: NOT_BREACHING,
     },
   ];

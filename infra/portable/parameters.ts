@@ -17,7 +17,10 @@ type Parameter = CfnParameterProps & { readonly type: 'String' | 'Number' | 'Com
 type Parameters<Name extends string> = Readonly<Record<Name, Parameter>>;
 
 const PREFIX = '^[a-z][a-z0-9-]{0,19}$';
-const REPOSITORIES = String.raw`^[a-z0-9*][a-z0-9._/*-]{0,255}$`;
+/** A name, or a pattern as EventBridge takes it too: no wildcard beside another. */
+const REPOSITORIES = '^[*]$|^([a-z0-9]|[*][a-z0-9._/-])([*]?[a-z0-9._/-])*[*]?$';
+/** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html */
+const MAX_NAME = 256;
 const REGION = '^[a-z]{2}(-[a-z]+)+-[0-9]$';
 const OR_NONE = (pattern: string): string => `^$|${pattern}`;
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html */
@@ -90,10 +93,12 @@ export const SERVICE_PARAMETERS = {
   ReadRepositories: text('The repositories of ECR that workers may read: a name, or a pattern such as product/*', {
     default: '*',
     allowedPattern: REPOSITORIES,
+    maxLength: MAX_NAME,
   }),
   WriteRepositories: text('Those that they may write, and create', {
     default: 'restored/*',
     allowedPattern: REPOSITORIES,
+    maxLength: MAX_NAME,
   }),
   PublishBucket: text('The bucket that publish rules read; empty: none', {
     default: '',
@@ -107,6 +112,7 @@ export const SERVICE_PARAMETERS = {
   PublishRepository: text('The repository that they are published to; empty: WriteRepositories has it', {
     default: '',
     allowedPattern: OR_NONE(REPOSITORIES),
+    maxLength: MAX_NAME,
   }),
   BucketName: text("The name of the archives' bucket; empty: CloudFormation chooses one", {
     default: '',

@@ -73,7 +73,18 @@ export class PortableServiceStack extends TransshipStack {
     subnets.forEach((subnet, i) => {
       subnet.addPropertyOverride('CidrBlock', Fn.select(i, ranges));
     });
+    // a condition may leave them out, which what DependsOn names must not be
+    const created = below(network, CfnResource).filter((one) => !(one instanceof CfnSecurityGroup));
     for (const service of below(this, CfnService)) {
+      // CloudFormation creates what metadata refers to before the resource
+      service.addMetadata(
+        'Network',
+        when(
+          creates,
+          created.map(({ ref }) => ref),
+          '',
+        ),
+      );
       const { awsvpcConfiguration } = Object(this.resolve(service.networkConfiguration));
       const at = 'NetworkConfiguration.AwsvpcConfiguration';
       service.addPropertyOverride(
@@ -87,10 +98,8 @@ export class PortableServiceStack extends TransshipStack {
   #addWorkers(): void {
     const values = this.#values;
     const isPrivate = values.given('HasPrivateImage', 'WorkerImageRepositoryArn');
-    for (const task of below(this, CfnTaskDefinition)) {
-      task.addPropertyOverride('Family', `${textOf('Prefix')}-worker`);
+    for (const task of below(this, CfnTaskDefinition))
       task.addPropertyOverride('RuntimePlatform.CpuArchitecture', values.ref('WorkerArchitecture'));
-    }
     for (const target of below(this, CfnScalableTarget))
       target.addPropertyOverride('MaxCapacity', values.ref('MaxTasks'));
     const execution = below(this.node.findChild('Workers'), CfnRole).find(({ node }) =>
@@ -114,10 +123,13 @@ export class PortableServiceStack extends TransshipStack {
     });
     acknowledgeWildcard(policy, '*', 'ecr:GetAuthorizationToken has no resource.');
     for (const service of below(this, CfnService)) {
-      service.addResourceDependency(policy);
+      const policies = [policy, ...below(this.node.findChild('Workers'), CfnPolicy)];
+      service.addOverride(
+        'DependsOn',
+        policies.map(({ logicalId }) => logicalId),
+      );
       Validations.of(service).acknowledge(
         { id: 'CloudFormation-Validate::E1154', reason: 'SubnetIds is only used where VpcId is given.' },
-        { id: 'CloudFormation-Validate::E3005', reason: NETWORK_GIVEN },
         { id: 'CloudFormation-Validate::W2502', reason: NETWORK_GIVEN },
       );
     }
@@ -194,16 +206,23 @@ export class PortableServiceStack extends TransshipStack {
       }
   }
 
-  /** Names of repositories are patterns here, which the commands of the outputs cannot have. */
+  /** Names of repositories are patterns here: REPOSITORY stands for what their wildcards match. */
   #nameRepositories(): void {
+    const values = this.#values;
     const bucket = below(this, CfnBucket)[0]?.ref ?? '';
-    const archive = `s3://${bucket}/${Aws.REGION}/REPOSITORY/TAG.tar`;
-    const image = `docker://${REGISTRY}/REPOSITORY:TAG`;
+    const named = (name: 'ReadRepositories' | 'WriteRepositories'): string =>
+      Fn.join('REPOSITORY', Fn.split('*', values.text(name)));
+    const source = named('ReadRepositories');
+    // beside the original
+    const writesAll = values.is('WritesAll', 'WriteRepositories', '*');
+    const target = Token.asString(when(writesAll, 'restored/REPOSITORY', named('WriteRepositories')));
+    const archive = `s3://${bucket}/${Aws.REGION}/${source}/TAG.tar`;
+    const registry = `docker://${REGISTRY}`;
     const commands = {
-      Check3FirstBackup: `npx transship enqueue --wait ${image} s3://${bucket}/`,
+      Check3FirstBackup: `npx transship enqueue --wait ${registry}/${source}:TAG s3://${bucket}/`,
       Check4Verify: `npx transship verify ${archive}`,
-      Check5Restore: `npx transship enqueue --wait ${archive} docker://${REGISTRY}/restored/REPOSITORY:TAG`,
-      Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name REPOSITORY --image-id imageTag=TAG`,
+      Check5Restore: `npx transship enqueue --wait ${archive} ${registry}/${target}:TAG`,
+      Check6Replication: `aws ecr describe-image-replication-status --region ${Aws.REGION} --repository-name ${source} --image-id imageTag=TAG`,
     };
     for (const [id, command] of Object.entries(commands)) this.#output(id).value = command;
     this.#output('Check5Restore').description = 'It comes back, beside the original';

@@ -1,4 +1,4 @@
-import { CfnOutput, RemovalPolicy, Stack, Tags, Validations, type StackProps } from 'aws-cdk-lib';
+import { RemovalPolicy, Stack, Tags, Validations, type StackProps } from 'aws-cdk-lib';
 import {
   CfnRegistryPolicy,
   CfnReplicationConfiguration,
@@ -16,8 +16,11 @@ import { AdoptedRepository } from './adopted-repository.ts';
 import { CreationTemplates } from './creation-templates.ts';
 import { repositoryPolicy } from './repository-policy.ts';
 import { lifecyclePolicyText, retentionOf, SHAPES, type RepositorySettings } from './lifecycle-policy.ts';
+import { addRegistryOutputs } from './registry-outputs.ts';
 import { RegistryRoles } from './registry-roles.ts';
+import { ReplicationEvents } from './replication-events.ts';
 import { groupDestinations } from './replication-rules.ts';
+import { encryptLogs } from '../synth/log-key.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export type RegistrySettings = NonNullable<InfraSettings['registries']>;
@@ -29,6 +32,8 @@ export interface RegistriesStackProps extends StackProps {
   readonly tags: InfraSettings['tags'];
   /** How long logs are kept. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
+  /** A customer's key for them. @default a key that AWS owns */
+  readonly logKey?: string | undefined;
 }
 
 /**
@@ -55,7 +60,9 @@ export class RegistriesStack extends Stack {
       new CreationTemplates(this, 'Templates', { templates: registries.templates, tags: props.tags });
     this.#admitReplication(registries.replicationSources);
     new RegistryRoles(this, 'Roles', { repositories, roles: registries.roles });
-    this.#addOutputs(registries);
+    this.#reportReplication(registries.replicationSources);
+    addRegistryOutputs(this, registries);
+    encryptLogs(this, props.logKey);
   }
 
   #add(settings: RepositorySettings): IRepository {
@@ -109,6 +116,13 @@ export class RegistriesStack extends Stack {
     });
   }
 
+  /** ECR reports replication where images arrive: the source account has the alarms. */
+  #reportReplication(sources: RegistrySettings['replicationSources']): void {
+    for (const { account, reportTo } of sources)
+      if (reportTo !== undefined)
+        new ReplicationEvents(this, `ReplicationEvents-${account}`, { home: reportTo, account });
+  }
+
   /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
   #admitReplication(sources: RegistrySettings['replicationSources']): void {
     if (sources.length === 0) return;
@@ -127,39 +141,5 @@ export class RegistriesStack extends Stack {
         ),
       }),
     });
-  }
-
-  #addOutputs(registries: RegistrySettings): void {
-    const output = (id: string, description: string, value: string): void => {
-      new CfnOutput(this, id, { description, value });
-    };
-    const { region } = this;
-    const expiring = registries.repositories.find((one) => lifecyclePolicyText(retentionOf(one)) !== undefined)?.name;
-    output(
-      'Login',
-      'Signs docker in to the registry',
-      `aws ecr get-login-password --region ${region} | docker login --username AWS --password-stdin ${this.account}.dkr.ecr.${region}.${this.urlSuffix}`,
-    );
-    if (expiring !== undefined) {
-      const ofIt = `--repository-name ${expiring} --region ${region}`;
-      output(
-        'PreviewLifecycle',
-        'What the lifecycle policy of a repository lets go next',
-        `aws ecr start-lifecycle-policy-preview ${ofIt} && aws ecr wait lifecycle-policy-preview-complete ${ofIt} && aws ecr get-lifecycle-policy-preview ${ofIt}`,
-      );
-    }
-    if (registries.replication.length === 0) return;
-    output(
-      'CheckReplication',
-      'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
-      `aws ecr describe-image-replication-status --repository-name ${registries.repositories[0]?.name ?? 'REPOSITORY'} --image-id imageTag=TAG --region ${region}`,
-    );
-    const [to] = groupDestinations(registries.replication, this.account).flatMap(({ destinations }) => destinations);
-    output(
-      'ReplicateExisting',
-      'Replicates what was there before, to one destination; ask once for each. Needs an AWS CLI of November 2026 or later',
-      `aws ecr start-replication-backfill --destination region=${to?.region},registryId=${to?.account} --region ${region}`,
-    );
-    output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
   }
 }

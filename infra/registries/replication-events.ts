@@ -4,8 +4,10 @@ import { EventBus as EventBusTarget } from 'aws-cdk-lib/aws-events-targets';
 import { Construct } from 'constructs';
 
 export interface ReplicationEventsProps {
-  /** The region of this account that has the alarms. */
+  /** The region that has the alarms. */
   readonly home: string;
+  /** Its account. @default this one */
+  readonly account?: string;
 }
 
 /**
@@ -13,13 +15,19 @@ export interface ReplicationEventsProps {
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export class ReplicationEvents extends Construct {
-  constructor(scope: Construct, id: string, { home }: ReplicationEventsProps) {
+  constructor(scope: Construct, id: string, { account, home }: ReplicationEventsProps) {
     super(scope, id);
     const stack = Stack.of(this);
     const bus = EventBus.fromEventBusArn(
       this,
       'Home',
-      stack.formatArn({ service: 'events', region: home, resource: 'event-bus', resourceName: 'default' }),
+      stack.formatArn({
+        service: 'events',
+        region: home,
+        ...(account === undefined ? {} : { account }),
+        resource: 'event-bus',
+        resourceName: 'default',
+      }),
     );
     new Rule(this, 'Rule', {
       description: `Replication of ECR, for the alarms of Transship in ${home}`,

@@ -1,15 +1,16 @@
 import type { Stack } from 'aws-cdk-lib';
-import { AccountPrincipal, AnyPrincipal, PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { AccountPrincipal, AnyPrincipal, Effect, PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { RepositorySettings } from './lifecycle-policy.ts';
 
 const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'];
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
 const PUSH = ['ecr:CompleteLayerUpload', 'ecr:InitiateLayerUpload', 'ecr:PutImage', 'ecr:UploadLayerPart'];
+const DELETE = ['ecr:BatchDeleteImage', 'ecr:DeleteRepository'];
 
 /** What the policy of a repository lets principals of other accounts do. Empty: it has no policy. */
 export function repositoryPolicy(
   { partition }: Stack,
-  { lambdaAccounts, pullAccounts, pullOrganization, pushAccounts }: RepositorySettings,
+  { deleteOnly, lambdaAccounts, pullAccounts, pullOrganization, pushAccounts, pushOnly }: RepositorySettings,
 ): readonly PolicyStatement[] {
   const accounts = (names: readonly string[]): AccountPrincipal[] => names.map((name) => new AccountPrincipal(name));
   return [
@@ -55,15 +56,33 @@ export function repositoryPolicy(
             actions: ['ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
           }),
         ]),
+    ...denied('PushOnly', PUSH, pushOnly),
+    ...denied('DeleteOnly', DELETE, deleteOnly),
   ];
 }
 
+/** Sessions of a role count as the role: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html */
+function denied(sid: string, actions: string[], except: readonly string[]): readonly PolicyStatement[] {
+  if (except.length === 0) return [];
+  return [
+    new PolicyStatement({
+      effect: Effect.DENY,
+      sid,
+      principals: [new AnyPrincipal()],
+      actions,
+      conditions: { ArnNotLike: { 'aws:PrincipalArn': [...except] } },
+    }),
+  ];
+}
+
+type Admitted = Pick<
+  RepositorySettings,
+  'deleteOnly' | 'lambdaAccounts' | 'pullAccounts' | 'pullOrganization' | 'pushAccounts' | 'pushOnly'
+>;
+
 /** Whether a repository has a policy. */
-export function hasPolicy({
-  lambdaAccounts,
-  pullAccounts,
-  pullOrganization,
-  pushAccounts,
-}: Pick<RepositorySettings, 'lambdaAccounts' | 'pullAccounts' | 'pullOrganization' | 'pushAccounts'>): boolean {
-  return lambdaAccounts.length + pullAccounts.length + pushAccounts.length > 0 || pullOrganization !== undefined;
+export function hasPolicy({ pullOrganization, ...lists }: Admitted): boolean {
+  const { deleteOnly, lambdaAccounts, pullAccounts, pushAccounts, pushOnly } = lists;
+  const all = [deleteOnly, lambdaAccounts, pullAccounts, pushAccounts, pushOnly];
+  return pullOrganization !== undefined || all.some((list) => list.length > 0);
 }

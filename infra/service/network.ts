@@ -16,12 +16,13 @@ import {
   type SubnetConfiguration,
   type SubnetSelection,
 } from 'aws-cdk-lib/aws-ec2';
-import { AnyPrincipal, PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import { AnyPrincipal, PolicyStatement, Role } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct, DependencyGroup, type IDependable } from 'constructs';
 import { workerActionsOn } from './grants.ts';
 import type { InfraSettings } from '../settings/schema.ts';
+import { ownService } from '../synth/own-service.ts';
 
 export interface NetworkProps {
   /** Of its own, or what is there. */
@@ -101,6 +102,10 @@ export class Network extends Construct {
     vpc.addFlowLog('Refused', {
       destination: FlowLogDestination.toCloudWatchLogs(
         new LogGroup(this, 'Refused', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY }),
+        new Role(this, 'RefusedRole', {
+          description: 'Logs what the network of Transship refuses',
+          assumedBy: ownService(this, 'vpc-flow-logs.amazonaws.com'),
+        }),
       ),
       // what gets through is a worker's own, and its logs tell of it
       trafficType: FlowLogTrafficType.REJECT,

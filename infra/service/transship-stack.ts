@@ -9,6 +9,7 @@ import { Network } from './network.ts';
 import { addOutputs } from './outputs.ts';
 import { Planner } from './planner.ts';
 import { Queues } from './queue.ts';
+import { encryptLogs } from '../synth/log-key.ts';
 import { sdkCalls } from '../synth/sdk-calls.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { accessOf, publishedFrom } from './publish-sources.ts';
@@ -97,6 +98,7 @@ export class TransshipStack extends Stack {
       planner: planner.function,
       cleaner: cleaner?.function,
       service: workers.service,
+      logs: [planner.logGroup, workers.logGroup],
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
     addOutputs(this, {
@@ -108,6 +110,7 @@ export class TransshipStack extends Stack {
       plannerLogs: planner.logGroup,
       cleanerLogs: cleaner?.logGroup,
     });
+    encryptLogs(this, settings.logKey);
   }
 
   /** Told by the region when it is deployed. Asking before that would need an account, and `a` of one account is not `a` of another. */

@@ -26,7 +26,7 @@ import {
   PropagatedTagSource,
   type CapacityProviderStrategy,
 } from 'aws-cdk-lib/aws-ecs';
-import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Role } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { parseEcrImage } from '../settings/ecr-image.ts';
@@ -34,6 +34,7 @@ import { grantCalls, type Reach } from './grants.ts';
 import type { Network } from './network.ts';
 import { taskMetric } from '../monitoring/metrics.ts';
 import type { InfraSettings } from '../settings/schema.ts';
+import { ownService } from '../synth/own-service.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 export interface WorkersProps {
@@ -97,7 +98,7 @@ export class Workers extends Construct {
       // others name it in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
       description: 'Workers of Transship',
-      assumedBy: new ServicePrincipal('ecs-tasks.amazonaws.com'),
+      assumedBy: ownService(this, 'ecs-tasks.amazonaws.com'),
     });
     grantCalls(role, 'worker', { ...reach, cluster });
     // else a backup counts as a pull, and a lifecycle rule by the last pull would keep the image for ever
@@ -111,8 +112,10 @@ export class Workers extends Construct {
     this.#scale(worker, reach);
   }
 
-  #addTask(taskRole: Role, { environment, worker }: WorkersProps): FargateTaskDefinition {
+  #addTask(taskRole: Role, { environment, prefix, worker }: WorkersProps): FargateTaskDefinition {
     const task = new FargateTaskDefinition(this, 'Task', {
+      // by deployment: two in a Region would count as revisions of each other
+      family: `${prefix}-worker`,
       cpu: worker.cpu,
       memoryLimitMiB: worker.memoryMiB,
       runtimePlatform: {
@@ -209,6 +212,8 @@ export class Workers extends Construct {
     });
     // ECS starts a task as soon as it creates the service, and three tasks that cannot pull their image fail the deployment
     service.node.addDependency(ready);
+    // its policy lets ECS pull the image and write the log
+    if (taskDefinition.executionRole !== undefined) service.node.addDependency(taskDefinition.executionRole);
     return service;
   }
 

@@ -19,10 +19,19 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkVault(settings, refuse);
   checkBackupAge(settings, refuse);
   checkRegistries(settings, refuse);
+  checkKeys(settings, refuse);
   settings.notifications.topics.forEach((topic, i) => {
     if (regionOf(topic) !== settings.region)
       refuse(['notifications', 'topics', i], `alarms in ${settings.region} tell topics of ${settings.region} only`);
   });
+}
+
+/** Logs and the topic are in one Region, and so are their keys. */
+function checkKeys({ logKey, notifications, region }: InfraSettings, refuse: Refuse): void {
+  const keys = [[['logKey'], logKey] as const, [['notifications', 'key'], notifications.key] as const];
+  for (const [path, key] of keys)
+    if (key !== undefined && regionOf(key) !== region)
+      refuse(path, `what is in ${region} is encrypted with a key of ${region}`);
 }
 
 /** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */

@@ -11,6 +11,7 @@ export function checkRegistries(settings: InfraSettings, refuse: Refuse): void {
   checkRepositories(settings, refuse);
   checkReplication(settings, refuse);
   checkTemplates(settings, refuse);
+  checkPipelines(settings, refuse);
 }
 
 function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse): void {
@@ -50,7 +51,7 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
     if (repo.keepLast !== undefined && repo.expireAfterDays !== undefined)
       refuse(
         pathOf('expireAfterDays'),
-        `cannot stand beside keepLast ${repo.keepLast}: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two`,
+        `cannot stand beside keepLast ${repo.keepLast}: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two, or a prune rule with both`,
       );
     checkRetention(repo, ['registries', 'repositories', index], refuse);
     if (repo.key !== undefined && regionOf(repo.key) !== region)
@@ -81,15 +82,29 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
         `${roles[name].length} principals are more than the trust of a role has room for: name the root of an account, or roles that many may assume`,
       );
   }
-  if (roles.push.length > 0 && repositories.length === 0)
+  const pushes = roles.push.length > 0 ? 'push' : 'pushFrom';
+  if (roles[pushes].length > 0 && repositories.length === 0)
     refuse(
-      ['registries', 'roles', 'push'],
+      ['registries', 'roles', pushes],
       'there are no repositories to push to: name them in registries.repositories',
     );
   if (roles.pull.length > 0 && repositories.every((repo) => repo.shape === 'testing'))
     refuse(['registries', 'roles', 'pull'], 'there are no repositories to pull from but those of shape testing');
   if (roles.cleanUp.length > 0 && !repositories.some((repo) => repo.shape === 'testing'))
     refuse(['registries', 'roles', 'cleanUp'], 'it deletes from repositories of shape testing, and there are none');
+}
+
+/** Of one issuer an account has one provider, which names every audience. */
+function checkPipelines({ registries }: InfraSettings, refuse: Refuse): void {
+  const from = registries?.roles.pushFrom ?? [];
+  from.forEach(({ existing, issuer }, index) => {
+    const before = from.slice(0, index).find((other) => other.issuer === issuer);
+    if (before !== undefined && before.existing !== existing)
+      refuse(
+        ['registries', 'roles', 'pushFrom', index, 'existing'],
+        `the account has the provider of ${issuer} already, or it does not: an entry before it has ${before.existing}`,
+      );
+  });
 }
 
 /** `lifecycle` is a whole policy: nothing else can be in it. */

@@ -28,6 +28,15 @@ const principalArn = z
     /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
     "expected the ARN of a role or a user, or of an account's root",
   );
+/** Of whom a denial excepts: `*` stands for any characters of a name, such as those of a session. */
+const principalPattern = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/*-]+)$/,
+    'expected the ARN of a role or a user, in which * stands for any characters',
+  );
+/** Their ARNs share the policy of a repository with its accounts. */
+const MAX_EXCEPT = 20;
 const cronFields = z.string().refine(isCron, CRON_EXPECTED);
 const CIDR_EXPECTED = 'expected a range of addresses of /16 to /24, such as 10.64.0.0/20';
 const cidr = z
@@ -238,6 +247,8 @@ const vault = z
         deleteAfterDays: days.default(35),
         /** In the vault of the backup account. */
         copyDeleteAfterDays: days.default(90),
+        /** When backups move to the low-cost tier of AWS Backup: after 60 days at the least. Default: never. */
+        tierAfterDays: z.int().min(60, 'AWS Backup moves nothing that is younger than 60 days').max(36_500).optional(),
         /** Restoring to any second of the last days: 35 at most. 0: none. */
         continuousDays: z.int().min(0).max(36_500).default(0),
       })
@@ -297,9 +308,45 @@ const repository = z.strictObject({
     .optional(),
   /** Accounts whose Lambda functions may have an image of it. */
   lambdaAccounts: z.array(accountId).default([]),
+  /** Principals that alone may push; pushes of all others are denied, whatever else allows them. */
+  pushOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
+  /** Principals that alone may delete images and the repository. */
+  deleteOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
   /** It is there already: only its policies are set, and of these only what is said here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),
+});
+
+const roleName = z
+  .string()
+  .regex(/^[\w+=,.@-]{1,64}$/, 'expected the name of a role: up to 64 characters, without a path');
+
+const pipelines = z.strictObject({
+  /** Without `https://`: token.actions.githubusercontent.com, gitlab.com, or the host of your own GitLab. */
+  issuer: z
+    .string()
+    .regex(
+      /^[a-z0-9.-]+(?:\/[\w./-]*[\w-])?$/,
+      'expected the host of a provider of tokens, such as token.actions.githubusercontent.com',
+    ),
+  /** What a token is for, as the pipeline asks for it. */
+  audience: z
+    .string()
+    .regex(/^[\w.:/-]{1,255}$/, 'expected the audience of a token, such as sts.amazonaws.com')
+    .default('sts.amazonaws.com'),
+  /** Which pipelines, as `sub` of their tokens names them. */
+  subjects: eachOnce(
+    z
+      .string()
+      .max(255)
+      .regex(
+        // every pipeline of a provider has tokens: up to the owner a subject names one
+        /^[^*?]+[:/][^*?]+\/[^\s]+$/,
+        'expected a subject that names an owner, such as repo:owner/name:ref:refs/heads/main, with no * before the first /',
+      ),
+  ).min(1),
+  /** The account has the provider already. */
+  existing: z.boolean().default(false),
 });
 
 const registries = z
@@ -340,6 +387,8 @@ const registries = z
           account: accountId,
           /** Repositories whose names begin so; empty: all. */
           prefixes: z.array(repositoryPrefix).default([]),
+          /** The Region of that account with its alarms, which is told what was replicated to here. */
+          reportTo: regionName.optional(),
         }),
       )
       .default([]),
@@ -352,6 +401,14 @@ const registries = z
         push: z.array(principalArn).default([]),
         /** Deletes images of repositories of shape `testing`. */
         cleanUp: z.array(principalArn).default([]),
+        /** Pipelines that may assume the role that pushes, by tokens of their provider (OpenID Connect). */
+        pushFrom: z.array(pipelines).default([]),
+        /** What the roles are called. Default: CloudFormation's names. */
+        names: z
+          .strictObject({ pull: roleName.optional(), push: roleName.optional(), cleanUp: roleName.optional() })
+          .prefault({}),
+        /** The longest session that may be asked for. */
+        sessionHours: z.int().min(1).max(12).default(1),
       })
       .prefault({}),
   })
@@ -388,6 +445,8 @@ export const settingsSchema = z.strictObject({
   notifications: z
     .strictObject({
       emails: eachOnce(z.email('expected an e-mail address')).default([]),
+      /** A customer's key for the topic, whose policy lets CloudWatch use it. Default: a key is created. */
+      key: keyArn.optional(),
       topics: eachOnce(
         z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}$/, 'expected the ARN of a topic'),
       )
@@ -402,12 +461,12 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       /** Where docs/runbook.md is to be read: alarms link to its chapters. */
       runbook: z.string().min(1).max(500).default('docs/runbook.md'),
-      /** A rule is late when its last good copy is older. */
-      ruleAgeHours: z
+      /** A rule is late so long after its schedule asked for a run, when none has ended well: as long as a run takes, and some time more. */
+      ruleLateHours: z
         .number()
         .positive()
         .max(24 * 36_500)
-        .default(26),
+        .default(2),
       /** A rule of kind `verify` is late when its last run without a finding is older. */
       verificationAgeHours: z
         .number()
@@ -428,11 +487,15 @@ export const settingsSchema = z.strictObject({
       growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
       /** Growth of the archives in a week that asks for a prune rule, or a better one. */
       growthGiBPerWeek: z.number().positive().max(1_000_000_000).default(1000),
+      /** The size of one repository that is unusual. */
+      repositoryGiB: z.number().positive().max(1_000_000_000).default(1000),
       /** Images and archives that prune rules delete in a day: more are unusual. */
       prunedPerDay: z.int().min(1).max(1_000_000_000).default(5000),
     })
     .prefault({}),
   logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),
+  /** A customer's key for logs, whose policy lets CloudWatch Logs use it. Default: a key that AWS owns. */
+  logKey: keyArn.optional(),
   /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
   blobMounting: z.boolean().default(false),
   vault,

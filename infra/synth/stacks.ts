@@ -17,7 +17,7 @@ export interface StacksOptions {
  * them by the prefix of the settings. All are held to cdk-nag's rules for AWS solutions.
  */
 export function addStacks(app: App, settings: InfraSettings, options: StacksOptions = {}): void {
-  const { account, region, prefix, tags, vault, registries, logRetentionDays } = settings;
+  const { account, region, prefix, tags, vault, registries, logKey, logRetentionDays } = settings;
   const common = (): { readonly synthesizer?: IStackSynthesizer } =>
     options.synthesizer === undefined ? {} : { synthesizer: options.synthesizer() };
 
@@ -49,6 +49,7 @@ export function addStacks(app: App, settings: InfraSettings, options: StacksOpti
       registries,
       tags,
       logRetentionDays,
+      logKey,
     });
     for (const replicas of replicaRegions(registries, account))
       // a repository that ECR makes before its template is there stays without it

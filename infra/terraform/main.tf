@@ -52,6 +52,11 @@ resource "aws_s3_object" "assets" {
   bucket = local.asset_bucket
   key    = "assets/${each.value}"
   source = "${local.templates}/assets/${each.value}"
+
+  # old code is deleted after the stack has the new one: CloudFormation needs it to roll an update back
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_s3_object" "template" {

@@ -11,7 +11,13 @@ locals {
     hours   = "0 */${local.rate_fields[0]} * * *"
     day     = "0 0 * * *"
   }
-  schedule = length(local.cron_fields) > 0 ? join(" ", slice(local.cron_fields, 0, 5)) : local.rate[local.rate_fields[1]]
+  # of minutes, hours, days and months: rules have a range where AWS has the first number of a step
+  last_of_field = ["59", "23", "31", "12", "SAT"]
+  cron = join(" ", [
+    for i, last in local.last_of_field : replace(local.cron_fields[i], "/(^|,)([0-9]+)[/]/", "$${1}$${2}-${last}/")
+    if length(local.cron_fields) > 0
+  ])
+  schedule = length(local.cron_fields) > 0 ? local.cron : local.rate[local.rate_fields[1]]
 
   archives = try(aws_cloudformation_stack.transship.outputs["BucketOfArchives"], "")
   rules = concat(

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { afterAll, expect, test } from 'vitest';
 import type { Backends } from '../../worker/images/backends.ts';
 import { RestoredImages } from '../../worker/images/restored-images.ts';
+import { digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
@@ -38,6 +39,8 @@ interface Kept {
   newest(): Promise<Snapshot | undefined>;
   /** How many images are noted as restored. */
   noted(): Promise<number>;
+  /** Notes images as restored. */
+  note(digests: readonly Digest[]): Promise<void>;
 }
 
 let regions = 0;
@@ -85,6 +88,8 @@ async function kept(): Promise<Kept> {
       const last = (await place.list()).at(-1);
       return last === undefined ? undefined : (await place.read(last)).snapshot;
     },
+    note: async (digests) =>
+      new RestoredImages({ store, prefix, registry: host }).add('team/app', digests, { atMs: t.clock.now() }),
     noted: async () => (await new RestoredImages({ store, prefix, registry: host }).of('team/app')).size,
   };
 }
@@ -166,6 +171,20 @@ test('the next run archives images again whose job was given up after it restore
   expect(await k.statuses()).toEqual(new Set(['ARCHIVED']));
   expect(await k.noted()).toBe(0);
   expect(archivedIn(await k.newest())).toEqual([]);
+});
+
+test('restores archived images though a hundred notes are left of images that were archived again or deleted', async () => {
+  const k = await kept();
+  await k.push('old', 41);
+  await k.archiveAll();
+  // a worker that is killed after it archived images again has not taken them off the note yet
+  const gone = Array.from({ length: 100 }, (_, i) => digestOf(Buffer.from(`gone ${i}`)));
+  await k.note(gone);
+  const run = await planRun(k.t, k.session.backends);
+  await k.t.worker(k.session.backends).drain();
+  await expectEnded(k.t, run.id, { done: 1 });
+  expect(archivedIn(await k.newest())).toEqual([]);
+  expect(await k.statuses()).toEqual(new Set(['ARCHIVED']));
 });
 
 test('an image whose copy fails is archived again', async () => {

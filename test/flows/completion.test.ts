@@ -1,12 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { alteringFront } from '../support/altering-front.ts';
 import { commandLine } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 
 const lab = await openLab();
-const { ecr, environment } = lab.stack;
+const { ecr, registry, environment } = lab.stack;
 const HOST = ecr.registryHost;
 afterAll(() => lab[Symbol.asyncDispose]());
 await mkdir(join(lab.folder, '.docker'));
@@ -64,6 +65,20 @@ describe('the words that a shell completes', () => {
       `docker://${HOST}/team/app:v2`,
     ]);
     expect((await complete('copy', 'x', `${HOST}/team/app:v2`)).words).toEqual([`${HOST}/team/app:v2`]);
+  });
+
+  test('are only names that a shell can be given, whatever a registry lists', async () => {
+    await lab.push(await makeImage(), registry, 'team/app');
+    const lists: readonly (readonly [string, object])[] = [
+      ['/_catalog', { repositories: ['team/app', 'a;touch x', '$(id)', 'te\u001b[31mam'] }],
+      ['/tags/list', { name: 'team/app', tags: ['v1', 'v1;touch x', '$(id)', 'v2\tx', 'v3\nx', '漢字'] }],
+    ];
+    const host = await alteringFront(registry.url, (line, answer) => {
+      const list = lists.find(([path]) => line.includes(path))?.[1];
+      return list === undefined ? answer : { ...answer, body: Buffer.from(JSON.stringify(list)) };
+    });
+    expect((await complete('copy', `${host}/`)).words).toEqual([`${host}/team/app`]);
+    expect((await complete('copy', `${host}/team/app:`)).words).toEqual([`${host}/team/app:v1`]);
   });
 
   test('are an empty list, without a message, where a registry does not answer', async () => {

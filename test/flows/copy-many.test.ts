@@ -13,7 +13,7 @@ const TO = registry.registryHost;
 
 async function copy(args: readonly string[], stdin?: string): Promise<Ended> {
   const env = { ...environment, HOME: lab.folder };
-  return runCommand(['copy', '-q', ...args], { env, ...(stdin === undefined ? {} : { stdin }) });
+  return runCommand(['copy', ...args], { env, ...(stdin === undefined ? {} : { stdin }) });
 }
 
 /** The images below a prefix of the target, without signatures. */
@@ -38,8 +38,8 @@ beforeEach(async () => (images ??= havingImages()));
 describe('copy of several images', () => {
   test('copies a pattern of repositories into a prefix, and prints the outcome of each', async () => {
     const { code, stdout, stderr } = await copy([`${FROM}/{team,other}/*:1.0.0`, `${TO}/all/`]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toContain('3 of 3 images');
+    expect({ code, lines: stderr.match(/^copied .*/gm)?.length }).toEqual({ code: 0, lines: 3 });
+    expect(stdout).toContain('3 copied, 0 unchanged, 0 failed');
     expect(await imagesBelow('all')).toEqual(['other/tool:1.0.0', 'team/app:1.0.0', 'team/web:1.0.0']);
     const again = await copy([`${FROM}/{team,other}/*:1.0.0`, `${TO}/all/`]);
     expect(again.stdout).toMatch(/^unchanged /m);
@@ -63,6 +63,12 @@ describe('copy of several images', () => {
     await writeFile(file, `# what we need\n${FROM}/team/app\n\ndocker://${FROM}/team/web:*   # all of it\n`);
     expect(await copy(['--images-from', file, `${TO}/listed/`])).toMatchObject({ code: 0 });
     expect(await imagesBelow('listed')).toEqual(['team/app:latest', 'team/web:1.0.0']);
+  });
+
+  test('takes a list with the line ends of Windows', async () => {
+    const list = `\ufeff# what we need\r\n\r\n${FROM}/team/app:1.0.0 # one\r\n${FROM}/team/web:1.0.0\r\n`;
+    expect(await copy(['--images-from', '-', `${TO}/windows/`], list)).toMatchObject({ code: 0 });
+    expect(await imagesBelow('windows')).toEqual(['team/app:1.0.0', 'team/web:1.0.0']);
   });
 
   test('copies a list from standard input, and renames repositories', async () => {

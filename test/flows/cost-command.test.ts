@@ -39,7 +39,7 @@ describe('cost', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('assumed: 10 repositories with 20 images each of 0.5 GiB, 0.5 changes a day in each');
     expect(stdout).toMatch(/^archives in S3 Standard +21$/m);
-    expect(stdout).toMatch(/^all +128$/m);
+    expect(stdout).toMatch(/^all +130$/m);
     expect(stdout).toContain(
       'no prune rule deletes archives: S3 costs 1.55 more with each month; S3 Standard after 1, 2 and 3 years: 21, 40, 59',
     );
@@ -77,6 +77,35 @@ vault: { restoreTest: {} }`;
     expect((await json('-f', await settings(all))).growth).toBe(0);
     const cold = await json('-f', await settings('bucket: { storageClass: GLACIER_IR }'));
     expect(cold.growth).toBeCloseTo((computeCosts({}).growth * 0.004) / 0.023);
+  });
+
+  test('counts a vault, and restore tests, of what prune rules leave in the bucket', async () => {
+    const dollars = async (more: string, ...assume: readonly string[]): Promise<readonly number[]> =>
+      (await json('-f', await settings(more), ...assume)).lines
+        .filter(({ what }) => /^(?:prune rules|vault|restore)/.test(what))
+        .map((line) => line.dollars);
+    const vault = 'vault: { account: "222222222222", region: eu-west-1, restoreTest: {} }\n';
+    const prune = 'prune: { prefixes: [/] }\n';
+    const [whole = 0, wholeTest = 0] = await dollars(vault);
+    const [saved = 0, kept = 0, keptTest = 0] = await dollars(vault + prune);
+    expect(saved).toBeLessThan(0);
+    // 100 GiB of images, and 225 of old versions
+    expect(kept).toBeCloseTo((2 * 325 + (75 * 125) / 30) * 0.05 + 75 * 0.02 + 2 + 0.0051);
+    expect(keptTest).toBeCloseTo(100 * (0.02 + 0.023 / 30) * 4.3);
+    expect(kept).toBeLessThan(whole);
+    expect(keptTest).toBeLessThan(wholeTest / 9);
+    // after a month nothing that was pruned is gone: old versions are kept for three
+    const [young = 0, ofYoung = 0] = await dollars(vault + prune, '--assume', 'months=1');
+    expect(young).toBeCloseTo(0);
+    expect(ofYoung).toBeCloseTo((await dollars(vault, '--assume', 'months=1'))[0] ?? 0);
+  });
+
+  test('counts a write to S3 for each 8 MiB of an image', async () => {
+    const requests = async (gib: number): Promise<number> =>
+      (await json('-f', await settings(), '--assume', `image_gib=${gib}`)).lines[1]?.dollars ?? 0;
+    // 150 images a month of 64 parts, and 640, and 16 other requests each
+    expect(await requests(0.5)).toBeCloseTo((150 * (64 + 16) * 0.005) / 1000, 6);
+    expect(await requests(5)).toBeCloseTo((150 * (640 + 16) * 0.005) / 1000, 6);
   });
 
   test('counts the images of ECR by its lists, each child of an index by itself, and their pushes', async () => {

@@ -148,9 +148,9 @@ describe('a rule whose runs are drills', () => {
     expect(job?.reason).toMatch(/^drill store:.*faulty: .*broken\/app:v2: it cannot be restored/);
     await s.pass(1);
     expect(s.events.filter(({ type }) => type === 'rule-age')).toEqual([
-      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 0 },
-      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 3600 },
-      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 7200 },
+      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 0, overdueSeconds: 0 },
+      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 3600, overdueSeconds: 0 },
+      { type: 'rule-age', rule: 'broken', what: 'drill', ageSeconds: 7200, overdueSeconds: 3600 },
     ]);
     const shown = describeRules(await statusOfRules(s.t.state, { clock: s.t.clock }), s.t.clock.now());
     expect(shown).toMatch(/broken +verify .* restored 2h00m ago/);

@@ -119,5 +119,5 @@ test('snapshots show prints the size of the images, and what the backup sent for
 
 test('backup counts one image of one repository in the singular', async () => {
   const { stdout } = await transship('backup', `${from}/team/app`, `store:${bare}`);
-  expect(stdout).toMatch(/^1 image of 1 repository: 0 stored, 1 unchanged$/m);
+  expect(stdout).toMatch(/^1 image of 1 repository: 0 stored, 1 unchanged, 0 failed$/m);
 });

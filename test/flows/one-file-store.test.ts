@@ -150,7 +150,7 @@ test('a backup into one file that fails for one image holds the others', async (
 test.each([
   ['is cut off', 1, (tar: Buffer) => tar.subarray(0, tar.byteLength - 1024), /it was cut off/],
   ['is cut off in the middle', 1, (tar: Buffer) => tar.subarray(0, 5000), /the tar is cut off|it was cut off/],
-  ['is not a tar', 2, () => Buffer.from('what?'.repeat(1000)), /it is no tar/],
+  ['is not a tar', 2, () => Buffer.from('what?'.repeat(1000)), /it is not a tar/],
 ])('a file that %s is refused', async (_, code, damage, message) => {
   const file = newFile();
   await backUp(file);

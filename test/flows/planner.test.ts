@@ -673,22 +673,36 @@ describe('rules', () => {
     expect(await bench.state.runs.list()).toEqual([]);
   });
 
+  test('report the size of each repository of ECR that a run lists', async () => {
+    const { bench, repository } = await mirrored({}, ['v1', 'v2']);
+    await bench.pass();
+    const [listed] = bench.of('repository-listed');
+    expect(listed).toMatchObject({ rule: 'keep', images: 2, repository: expect.stringContaining(`/${repository}`) });
+    expect(listed?.bytes).toBeGreaterThan(0);
+  });
+
   test('report the age of their last good copy', async () => {
     const { bench } = await mirrored();
     await bench.pass();
-    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 0 }]);
+    expect(bench.of('rule-age')).toEqual([
+      { type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 0, overdueSeconds: 0 },
+    ]);
     await bench.clock.advance(30 * MINUTE_MS);
     await bench.work();
     await bench.clock.advance(30 * MINUTE_MS);
     bench.forget();
     await bench.pass();
     // the age of what was there when the run began
-    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 3600 }]);
+    expect(bench.of('rule-age')).toEqual([
+      { type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 3600, overdueSeconds: 0 },
+    ]);
     await bench.work();
     await bench.clock.advance(MINUTE_MS);
     bench.forget();
     await bench.pass();
-    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 60 }]);
+    expect(bench.of('rule-age')).toEqual([
+      { type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 60, overdueSeconds: 0 },
+    ]);
   });
 });
 

@@ -149,11 +149,14 @@ test('enqueue --wait exits 1 for a run that is declared dead', async () => {
   const from = `docker://${registry.host}/unread/app:v1`;
   const env = { ...environment, TRANSSHIP_REQUEST_QUEUE_URL: QueueUrl };
   const waiting = run(['enqueue', from, `docker://${ecr.registryHost}/unread/app:v1`, '--wait'], env);
-  const started = await vi.waitFor(async () => {
-    const [latest] = await service.state.runs.list({ limit: 1 });
-    if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
-    return latest;
-  });
+  const started = await vi.waitFor(
+    async () => {
+      const [latest] = await service.state.runs.list({ limit: 1 });
+      if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
+      return latest;
+    },
+    { timeout: 20_000 },
+  );
   await service.state.runs.declareDead(started.id);
   expect(await waiting).toMatchObject({
     code: 1,
@@ -339,6 +342,17 @@ describe('sync', () => {
     });
     await expect(view.resolve('pr-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect((await view.resolve('v1')).digest).toBeDefined();
+  });
+
+  test('with --dry-run reports what a rule would store as planned, and stores nothing', async () => {
+    await lab.push(await makeImage({}), ecr, 'tried/app');
+    const to = `store:s3://${lab.stack.bucket}/tried/`;
+    const text = `version: 1\nrules:\n  - name: tried\n    backup: { from: "${ecr.registryHost}/tried/*", to: "${to}" }\n    schedule: 0 2 * * *\n`;
+    const { code, stdout, stderr } = await run(['sync', '-f', await file(text), '--dry-run']);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^planned .*tried\/app:v1$/m);
+    expect(stdout).toMatch(/^planned .* KiB .*\n\n1 planned, 0 unchanged, 0 failed, would send up to .* KiB in /m);
+    expect(await run(['snapshots', 'list', to])).toMatchObject({ code: 1 });
   });
 
   test('continues with the other rules when one fails: 1', async () => {

@@ -28,6 +28,18 @@ describe('verify PLACE', () => {
     expect(two.stdout.match(/^note: .*$/gm)).toEqual([expect.stringContaining('note: 2 images: its blobs are there')]);
   });
 
+  test('reports that an image equals the one it is compared with, and exits 3 where it does not', async () => {
+    await push(ecr, 'compared/app', 'v1', 1);
+    await push(ecr, 'compared/app', 'v2', 2);
+    const [v1, v2] = [`${ecr.registryHost}/compared/app:v1`, `${ecr.registryHost}/compared/app:v2`];
+    const same = await run('verify', v1, '--against', v1);
+    expect(same.code).toBe(0);
+    expect(same.stdout).toMatch(new RegExp(`^equal to ${v1}$`, 'm'));
+    const other = await run('verify', v1, '--against', v2);
+    expect(other.code).toBe(3);
+    expect(other.stdout).not.toContain('equal to');
+  });
+
   test('reports a store as whole at depth bytes, part of it with a sample, and exits 3 for what is missing', async () => {
     await push(ecr, 'typed/app', 'v1', 1);
     const folder = join(lab.folder, 'typed');

@@ -101,9 +101,9 @@ describe('a rule that verifies', () => {
     await s.pass(1);
     expect(await shown()).toMatch(/aged +verify .* verified 2h00m ago/);
     expect(s.ages).toEqual([
-      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 0 },
-      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 3600 },
-      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 7200 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 0, overdueSeconds: 0 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 3600, overdueSeconds: 0 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 7200, overdueSeconds: 3600 },
     ]);
   });
 

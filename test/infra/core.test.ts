@@ -474,24 +474,42 @@ describe('workers', () => {
     });
   });
 
+  /** What CloudFormation creates before the service of the workers. */
+  function createdBeforeService(more: string): {
+    readonly before: ReadonlySet<string>;
+    readonly all: z.infer<typeof resources>['Resources'];
+  } {
+    const { Resources } = resources.parse(templateOf(more).toJSON());
+    const service = Object.keys(Resources).find((id) => Resources[id]?.Type === 'AWS::ECS::Service') ?? '';
+    const before = new Set<string>();
+    const visit = (id: string): void => {
+      if (before.has(id) || Resources[id] === undefined) return;
+      before.add(id);
+      const text = JSON.stringify(Resources[id]);
+      for (const [, ref, attributeOf] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
+        visit(ref ?? attributeOf ?? '');
+      [Resources[id].DependsOn ?? []].flat().forEach(visit);
+    };
+    visit(service);
+    return { before, all: Resources };
+  }
+
+  test('start after the policies of both of their roles exist: ECS pulls the image as soon as it creates the service', () => {
+    const { all, before } = createdBeforeService(
+      'network: { type: existing, vpcId: vpc-00000001, subnetIds: [subnet-00000001], availabilityZones: [eu-central-1a] }',
+    );
+    const policies = Object.keys(all).filter((id) => /^Workers.*Role.*Policy/.test(id));
+    expect(policies).toHaveLength(2);
+    expect(policies.filter((id) => !before.has(id))).toEqual([]);
+  });
+
   test.each(['own', 'own, natGateways: 0', 'public'])(
     'start after every route and endpoint of their network (%s), and stop before any of these is deleted',
     (type) => {
-      const { Resources } = resources.parse(
-        templateOf(`network: { type: ${type} }\naccess: { roles: ['arn:aws:iam::222222222222:role/a'] }`).toJSON(),
+      const { all, before } = createdBeforeService(
+        `network: { type: ${type} }\naccess: { roles: ['arn:aws:iam::222222222222:role/a'] }`,
       );
-      const service = Object.keys(Resources).find((id) => Resources[id]?.Type === 'AWS::ECS::Service') ?? '';
-      const before = new Set<string>();
-      const visit = (id: string): void => {
-        if (before.has(id) || Resources[id] === undefined) return;
-        before.add(id);
-        const text = JSON.stringify(Resources[id]);
-        for (const [, ref, attributeOf] of text.matchAll(/"Ref":"(\w+)"|"Fn::GetAtt":\["(\w+)"/g))
-          visit(ref ?? attributeOf ?? '');
-        [Resources[id].DependsOn ?? []].flat().forEach(visit);
-      };
-      visit(service);
-      const network = Object.entries(Resources).filter(([, { Type }]) =>
+      const network = Object.entries(all).filter(([, { Type }]) =>
         /^AWS::EC2::(?:Route|NatGateway|VPCGatewayAttachment|SubnetRouteTableAssociation|VPCEndpoint|SecurityGroupIngress)$/.test(
           Type,
         ),

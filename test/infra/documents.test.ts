@@ -171,12 +171,14 @@ describe('outputs', () => {
   });
 
   test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
-    const [, counted] = /(\d+) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
+    const [, counted] = /\((\d+) \+ rules\) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
     const small = app();
     addStacks(small, settingsOf(''));
     const stack = small.node.findChild('Transship');
     if (!(stack instanceof Stack)) throw new Error('no stack');
     const alarms = Object.values(Template.fromStack(stack).findResources('AWS::CloudWatch::Alarm'));
+    // the alarm rule-late looks at one metric of each rule
+    expect(alarms.filter(({ Properties }) => JSON.stringify(Properties).includes('GROUP BY rule'))).toHaveLength(1);
     const parts = alarms.map(({ Properties }) => JSON.stringify(Properties).match(/"MetricName"/g)?.length ?? 0);
     expect(Number(counted)).toBe(parts.reduce((sum, some) => sum + some, 0));
   });

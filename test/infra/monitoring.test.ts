@@ -96,7 +96,7 @@ function chaptersOf(file: string): readonly string[] {
 
 describe('every alarm', () => {
   test('links to its chapter of the runbook, and each chapter has its alarm', () => {
-    expect(alarms.size).toBe(25);
+    expect(alarms.size).toBe(27);
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
@@ -120,13 +120,14 @@ describe('every alarm', () => {
     expect(meanings.get('breaching')?.toSorted()).toEqual([
       'backups-that-do-not-happen',
       'cleaner-not-running',
-      'rule-late',
+      'planner-not-running',
     ]);
     expect(meanings.get('ignore')?.toSorted()).toEqual([
       'backups-growing',
       'dead-letters',
       'events-that-were-not-delivered',
       'growth-of-archives',
+      'large-repository',
     ]);
     expect([...meanings.keys()].toSorted()).toEqual(['breaching', 'ignore', 'notBreaching']);
   });
@@ -151,13 +152,15 @@ describe('every alarm', () => {
       'events-that-were-not-delivered: Maximum >= 1, 1 of 1 times 5 minutes',
       'growth-of-archives: of several > 536870912000, 1 of 3 times 1440 minutes',
       'growth-of-what-is-copied: Sum > 536870912000, 1 of 1 times 1440 minutes',
+      'large-repository: Maximum > 1073741824000, 1 of 1 times 1440 minutes',
       'many-failures: of several > 10, 1 of 1 times 60 minutes',
       'planner-errors: Sum >= 1, 2 of 3 times 5 minutes',
+      'planner-not-running: of several < 1, 3 of 3 times 15 minutes',
       'prune-deleted-many: of several > 5000, 1 of 1 times 1440 minutes',
       'prune-failing: Sum >= 1, 1 of 1 times 60 minutes',
       'publish-failing: Sum >= 1, 1 of 1 times 60 minutes',
       'replication-failures: of several > 10, 1 of 1 times 60 minutes',
-      'rule-late: Maximum > 93600, 3 of 3 times 15 minutes',
+      'rule-late: of several > 7200, 3 of 3 times 15 minutes',
       // the Cleaner tells of prune rules once in a quarter of an hour
       'rules-not-planned: Sum >= 1, 2 of 3 times 15 minutes',
       'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
@@ -196,17 +199,19 @@ describe('every alarm', () => {
       'growth-of-archives: BucketSizeBytes BucketName <StorageBucket>',
       'growth-of-archives: BucketSizeBytes StorageType StandardStorage',
       'growth-of-what-is-copied: BytesCopied',
+      'large-repository: RepositoryBytes',
       'many-failures: JobsDone',
       'many-failures: JobsFailed',
       'many-failures: JobsFailed',
       'planner-errors: Errors FunctionName <PlannerFunction>',
+      'planner-not-running: Errors FunctionName <PlannerFunction>',
+      'planner-not-running: Invocations FunctionName <PlannerFunction>',
       'prune-deleted-many: PrunedArchives',
       'prune-deleted-many: PrunedImages',
       'prune-failing: PruneFailed',
       'publish-failing: PublishFailed',
       'replication-failures: Replications',
       'replication-failures: ReplicationsFailed',
-      'rule-late: LastGoodCopyAgeSeconds',
       'rules-not-planned: RulesFailed',
       'run-still-going: RunsLate',
       'snapshots-with-failures: SnapshotFailures',
@@ -265,13 +270,22 @@ describe('the alarm', () => {
     });
   });
 
-  test('of a late rule is about the oldest of them, as old as the settings say, and about a planner that is silent', () => {
+  test('of a late rule is about each rule by its own schedule, and one that is late does not hide the next', () => {
     const of = (more: string): AlarmOfCloudFormation => alarm('rule-late', alarmsOf(Template.fromStack(stackOf(more))));
-    const late = { Namespace: 'Transship', MetricName: 'LastGoodCopyAgeSeconds', Statistic: 'Maximum' };
-    expect(of('alarms: { ruleAgeHours: 50 }')).toMatchObject({ ...late, Threshold: 180_000, Period: 900 });
-    expect(of('alarms: { ruleAgeHours: 50 }').Dimensions).toEqual([]);
-    // a period has a look of the planner in it, however seldom it looks
-    expect(of('planEveryMinutes: 60')).toMatchObject({ ...late, Threshold: 26 * 3600, Period: 3600 });
+    const Expression =
+      'SELECT MAX(RuleOverdueSeconds) FROM SCHEMA("Transship", rule) GROUP BY rule ORDER BY MAX() DESC';
+    expect(of('alarms: { ruleLateHours: 5 }')).toMatchObject({
+      Threshold: 18_000,
+      Metrics: [{ Expression, Period: 900 }],
+    });
+    // a period has a pass of the planner in it, however seldom it looks
+    expect(of('planEveryMinutes: 60').Metrics).toMatchObject([{ Period: 3600 }]);
+  });
+
+  test('of a planner that does not run is on when nothing calls it, and off before the first rule', () => {
+    const { Metrics, TreatMissingData } = alarm('planner-not-running');
+    expect(Metrics[0]?.Expression).toBe('FILL(calls, 0) - FILL(errors, 0)');
+    expect(TreatMissingData).toBe('breaching');
   });
 
   test('of failures is a rate of all jobs that ended', () => {
@@ -399,7 +413,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('')));
-    expect(without.size).toBe(19); // neither that of backups, without a vault
+    expect(without.size).toBe(21); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 
@@ -475,14 +489,15 @@ describe('metrics of alarms and dashboard', () => {
 
   test('that are told once a day are shown over months: the day that a dashboard begins with has none', () => {
     const daily = widgets().filter(({ properties }) => JSON.stringify(properties).includes('86400'));
-    expect(daily.map(({ properties }) => properties.start)).toEqual(['-P3M']);
+    expect(daily.map(({ properties }) => properties.start)).toEqual(['-P3M', '-P3M']);
   });
 
   test('of Transship are added up where they are counts, and never where they are seconds', () => {
     for (const { namespace, name, statistic } of used) {
       const metric =
         namespace === 'Transship' ? Object.entries(METRICS).find(([some]) => some === name)?.[1] : undefined;
-      if (metric !== undefined) expect(statistic === 'Sum', name).toBe(metric.unit !== 'Seconds');
+      if (metric !== undefined)
+        expect(statistic === 'Sum', name).toBe(metric.unit !== 'Seconds' && !('each' in metric));
     }
   });
 

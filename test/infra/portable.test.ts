@@ -1,5 +1,6 @@
 // Templates for any account and Region.
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS, SERVICE_PARAMETERS } from '../../infra/portable/parameters.ts';
 import { deploy, takes, type Deployed } from './deployed.ts';
 import { PORTABLE, portableTemplates } from './templates.ts';
@@ -61,6 +62,42 @@ describe.each(PORTABLE)('%s', (id) => {
   });
 });
 
+describe('what CloudFormation creates first', () => {
+  const resources = z.record(
+    z.string(),
+    z.looseObject({
+      Type: z.string(),
+      Condition: z.string().optional(),
+      DependsOn: z.union([z.string().transform((one) => [one]), z.array(z.string())]).default([]),
+      Metadata: z.unknown().optional(),
+    }),
+  );
+
+  test.each(PORTABLE)('is in %s never a resource that a condition may leave out alone', (id) => {
+    const all = resources.parse(templateOf(id).Resources);
+    const missing = Object.entries(all).flatMap(([name, { Condition, DependsOn }]) =>
+      DependsOn.filter((one) => all[one]?.Condition !== undefined && all[one].Condition !== Condition).map(
+        (one) => `${name} depends on ${one}`,
+      ),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('is the network where one is created, and otherwise nothing of it', () => {
+    const all = resources.parse(templateOf('Transship').Resources);
+    const service = Object.values(all).find(({ Type }) => Type === 'AWS::ECS::Service');
+    const [condition, waitsFor, otherwise] = Object(service?.Metadata).Network['Fn::If'];
+    expect([condition, otherwise]).toEqual(['CreatesNetwork', '']);
+    const named = new Set(waitsFor.map(({ Ref }: { readonly Ref: string }) => Ref));
+    const network = Object.entries(all).filter(([, { Type }]) =>
+      /^AWS::EC2::(?:Route|VPCGatewayAttachment|SubnetRouteTableAssociation|VPCEndpoint)$/.test(Type),
+    );
+    expect(network.length).toBeGreaterThan(6);
+    expect(network.map(([name]) => name).filter((name) => !named.has(name))).toEqual([]);
+    expect(service?.DependsOn.join(' ')).toMatch(/PullOfWorkerImage.*ExecutionRoleDefaultPolicy/);
+  });
+});
+
 describe('values', () => {
   const A63 = `a${'b'.repeat(62)}`;
   const BOUNDS: Readonly<Record<string, readonly [taken: readonly string[], refused: readonly string[]]>> = {
@@ -98,7 +135,8 @@ describe('values', () => {
     ],
     ReadRepositories: [
       ['*', 'a', 'product/*', 'a'.repeat(256)],
-      ['', '/a', 'A', 'a,b', 'a'.repeat(257)],
+      // EventBridge refuses one wildcard beside another
+      ['', '/a', 'A', 'a,b', '**', 'a/**', 'a'.repeat(257)],
     ],
     WriteRepositories: [
       ['*', 'restored/*'],
@@ -189,6 +227,22 @@ describe('the service', () => {
     expect(ofType('AWS::SNS::Subscription', deployed('Transship', { NotificationEmail: 'a@b.c' }))).toHaveLength(1);
   });
 
+  test('names repositories in its commands that workers may read and write', () => {
+    const commandOf = (id: string, given: Readonly<Record<string, string>> = {}): string =>
+      String(deployed('Transship', given).outputs.get(id)).replaceAll(/111111111111\S*amazonaws\.com/g, 'HOST');
+    expect(commandOf('Check3FirstBackup')).toMatch(/ docker:\/\/HOST\/REPOSITORY:TAG s3:/);
+    expect(commandOf('Check5Restore')).toMatch(/\/REPOSITORY\/TAG\.tar docker:\/\/HOST\/restored\/REPOSITORY:TAG$/);
+    const given = { ReadRepositories: 'product/*', WriteRepositories: 'back/*' };
+    expect(commandOf('Check3FirstBackup', given)).toMatch(/ docker:\/\/HOST\/product\/REPOSITORY:TAG s3:/);
+    expect(commandOf('Check5Restore', given)).toMatch(
+      /\/product\/REPOSITORY\/TAG\.tar docker:\/\/HOST\/back\/REPOSITORY:TAG$/,
+    );
+    // beside the original, also where all may be written
+    expect(commandOf('Check5Restore', { WriteRepositories: '*' })).toMatch(
+      / docker:\/\/HOST\/restored\/REPOSITORY:TAG$/,
+    );
+  });
+
   test('may read the bucket that it publishes from, and without one no other than its own', () => {
     const arnsIn = (some: Deployed): readonly string[] => {
       const policies = ['AWS::IAM::Policy', 'AWS::IAM::ManagedPolicy', 'AWS::EC2::VPCEndpoint'];
@@ -249,6 +303,19 @@ describe('the service', () => {
     for (const group of ofType('AWS::Logs::LogGroup', some)) expect(group).toMatchObject({ RetentionInDays: '7' });
     expect(ofType('AWS::ApplicationAutoScaling::ScalableTarget', some)[0]).toMatchObject({ MaxCapacity: '9' });
     expect(JSON.stringify(ofType('AWS::S3::Bucket', deployed('Transship')))).not.toContain('Transitions');
+  });
+});
+
+describe('the planner', () => {
+  test('may keep the task definition that the service has, and set no other', () => {
+    const some = deployed('Transship', { Prefix: 'tea' });
+    const [task] = ofType('AWS::ECS::TaskDefinition', some);
+    const statements = ofType('AWS::IAM::Policy', some).flatMap((one) => Object(one).PolicyDocument.Statement);
+    const { Condition } = Object(statements.find(({ Action }) => [Action].flat().includes('ecs:UpdateService')));
+    expect(Object(task).Family).toBe('tea-worker');
+    expect(Condition.ArnLikeIfExists).toEqual({
+      'ecs:task-definition': 'arn:aws:ecs:eu-central-1:111111111111:task-definition/tea-worker:*',
+    });
   });
 });
 

@@ -541,7 +541,7 @@ test('outputs name what is there', () => {
   );
   // one that exists has no lifecycle policy unless it is said
   const without = templateOf('repositories: [{ name: legacy/app, existing: true }]').findOutputs('*');
-  expect(Object.keys(without)).toEqual(['Login']);
+  expect(Object.keys(without)).toEqual(['Login', 'LegacyAppUri', 'CheckRepositories']);
 });
 
 describe('templates', () => {
@@ -797,7 +797,7 @@ describe('settings of registries that are refused', () => {
       'repositories: [{ name: a/b, keepLast: 5, expireAfterDays: 7 }]',
       at(
         'repositories.0.expireAfterDays 7',
-        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two',
+        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two, or a prune rule with both',
       ),
     ],
     ...(

@@ -95,12 +95,13 @@ describe('what nobody says', () => {
       alarms: {
         backupAgeDays: 2,
         runbook: 'docs/runbook.md',
-        ruleAgeHours: 26,
+        ruleLateHours: 2,
         verificationAgeHours: 192,
         drillAgeHours: 840,
         pullsPerFiveMinutes: 0,
         growthGiBPerDay: 500,
         growthGiBPerWeek: 1000,
+        repositoryGiB: 1000,
         prunedPerDay: 5000,
       },
       logRetentionDays: 90,
@@ -137,12 +138,21 @@ describe('what nobody says', () => {
       'registries',
       {
         repositories: [
-          { name: 'product/api', pullAccounts: [], pushAccounts: [], lambdaAccounts: [], existing: false, tags: {} },
+          {
+            name: 'product/api',
+            pullAccounts: [],
+            pushAccounts: [],
+            pushOnly: [],
+            deleteOnly: [],
+            lambdaAccounts: [],
+            existing: false,
+            tags: {},
+          },
         ],
         replication: [],
         templates: [],
         replicationSources: [],
-        roles: { pull: [], push: [], cleanUp: [] },
+        roles: { pull: [], push: [], cleanUp: [], pushFrom: [], names: {}, sessionHours: 1 },
       },
     ],
   ] as const)('beside %s', (more, name, whole) => {
@@ -211,7 +221,7 @@ describe('a value that cannot be', () => {
       'alarms: { growthGiBPerDay: 1e300 }',
       'alarms.growthGiBPerDay 1e+300: Too big: expected number to be <=1000000000',
     ],
-    ['alarms: { ruleAgeHours: 1e300 }', 'alarms.ruleAgeHours 1e+300: Too big: expected number to be <=876000'],
+    ['alarms: { ruleLateHours: 1e300 }', 'alarms.ruleLateHours 1e+300: Too big: expected number to be <=876000'],
     [
       `notifications: { topics: [${many(5, (i) => `'arn:aws:sns:eu-central-1:111111111111:t${i}'`)}] }`,
       'notifications.topics: an alarm has five actions, one of them our own topic: expected 4 at the most; one topic can tell many',
@@ -224,7 +234,7 @@ describe('a value that cannot be', () => {
       'notifications: { emails: [a@example.com, a@example.com] }',
       'notifications.emails.1 "a@example.com": is here twice',
     ],
-    ['alarms: { ruleAgeHours: 0 }', 'alarms.ruleAgeHours 0: Too small: expected number to be >0'],
+    ['alarms: { ruleLateHours: 0 }', 'alarms.ruleLateHours 0: Too small: expected number to be >0'],
 
     ['bucket: { storageClass: COLD }', `bucket.storageClass "COLD": Invalid option: expected one of ${CLASSES}`],
     ...['10.0.0.1', 'xn--a', 'a..b', 'a.-b', 'archives-s3alias', 'archives--x-s3', 'sthree-a'].map(

@@ -1,6 +1,6 @@
 // The Terraform module. Where there is no terraform, only its text is looked at.
 import { spawnSync } from 'node:child_process';
-import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -145,15 +145,25 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
   }
 
   const outputs = z.record(z.string(), z.object({ value: z.unknown() }));
-  function applied(example: string, state: string): Readonly<Record<string, unknown>> {
-    succeeded([
+  function apply(example: string, state: string, more: Readonly<Record<string, string>> = {}): string {
+    const variables = Object.entries(more).map(([name, value]) => `-var=${name}=${value}`);
+    return succeeded([
       'apply',
       '-auto-approve',
       '-input=false',
       '-no-color',
       `-state=${state}`,
       `-var-file=examples/${example}`,
+      ...variables,
     ]);
+  }
+
+  function applied(
+    example: string,
+    state: string,
+    more: Readonly<Record<string, string>> = {},
+  ): Readonly<Record<string, unknown>> {
+    apply(example, state, more);
     const shown = outputs.parse(JSON.parse(succeeded(['output', '-json', `-state=${state}`])));
     return Object.fromEntries(Object.entries(shown).map(([name, { value }]) => [name, value]));
   }
@@ -185,6 +195,31 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
       ['backup', '0 * * * *'],
       ['publish', '0 * * * *'],
     ]);
+  }, 120_000);
+
+  test('writes a schedule as rules have it, where a step begins at a number', () => {
+    const more = { schedule_expression: 'cron(5/20 0/6 1/7 1/3 ? *)' };
+    const { rules } = parseConfig(String(applied('objects.tfvars', 'steps.tfstate', more)['rules']));
+    expect(rules.map(({ schedule }) => schedule?.cron)).toEqual(rules.map(() => '5-59/20 0-23/6 1-31/7 1-12/3 *'));
+  }, 120_000);
+
+  test('deletes the code of functions after the stack has another, so that an update can be rolled back', () => {
+    apply('objects.tfvars', 'code.tfstate');
+    const code = join(templates, 'assets');
+    const template = join(templates, 'Transship.yaml');
+    const before = readFileSync(template, 'utf8');
+    try {
+      renameSync(join(code, '0.zip'), join(code, '1.zip'));
+      writeFileSync(template, `${before}# changed\n`);
+      const steps = apply('objects.tfvars', 'code.tfstate')
+        .split('\n')
+        .filter((line) => line.includes('complete after') && !line.startsWith('data.'))
+        .map((line) => line.split(':')[0]);
+      expect(steps.slice(-2)).toEqual(['aws_cloudformation_stack.transship', 'aws_s3_object.assets["0.zip"]']);
+    } finally {
+      renameSync(join(code, '1.zip'), join(code, '0.zip'));
+      writeFileSync(template, before);
+    }
   }, 120_000);
 
   test('refuses variables that do not go together before anything is created', () => {

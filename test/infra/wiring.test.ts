@@ -7,7 +7,7 @@ import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { addStacks } from '../../infra/synth/stacks.ts';
-import { ACCOUNT, REGION, app, settingsOf, stacksOf, textOf } from './templates.ts';
+import { ACCOUNT, REGION, app, refused, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const BACKUP_ACCOUNT = '222222222222';
 const OTHER = '333333333333';
@@ -68,6 +68,72 @@ function permissionsOf(role: string, from = template): readonly Statement[] {
   if (found === undefined || more.length > 0) throw new Error(`not one policy of ${role}`);
   return statementsOf(found['Properties'].PolicyDocument);
 }
+
+describe('roles', () => {
+  test.each(['ecs-tasks.amazonaws.com', 'vpc-flow-logs.amazonaws.com'])(
+    'are used by %s for this account alone',
+    (service) => {
+      const trusts = Object.values(
+        template.findResources('AWS::IAM::Role', { Properties: { Description: Match.anyValue() } }),
+      )
+        .flatMap(({ Properties }) => Properties['AssumeRolePolicyDocument'].Statement)
+        .filter(({ Principal }) => Principal.Service === service);
+      expect(trusts).toEqual([
+        expect.objectContaining({ Condition: { StringEquals: { 'aws:SourceAccount': ACCOUNT } } }),
+      ]);
+    },
+  );
+});
+
+test('every log group and the topic are encrypted with the keys of the settings', () => {
+  const key = `arn:aws:kms:${REGION}:${ACCOUNT}:key/0a000000-0000-4000-8000-000000000000`;
+  const more = `blobMounting: true\nlogKey: '${key}'\nnotifications: { key: '${key}' }\nprune: { prefixes: [/] }\n`;
+  const registries = 'registries: { repositories: [{ name: legacy/app, existing: true, keepLast: 3 }] }';
+  const encrypted = stacksOf(settingsOf(`${more}${registries}`));
+  for (const id of ['Transship', 'TransshipRegistries']) {
+    const stack = encrypted.get(id);
+    if (stack === undefined) throw new Error(`there is no ${id}`);
+    const groups = Object.values(Template.fromStack(stack).findResources('AWS::Logs::LogGroup'));
+    expect(groups.length).toBeGreaterThan(0);
+    for (const { Properties } of groups) expect(Properties['KmsKeyId']).toBe(key);
+    if (id === 'Transship') Template.fromStack(stack).hasResourceProperties('AWS::SNS::Topic', { KmsMasterKeyId: key });
+  }
+});
+
+test('backups of both vaults move to the low-cost tier when the settings ask for it, and not before the vault is there', () => {
+  const of = (more: string): ReadonlyMap<string, Stack> =>
+    stacksOf(settingsOf(`vault: { account: '${BACKUP_ACCOUNT}', region: eu-west-1${more} }`));
+  const tiered = of(', plan: { tierAfterDays: 60, copyDeleteAfterDays: 365 }');
+  for (const [id, BackupVaultName] of [
+    ['Transship', 'transship-source'],
+    ['TransshipVault', 'transship-vault'],
+  ] as const) {
+    const stack = tiered.get(id);
+    if (stack === undefined) throw new Error(`there is no ${id}`);
+    Template.fromStack(stack).hasResource('AWS::Backup::TieringConfiguration', {
+      Properties: {
+        BackupVaultName,
+        TieringConfigurationName: `${BackupVaultName.replace('-', '_')}_tiering`,
+        ResourceSelection: [{ ResourceType: 'S3', TieringDownSettingsInDays: 60, Resources: [Match.anyValue()] }],
+      },
+      DependsOn: [Match.stringLikeRegexp('Vault')],
+    });
+  }
+  for (const stack of of('').values())
+    Template.fromStack(stack).resourceCountIs('AWS::Backup::TieringConfiguration', 0);
+  expect(
+    refused(`vault: { account: '${BACKUP_ACCOUNT}', region: eu-west-1, plan: { tierAfterDays: 59 } }`),
+  ).toHaveLength(1);
+});
+
+test('keys of another Region are refused', () => {
+  const key = `arn:aws:kms:us-east-1:${ACCOUNT}:key/0a000000-0000-4000-8000-000000000000`;
+  expect(refused(`logKey: '${key}'\nnotifications: { key: '${key}' }`)).toHaveLength(2);
+});
+
+test('two deployments in a Region have task families of their own', () => {
+  template.hasResourceProperties('AWS::ECS::TaskDefinition', { Family: 'tea-worker' });
+});
 
 describe('stacks', () => {
   test('go to their account and region, by the names that the commands of docs/deployment.md have', () => {

@@ -41,7 +41,10 @@ export class InPlaceBytes implements ArchiveBytes {
     const { upload, reused } = this.#options;
     if (upload.done.size === 0) return false;
     return this.#opened(options, async (file) => {
-      if (file.isPublished) return true;
+      if (file.isPublished) {
+        await this.#failing(options, file.keep(blob.parts, options));
+        return true;
+      }
       if (blob.parts.every((number) => upload.done.has(number)) && (await isWhole(blob, file, options))) return true;
       // the journal may have them although the machine lost their bytes: they are stored when the blob is complete
       file.forget(blob.heldParts);

@@ -206,7 +206,7 @@ function referrersIndex(graph: Graph): Uint8Array {
   return bytes;
 }
 
-/** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is no image that runs. */
+/** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is not an image that runs. */
 function dockerManifest(graph: Graph, image: Descriptor, names: ArchiveNames): Uint8Array | undefined {
   const candidates = [...runnableImages(graph, image, new Set())];
   const chosen =

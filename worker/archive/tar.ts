@@ -282,7 +282,7 @@ function kindOf(type: string, name: string, offset: number): TarEntry['kind'] {
     case '5':
       return 'directory';
     default:
-      throw invalid(offset, `has ${quote(name)}, which is no file, directory or link but of type ${quote(type)}`);
+      throw invalid(offset, `has ${quote(name)}, which is not a file, directory or link but of type ${quote(type)}`);
   }
 }
 
@@ -301,7 +301,7 @@ function leadsOut(link: TarEntry): Failure {
 }
 
 function noTar(): Failure {
-  return new Failure('INVALID', 'it is no tar, so no archive of an image');
+  return new Failure('INVALID', 'it is not a tar, and so not an archive of an image');
 }
 
 function invalid(offset: number, what: string): Failure {

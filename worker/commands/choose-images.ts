@@ -147,7 +147,8 @@ function named(
 /** The lines of a list of images, without comments and blank lines. */
 async function linesOf(file: string, context: CommandContext): Promise<readonly string[]> {
   const text = await readInput(file, 'images', context);
-  const lines = text.split('\n').map((line) => line.replace(/(?:^|\s)#.*$/, '').trim());
+  // as editors of Windows write it, too
+  const lines = text.split(/\r?\n/).map((line) => line.replace(/(?:^|\s)#.*$/, '').trim());
   const images = lines.filter((line) => line !== '');
   if (images.length > 0) return images;
   throw new Failure('INVALID', `--images-from ${quote(file)}: it names no image`);

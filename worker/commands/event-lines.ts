@@ -72,6 +72,7 @@ export function textLine(event: Event, options: LineOptions): string | undefined
     case 'run-ended':
       return isQuiet ? undefined : serviceLine(event);
     case 'rule-age':
+    case 'repository-listed':
       return undefined;
     case 'object-published':
     case 'object-extracted':

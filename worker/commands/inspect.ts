@@ -136,7 +136,7 @@ function describeShown(image: InspectedImage, isOneOfSeveral: boolean, look: Loo
   );
   return [
     '',
-    ...(isOneOfSeveral ? [`${platformOf(image) ?? image.digest}:`] : []),
+    ...(isOneOfSeveral ? [`${printable(platformOf(image) ?? image.digest)}:`] : []),
     ...lines,
     ...pairsOf('annotations', annotations),
     ...pairsOf('labels', config?.labels),

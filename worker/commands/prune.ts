@@ -32,6 +32,7 @@ const COUNTS = [
   ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
   ['keep-last', 'keep the newest so many images'],
   ['keep-days', 'keep images that were pushed within so many days'],
+  ['expire-after-days', 'delete what is older, whatever --keep-last and the other rules by time keep'],
   ['keep-daily', 'keep the newest image of each of the last so many days that have one'],
   ['keep-weekly', 'the same for weeks'],
   ['keep-monthly', 'the same for months'],

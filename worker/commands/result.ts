@@ -155,12 +155,16 @@ function sumOf(items: readonly ItemResult[]): ByteCounts {
     bytesSent: sum((item) => item.bytesSent),
     bytesReused: sum(({ result }) => result?.bytesReused),
     bytesSkipped: sum(({ result }) => result?.bytesSkipped),
-    ...(items.some(isPlanned) ? { bytesToSend: sum(({ result }) => result?.bytesToSend) } : {}),
+    ...(items.some(isPlanned) ? { bytesToSend: sum(toSend) } : {}),
   };
 }
 
-function isPlanned({ result }: ItemResult): boolean {
-  return result?.bytesToSend !== undefined;
+function isPlanned(item: ItemResult): boolean {
+  return toSend(item) !== undefined;
+}
+
+function toSend({ result, bytesToSend }: ItemResult): number | undefined {
+  return result?.bytesToSend ?? bytesToSend;
 }
 
 /** `31 copied, 5 unchanged, 0 failed`. */
@@ -237,7 +241,7 @@ function describeBatch(
   const rows = run.items.map((item) => [
     item.outcome,
     item.digest === undefined ? '' : formatDigest(item.digest),
-    formatBytes(item.result?.bytesToSend ?? item.bytesSent),
+    formatBytes(toSend(item) ?? item.bytesSent),
     item.from,
     item.to,
   ]);

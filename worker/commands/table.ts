@@ -1,5 +1,6 @@
 import { highest } from '../util/lists.ts';
 import { painted, PLAIN, type Look } from './look.ts';
+import { withoutControls } from './text.ts';
 import { padded, shortened, widthOf, wrapped } from './width.ts';
 
 /** How a table becomes narrower where a line is too short for it. Columns are named by their heads. */
@@ -42,7 +43,7 @@ export function formatTable(
 export function widthsOf(heads: readonly string[], rows: readonly (readonly string[])[]): readonly number[] {
   return heads.map((head, column) =>
     highest(
-      rows.map((row) => widthOf(row[column] ?? '')),
+      rows.map((row) => widthOf(withoutControls(row[column] ?? ''))),
       widthOf(nameOf(head)),
     ),
   );
@@ -83,7 +84,8 @@ export function formatRow(
   let indent = 0;
   let line = '';
   for (const [index, { column, width }] of layout.entries()) {
-    const cell = cells[column] ?? '';
+    // a cell may hold what an image or a registry calls itself
+    const cell = withoutControls(cells[column] ?? '');
     const head = heads[column] ?? '';
     const isLast = index === layout.length - 1;
     if (isLast && fit.wrap === true && column === heads.length - 1 && widthOf(cell) > width) {

@@ -58,10 +58,16 @@ export function formatTag(tag: string): string {
   return tag.replace(/^(sha256-)?([0-9a-f]{12})[0-9a-f]{52}(?=$|\.)/, '$1$2…');
 }
 
+/** What steers a terminal, ends a line, or turns the direction of what follows. Joiners stay: emoji have them. */
 // oxlint-disable-next-line no-control-regex -- exactly these are what must not reach a terminal
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** Untrusted text (tags, messages of registries) without secrets and control characters. */
 export function printable(text: string): string {
-  return redacted(text).replace(CONTROL, ' ');
+  return withoutControls(redacted(text));
+}
+
+/** `text` with a space in place of each control character. */
+export function withoutControls(text: string): string {
+  return text.replace(CONTROL, ' ');
 }

@@ -13,7 +13,7 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { parseBackupPlace, parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { counted } from './text.ts';
+import { counted, printable } from './text.ts';
 import { describeImages, describePlace } from './verify-text.ts';
 
 interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
@@ -90,8 +90,11 @@ async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext
     const request = { at, depth: depthOf(flags), against: flags.against };
     return await verify(request, backends, optionsOf(context, flags, report));
   });
-  printResult(context, flags, results, (look) => describeImages(results, look));
   const faulty = results.filter(({ faults }) => faults.length > 0).length;
+  const isEqual = flags.against !== undefined && faulty === 0 && depthOf(flags) !== 'tags';
+  printResult(context, flags, results, (look) =>
+    [describeImages(results, look), ...(isEqual ? [`equal to ${printable(flags.against ?? '')}`] : [])].join('\n'),
+  );
   if (faulty > 0) context.exit(3, `${counted(faulty, 'image')} with faults`);
 }
 

@@ -88,7 +88,7 @@ export type Readable = Pick<Source, 'open' | 'rangesAtOnce'>;
 
 /** Where images are written to. All calls are idempotent and may run at once for different descriptors. */
 export interface Target {
-  /** True: blobs had best come in the order of `blobsOf`, because memory is held for what is between them. Absent: any order. */
+  /** True: blobs should come in the order of `blobsOf`, because memory is held for what is between them. Absent: any order. */
   readonly inOrder?: boolean;
 
   /** Whether the content is there, complete. A target that starts empty returns false. */

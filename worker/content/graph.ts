@@ -419,5 +419,5 @@ function unsupported(descriptor: Descriptor): Failure {
   const why = docker1
     ? 'an image of docker schema 1: push it again with a current docker'
     : `of type ${descriptor.mediaType}`;
-  return new Failure('UNSUPPORTED', `${descriptor.digest} is no manifest that is carried, but ${why}`);
+  return new Failure('UNSUPPORTED', `${descriptor.digest} is not a manifest that is carried, but ${why}`);
 }

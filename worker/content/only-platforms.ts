@@ -25,7 +25,7 @@ const ATTESTED = 'vnd.docker.reference.digest';
 /**
  * `source`, but its indexes hold `platforms` only, with the attestations of those. Registries refuse an index whose children are not all
  * there, so the index is written anew: it has another digest, and the old one in its annotations. The same choice from the same index gives
- * the same bytes. An image that is no index must be of one of the platforms itself. NOT_FOUND when a platform is not there, with those that
+ * the same bytes. An image that is not an index must be of one of the platforms itself. NOT_FOUND when a platform is not there, with those that
  * are.
  */
 export function onlyPlatforms(source: Source, platforms: readonly Platform[]): Source {

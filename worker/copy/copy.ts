@@ -91,8 +91,9 @@ export async function copy(
   const graph =
     options.graph ?? (await onSide('source', walk(source, roots, { ...options, concurrency: MANIFESTS_AT_ONCE })));
   const blobs = blobsOf(options.strict === true ? graph : part(graph, graph.roots));
-  const bytes = blobs.reduce((sum, descriptor) => sum + descriptor.size, 0);
-  options.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
+  const planned = blobsOf(graph);
+  const bytes = planned.reduce((sum, descriptor) => sum + descriptor.size, 0);
+  options.report?.({ type: 'planned', blobs: planned.length, manifests: graph.manifests.size, bytes });
   const stop = new AbortController();
   const run = new CopySession(source, target, graph, { ...options, signal: anyOf(options.signal, stop.signal) });
   let referrers: readonly ReferrerResult[];

@@ -34,6 +34,8 @@ export interface CostEstimate {
 /** What the parts of a deployment cost together. */
 export function estimateCosts(parts: DeployedParts, more: Assumptions): CostEstimate {
   const all = computeCosts({ ...parts.assumptions, ...more });
+  // what prune rules delete stays as an old version first: the bucket is never larger than without them
+  const vault = parts.prunes ? Math.min(all.vault, all.vault_steady) : all.vault;
   const lines: CostLine[] = [
     { what: 'archives in S3 Standard', dollars: all.archives },
     { what: 'requests to S3', dollars: all.requests },
@@ -44,12 +46,14 @@ export function estimateCosts(parts: DeployedParts, more: Assumptions): CostEsti
     ...(parts.pullAlarm ? [{ what: 'alarm of unusual pulls', dollars: all.pulls }] : []),
     ...(parts.prunes ? [{ what: 'Cleaner', dollars: all.cleaner }] : []),
     ...(parts.prunes
-      ? [{ what: 'prune rules that keep as many images as at the beginning', dollars: -all.pruned }]
+      ? [{ what: 'prune rules that keep as many images as at the beginning', dollars: -Math.max(0, all.pruned) }]
       : []),
     // both count the same archives: what is pruned is hardly ever in the class long enough to save anything
     ...(parts.isCold && !parts.prunes ? [{ what: 'Glacier Instant Retrieval after 30 days', dollars: -all.cold }] : []),
-    ...(parts.vault === undefined ? [] : [{ what: 'vault and its copy', dollars: all.vault + all.vault_requests }]),
-    ...(parts.vault?.tested === true ? [{ what: 'restore tests of the whole bucket', dollars: all.restore_test }] : []),
+    ...(parts.vault === undefined ? [] : [{ what: 'vault and its copy', dollars: vault + all.vault_requests }]),
+    ...(parts.vault?.tested === true
+      ? [{ what: 'restore tests of the whole bucket', dollars: parts.prunes ? all.restore_steady : all.restore_test }]
+      : []),
   ];
   const { year_1, year_2, year_3 } = all;
   const assumed = Object.keys(ASSUMED).map((name) => [name, all[name as Assumption]]);

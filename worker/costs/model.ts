@@ -67,15 +67,15 @@ export const FORMULAS = {
   left: 'copied * old_months',
   life: 'images / (changes * 0.9)',
   hours: 'copied * 1024 / 60 / 3600 + wakeups * 30 * 0.1',
-  metrics: '5 + rules + (15 + 14 * rules + 25) * busy',
+  metrics: '6 + 2 * rules + (15 + 14 * rules + 25) * busy',
 
   archives: '(stored + replaced) * s3_gb',
-  requests: 'copies * 80 * s3_put / 1000',
+  requests: '(copied * 128 + copies * 16) * s3_put / 1000',
   tasks: 'hours * (vcpu * vcpu_hour + memory_gib * gib_hour) * (first + (1 - first) * spot)',
   planner: '(8640 * 2 + repositories * 0.5 * 30) * lambda_second',
   table: '(copies * 10 + 8640 * rules) * writes / 1000000',
   logs: '(0.1 + copies * 10 / 1000000 + 8640 * rules * 500 / 1000000000) * log_gb',
-  watching: 'metrics * metric + 38 * alarm_metric + dashboard + key',
+  watching: 'metrics * metric + (40 + rules) * alarm_metric + dashboard + key',
   sum: 'archives + requests + tasks + planner + table + logs + watching',
   public: 'sum + hours * address_hour',
   closed: 'sum + 730 * endpoints * zones * endpoint_hour',
@@ -94,8 +94,11 @@ export const FORMULAS = {
   cold_early: 'copied * 0.9 * (90 - life) / 30 * s3_cold',
   vault:
     '(2 * (stored + replaced) + copied * 0.1 * (backup_days + copy_days) / 30) * backup_gb + copied * transfer_gb + 2 * key',
-  vault_requests: 'copies * 80 * s3_get / 1000 + copies * 2 * event / 1000000',
+  vault_steady:
+    '(2 * (begun + left) + copied * (backup_days + copy_days) / 30) * backup_gb + copied * transfer_gb + 2 * key',
+  vault_requests: '(copied * 128 + copies * 16) * s3_get / 1000 + copies * 2 * event / 1000000',
   restore_test: 'stored * (restore_gb + s3_gb / 30) * tests',
+  restore_steady: 'begun * (restore_gb + s3_gb / 30) * tests',
 } as const;
 
 export type CostName = keyof typeof FORMULAS;

@@ -39,7 +39,7 @@ const NO_NAME = 'localhost/image';
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
  * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image of the
  * repository, an older state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at
- * once, where the key holds the archive of another repository, or something that is no archive: its context has `needsForce`. Failures carry
+ * once, where the key holds the archive of another repository, or something that is not an archive: its context has `needsForce`. Failures carry
  * their side.
  */
 export async function openArchiveTarget(

@@ -43,6 +43,8 @@ export class ArchivedImages implements AsyncDisposable {
   readonly #noted: Map<Digest, number>;
   /** What an earlier backup restored, and this one has not archived again yet. */
   readonly #left: Set<Digest>;
+  /** What is in STANDARD, or on its way there, for this backup or an earlier one. A note alone may be of an image that is archived again, or gone. */
+  readonly #begun: Set<Digest>;
   /** What became of images since they were listed. */
   readonly #changed = new Map<Digest, ListedImage['status']>();
   /** Images that the next pass needs: this one does not archive them again. */
@@ -65,6 +67,7 @@ export class ArchivedImages implements AsyncDisposable {
     this.#noted = new Map(noted);
     const isRestored = (digest: Digest): boolean => (this.#rows.get(digest)?.status ?? 'ARCHIVED') !== 'ARCHIVED';
     this.#left = new Set([...noted.keys()].filter(isRestored));
+    this.#begun = new Set(this.#left);
     this.#awaitActive = awaitActive(request.repository, storage, options);
   }
 
@@ -163,9 +166,12 @@ export class ArchivedImages implements AsyncDisposable {
     }
     const archived = missing.filter((one) => this.#status(one) === 'ARCHIVED');
     if (archived.length === 0) return true;
-    const isBegun = [...needed].some((one) => this.#noted.has(one));
-    if (!isBegun && this.#noted.size >= AT_ONCE) return false;
-    for (const one of archived) this.#noted.set(one, atMs);
+    const isBegun = [...needed].some((one) => this.#begun.has(one));
+    if (!isBegun && this.#begun.size >= AT_ONCE) return false;
+    for (const one of archived) {
+      this.#noted.set(one, atMs);
+      this.#begun.add(one);
+    }
     await restored.add(repository, archived, { ...this.#options, atMs });
     for (const one of archived) {
       const status = await this.#storage.moveToStorageClass(repository, one, 'STANDARD', this.#options);
@@ -247,6 +253,7 @@ export class ArchivedImages implements AsyncDisposable {
       }
       this.#left.delete(digest);
       this.#noted.delete(digest);
+      this.#begun.delete(digest);
       archived.push(digest);
     }
     if (archived.length === 0) return;

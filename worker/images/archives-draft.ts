@@ -49,7 +49,7 @@ export function archivesPlace(template: string, bucket: string | undefined): Arc
 }
 
 /**
- * The snapshot of a backup into archives, gathered by the process that writes them: it has the graph of each image at hand, so that no archive is
+ * The snapshot of a backup into archives, gathered by the process that writes them: it has the graph of each image in memory, so that no archive is
  * opened. Where other processes wrote the archives, `writeArchivesSnapshot` makes it of what they recorded.
  */
 export class ArchivesDraft {

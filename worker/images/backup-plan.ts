@@ -233,7 +233,7 @@ export function parseTemplateTarget(to: string): TemplateTarget {
   if (path === undefined || path === '') {
     throw new Failure(
       'INVALID',
-      `${quote(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
+      `${quote(to)} is not a place for archives: expected s3://bucket/template or oci-archive:path/template`,
     );
   }
   if (isStandardOutput(path))

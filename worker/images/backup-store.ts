@@ -227,6 +227,7 @@ class StoreBackupRun {
       tags: tag,
       select: request.select,
       counts: this.#counts,
+      dryRun: request.dryRun === true,
       onFailure: (failure) => void this.#causes.push(failure),
       onRestoring: request.waitsForArchived === false ? () => void this.#restoring++ : undefined,
     };

@@ -16,6 +16,8 @@ export interface ItemResult {
   readonly digest?: string | undefined;
   /** Bytes that left for the target, also where the image failed. */
   readonly bytesSent: number;
+  /** What a dry run without a `result` would send. */
+  readonly bytesToSend?: number;
   readonly result?: ImageCopyResult;
   readonly failure?: Failure;
 }

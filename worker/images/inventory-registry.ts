@@ -158,7 +158,7 @@ class Reader {
   }
 }
 
-/** Undefined for what is no time, for times before there were images, and for those after `lastMs`. */
+/** Undefined for what is not a time, for times before there were images, and for those after `lastMs`. */
 function timeUntil(lastMs: number, value: unknown): number | undefined {
   const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
   return ms >= FIRST_IMAGE_MS && ms <= lastMs ? ms : undefined;

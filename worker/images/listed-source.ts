@@ -63,7 +63,7 @@ export async function readListedManifests(
   return found;
 }
 
-/** The manifests that an index lists. None for what is no index, or cannot be read: the image fails with the reason. */
+/** The manifests that an index lists. None for what is not an index, or cannot be read: the image fails with the reason. */
 function manifestsIn(bytes: Uint8Array, said: string | undefined): readonly Digest[] {
   try {
     const manifest = parseManifest(bytes, mediaTypeByBytes(bytes, said ?? MEDIA_TYPE.ociManifest));

@@ -1,6 +1,6 @@
 import type { Source } from '../content/content.ts';
 import { isDerivedTag } from '../oci/derived-tag.ts';
-import { formatReference, formatRepository, type Reference } from '../oci/reference.ts';
+import { formatReference, formatRepository, isTag, type Reference } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { nearest } from '../util/suggest.ts';
@@ -23,7 +23,7 @@ export async function withNearestTags(
   if (error.context['archived'] === true) return error;
   const listed = await source.listedTags?.(options);
   if (listed === undefined || listed.has(tag)) return error;
-  const others = [...listed].filter((one) => !isDerivedTag(one));
+  const others = [...listed].filter((one) => isTag(one) && !isDerivedTag(one));
   const has =
     others.length === 0
       ? `${formatRepository(repository)} has no tags`

@@ -31,7 +31,7 @@ export interface PlanRequest {
 
 /**
  * Reads the places and plans what goes. Deletes nothing. With `reviewed`, CONFLICT where what that deletes is not there any more as it was; what is
- * gone already is no conflict. INVALID for places and policies that cannot be read, before anything is asked for.
+ * gone already is not a conflict. INVALID for places and policies that cannot be read, before anything is asked for.
  */
 export async function planPlaces(
   request: PlanRequest,

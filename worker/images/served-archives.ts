@@ -166,6 +166,10 @@ class ArchivedRepository implements ServedRepository {
     return held.descriptor;
   }
 
+  isPacked(digest: Digest): boolean {
+    return isCompressed(this.#held.get(digest)?.archive.where ?? '');
+  }
+
   async referrers(digest: Digest, options: Abortable = {}): Promise<readonly Descriptor[]> {
     const ofImage = this.#archives.filter((archive) => archive.digest === digest);
     await this.#lookAtAll(ofImage, options);

@@ -32,6 +32,9 @@ export interface ServedRepository extends Pick<Readable, 'open'> {
   /** The manifests whose subject is `digest`, each once, as entries of a list of referrers. Empty where no manifest refers to it. */
   referrers(digest: Digest, options?: Abortable): Promise<readonly Descriptor[]>;
 
+  /** Whether reading a blob that is here waits for its turn among the passes over compressed archives, of which there are few. Absent: never. */
+  isPacked?(digest: Digest): boolean;
+
   /**
    * A URL by which a client may read all of a blob by itself for a while: a secret, never logged. Absent where blobs are not objects of their
    * own in S3.

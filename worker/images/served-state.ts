@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Bytes, ByteRange, Source } from '../content/content.ts';
+import { isCompressed } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import { matchesRepository, matchingTags, type ImageFilter } from '../oci/image-filter.ts';
 import { isManifestType, type Descriptor } from '../oci/manifest.ts';
@@ -84,6 +85,11 @@ class StateRepositoryImages implements ServedRepository {
     const found = this.#listed().digests.get(digest);
     if (found === undefined || isManifestType(found.descriptor.mediaType)) throw this.#missing(digest);
     return found.descriptor;
+  }
+
+  isPacked(digest: Digest): boolean {
+    const { archives = [] } = this.#listed().digests.get(digest)?.image ?? {};
+    return archives.length > 0 && archives.every(({ key }) => isCompressed(key));
   }
 
   async referrers(digest: Digest): Promise<readonly Descriptor[]> {

@@ -45,6 +45,8 @@ export interface StoreRun {
   /** Which of these. Undefined: all of them. */
   readonly select: SelectImages | undefined;
   readonly counts: ImageCounts;
+  /** Whether nothing is written: what would be stored is reported as planned. */
+  readonly dryRun: boolean;
   /** Called with the cause of each failure in the snapshot. */
   readonly onFailure: (failure: Failure) => void;
   /** Called for each archived image that is not restored yet, and is left for the next call. Undefined: they are waited for. */
@@ -313,7 +315,10 @@ class RepositorySession {
       const { image, bytesSent } = await this.#copy(listed.digest, source, { ...options, report });
       this.#add({ ...image, ...factsOf(listed, tags) });
       this.#count('stored', image.digest);
-      this.#settled(tags, image.digest, { outcome: 'copied', bytesSent });
+      const how = this.#run.dryRun
+        ? ({ outcome: 'planned', bytesSent: 0 } as const)
+        : ({ outcome: 'copied', bytesSent } as const);
+      this.#settled(tags, image.digest, how);
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
@@ -399,7 +404,7 @@ class RepositorySession {
   #settled(
     tags: readonly string[],
     digest: Digest,
-    how: { readonly outcome: 'copied' | 'unchanged'; readonly bytesSent: number },
+    how: { readonly outcome: 'copied' | 'planned' | 'unchanged'; readonly bytesSent: number },
   ): void {
     this.#options.report?.({ type: 'image-done', image: this.#nameOf(tags, digest), digest, ...how });
   }

@@ -118,7 +118,7 @@ export async function digestOfSettings(read: SettingsReader, options: Abortable)
   }
 }
 
-/** The repository that a document of settings names. Documents of before name no registry. */
+/** The repository that a document of settings names. Documents of earlier versions do not name the registry. */
 export interface NamedRepository {
   readonly registry: string | undefined;
   readonly repository: string | undefined;
@@ -163,7 +163,7 @@ export function settingsIn(document: Buffer): Readonly<Record<string, unknown>> 
   return isRecord(settings) ? settings : undefined;
 }
 
-/** The repository that a document names, parsed; neither member where it is no document of settings. */
+/** The repository that a document names, parsed; neither member where it is not a document of settings. */
 export function namedIn(value: unknown): NamedRepository {
   const text = (name: string): string | undefined => {
     const found = isRecord(value) ? value[name] : undefined;

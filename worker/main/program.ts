@@ -225,7 +225,7 @@ async function ask(question: string, signal: AbortSignal): Promise<string> {
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    // a reader that went away (| head) is no failure of ours, and a log that is full no reason to stop
+    // a reader that went away (| head) is not a failure of ours, and a full log is not a reason to stop
     if (error.code === 'EPIPE' || stream.fd === process.stderr.fd) return;
     process.stderr.write(`transship: the result could not be written (${error.code})\n`);
     process.exitCode = 1;

@@ -22,7 +22,7 @@ export class Parts {
     return Math.min(this.partSize, this.size - this.offset(number));
   }
 
-  /** BUG when `number` is no part, or not one of `bytes` bytes. */
+  /** BUG when `number` is not a part, or not one of `bytes` bytes. */
   check(number: number, bytes: number, what: string): void {
     if (!Number.isInteger(number) || number < 1 || number > this.count)
       throw new Failure('BUG', `${what}: there is no part ${number} among ${this.count}`);

@@ -30,7 +30,7 @@ export function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): 
 }
 
 function sentenceOf(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
+  if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is not a member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
   const expected = messageOf(issue, { object: 'an object' });
   const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;

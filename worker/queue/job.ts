@@ -45,7 +45,7 @@ export interface CopyJob extends JobCommon, Choices {
   readonly digest?: string | undefined;
   /** `docker://…` or `s3://bucket/key`, one at least. */
   readonly to: readonly string[];
-  /** Replaces also what is no image at an archive's key. Default false. */
+  /** Replaces also what is not an image at an archive's key. Default false. */
   readonly force?: boolean | undefined;
   /**
    * `backup` only. False: the settings of the repository are not stored beside its archives. Default: they are stored where no settings are stored

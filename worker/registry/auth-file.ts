@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { Failure } from '../util/failure.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { redacted } from '../util/text.ts';
 import { isNameOf, storedNamesOf, type RunProgram } from './credentials.ts';
@@ -10,6 +11,7 @@ import { isNameOf, storedNamesOf, type RunProgram } from './credentials.ts';
 
 interface FileOptions {
   readonly run: RunProgram;
+  readonly clock: Clock;
 }
 
 /** Where credentials were stored, or from where they were taken. */
@@ -24,28 +26,29 @@ type Document = Readonly<Record<string, unknown>>;
 /**
  * Stores credentials for `host` in a file as `docker login` does: with the credential helper that the file names for
  * the host or for all, otherwise in the file, which only its owner can read. The rest of the file stays as it is, and a
- * reader sees the old file or the new one. INVALID for a file that cannot be read; UNAUTHENTICATED for a helper that fails.
+ * reader sees the old file or the new one. Several processes may do so at the same time. INVALID for a file that cannot be read; UNAUTHENTICATED for a helper that fails.
  */
 export async function storeCredentials(
   file: string,
   host: string,
   { username, password }: { readonly username: string; readonly password: string },
-  { run }: FileOptions,
+  { run, clock }: FileOptions,
 ): Promise<StoredAt> {
-  const document = await readDocument(file);
   const [name = host] = storedNamesOf(host);
-  const helper = helperFor(document, host);
-  const auths = membersOf(document, 'auths');
-  const others = Object.fromEntries(Object.entries(auths).filter(([key]) => !isNameOf(host, key)));
+  const helper = helperFor(await readDocument(file), host);
+  const store = async (entry: Document): Promise<void> =>
+    changeDocument(file, clock, (document) => {
+      const auths = Object.entries(membersOf(document, 'auths')).filter(([key]) => !isNameOf(host, key));
+      return { ...document, auths: { ...Object.fromEntries(auths), [name]: entry } };
+    });
   if (helper !== undefined) {
     const entry = JSON.stringify({ ServerURL: name, Username: username, Secret: password });
     await ask(run, helper, 'store', entry, `store credentials for ${host}`);
     // docker lists the registries of its store by empty entries
-    await writeDocument(file, { ...document, auths: { ...others, [name]: {} } });
+    await store({});
     return { file, helper };
   }
-  const auth = Buffer.from(`${username}:${password}`).toString('base64');
-  await writeDocument(file, { ...document, auths: { ...others, [name]: { auth } } });
+  await store({ auth: Buffer.from(`${username}:${password}`).toString('base64') });
   return { file };
 }
 
@@ -56,23 +59,23 @@ export async function storeCredentials(
 export async function forgetCredentials(
   file: string,
   host: string,
-  { run }: FileOptions,
+  { run, clock }: FileOptions,
 ): Promise<StoredAt | undefined> {
   const document = await readDocument(file);
   // the first files of docker have no "auths"
   const isFlat = basename(file) === '.dockercfg';
-  const auths = isFlat ? document : membersOf(document, 'auths');
-  const kept = Object.entries(auths).filter(([key]) => !isNameOf(host, key));
-  const isListed = kept.length < Object.keys(auths).length;
+  const authsOf = (one: Document): Document => (isFlat ? one : membersOf(one, 'auths'));
+  const isListed = Object.keys(authsOf(document)).some((key) => isNameOf(host, key));
   const helper = helperFor(document, host);
   const isOwnHelper = Object.keys(membersOf(document, 'credHelpers')).some((key) => isNameOf(host, key));
   if (helper !== undefined && (isListed || isOwnHelper))
     for (const name of storedNamesOf(host))
       await ask(run, helper, 'erase', name, `remove the credentials for ${host}`, true);
-  if (isListed) {
-    const rest = Object.fromEntries(kept);
-    await writeDocument(file, isFlat ? rest : { ...document, auths: rest });
-  }
+  if (isListed)
+    await changeDocument(file, clock, (now) => {
+      const rest = Object.fromEntries(Object.entries(authsOf(now)).filter(([key]) => !isNameOf(host, key)));
+      return isFlat ? rest : { ...now, auths: rest };
+    });
   return isListed || (helper !== undefined && isOwnHelper) ? { file, helper } : undefined;
 }
 
@@ -108,23 +111,49 @@ async function readDocument(file: string): Promise<Document> {
   throw new Failure('INVALID', `read credentials: ${file} is not a JSON object: it stays as it is`);
 }
 
-async function writeDocument(file: string, document: Document): Promise<void> {
+/** A change takes milliseconds. A lock that is older was left by a process that crashed. */
+const LOCK_MS = 5000;
+const POLL_MS = 20;
+
+/** Replaces what a file has by what `change` makes of it, while no other process does so. */
+async function changeDocument(file: string, clock: Clock, change: (document: Document) => Document): Promise<void> {
   let unfinished: string | undefined;
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     // a link stays a link
     const target = await realpath(file).catch(() => file);
+    await using _lock = await lock(join(dirname(target), `.${basename(target)}.lock`), clock);
+    const changed = change(await readDocument(file));
     unfinished = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
     {
       await using handle = await open(unfinished, 'wx', 0o600);
-      await handle.writeFile(`${JSON.stringify(document, undefined, '\t')}\n`);
+      await handle.writeFile(`${JSON.stringify(changed, undefined, '\t')}\n`);
       await handle.sync();
     }
     await rename(unfinished, target);
   } catch (cause) {
     if (unfinished !== undefined) await rm(unfinished, { force: true });
+    if (isFailure(cause)) throw cause;
     const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
     throw new Failure('DENIED', `write credentials: ${file} cannot be written${code}`, { cause });
+  }
+}
+
+/** Waits until no other process holds the lock at `path`, and holds it until it is disposed. */
+async function lock(path: string, clock: Clock): Promise<AsyncDisposable> {
+  for (;;) {
+    try {
+      await (await open(path, 'wx', 0o600)).close();
+      return { [Symbol.asyncDispose]: async () => rm(path, { force: true }) };
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    }
+    const sinceMs = await stat(path).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => undefined,
+    );
+    if (sinceMs !== undefined && clock.now() - sinceMs > LOCK_MS) await rm(path, { force: true });
+    else await clock.sleep(POLL_MS);
   }
 }
 

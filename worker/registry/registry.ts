@@ -186,7 +186,7 @@ export class RegistryClient implements AsyncDisposable {
 
   /**
    * Asks the registry for an answer to these credentials. Returns whether it asked for them; false: it answers without any. UNAUTHENTICATED where
-   * it refuses them, NOT_FOUND where it is no registry.
+   * it refuses them, NOT_FOUND where it is not a registry.
    */
   async check(options: Abortable = {}): Promise<boolean> {
     const what = `sign in to ${this.host}`;

@@ -4,7 +4,7 @@ import type { AnswerOptions } from '../content/content.ts';
 import type { RepositoryContext, TagListing } from './context.ts';
 import { fewNames } from './pages.ts';
 
-/** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long holds nothing up for ever. */
+/** What cannot be listed is asked for tag by tag, so that a list which takes the registry too long does not block other work. */
 const ATTEMPTS = 2;
 
 /**

@@ -5,7 +5,7 @@ import type { PlannedItem, PrunePlan, RepositoryPlan } from './plan.ts';
 /**
  * Compares a reviewed plan with what is there now. `fresh` is planned with the same policies, `only: plan` and unlimited `maxDeletes`, so what
  * it deletes is what the reviewed plan deletes, and is safe to delete. CONFLICT naming the first thing that moved: an item that stays now, or
- * has other tags or bytes. INVALID for a plan of other places or policies. What is gone already is no conflict: a run that was stopped goes on.
+ * has other tags or bytes. INVALID for a plan of other places or policies. What is gone already is not a conflict: a run that was stopped goes on.
  */
 export function comparePlan(plan: PrunePlan, fresh: PrunePlan): void {
   if (plan.policies !== fresh.policies)

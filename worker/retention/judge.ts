@@ -108,7 +108,7 @@ function judgeNamed(node: Node, rules: Rules, around: Circumstances, kept: reado
 
   const staying = tags.find((tag) => !going.includes(tag));
   const named = going.flatMap((tag) => rules.deletesTag(tag) ?? []);
-  const reason = whyItGoes(rules, named);
+  const reason = whyItGoes(rules, named, { pushedAtMs: item.pushedAtMs, nowMs: around.nowMs });
   if (staying === undefined) {
     if (derivedTags.length > 0) return keep([`about an image that is not here: ${derivedTags[0]}`]);
     return { action: 'delete', reason };

@@ -14,6 +14,8 @@ export interface Policy {
   readonly keepLast?: number | undefined;
   /** Keeps images that were pushed within so many days. */
   readonly keepDays?: number | undefined;
+  /** Images that were pushed longer ago go, whatever the other rules by time keep. By itself it keeps the others. */
+  readonly expireAfterDays?: number | undefined;
   /** Keeps the newest image of each of the last so many days that have one, in UTC; weeks (ISO 8601), months and years likewise. */
   readonly keepDaily?: number | undefined;
   readonly keepWeekly?: number | undefined;
@@ -40,6 +42,7 @@ const COUNTS = [
   'untaggedAfterDays',
   'keepLast',
   'keepDays',
+  'expireAfterDays',
   'keepDaily',
   'keepWeekly',
   'keepMonthly',

@@ -19,11 +19,12 @@ export interface Rules {
 }
 
 const CALENDAR_RULES = ['keepDaily', 'keepWeekly', 'keepMonthly', 'keepYearly'] as const;
+const TIME_RULES = ['keepLast', 'keepDays', ...CALENDAR_RULES] as const;
 
 /** INVALID for a policy with faults. */
 export function rulesOf(policy: Policy): Rules {
-  const { keepLast, keepDays, keepTags = [], keepSemver, deleteTags, notPulledForDays } = policy;
-  const counts = [keepLast, keepDays, ...CALENDAR_RULES.map((name) => policy[name])];
+  const { keepLast, keepDays, expireAfterDays, keepTags = [], keepSemver, deleteTags, notPulledForDays } = policy;
+  const counts = [keepLast, keepDays, expireAfterDays, ...CALENDAR_RULES.map((name) => policy[name])];
   const needsAge = counts.some((count) => count !== undefined);
   const range = keepSemver === undefined ? undefined : parseRange(keepSemver);
   const kept = matcherOf('keepTags', keepTags);
@@ -76,16 +77,20 @@ export function keptByTime<T>(
   nowMs: number,
 ): ReadonlyMap<T, readonly string[]> {
   const kept = new Map<T, string[]>(sorted.map(({ node }) => [node, []]));
-  const { keepLast = 0, keepDays } = policy;
-  for (const { node } of sorted.slice(0, keepLast)) kept.get(node)?.push(`keepLast ${keepLast}`);
-  for (const { node, pushedAtMs } of keepDays === undefined ? [] : sorted) {
+  const { keepLast = 0, keepDays, expireAfterDays } = policy;
+  const young = sorted.filter(({ pushedAtMs }) => !hasExpired(pushedAtMs, policy, nowMs));
+  const isAlone = TIME_RULES.every((name) => policy[name] === undefined);
+  if (expireAfterDays !== undefined && isAlone)
+    for (const { node } of young) kept.get(node)?.push(`expireAfterDays ${expireAfterDays}`);
+  for (const { node } of young.slice(0, keepLast)) kept.get(node)?.push(`keepLast ${keepLast}`);
+  for (const { node, pushedAtMs } of keepDays === undefined ? [] : young) {
     if (keepDays !== undefined && pushedAtMs >= daysBefore(nowMs, keepDays))
       kept.get(node)?.push(`keepDays ${keepDays}`);
   }
   for (const name of CALENDAR_RULES) {
     const count = policy[name] ?? 0;
     const periods = new Set<string>();
-    for (const { node, pushedAtMs } of count === 0 ? [] : sorted) {
+    for (const { node, pushedAtMs } of count === 0 ? [] : young) {
       const period = CALENDAR[name](pushedAtMs);
       if (periods.has(period)) continue;
       if (periods.size === count) break;
@@ -96,10 +101,20 @@ export function keptByTime<T>(
   return kept;
 }
 
+function hasExpired(pushedAtMs: number, { expireAfterDays }: Policy, nowMs: number): boolean {
+  return expireAfterDays !== undefined && pushedAtMs < daysBefore(nowMs, expireAfterDays);
+}
+
 /** Why an image goes that no rule keeps. `named`: the rules of `deleteTags` that name its tags. */
-export function whyItGoes({ policy }: Pick<Rules, 'policy'>, named: readonly string[]): string {
-  const { keepLast, keepDays, notPulledForDays, keepSemver } = policy;
+export function whyItGoes(
+  { policy }: Pick<Rules, 'policy'>,
+  named: readonly string[],
+  age?: { readonly pushedAtMs: number | undefined; readonly nowMs: number },
+): string {
+  const { keepLast, keepDays, expireAfterDays, notPulledForDays, keepSemver } = policy;
   const reasons = [...new Set(named)];
+  if (expireAfterDays !== undefined && age?.pushedAtMs !== undefined && hasExpired(age.pushedAtMs, policy, age.nowMs))
+    return [...reasons, `older than ${days(expireAfterDays)}`].join(', ');
   if (keepDays !== undefined) reasons.push(`older than ${days(keepDays)}`);
   if (notPulledForDays !== undefined) reasons.push(`not pulled for ${days(notPulledForDays)}`);
   if (keepLast !== undefined) reasons.push(`not in keepLast ${keepLast}`);

@@ -160,13 +160,16 @@ export function destinationKey(location: string): DestinationKey {
     case 'archive':
     case 'oci':
     case 'store':
-      throw new Failure('INVALID', `${quote(location)} is no destination of the service: expected docker:// or s3://`);
+      throw new Failure(
+        'INVALID',
+        `${quote(location)} is not a destination of the service: expected docker:// or s3://`,
+      );
     default:
       return parsed satisfies never;
   }
 }
 
-/** Reads the place of objects that a rule publishes, with a slash at its end. INVALID for what is no place in S3, or no message can hold. */
+/** Reads the place of objects that a rule publishes, with a slash at its end. INVALID for what is not a place in S3, or no message can hold. */
 export function parsePublished(text: string): string {
   const { bucket, key } = parseS3(text);
   if (UNFIT.test(text))
@@ -174,7 +177,7 @@ export function parsePublished(text: string): string {
   return formatObjectPlace(parseObjectPlace(`s3://${bucket}/${key}`));
 }
 
-/** What a rule or a job that publishes to the repository `to` is remembered by: its last snapshot. INVALID for what is no repository. */
+/** What a rule or a job that publishes to the repository `to` is remembered by: its last snapshot. INVALID for what is not a repository. */
 export function publishedAt(to: string): Destination {
   const { registry, repository } = parseRepository(withoutTransport(to));
   const location = `docker://${registry}/${repository}:latest`;

@@ -6,6 +6,7 @@ export const DELETING = [
   'deleteTags',
   'keepLast',
   'keepDays',
+  'expireAfterDays',
   'keepDaily',
   'keepWeekly',
   'keepMonthly',

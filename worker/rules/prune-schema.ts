@@ -18,6 +18,7 @@ const POLICY = {
   untaggedAfterDays: count.optional().describe('Deletes images without a tag that are older.'),
   keepLast: count.optional().describe('Keeps the N newest images; of archives, the N newest backups of each image.'),
   keepDays: count.optional().describe('Keeps what is younger.'),
+  expireAfterDays: count.optional().describe('Deletes what is older, whatever the other rules by time keep.'),
   keepDaily: count.optional().describe('Keeps the newest of each of the last N days that have any.'),
   keepWeekly: count.optional().describe('Keeps the newest of each of the last N weeks that have any.'),
   keepMonthly: count.optional().describe('Keeps the newest of each of the last N months that have any.'),
@@ -94,7 +95,7 @@ function checkPlace(text: string): void {
   else parseSource(text);
 }
 
-/** INVALID for what is no pattern. */
+/** INVALID for what is not a pattern. */
 function checkNames(text: string): void {
   if (isPattern(text)) matchesPattern(text, '');
 }

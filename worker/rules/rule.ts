@@ -78,7 +78,7 @@ export interface TagSelection {
   /** Globs, or `/regular expressions/`; empty for all. */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
-  /** A range as of npm's semver; tags that are no versions do not match it. */
+  /** A range as of npm's semver; tags that are not versions do not match it. */
   readonly semver?: string | undefined;
   /** The N highest versions, or the N pushed last. */
   readonly latest?: { readonly count: number; readonly by: 'version' | 'push' } | undefined;

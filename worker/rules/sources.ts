@@ -67,7 +67,7 @@ export function parseSource(text: string): readonly SourcePattern[] {
   if (/^(?:localhost|[^/{}*:]*[.][^/{}*:]*)(?::[0-9]+)?$/.test(host) && host !== 'localhost')
     throw new Failure(
       'INVALID',
-      `${quote(text)} is no repository: ${quote(`${host}/*`)} stands for all of that registry`,
+      `${quote(text)} is not a repository: ${quote(`${host}/*`)} stands for all of that registry`,
     );
   return expandBraces(whole).map((alternative) => parseAlternative(alternative, text));
 }

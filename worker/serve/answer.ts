@@ -11,6 +11,8 @@ export interface Answer {
 interface StreamedBody {
   /** Bytes that it has. */
   readonly size: number;
+  /** Whether it waits for a turn of its own to be read. Then it takes no place among the bodies that are read at once. */
+  readonly waitsForTurn?: boolean;
   /** Exactly so many bytes, or the iteration throws. Called once at most. */
   open(): Bytes;
 }

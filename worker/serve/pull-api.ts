@@ -229,6 +229,7 @@ export class PullApi {
       },
       body: {
         size: to - from,
+        waitsForTurn: repository.isPacked?.(digest) === true,
         open: () =>
           isWhole ? read(repository, descriptor, options) : readPart(repository, descriptor, { from, to }, options),
       },

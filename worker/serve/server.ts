@@ -40,7 +40,7 @@ export interface ServingImages {
 }
 
 const MAX_CONNECTIONS = 256;
-/** Bodies that are read from the backup at once, fewer than the connections to S3; further requests wait. */
+/** Bodies that are read from the backup at once, fewer than the connections to S3; further requests wait. Those that wait for a turn do not count. */
 const STREAMS_AT_ONCE = 48;
 /** How long requests that are under way when the signal fires may go on. */
 const GRACE_MS = 10_000;
@@ -249,7 +249,7 @@ class ImageServer {
     const { clock } = this.#options;
     const whole = { ...answer, headers: { ...HEADERS, ...answer.headers } };
     const send = async (): Promise<void> => sendAnswer(response, whole, { ...request, clock, onSent });
-    if (answer.body instanceof Uint8Array || request.isHead) await send();
+    if (answer.body instanceof Uint8Array || request.isHead || answer.body.waitsForTurn === true) await send();
     else await this.#streams.run(send, { signal: request.signal });
   }
 

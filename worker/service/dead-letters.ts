@@ -25,14 +25,14 @@ export function messageIn(body: string): ParsedMessage | undefined {
   }
 }
 
-/** The job in a dead letter. Undefined for events, requests and what is no message. */
+/** The job in a dead letter. Undefined for events, requests and what is not a message. */
 export function jobIn(body: string): Job | undefined {
   const message = messageIn(body);
   return message?.type === 'job' ? message.job : undefined;
 }
 
 /**
- * The destinations of a job, as the state remembers them. None for a job that names what can be no destination, and was refused, or whose
+ * The destinations of a job, as the state remembers them. None for a job that names an impossible destination, and was refused, or whose
  * destination has the tag that an archive names.
  */
 export function destinationKeys(job: Job): readonly DestinationKey[] {

@@ -291,6 +291,6 @@ function itemOf(attributes: Readonly<Record<string, Sdk.AttributeValue>>): Item 
   }
   const { pk, sk } = values;
   if (typeof pk !== 'string' || typeof sk !== 'string')
-    throw new Failure('CORRUPT', 'read an item of the table: its keys pk and sk are no strings');
+    throw new Failure('CORRUPT', 'read an item of the table: its keys pk and sk are not strings');
   return { ...values, pk, sk };
 }

@@ -51,7 +51,7 @@ export class Leases {
     const nowMs = this.#clock.now();
     const open = (): HeldLease => new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000 });
     const ttl = Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
-    // most items are free, and have no record yet or are no destinations: they need not be read first
+    // most items are free, and have no record yet or are not destinations: they need not be read first
     const lease = open();
     const { done, item } = await lease.begin({ owner: undefined, sourceDigest: undefined }, ttl, options);
     if (done) return lease;

@@ -301,7 +301,7 @@ interface RunWriter {
    * one, in between: of two planners one begins it.
    */
   beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
-  /** Begins a run that is no rule's current one. Idempotent. */
+  /** Begins a run that is not a rule's current one. Idempotent. */
   begin(run: NewRun, options?: Abortable): Promise<Run>;
   /**
    * Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. Without a

@@ -9,7 +9,7 @@ const MINUTE_MS = 60_000;
 
 /**
  * Warns where a wrong clock puts the snapshot that was just written in a wrong order: that of this process is far from the store's, or another
- * snapshot is dated well after it, whose images count as newer then. Lists the snapshots; a list that fails is no failure of the backup.
+ * snapshot is dated well after it, whose images count as newer then. Lists the snapshots; a list that fails is not a failure of the backup.
  */
 export async function warnOfOrder(
   snapshots: Snapshots,

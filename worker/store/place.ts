@@ -27,7 +27,7 @@ export interface ListedBlob {
   readonly info: ObjectInfo;
 }
 
-/** Every blob and manifest, as keys name them. What is no blob is passed over. */
+/** Every blob and manifest, as keys name them. What is not a blob is passed over. */
 export async function* listBlobs({ store, prefix }: StorePlace, options?: Abortable): AsyncIterable<ListedBlob> {
   const folder = `${prefix}blobs/`;
   for await (const info of store.list(folder, options)) {

@@ -33,7 +33,7 @@ export interface NamedSnapshot {
 
 /** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss><mmm>Z-<id>.json.zst`. */
 export interface Snapshots {
-  /** From the oldest to the newest, by keys alone. Keys that are no snapshots are passed over. */
+  /** From the oldest to the newest, by keys alone. Keys that are not snapshots are passed over. */
   list(options?: Abortable): Promise<readonly SnapshotName[]>;
 
   /**

@@ -45,7 +45,10 @@ export function startLogs(options: LogOptions): Sink {
   };
 }
 
-/** `error` is for what you have to look at, `warn` for what you may want to look at. */
+/**
+ * `error` is for what you have to look at, `warn` for what you may want to look at. A failure that does not pass by itself is only tried again
+ * because its caller may not give up.
+ */
 function levelOf(event: Event): LogLevel {
   switch (event.type) {
     case 'images-planned':
@@ -68,6 +71,7 @@ function levelOf(event: Event): LogLevel {
     case 'run-started':
     case 'run-planned':
     case 'rule-age':
+    case 'repository-listed':
     case 'resumed':
     case 'prune-planned':
     case 'place-pruned':
@@ -85,7 +89,6 @@ function levelOf(event: Event): LogLevel {
     case 'drill-ended':
       return event.findings === 0 ? 'info' : 'error';
     case 'retry':
-      // a failure that does not pass by itself is only tried again because its caller may not give up
       return event.code === 'UNAVAILABLE' || event.code === 'THROTTLED' ? 'info' : 'warn';
     case 'snapshot-published':
     case 'run-ended':

@@ -6,6 +6,8 @@ export interface Metric {
   readonly unit: 'Count' | 'Bytes' | 'Seconds';
   /** `all`: of everything together. `rule`: also of each rule. `code`: also of each rule, and of each code of failure. */
   readonly by: 'all' | 'rule' | 'code';
+  /** Values are written one by one, as seconds are: their sum would have no meaning. */
+  readonly each?: boolean;
   readonly meaning: string;
 }
 
@@ -67,6 +69,12 @@ export const METRICS = {
   JobSeconds: { unit: 'Seconds', by: 'rule', meaning: 'how long a job took, however it ended' },
   QueueWaitSeconds: { unit: 'Seconds', by: 'rule', meaning: 'from when a job was asked for to when a worker began it' },
   JobsPlanned: { unit: 'Count', by: 'rule', meaning: 'jobs that a run of the rule made' },
+  RepositoryBytes: {
+    unit: 'Bytes',
+    by: 'rule',
+    each: true,
+    meaning: 'of all images of one repository of ECR, when a run listed it; layers that images share count for each',
+  },
   LastGoodCopyAgeSeconds: {
     unit: 'Seconds',
     by: 'rule',
@@ -81,6 +89,11 @@ export const METRICS = {
     unit: 'Seconds',
     by: 'rule',
     meaning: 'since the last run without a failure or finding had started; of rules that verify by drills',
+  },
+  RuleOverdueSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the schedule of the rule asked for a run, when none has started since that ended well; 0 otherwise',
   },
   RunsLate: {
     unit: 'Count',
@@ -100,7 +113,7 @@ export const METRICS = {
     by: 'code',
     meaning: 'manifests, archives and whole repositories that a Cleaner could not delete or list',
   },
-  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are no job: each is one dead letter' },
+  MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are not jobs: each is one dead letter' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
 type MetricName = keyof typeof METRICS;
@@ -146,14 +159,14 @@ export function startMetrics(options: { readonly write: (line: string) => void; 
   };
 
   const add = ({ name, value, rule, code }: Count): void => {
-    const { unit, by } = METRICS[name];
-    if (value === 0 && unit !== 'Seconds') return;
+    const { unit, by, each = unit === 'Seconds' }: Metric = METRICS[name];
+    if (value === 0 && !each) return;
     const key = JSON.stringify([by, rule, code]);
     const group = groups.get(key) ?? { by, dimensions: { rule, code }, values: new Map<MetricName, number[]>() };
     groups.set(key, group);
     const values = group.values.get(name) ?? [];
     group.values.set(name, values);
-    if (unit === 'Seconds' || values.length === 0) values.push(value);
+    if (each || values.length === 0) values.push(value);
     else values[0] = (values[0] ?? 0) + value;
     if (values.length === MAX_VALUES || groups.size === MAX_GROUPS) flush();
   };
@@ -210,15 +223,15 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
     case 'job-failed':
-      return countsOfEnd(event, rule);
     case 'job-handed-back':
-      return [{ name: 'JobsHandedBack', value: 1, rule }];
+      return countsOfEnd(event, rule);
     case 'message-refused':
       return [{ name: 'MessagesRefused', value: 1 }];
     case 'run-planned':
     case 'run-late':
     case 'rule-failed':
     case 'rule-age':
+    case 'repository-listed':
       return countsOfPlan(event);
     case 'prune-planned':
     case 'place-pruned':
@@ -283,9 +296,10 @@ function countsOfSnapshot(
 
 /** The counts for the end of an attempt. */
 function countsOfEnd(
-  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
+  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' | 'job-handed-back' }>,
   rule: string | undefined,
 ): readonly Count[] {
+  if (event.type === 'job-handed-back') return [{ name: 'JobsHandedBack', value: 1, rule }];
   const seconds = { name: 'JobSeconds', value: event.durationMs / 1000, rule } as const;
   if (event.type === 'job-failed')
     return [{ name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code }, seconds];
@@ -322,9 +336,9 @@ function countsOfItem(
   }
 }
 
-function countsOfPlan(
-  event: Extract<Event, { readonly type: 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' }>,
-): readonly Count[] {
+type PlanEventName = 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' | 'repository-listed';
+
+function countsOfPlan(event: Extract<Event, { readonly type: PlanEventName }>): readonly Count[] {
   const { rule } = event;
   switch (event.type) {
     case 'run-planned':
@@ -337,7 +351,12 @@ function countsOfPlan(
     case 'rule-failed':
       return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
     case 'rule-age':
-      return [{ name: AGES[event.what], value: event.ageSeconds, rule }];
+      return [
+        { name: AGES[event.what], value: event.ageSeconds, rule },
+        { name: 'RuleOverdueSeconds', value: event.overdueSeconds, rule },
+      ];
+    case 'repository-listed':
+      return [{ name: 'RepositoryBytes', value: event.bytes, rule }];
     default:
       return event satisfies never;
   }

@@ -230,7 +230,7 @@ type JobEvent =
     }
   /** It goes back to the queue, for the next worker: this one is stopping, or its message reaches the end of its life. */
   | { readonly type: 'job-handed-back'; readonly job: JobName; readonly message: string }
-  /** A message that is no job. */
+  /** A message that is not a job. */
   | { readonly type: 'message-refused'; readonly message: string };
 
 export interface JobName {
@@ -273,6 +273,17 @@ type PlanEvent =
       readonly rule: string;
       readonly what: 'copy' | 'verification' | 'drill';
       readonly ageSeconds: number;
+      /** Since its schedule asked for a run that would have been newer. 0: it did not. */
+      readonly overdueSeconds: number;
+    }
+  /** A run listed a repository whose registry reports sizes. Layers that images share count for each image. */
+  | {
+      readonly type: 'repository-listed';
+      readonly rule: string;
+      /** With its registry. */
+      readonly repository: string;
+      readonly images: number;
+      readonly bytes: number;
     };
 
 /** A Cleaner's. */

@@ -2,8 +2,8 @@ import type { Abortable } from './abort.ts';
 import type { Clock } from './clock.ts';
 
 /**
- * Runs work that had better not stop halfway: the signal that it gets fires `ms` after that of the caller. Work that ends before then is not
- * disturbed. Where the caller's signal has fired before, so has that of the work.
+ * Runs work that should not stop halfway: the signal that it gets fires `ms` after that of the caller. Work that ends before then is not disturbed.
+ * Where the caller's signal has fired before, so has that of the work.
  */
 export async function withGrace<T>(
   ms: number,

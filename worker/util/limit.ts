@@ -2,8 +2,8 @@ import { aborted, anyOf, checkAborted, type Abortable } from './abort.ts';
 import { Failure } from './failure.ts';
 
 /**
- * A bounded quantity that is taken and given back: requests at once, or bytes of memory. First come, first served, so a large
- * request is never starved by small ones. Take it around leaf I/O only; taking twice in one call stack can wait for ever.
+ * A bounded quantity that is taken and given back: requests at once, or bytes of memory. First come, first served, so a large request is never
+ * starved by small ones. Take it around leaf I/O only; taking twice in one call stack can deadlock.
  */
 export class Limit {
   /** What there is in all. */

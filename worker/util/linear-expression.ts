@@ -168,7 +168,7 @@ class Parser {
     const source = (this.#take(set) ?? this.#take(escape) ?? this.#take(isUnicode ? /./suy : /./sy))?.[0] ?? '';
     const known = this.#characters.get(source);
     if (known !== undefined) return known;
-    // a bracket or brace that stands for itself is no expression alone
+    // a bracket or brace that stands for itself is not an expression alone
     const alone = new RegExp(`^(?:${/^[\]{}]$/.test(source) ? `\\${source}` : source})$`, this.#flags);
     const answers = new Map<string, boolean>();
     const leaf: Leaf = {

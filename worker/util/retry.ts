@@ -33,7 +33,7 @@ export async function retry<T>(
       return await work(attempt);
     } catch (error) {
       if (!isFailure(error) || !error.retryable || attempt >= attempts) throw error;
-      checkAborted(options); // it may have failed because it was stopped: that is no retry
+      checkAborted(options); // it may have failed because it was stopped: that is not a retry
       const delayMs = retryDelayMs(error, attempt, clock, options.maxDelayMs);
       if (delayMs > MAX_RETRY_AFTER_MS) throw error;
       options.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: describeFailure(error) });

@@ -121,6 +121,24 @@ describe('an archive that is written in place', () => {
     expect(Buffer.compare(await written(), tar)).toBe(0);
   });
 
+  test('is taken as it is where another process completes it while this one looks at what is stored', async () => {
+    const begun = await createArchive(openFiles(folder), KEY, layout, { partSize: PART_BYTES });
+    const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
+    await begun.put(layer.descriptor, () => read(image.content, layer.descriptor));
+    begun[Symbol.dispose]();
+    const files = openFiles(folder);
+    const slow: ObjectStore = Object.assign(openFiles(folder), {
+      upload: async (...of: Parameters<ObjectStore['upload']>) => {
+        const upload = await files.upload(...of);
+        await fill();
+        return upload;
+      },
+    });
+    await fill(slow);
+    expect(Buffer.compare(await written(), tar)).toBe(0);
+    expect(await readdir(folder)).toEqual([KEY]);
+  });
+
   test('keeps no byte of a blob that failed verification', async () => {
     const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
     const bad = corrupting(image.content, layer.descriptor.digest, 15_000);

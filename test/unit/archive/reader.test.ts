@@ -456,8 +456,8 @@ describe('a key that holds something else', () => {
   ];
   test.each<[string, () => Promise<Uint8Array>, string, RegExp]>([
     ['nothing', async () => new Uint8Array(), 'INVALID', /it is empty/],
-    ['plain text', async () => Buffer.from('hello'), 'INVALID', /it is no tar/],
-    ['a page', async () => Buffer.from('<html>'.repeat(1000)), 'INVALID', /it is no tar/],
+    ['plain text', async () => Buffer.from('hello'), 'INVALID', /it is not a tar/],
+    ['a page', async () => Buffer.from('<html>'.repeat(1000)), 'INVALID', /it is not a tar/],
     [
       'a tar of something',
       async () => makeTar([{ name: 'etc/passwd', content: 'root' }]),
@@ -569,7 +569,7 @@ describe('a compressed archive', () => {
 
   test.each<[string, (tar: Uint8Array) => Uint8Array, OpenImageOptions, string, RegExp]>([
     ['a bomb of zeros', () => gzipSync(Buffer.alloc(50_000_000)), {}, 'INVALID', /a tar without a file/],
-    ['a bomb of text', () => zstdCompressSync(Buffer.alloc(50_000_000, 'a')), {}, 'INVALID', /it is no tar/],
+    ['a bomb of text', () => zstdCompressSync(Buffer.alloc(50_000_000, 'a')), {}, 'INVALID', /it is not a tar/],
     [
       'a bomb with the header of a tar',
       () => gzipSync(announcing(50_000_000, 50_000_000)),
@@ -614,7 +614,7 @@ describe('a compressed archive', () => {
       'CORRUPT',
       /zstd data is damaged/,
     ],
-    ['compressed text', () => gzipSync('hello'), {}, 'INVALID', /it is no tar/],
+    ['compressed text', () => gzipSync('hello'), {}, 'INVALID', /it is not a tar/],
   ])('%s leaves nothing behind', async (_, make, o, code, message) => {
     const image = await makeImage();
     const store = await holding(make((await archived(image)).bytesOf(KEY)));

@@ -201,7 +201,7 @@ describe('tars that could mislead', () => {
     ['a symlink to an absolute path', linked('a/l', '/etc/passwd', '2'), 'INVALID', /link "a\/l" to "\/etc\/passwd"/],
     ['a symlink that leads upwards', linked('a/l', '../../x', '2'), 'INVALID', /leads outside/],
     ['a hard link that leads upwards', linked('a/l', '../x', '1'), 'INVALID', /leads outside/],
-    ['a device', named('dev/null', '3'), 'INVALID', /no file, directory or link but of type "3"/],
+    ['a device', named('dev/null', '3'), 'INVALID', /not a file, directory or link but of type "3"/],
     ['a sparse file of GNU tar', named('sparse', 'S'), 'INVALID', /type "S"/],
     ['a sparse file in pax', pax('22 GNU.sparse.major=1\n'), 'INVALID', /sparse file/],
     [
@@ -210,7 +210,7 @@ describe('tars that could mislead', () => {
       'INVALID',
       /no tar header at byte 512/,
     ],
-    ['something that is not a tar', Buffer.from('<html>'.repeat(200)), 'INVALID', /it is no tar/],
+    ['something that is not a tar', Buffer.from('<html>'.repeat(200)), 'INVALID', /it is not a tar/],
     ['a size that is not a number', reseal(nonsense), 'INVALID', /no size that can be read \(at byte 0\)/],
     ['a pax record that is too long', pax('99 path=x\n'), 'INVALID', /wrong lengths/],
     ['a pax record that is too short', pax('6 path=x\n'), 'INVALID', /wrong lengths/],

@@ -70,3 +70,12 @@ test.each([
   expect(short).toContain('…');
   expect(text.endsWith(short.slice(short.indexOf('…') + 1))).toBe(true);
 });
+
+test('shows no control character of a cell, and keeps its columns in line', () => {
+  const text = formatTable(['platform', '>layers'], [['linux/\u001b[31m\u202eamd64\n', '1']]);
+  expect(text.split('\n')).toEqual([
+    'platform             layers',
+    '-------------------  ------',
+    'linux/ [31m amd64         1',
+  ]);
+});

@@ -336,6 +336,15 @@ describe('copy', () => {
     await expectSameImage(content, memory, root);
   });
 
+  test('reports as planned the bytes of all blobs that are then done, those of signatures too', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const events: Event[] = [];
+    await copy(content, new MemoryContent(), [root], { report: (event) => events.push(event) });
+    const bytesOf = (type: 'planned' | 'blob-done'): number =>
+      events.reduce((sum, event) => sum + (event.type === type && 'bytes' in event ? event.bytes : 0), 0);
+    assert.equal(bytesOf('planned'), bytesOf('blob-done'));
+  });
+
   test('counts in a dry run what a copy would send, and writes nothing', async () => {
     const { content, root } = await makeImage({ signed: true });
     const memory = new MemoryContent();

@@ -164,8 +164,8 @@ describe('a request by hand', () => {
   });
 
   test('is refused with an unknown member', () => {
-    expect(reason({ ...REQUEST, platform: 'linux/amd64' })).toBe('mirror job: "platform" is no member of it');
-    expect(reason({ ...REQUEST, rule: 'base' })).toBe('mirror job: "rule" is no member of it');
+    expect(reason({ ...REQUEST, platform: 'linux/amd64' })).toBe('mirror job: "platform" is not a member of it');
+    expect(reason({ ...REQUEST, rule: 'base' })).toBe('mirror job: "rule" is not a member of it');
   });
 });
 

@@ -1,8 +1,9 @@
-import { chmod, mkdtemp, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { forgetCredentials, storeCredentials } from '../../../worker/registry/auth-file.ts';
+import { systemClock } from '../../../worker/util/clock.ts';
 import type { RunProgram } from '../../../worker/registry/credentials.ts';
 
 const ANN = { username: 'ann', password: 'pa:ss' };
@@ -21,7 +22,7 @@ async function json(file: string): Promise<unknown> {
 test('writes a new file that only its owner can read, and leaves nothing beside it', async () => {
   const place = join(await folder(), 'new', '.docker');
   const file = join(place, 'config.json');
-  expect(await storeCredentials(file, 'ghcr.io', ANN, { run: nothing })).toEqual({ file });
+  expect(await storeCredentials(file, 'ghcr.io', ANN, { run: nothing, clock: systemClock })).toEqual({ file });
   expect(await json(file)).toEqual({ auths: { 'ghcr.io': { auth: AUTH } } });
   expect((await stat(file)).mode & 0o777).toBe(0o600);
   expect(await readdir(place)).toEqual(['config.json']);
@@ -32,18 +33,29 @@ test('keeps unknown members, narrows the mode, and replaces every spelling of th
   const auths = { 'https://GHCR.io/v1/': { auth: 'b2xk' }, 'ghcr.io/team': { auth: 'dGVhbQ==' }, 'quay.io': {} };
   await writeFile(file, JSON.stringify({ psFormat: '{{.ID}}', auths }));
   await chmod(file, 0o644);
-  await storeCredentials(file, 'ghcr.io', ANN, { run: nothing });
+  await storeCredentials(file, 'ghcr.io', ANN, { run: nothing, clock: systemClock });
   const kept = { 'ghcr.io/team': { auth: 'dGVhbQ==' }, 'quay.io': {} };
   expect(await json(file)).toEqual({ psFormat: '{{.ID}}', auths: { ...kept, 'ghcr.io': { auth: AUTH } } });
   expect((await stat(file)).mode & 0o777).toBe(0o600);
-  await forgetCredentials(file, 'ghcr.io', { run: nothing });
+  await forgetCredentials(file, 'ghcr.io', { run: nothing, clock: systemClock });
   expect(await json(file)).toEqual({ psFormat: '{{.ID}}', auths: kept });
-  expect(await forgetCredentials(file, 'ghcr.io', { run: nothing })).toBeUndefined();
+  expect(await forgetCredentials(file, 'ghcr.io', { run: nothing, clock: systemClock })).toBeUndefined();
+});
+
+test('keeps every login of those that run at the same time, and takes over the lock of a crashed one', async () => {
+  const place = await folder();
+  const file = join(place, 'config.json');
+  await writeFile(join(place, '.config.json.lock'), '');
+  await utimes(join(place, '.config.json.lock'), 1, 1);
+  const hosts = Array.from({ length: 10 }, (_, index) => `registry-${index}.example`);
+  await Promise.all(hosts.map(async (host) => storeCredentials(file, host, ANN, { run: nothing, clock: systemClock })));
+  expect(Object.keys(((await json(file)) as { auths: object }).auths).sort()).toEqual(hosts);
+  expect(await readdir(place)).toEqual(['config.json']);
 });
 
 test('stores Docker Hub under the name that docker reads', async () => {
   const file = join(await folder(), 'config.json');
-  await storeCredentials(file, 'docker.io', ANN, { run: nothing });
+  await storeCredentials(file, 'docker.io', ANN, { run: nothing, clock: systemClock });
   expect(await json(file)).toEqual({ auths: { 'https://index.docker.io/v1/': { auth: AUTH } } });
 });
 
@@ -51,7 +63,7 @@ test('writes through a link', async () => {
   const place = await folder();
   await writeFile(join(place, 'real.json'), '{}');
   await symlink(join(place, 'real.json'), join(place, 'config.json'));
-  await storeCredentials(join(place, 'config.json'), 'ghcr.io', ANN, { run: nothing });
+  await storeCredentials(join(place, 'config.json'), 'ghcr.io', ANN, { run: nothing, clock: systemClock });
   expect(await json(join(place, 'real.json'))).toMatchObject({ auths: { 'ghcr.io': {} } });
 });
 
@@ -66,11 +78,11 @@ test.each([
     asked.push([program, ...args, input]);
     return { exitCode: 0, stdout: '', stderr: '' };
   };
-  expect(await storeCredentials(file, 'ghcr.io', ANN, { run })).toEqual({ file, helper: 'pass' });
+  expect(await storeCredentials(file, 'ghcr.io', ANN, { run, clock: systemClock })).toEqual({ file, helper: 'pass' });
   const entry = JSON.stringify({ ServerURL: 'ghcr.io', Username: 'ann', Secret: 'pa:ss' });
   expect(asked).toEqual([['docker-credential-pass', 'store', entry]]);
   expect(await json(file)).toEqual({ ...document, auths: { 'ghcr.io': {} } });
-  expect(await forgetCredentials(file, 'ghcr.io', { run })).toEqual({ file, helper: 'pass' });
+  expect(await forgetCredentials(file, 'ghcr.io', { run, clock: systemClock })).toEqual({ file, helper: 'pass' });
   expect(asked.slice(1)).toContainEqual(['docker-credential-pass', 'erase', 'ghcr.io']);
   expect(await json(file)).toEqual({ ...document, auths: {} });
 });
@@ -79,7 +91,7 @@ test('changes nothing where the helper fails', async () => {
   const file = join(await folder(), 'config.json');
   await writeFile(file, '{"credsStore":"pass"}');
   const run: RunProgram = async () => ({ exitCode: 1, stdout: 'the store is locked', stderr: '' });
-  await expect(storeCredentials(file, 'ghcr.io', ANN, { run })).rejects.toMatchObject({
+  await expect(storeCredentials(file, 'ghcr.io', ANN, { run, clock: systemClock })).rejects.toMatchObject({
     code: 'UNAUTHENTICATED',
     message: 'store credentials for ghcr.io with docker-credential-pass: it failed: the store is locked',
   });
@@ -89,7 +101,11 @@ test('changes nothing where the helper fails', async () => {
 test.each(['{"auths":', '[]'])('changes no file that it cannot read: %s', async (text) => {
   const file = join(await folder(), 'config.json');
   await writeFile(file, text);
-  await expect(storeCredentials(file, 'ghcr.io', ANN, { run: nothing })).rejects.toMatchObject({ code: 'INVALID' });
-  await expect(forgetCredentials(file, 'ghcr.io', { run: nothing })).rejects.toMatchObject({ code: 'INVALID' });
+  await expect(storeCredentials(file, 'ghcr.io', ANN, { run: nothing, clock: systemClock })).rejects.toMatchObject({
+    code: 'INVALID',
+  });
+  await expect(forgetCredentials(file, 'ghcr.io', { run: nothing, clock: systemClock })).rejects.toMatchObject({
+    code: 'INVALID',
+  });
   expect(await readFile(file, 'utf8')).toBe(text);
 });

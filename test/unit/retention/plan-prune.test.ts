@@ -90,6 +90,26 @@ describe('rules about time', () => {
     ]);
   });
 
+  test('expireAfterDays deletes what is older of what keepLast keeps: the last five, and none after seven days', () => {
+    const shapes = { a: { age: 1 }, b: { age: 6 }, c: { age: 8 }, d: { age: 40 } };
+    expect(planned({ keepLast: 3, expireAfterDays: 7 }, shapes)).toEqual([
+      'delete d: older than 7 days',
+      'delete c: older than 7 days',
+      'keep a: keepLast 3',
+      'keep b: keepLast 3',
+    ]);
+    expect(planned({ keepLast: 1, expireAfterDays: 7, keepTags: ['d'] }, shapes)).toEqual([
+      'delete c: older than 7 days',
+      'delete b: not in keepLast 1',
+      'keep a: keepLast 1',
+      'keep d: keepTags d',
+    ]);
+    expect(planned({ expireAfterDays: 7 }, shapes).slice(2)).toEqual([
+      'keep a: expireAfterDays 7',
+      'keep b: expireAfterDays 7',
+    ]);
+  });
+
   test('keepLast counts an image with two tags once, and no children, referrers or signatures', () => {
     const shapes = {
       sig: { tags: cosign('new'), age: 1 },

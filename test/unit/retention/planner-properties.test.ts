@@ -38,9 +38,10 @@ function expectMayGo(item: Item, tags: readonly string[], policy: RepositoryPoli
   }
   if (tags.length === 0) return;
   const { keepLast, keepDays, keepDaily, keepWeekly, keepMonthly, keepYearly, keepSemver, deleteTags } = policy;
-  const times = [keepLast, keepDays, keepDaily, keepWeekly, keepMonthly, keepYearly];
+  const times = [keepLast, keepDays, policy.expireAfterDays, keepDaily, keepWeekly, keepMonthly, keepYearly];
   if (times.some((count) => count !== undefined)) expect(item.pushedAtMs).toBeDefined();
-  if (keepDays !== undefined) expect(item.pushedAtMs).toBeLessThan(NOW - keepDays * DAY);
+  const expired = policy.expireAfterDays !== undefined && (item.pushedAtMs ?? NOW) < NOW - policy.expireAfterDays * DAY;
+  if (keepDays !== undefined && !expired) expect(item.pushedAtMs).toBeLessThan(NOW - keepDays * DAY);
   if (policy.notPulledForDays !== undefined) expect(item.pulledAtMs).toBeLessThan(NOW - policy.notPulledForDays * DAY);
   expect([...times, keepSemver, deleteTags, policy.notPulledForDays].some((rule) => rule !== undefined)).toBe(true);
 }

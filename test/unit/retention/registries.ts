@@ -27,6 +27,7 @@ const anyPolicies: fc.Arbitrary<readonly RepositoryPolicy[]> = fc
     untaggedAfterDays: days,
     keepLast: some,
     keepDays: days,
+    expireAfterDays: days,
     keepDaily: some,
     keepWeekly: some,
     keepMonthly: some,

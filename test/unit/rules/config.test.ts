@@ -529,9 +529,9 @@ describe('rules', () => {
   test.each([
     ['alpine:3.20', 'names a tag: sources are repositories, and tags go under "tags"'],
     ['alpine:3', 'names a tag: sources are repositories, and tags go under "tags"'],
-    ['localhost:5000', 'is no repository: "localhost:5000/*" stands for all of that registry'],
-    ['r.example', 'is no repository: "r.example/*" stands for all of that registry'],
-    ['r.example:5000/', 'is no repository: "r.example:5000/*" stands for all of that registry'],
+    ['localhost:5000', 'is not a repository: "localhost:5000/*" stands for all of that registry'],
+    ['r.example', 'is not a repository: "r.example/*" stands for all of that registry'],
+    ['r.example:5000/', 'is not a repository: "r.example:5000/*" stands for all of that registry'],
   ])('%s is not a source', (from, why) => {
     expect(faultsOf(ruleWith({ from }))).toEqual([
       expect.stringContaining(`(rule "a"): ${JSON.stringify(from)} ${why}`),

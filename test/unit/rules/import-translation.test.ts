@@ -167,7 +167,7 @@ test('an interval becomes the equal cron schedule, or the next shorter one, whic
   );
   expect(everySeconds(goSeconds('1h30m'))).toEqual({
     schedule: { cron: '0 * * * *' },
-    difference: 'every 90m is no schedule: it runs every 1h',
+    difference: 'every 90m is not a schedule: it runs every 1h',
   });
   expect(robfigSchedule('CRON_TZ=Europe/Berlin 0 3 ? * 1-5').schedule).toEqual({
     cron: '0 3 * * 1-5',

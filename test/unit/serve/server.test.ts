@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
@@ -94,6 +95,23 @@ test('reads a blob no faster than its client accepts it', async () => {
   expect(bytes).toBeGreaterThan(BLOB.size);
   expect(images.read).toBe(PIECES);
   expect(events).toMatchObject([{ status: 200, bytes: BLOB.size }]);
+});
+
+test('gives a blob of a plain archive at once while many clients wait for those of compressed archives', async () => {
+  const waiting = Promise.withResolvers<void>();
+  const [packed] = largeBlob(async () => waiting.promise).repositories;
+  const [plain] = largeBlob().repositories;
+  assert(packed !== undefined && plain !== undefined);
+  const { get } = await serveForTest({
+    description: 'memory',
+    repositories: [{ ...packed, name: 'packed', isPacked: () => true }, plain],
+    [Symbol.asyncDispose]: async () => undefined,
+  });
+  const others = Array.from({ length: 60 }, async () => (await get(`/v2/packed/blobs/${BLOB.digest}`)).body?.cancel());
+  const blob = await (await get(PATH)).arrayBuffer();
+  expect(blob.byteLength).toBe(BLOB.size);
+  waiting.resolve();
+  await Promise.all(others);
 });
 
 test('breaks the connection of a client that reads nothing', async () => {

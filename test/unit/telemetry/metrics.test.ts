@@ -141,7 +141,7 @@ test('a rule that verifies counts its findings, and its age is not one of copies
   const { sink, lines, flush } = metering();
   const ended = { type: 'verify-ended', place: 's3://a/', depth: 'bytes', names: { checked: 1, of: 1 } } as const;
   for (const findings of [0, 2]) sink({ ...ended, hashedBytes: 3, findings, complete: true }, JOB);
-  sink({ type: 'rule-age', rule: 'hub', what: 'verification', ageSeconds: 60 }, undefined);
+  sink({ type: 'rule-age', rule: 'hub', what: 'verification', ageSeconds: 60, overdueSeconds: 0 }, undefined);
   flush();
   const rule = { rule: 'hub' };
   expect(['PlacesVerified', 'VerifiedBytes', 'VerifyFindings'].map((name) => sum(lines, name, rule))).toEqual([
@@ -149,6 +149,14 @@ test('a rule that verifies counts its findings, and its age is not one of copies
   ]);
   expect(sum(lines, 'LastGoodVerificationAgeSeconds', rule)).toBe(60);
   expect(sum(lines, 'LastGoodCopyAgeSeconds', rule)).toBe(0);
+});
+
+test('the sizes of two repositories are two values, so that the largest can be had', () => {
+  const { sink, lines, flush } = metering();
+  for (const [repository, bytes] of [['r/a', 5] as const, ['r/b', 7] as const])
+    sink({ type: 'repository-listed', rule: 'hub', repository, images: 1, bytes }, undefined);
+  flush();
+  expect(lines).toMatchObject([{ rule: 'hub', RepositoryBytes: [5, 7] }]);
 });
 
 describe('lines', () => {
@@ -168,7 +176,7 @@ describe('lines', () => {
 
   test('are completed by a flush, once', () => {
     const { sink, flush, lines } = metering();
-    sink({ type: 'rule-age', rule: 'hub', what: 'copy', ageSeconds: 7200 }, undefined);
+    sink({ type: 'rule-age', rule: 'hub', what: 'copy', ageSeconds: 7200, overdueSeconds: 3600 }, undefined);
     expect(lines).toEqual([]);
     flush();
     flush();

@@ -1,5 +1,6 @@
 import type { Argument, Command, Option } from 'commander';
 import { withoutTransport } from '../../oci/location.ts';
+import { isRepositoryName, isTag } from '../../oci/reference.ts';
 
 /** What the last word of a command line may become. */
 export interface Candidates {
@@ -128,7 +129,10 @@ async function argumentValues(argument: Argument, current: string, lookUp: LookU
   return LOCATIONS.has(argument.name()) ? locations(current, lookUp) : NOTHING;
 }
 
-/** Transports and hosts, then the repositories of a host, then the tags of a repository. */
+/**
+ * Transports and hosts, then the repositories of a host, then the tags of a repository. Only what can be a name is
+ * offered: bash writes a candidate into the command line as it is, and a registry could answer `v1;command`.
+ */
 async function locations(current: string, lookUp: LookUp): Promise<Candidates> {
   const bare = withoutTransport(current);
   const before = current.slice(0, current.length - bare.length);
@@ -148,14 +152,14 @@ async function locations(current: string, lookUp: LookUp): Promise<Candidates> {
   const name = bare.slice(slash + 1);
   const colon = name.indexOf(':');
   if (colon === -1) {
-    const found = await lookUp.repositories(host, name);
+    const found = (await lookUp.repositories(host, name)).filter(isRepositoryName);
     return only(
       current,
       found.map((repository) => ({ word: `${before}${host}/${repository}`, goesOn: true })),
     );
   }
   const repository = name.slice(0, colon);
-  const tags = await lookUp.tags(host, repository);
+  const tags = (await lookUp.tags(host, repository)).filter(isTag);
   return only(
     current,
     tags.map((tag) => ({ word: `${before}${host}/${repository}:${tag}` })),

@@ -197,7 +197,7 @@ class FileStore implements ObjectStore, DeletableStore {
     }
     const there = await unlessErrno(stat(path), 'ENOENT');
     if (there !== undefined && !there.isFile() && !there.isDirectory())
-      throw conflict(path, 'it is no file, but a pipe or a device');
+      throw conflict(path, 'it is not a file, but a pipe or a device');
   }
 
   /** Whether a folder is there that no link leads out to. */

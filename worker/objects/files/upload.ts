@@ -24,6 +24,8 @@ import { beside, openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 
 const BUFFER_BYTES = 1024 * 1024;
+/** How often an unfinished file that is gone before it is opened is looked for again. */
+const OPEN_TRIES = 10;
 
 /**
  * Begins an upload to `path`, or takes up an unfinished one with the same fingerprint, size and part size.
@@ -51,34 +53,29 @@ export async function openUpload(
     .update(`${basename(path)}\n${header}`)
     .digest('hex')
     .slice(0, 16);
-  const found = await findPartial(path, hash);
-  const partial = found ?? (await createPartial(path, hash));
-  const journal = journalOf(partial);
-  const stored = await openJournal(journal, header);
-  const handle = await open(partial, 'r+');
-  try {
-    const { size: before } = await handle.stat({ bigint: true });
-    if (before !== BigInt(size)) await handle.truncate(size);
-    for (const [number, crc] of stored) {
-      if (number > parts.count) continue;
-      if (crc === undefined) parts.done.set(number, undefined);
-      else if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
-        parts.done.set(number, crc);
+  for (let tries = 1; ; tries++) {
+    const found = await findPartial(path, hash);
+    const partial = found ?? (await createPartial(path, hash));
+    const journal = journalOf(partial);
+    const stored = await openJournal(journal, header);
+    // another process may have completed or aborted what was found; a name that stays is of no file
+    const handle = await unlessErrno(open(partial, 'r+'), ...(tries < OPEN_TRIES ? ['ENOENT'] : []));
+    if (handle === undefined) continue;
+    try {
+      const { size: before } = await handle.stat({ bigint: true });
+      if (before !== BigInt(size)) await handle.truncate(size);
+      for (const [number, crc] of stored) {
+        if (number > parts.count) continue;
+        if (crc === undefined) parts.done.set(number, undefined);
+        else if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
+          parts.done.set(number, crc);
+      }
+      const file = await handle.stat({ bigint: true });
+      const isResumed = found !== undefined;
+      return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed });
+    } finally {
+      await handle.close();
     }
-    const file = await handle.stat({ bigint: true });
-    return new FileUpload({
-      path,
-      partial,
-      journal,
-      file,
-      info,
-      parts,
-      condition,
-      onSent,
-      isResumed: found !== undefined,
-    });
-  } finally {
-    await handle.close();
   }
 }
 

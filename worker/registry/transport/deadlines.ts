@@ -15,8 +15,8 @@ export interface DeadlinesOptions {
 }
 
 /**
- * Gives up a request whose answer takes more than a minute in all. The timeouts of the wire begin anew with each piece that arrives, so a
- * server that sends a header line now and then would hold the request for ever. A request with a streamed body has the wire's timeouts alone.
+ * Gives up a request whose answer takes more than a minute in all. The timeouts of the wire begin anew with each piece that arrives, so a server that
+ * sends a header line now and then would hold the request without end. A request with a streamed body has the wire's timeouts alone.
  */
 export class Deadlines implements Layer {
   readonly #inner: Layer;

@@ -43,7 +43,7 @@ export class Origin {
   lead(what: string, location: string, from: URL): URL {
     const url = URL.parse(location, from.href);
     if (url === null || !/^https?:$/.test(url.protocol))
-      throw new Failure('UNSUPPORTED', `${what}: the registry sent us to something that is no address`);
+      throw new Failure('UNSUPPORTED', `${what}: the registry sent us to something that is not an address`);
     // a server behind a TLS front or a mapped endpoint names itself as it is known outside
     if (url.host === this.#host && url.origin !== this.#baseUrl.origin)
       return new URL(`${url.pathname}${url.search}`, this.#baseUrl);

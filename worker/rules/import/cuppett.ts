@@ -94,6 +94,6 @@ function expiryOf(where: string, given: ItemAttribute | undefined, notes: Note[]
   } catch (error) {
     if (!isFailure(error, 'INVALID') && !(error instanceof RangeError)) throw error;
   }
-  notes.push(lost(`${where}: Expires`, 'it is no number of seconds that is a moment: the rule does not expire'));
+  notes.push(lost(`${where}: Expires`, 'it is not a time in seconds since 1970: the rule does not expire'));
   return undefined;
 }

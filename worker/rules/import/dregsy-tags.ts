@@ -112,5 +112,5 @@ function noteLatest(where: string, filters: Filters, filtered: readonly Tags[], 
   if (filtered.length === 0 || filters.verbatim.some((tag) => versionOf(tag) !== undefined))
     add('the tags that are named were counted too, and are all copied here');
   if (filtered.some(({ semver }) => semver === undefined))
-    add('tags that are no versions were copied besides, and are not here');
+    add('tags that are not versions were copied besides, and are not here');
 }

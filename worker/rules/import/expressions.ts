@@ -155,13 +155,13 @@ export function replaceAll(text: string, expression: string, replacement: string
   if (text.length > MAX_REWRITTEN || repetitions.length > MAX_REPETITIONS || isNested || expression.includes('(?'))
     throw new Failure('INVALID', 'the expression is too involved: write the name itself into the file');
   const { text: source, flags } = translate(expression);
-  // refuses what is no expression
+  // refuses what is not an expression
   tagMatcher(`/${source}/${flags}`);
   return text.replace(new RegExp(source, `${flags}g`), (...found: unknown[]) =>
     replacement.replace(/\$(?:\$|\{(\w+)\}|(\w+))/g, (whole, braced?: string, bare?: string) => {
       const name = braced ?? bare;
       if (name === undefined) return whole === '$$' ? '$' : whole;
-      // after the groups follow the place and the text; Go writes nothing for a group that there is not
+      // after the groups follow the place and the text; Go writes nothing for a group that does not exist
       const group: unknown = /^[0-9]+$/.test(name) && Number(name) < found.length - 2 ? found[Number(name)] : undefined;
       return typeof group === 'string' ? group : '';
     }),

@@ -36,7 +36,7 @@ export function everySeconds(seconds: number): Timed {
   if (found.seconds === seconds) return { schedule: { cron } };
   return {
     schedule: { cron },
-    difference: `every ${describe(seconds)} is no schedule: it runs every ${describe(found.seconds)}`,
+    difference: `every ${describe(seconds)} is not a schedule: it runs every ${describe(found.seconds)}`,
   };
 }
 

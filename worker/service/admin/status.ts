@@ -55,7 +55,7 @@ export interface Status {
   readonly runs: readonly Run[];
   /** How many of the runs that were looked at are of pushes and needed nothing. */
   readonly uneventfulPushes: number;
-  /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
+  /** Jobs of those runs that a worker is running, or that failed and are tried again. */
   readonly inFlight: readonly JobRecord[];
   /** Jobs of those runs that failed permanently. */
   readonly failed: readonly JobRecord[];

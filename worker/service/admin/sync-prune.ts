@@ -17,7 +17,7 @@ export interface PrunedRule {
   readonly faults: readonly string[];
 }
 
-/** Plans a rule here and now, and deletes what the plan names where `deletions` are given and the rule is no dry run. */
+/** Plans a rule here and now, and deletes what the plan names where `deletions` are given and the rule is not a dry run. */
 export async function pruneHere(
   rule: PruneRule,
   deletions: Deletions | undefined,

@@ -194,9 +194,11 @@ async function backUpHere(
   const failure = failureOfImages(result);
   const { snapshot, images, added } = result;
   const digest = snapshot === undefined ? undefined : parseDigest(`sha256:${snapshot.id}`);
-  const item = { from: result.from, to: result.to, digest, bytesSent: dryRun === true ? 0 : added.bytes };
+  const bytes = dryRun === true ? { bytesSent: 0, bytesToSend: added.bytes } : { bytesSent: added.bytes };
+  const item = { from: result.from, to: result.to, digest, ...bytes };
   if (failure !== undefined) return { ...item, outcome: 'failed', failure };
-  return { ...item, outcome: images.stored > 0 ? 'copied' : 'unchanged' };
+  if (images.stored === 0) return { ...item, outcome: 'unchanged' };
+  return { ...item, outcome: dryRun === true ? 'planned' : 'copied' };
 }
 
 /** What the rule asks for, and what of it could not be looked at. */
@@ -263,7 +265,7 @@ class Outbox implements Queue {
     for (const { body } of messages) {
       const message = parseMessage(body);
       if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup'))
-        throw new Failure('BUG', 'sync: a rule asked for something that is no copy');
+        throw new Failure('BUG', 'sync: a rule asked for something that is not a copy');
       this.jobs.push(message.job);
     }
   }

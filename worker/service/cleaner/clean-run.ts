@@ -134,7 +134,7 @@ async function cleanPlace(
   try {
     end = await prunePlace(place, job, { ...context, budget, report }, options);
   } catch (error) {
-    // the next Cleaner goes on here; a stop in order is no attempt
+    // the next Cleaner goes on here; a stop in order is not an attempt
     if (options.signal?.aborted === true) await state.runs.giveBackJob(run.id, id).catch(() => undefined);
     checkAborted(options);
     return failPlace(place, toFailure(error), report, fail);

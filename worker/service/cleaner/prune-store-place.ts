@@ -6,7 +6,7 @@ import type { PlaceEnd, PruneContext } from './prune-context.ts';
 /**
  * Deletes the snapshots of a store that the rule does not keep, then what no snapshot needs; a dry run reports what would go. The store keeps
  * backups and its garbage collection apart by itself: while one runs for longer than it waits, the place is postponed. Objects that are locked
- * stay, and go in a later run. `maxDeletes` is about images: what no snapshot needs is no image.
+ * stay, and go in a later run. `maxDeletes` is about images: what no snapshot needs is not an image.
  */
 export async function pruneStorePlace(
   place: string,

@@ -1,6 +1,7 @@
 import type { Source } from '../../content/content.ts';
 import type { ListedImage } from '../../images/backends.ts';
 import { isDigest } from '../../oci/digest.ts';
+import { isIndexType } from '../../oci/manifest.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import { select } from '../../rules/select.ts';
 import { append } from '../../util/lists.ts';
@@ -42,6 +43,13 @@ export async function listImages(
     }),
     referrers: async () => referrers,
     unreferenced: rows.every((row) => subjectsOf(row).length === 0),
+    size: sizeOf(rows),
     archived: rows.filter(({ status }) => status !== 'ACTIVE'),
   };
+}
+
+/** An index is not an image of its own: ECR lists the images of its platforms beside it. */
+function sizeOf(rows: readonly ListedImage[]): SourceList['size'] {
+  const images = rows.filter(({ mediaType = '' }) => !isIndexType(mediaType));
+  return { images: images.length, bytes: images.reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0) };
 }

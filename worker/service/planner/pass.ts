@@ -1,7 +1,7 @@
 import { isPlanJobId } from './plan-jobs.ts';
 import { parseRule } from '../../rules/config.ts';
 import { isExpired, isPlannedRule, type PlannedRule } from '../../rules/rule.ts';
-import { lastScheduledMs } from '../../rules/schedule.ts';
+import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -119,8 +119,14 @@ class Pass {
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
     const { lastGoodRunAtMs, lastScheduledAtMs } = progress ?? {};
-    const ageSeconds = Math.max(0, Math.round((nowMs - (lastGoodRunAtMs ?? stored.appliedAtMs)) / 1000));
-    this.#options.report?.({ type: 'rule-age', rule: rule.name, what: goodRunOf(rule), ageSeconds });
+    const goodMs = lastGoodRunAtMs ?? stored.appliedAtMs;
+    this.#options.report?.({
+      type: 'rule-age',
+      rule: rule.name,
+      what: goodRunOf(rule),
+      ageSeconds: secondsSince(goodMs, nowMs),
+      overdueSeconds: secondsSince(nextScheduledMs(rule.schedule, goodMs) ?? nowMs, nowMs),
+    });
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
     const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
@@ -219,6 +225,11 @@ class Pass {
     );
     if (plan !== undefined && plan.failed > 0) this.tally.incomplete++;
   }
+}
+
+/** 0 for a moment that is yet to come. */
+function secondsSince(thenMs: number, nowMs: number): number {
+  return Math.max(0, Math.round((nowMs - thenMs) / 1000));
 }
 
 /** What a good run of the rule was. */

@@ -214,6 +214,8 @@ class RulePlanner {
     const name = formatRepository({ registry, repository });
     const source = this.#parts.backends.registry(registry, 'source');
     const list = await listSource(this.#rule, source, repository, this.#run.startedAtMs, this.#options);
+    if (list.size !== undefined && isAfter(this.#after, name, ''))
+      this.#parts.report?.({ type: 'repository-listed', rule: this.#rule.name, repository: name, ...list.size });
     if (list.archived.length > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
     const candidates = list.selected.filter((candidate) => isAfter(this.#after, name, nameOf(candidate)));
     const end = candidates.at(-1);

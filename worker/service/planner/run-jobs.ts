@@ -187,7 +187,7 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   }
   if (message.type === 'job' && message.job.kind === 'settings')
     return mayHaveAfter(after, withoutTransport(message.job.from));
-  // they are no images, and planned before all of them
+  // they are not images, and planned before all of them
   if (message.type === 'job' && ['publish', 'backup-store', 'verify'].includes(message.job.kind)) return true;
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);

@@ -19,6 +19,8 @@ export interface SourceList {
   ): Promise<ReadonlyMap<string, readonly string[]>>;
   /** Whether the list shows that the repository has no referrers: no signature, no SBOM, nothing else that names a subject. */
   readonly unreferenced: boolean;
+  /** What the repository has, where the list shows sizes: images, archived ones too, and their bytes. */
+  readonly size?: { readonly images: number; readonly bytes: number } | undefined;
   /** Archived images that were left out: they cannot be pulled. */
   readonly archived: readonly ListedImage[];
 }

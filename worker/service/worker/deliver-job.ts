@@ -304,7 +304,7 @@ function isProgress(event: Event): boolean {
   return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
 }
 
-/** Why a job is not simply handed on to a new message: it might be handed on for ever. */
+/** Why a job is not simply handed on to a new message: it might be handed on without end. */
 function stuck(cause: Failure | undefined): Failure {
   return new Failure('UNAVAILABLE', 'nothing was copied in the twelve hours that a message has', { cause });
 }

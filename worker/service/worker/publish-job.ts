@@ -52,7 +52,7 @@ export async function publishObjects(
 export function placeOf({ from }: Pick<PublishJob, 'from'>): ObjectPlace {
   const place = parseObjectPlace(from);
   if (place.transport === 's3') return place;
-  throw new Failure('INVALID', `${quote(from)} is no place that a worker reaches: name s3://bucket/prefix/`);
+  throw new Failure('INVALID', `${quote(from)} is not a place that a worker reaches: name s3://bucket/prefix/`);
 }
 
 /** Whether the snapshot that the record names is still the last one of the repository, and nothing has failed there since. */

@@ -243,7 +243,7 @@ function serviceLocation(text: string, parse: (text: string) => Location = parse
   if (location.transport === 'docker' || location.transport === 's3') return location;
   throw new Failure(
     'INVALID',
-    `${formatLocation(location)} is no place that a worker reaches: name docker:// or s3://`,
+    `${formatLocation(location)} is not a place that a worker reaches: name docker:// or s3://`,
   );
 }
 

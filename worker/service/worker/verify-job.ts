@@ -142,6 +142,6 @@ function checkReached(text: string): void {
   if (transport !== 'docker' && transport !== 's3')
     throw new Failure(
       'INVALID',
-      `${quote(text)} is no place that a worker reaches: name docker://, s3:// or store:s3://`,
+      `${quote(text)} is not a place that a worker reaches: name docker://, s3:// or store:s3://`,
     );
 }

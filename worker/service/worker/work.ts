@@ -147,7 +147,7 @@ async function toJob(request: JobRequest, delivery: Delivery, context: WorkConte
   return job;
 }
 
-/** Adds the event to a run of every rule that it starts. The deliveries of the message are its attempts, since it is no job. */
+/** Adds the event to a run of every rule that it starts. The deliveries of the message are its attempts, since it is not a job. */
 async function workOnEvent(
   delivery: Delivery,
   context: WorkContext,

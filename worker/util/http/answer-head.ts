@@ -62,7 +62,7 @@ function framingOf(status: number, headers: ReadonlyMap<string, string>): Framin
   if (coding !== undefined && length !== undefined)
     throw new MalformedAnswer('the answer has a length, and is sent in chunks');
   if (length !== undefined && !(/^\d{1,16}$/.test(length) && Number.isSafeInteger(Number(length))))
-    throw new MalformedAnswer('the answer has a length that is no number');
+    throw new MalformedAnswer('the answer has a length that is not a number');
   if (coding !== undefined && coding.toLowerCase() !== 'chunked')
     throw new MalformedAnswer('the answer is sent in another way than in chunks');
   if (status < 200 || status === 204 || status === 304) return { bytes: 0 };

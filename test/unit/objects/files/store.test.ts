@@ -158,7 +158,10 @@ describe('a folder', () => {
     test('writing over a named pipe is refused at once, and leaves nothing beside it', async () => {
       const tool = 'mkfifo';
       execFileSync(tool, [join(root, 'pipe')]);
-      const refused = { code: 'CONFLICT', message: expect.stringContaining('it is no file, but a pipe or a device') };
+      const refused = {
+        code: 'CONFLICT',
+        message: expect.stringContaining('it is not a file, but a pipe or a device'),
+      };
       await expect(store.upload('pipe', 5, { fingerprint: 'f' })).rejects.toMatchObject(refused);
       await expect(store.write('pipe', Buffer.from('x'))).rejects.toMatchObject(refused);
       expect(await readdir(root)).toEqual(['pipe']);

@@ -13,6 +13,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openFiles } from '../../../../worker/objects/files/store.ts';
 import type { ObjectStore, Upload } from '../../../../worker/objects/objects.ts';
@@ -127,6 +128,19 @@ describe('an upload to a folder', () => {
   });
 
   describe('two processes with the same upload', () => {
+    test('an upload is begun anew where the other process completes it while it is opened', async () => {
+      for (let times = 0; times < 30; times++) {
+        const first = await begin();
+        await sendMissing(first);
+        const others = Array.from({ length: 8 }, async (_, i) => {
+          await setTimeout(i / 4);
+          return begin();
+        });
+        await first.commit();
+        for (const upload of await Promise.all(others)) await upload.abort();
+      }
+    });
+
     test('one never publishes what the other has begun anew', async () => {
       const slow = await begin();
       await sendMissing(slow);
