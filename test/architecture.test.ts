@@ -1,10 +1,10 @@
-// The layers of this repository, as a table that fails the build. A folder may import the ones named, and itself.
+// The layers of this repository, as a table that fails the build. A folder may import itself and the folders named.
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, normalize } from 'node:path';
 import { test } from 'vitest';
 
-/** Folders without a row belong to the nearest one above them that has one. `worker/` is left out of the names. */
+/** Folders without a row belong to the nearest parent that has one. Names leave out `worker/`. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   util: [],
   oci: ['util'],
@@ -63,7 +63,7 @@ const SDK_CLIENTS_IN = [
   'state/table-items.ts',
   'tasks/ecs.ts',
 ];
-/** Files that send commands through a client that they are given. */
+/** Files that send commands through a client that is passed to them. */
 const SDK_COMMANDS_IN = [
   'objects/s3/delete.ts',
   'objects/s3/lent-bodies.ts',
@@ -122,7 +122,7 @@ for (const file of SOURCES) {
 }
 
 for (const inside of SDK_CLIENTS_IN) {
-  test(`${inside} waits for no answer for ever: the SDK does unless it is told otherwise`, () => {
+  test(`${inside} sets a timeout for every answer: the SDK sets no default`, () => {
     const source = readFileSync(`worker/${inside}`, 'utf8');
     const clients = [...source.matchAll(NEW_CLIENT)];
     const options = [...clients, ...source.matchAll(/clientConfig: (\{.*?\})/gs)];
@@ -141,7 +141,7 @@ for (const inside of SDK_COMMANDS_IN) {
 const INFRA_MAY_IMPORT = /^(?:aws-cdk-lib(?:\/.+)?|constructs|cdk-nag|yaml|zod|node:.+)$/;
 
 for (const file of globSync('infra/**/*.ts').sort()) {
-  test(`${file} shares nothing with the worker but what is pure and small`, () => {
+  test(`${file} shares nothing with the worker except what is pure and small`, () => {
     for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(IMPORT)) {
       if (!specifier.startsWith('.')) {
         assert.match(specifier, INFRA_MAY_IMPORT, 'infra/ describes, and calls nothing');
@@ -176,14 +176,14 @@ test('the layer table has no cycle', () => {
 });
 
 const TIME_AND_CHANCE = /\b(?:Date\.now|performance\.now|setTimeout|setInterval|Math\.random)\b/;
-/** Connections keep time by the machine's timers, as those of undici and Node do: a fake clock cannot move what a server does. */
+/** Connections use the machine's timers, as those of undici and Node do: a fake clock cannot move what a server does. */
 const KEEPS_TIME = new Set(['worker/util/clock.ts', 'worker/util/http/connection.ts', 'worker/util/http/lent-body.ts']);
 const AROUND = /\bprocess\.(?:env|argv|on|once|exit)\b/;
 
-// a server of the embedded stack keeps time as the one it stands in for does; everything else asks the clock
+// a server of the embedded stack uses real time like the service it stands in for; everything else asks the clock
 for (const file of globSync('worker/**/*.ts').sort()) {
   const text = readFileSync(file, 'utf8');
-  test(`${file} takes time, chance and surroundings from outside`, () => {
+  test(`${file} takes time, randomness and environment as parameters`, () => {
     if (!KEEPS_TIME.has(file)) assert.doesNotMatch(text, TIME_AND_CHANCE);
     if (!file.startsWith('worker/main/')) assert.doesNotMatch(text, AROUND);
   });

@@ -1,4 +1,4 @@
-// Every method of an interface has a caller in the program: code that nothing calls still has permissions, and its faults do not show.
+// Every method of an interface has a caller in the program: uncalled code still has permissions, and its faults do not show.
 import { afterAll, expect, test } from 'vitest';
 import { readCallGraph } from './support/call-graph.ts';
 

@@ -1,4 +1,4 @@
-// A function fits on a screen, and a file is read in one sitting: what is longer does several things.
+// A function fits on a screen, and a file is read in one sitting: longer ones do several things.
 import { globSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -53,7 +53,7 @@ test.each(FILES)(
   `%s has at most ${MAX_FILE_LINES} lines, and no function of more than ${MAX_FUNCTION_LINES}`,
   (file) => {
     expect(linesOf(readFileSync(file, 'utf8')) - 1).toBeLessThanOrEqual(MAX_FILE_LINES);
-    // what a test file holds is a list of tests
+    // a test file is a list of tests
     if (file.endsWith('.test.ts')) return;
     const source = project?.program.getSourceFile(resolve(file));
     expect(source === undefined ? ['not read'] : longFunctions(source)).toEqual([]);

@@ -1,4 +1,4 @@
-// Every relative link in a document leads to a file, and to a heading of it where it names one.
+// Every relative link in a document leads to a file, and to a heading in it if the link names one.
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -12,7 +12,7 @@ test.each(pages)('links of %s lead somewhere', (page) => {
   expect(broken).toEqual([]);
 });
 
-test('links are found, and those that lead nowhere are told', () => {
+test('finds links, and reports those that lead nowhere', () => {
   const text =
     'a [b](CHANGELOG.md) ![c](docs/none.md "title"), [d](https://example.com/e.md)\n```\n[no](link.md)\n```\n[f]: docs/state.md#none';
   const links = linksOf(text);
@@ -20,7 +20,7 @@ test('links are found, and those that lead nowhere are told', () => {
   expect(links.filter((link) => leadsSomewhere('README.md', link))).toEqual(['CHANGELOG.md']);
 });
 
-/** Without those to other places. */
+/** Without links to other sites. */
 function linksOf(markdown: string): readonly string[] {
   const text = markdown.replace(/^```.*?^```$/gms, '').replace(/`[^`\n]*`/g, '');
   return [...text.matchAll(/\]\(([^)\s]+)[^)]*\)|^\[[^\]]+\]: (\S+)/gm)]
@@ -35,7 +35,7 @@ function leadsSomewhere(page: string, link: string): boolean {
   return heading === undefined || !file.endsWith('.md') || headingsOf(readFileSync(file, 'utf8')).includes(heading);
 }
 
-/** As GitHub makes anchors of them. */
+/** As GitHub builds anchors from them. */
 function headingsOf(markdown: string): readonly string[] {
   return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading

@@ -1,4 +1,4 @@
-// The workflows that check and release, and what `npm run release` refuses. `.ci/run` makes a whole release without publishing it.
+// The workflows that check and release, and the refusals of `npm run release`. `.ci/run` makes a whole release without publishing it.
 import { spawnSync } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -33,9 +33,9 @@ describe.each(globSync('.github/workflows/*.yml'))('%s', (file) => {
   const { jobs, permissions } = workflow.parse(parse(text));
   const steps = Object.values(jobs).flatMap((job) => job.steps);
 
-  test('may read the repository and no more, unless a job asks for it', () => {
+  test('may read the repository and nothing else, unless a job asks for more', () => {
     expect(permissions).toEqual({ contents: 'read' });
-    // what it publishes with is of the workflow itself: no secret is kept anywhere
+    // its credentials for publishing belong to the workflow itself: no secret is stored anywhere
     expect(text).not.toContain('secrets.');
   });
 
@@ -44,7 +44,7 @@ describe.each(globSync('.github/workflows/*.yml'))('%s', (file) => {
     expect(lines.length).toBeGreaterThan(0);
     for (const line of lines) {
       expect(spawnSync('bash', ['-n'], { input: line }).status, line).toBe(0);
-      // an expression in a script is code that whoever names a branch or a tag can write
+      // an expression in a script is code that anyone who names a branch or a tag can write
       expect(line).not.toContain('${{');
       const [, script] = /^npm run ([\w:]+)/.exec(line) ?? [];
       if (script !== undefined) expect(Object.keys(scripts)).toContain(script);
@@ -102,7 +102,7 @@ test('the package names the repository that publishes it: npm refuses provenance
   }
 });
 
-test('a release is refused for a tag of another version, and while the changelog calls the version unreleased', () => {
+test('a release is refused for a tag of another version, and while the changelog marks the version as unreleased', () => {
   expect(refused('v999.0.0')).toEqual({
     status: 1,
     stderr: `release v999.0.0: package.json has version ${version}\n`,

@@ -1,4 +1,4 @@
-// A call has room for some 120,000 arguments: `push(...list)` of a longer list, which a registry or a bucket may give, is a RangeError.
+// A call has room for some 120,000 arguments: `push(...list)` of a longer list, which a registry or a bucket may return, is a RangeError.
 import { globSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 

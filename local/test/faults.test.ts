@@ -7,13 +7,13 @@ const GET = { operations: ['GetObject'], key: 'k' };
 const PUT = { operations: ['PutObject'], key: 'k' };
 
 describe('a fault', () => {
-  test('happens to the next request by default, once', () => {
+  test('strikes the next request by default, once', () => {
     const faults = new Faults();
     faults.add({}, { kind: 'lose-answer' });
     assert.deepEqual([faults.take(PUT), faults.take(PUT)], [{ kind: 'lose-answer' }, undefined]);
   });
 
-  test('happens only to requests of its operation, its key and its digest', () => {
+  test('strikes only requests of its operation, its key and its digest', () => {
     const digest = digestOf(Buffer.from('blob'));
     const faults = new Faults();
     faults.add({ operation: 'GetObject' }, { kind: 'answer' });
@@ -35,7 +35,7 @@ describe('a fault', () => {
     assert.deepEqual([faults.take(call), faults.take(call)], [{ kind: 'answer' }, { kind: 'lose-answer' }]);
   });
 
-  test('skips requests by their number, whatever happened to them', () => {
+  test('skips the given number of requests, whatever happened to them', () => {
     const faults = new Faults();
     faults.add({ times: 2 }, { kind: 'answer' });
     faults.add({ skip: 2 }, { kind: 'lose-answer' });
@@ -44,7 +44,7 @@ describe('a fault', () => {
     assert.deepEqual(taken, ['answer', 'answer', 'lose-answer', 'cut-request', undefined]);
   });
 
-  test('is pending as often as it has still to happen, until it is taken back', () => {
+  test('is pending until it has struck as often as requested, or is taken back', () => {
     const faults = new Faults();
     faults.add({ operation: 'GetObject', times: 3 }, { kind: 'answer' });
     faults.take(GET);
@@ -54,12 +54,12 @@ describe('a fault', () => {
     assert.deepEqual([faults.pending, faults.take(GET)], [0, undefined]);
   });
 
-  test('that could never happen is refused', () => {
+  test('is refused when it could never strike', () => {
     for (const times of [0, -1, Number.NaN])
       assert.throws(() => new Faults().add({ times }, { kind: 'answer' }), { code: 'BUG' });
   });
 
-  test('happens by chance to a share, the same with the same seed', () => {
+  test('strikes a share of requests at random, the same with the same seed', () => {
     const strikes = (seed: number): string => {
       const faults = new Faults({ seed });
       faults.add({ share: 0.3 }, { kind: 'answer' });
@@ -73,7 +73,7 @@ describe('a fault', () => {
   });
 });
 
-test('a server that is away cuts or refuses every request, and keeps what was queued', () => {
+test('a server that is unavailable cuts or refuses every request, and keeps what was queued', () => {
   const faults = new Faults();
   faults.add({}, { kind: 'lose-answer' });
   faults.goAway();

@@ -16,7 +16,7 @@ async function newFolder(): Promise<string> {
   return folder;
 }
 
-/** Runs `use` with the first of nine ports in a row, with others where one of these was taken by chance. */
+/** Runs `use` with the first of nine ports in a row; tries other ports if one of these is taken. */
 async function withPorts(use: (port: number) => Promise<void>): Promise<void> {
   for (let attempts = 1; ; attempts++) {
     const port = 20_000 + Math.floor(Math.random() * 10_000);

@@ -1,4 +1,4 @@
-// Time and memory beside other tools, in turns on the same image and the same registries. A tool that is not installed is left out.
+// Time and memory beside other tools, in turns on the same image and the same registries. Tools that are not installed are left out.
 //   npm run bench -- [--only mirror,file,s3,restore,unchanged,sync,tiny,shaped] [--security plain,tls] [--gib 1] [--runs 5]
 //                    [--shape 20MB/s,10ms] [--write]
 import { readFile, writeFile } from 'node:fs/promises';
@@ -23,7 +23,7 @@ const { values } = parseArgs({
 });
 const runs = Number(values.runs);
 
-/** What was measured of each tool, by run. */
+/** The measurements of each tool, by run. */
 type Results = ReadonlyMap<Entry, readonly Measured[]>;
 
 /** Runs the tools in turn; the first run only warms caches. */
@@ -39,7 +39,7 @@ async function measured({ entries }: Case): Promise<Results> {
   return results;
 }
 
-/** The median of the ratios of each run, with the least and the largest. */
+/** The median of the ratios of each run, with the minimum and the maximum. */
 function ratio(ours: readonly Measured[], theirs: readonly Measured[], key: keyof Measured) {
   const all = ours.map((one, i) => one[key] / (theirs[i]?.[key] ?? Number.NaN)).toSorted((a, b) => a - b);
   return { median: median(all), least: all[0] ?? Number.NaN, most: all.at(-1) ?? Number.NaN };

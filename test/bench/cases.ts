@@ -7,19 +7,19 @@ import { pushMade, type BenchLab } from './lab.ts';
 import type { Command } from './measure.ts';
 import { installedTools, transshipCommand, type Security, type Tool } from './tools.ts';
 
-/** A task that several tools do, each its own way. */
+/** A task that several tools do, each in its own way. */
 export interface Case {
   readonly name: string;
-  /** The most that a median ratio to the best rival may be. */
+  /** The highest allowed median ratio to the best rival. */
   readonly aim: { readonly wall?: number; readonly cpu?: number };
   readonly entries: readonly Entry[];
 }
 
 export interface Entry {
   readonly tool: string;
-  /** Whether it is one of the tools with the best of which the aim compares. */
+  /** Whether the aim compares with this tool. */
   readonly isRival: boolean;
-  /** Prepares one run; what it returns is measured, then disposed. */
+  /** Prepares one run. The benchmark measures what it returns, then disposes it. */
   prepare(): Promise<Prepared>;
 }
 
@@ -32,16 +32,16 @@ export type CaseName = (typeof CASES)[number];
 
 interface CaseOptions {
   readonly gib: number;
-  /** What each connection is held to: `20MB/s,10ms`. */
+  /** The limit of each connection: `20MB/s,10ms`. */
   readonly shape: string;
 }
 
-/** Cases that share what they read, until it is disposed. */
+/** Cases that share what they read until it is disposed. */
 interface Cases extends AsyncDisposable {
   readonly list: readonly Case[];
 }
 
-/** The cases of one name, with everything that they read in place. `unchanged`, `sync`, `tiny` and `shaped` have none with TLS. */
+/** The cases of one name, with everything that they read in place. `unchanged`, `sync`, `tiny` and `shaped` do not have cases with TLS. */
 export async function openCase(
   lab: BenchLab,
   name: CaseName,
@@ -115,7 +115,7 @@ async function restores(
   return entries;
 }
 
-/** Each tool mirrors the image once more to where it is already. */
+/** Each tool mirrors the image once more to where it already is. */
 async function unchanged(
   lab: BenchLab,
   tools: readonly Tool[],
@@ -133,7 +133,7 @@ async function unchanged(
   return entries;
 }
 
-/** Each tool syncs six repositories of six images once more to where they are already. Images of every fourth one are signed. */
+/** Each tool syncs six repositories of six images once more to where they already are. Images of every fourth repository are signed. */
 async function synced(
   lab: BenchLab,
   hosts: { readonly source: string; readonly target: string },
@@ -164,7 +164,7 @@ async function synced(
   const tools = [{ tool: 'transship', isRival: false, command: transshipCommand('sync', '-f', rules) }];
   if (isInstalled('regsync'))
     tools.push(
-      // it copies signatures as other tags, and looks for nothing else that refers to an image
+      // it copies signatures as other tags, and does not look for any other referrer
       { tool: 'regsync', isRival: true, command: await regsync('plain', {}) },
       { tool: 'regsync with referrers', isRival: false, command: await regsync('whole', all) },
     );
@@ -251,7 +251,7 @@ function toS3(env: Command['env'], from: string): Entry {
   };
 }
 
-/** From slow connections into a registry that is not slowed down. */
+/** From slow connections into a registry without a limit. */
 async function restoredFromS3(
   lab: BenchLab,
   { from, env, slow }: { readonly from: string; readonly env: Command['env']; readonly slow: Command['env'] },
@@ -262,7 +262,7 @@ async function restoredFromS3(
   return toRegistry(lab, 'plain', tool, (to) => transshipCommand('restore', archive, `docker://${to}`), { env: slow });
 }
 
-/** Each run has a registry without a blob. */
+/** Each run has an empty registry. */
 function toRegistry(
   lab: BenchLab,
   security: Security,
@@ -294,7 +294,7 @@ function signedImage() {
   return stockImage({ repositories: 1, seed: 'signed', isIndex: true, isSigned: true, tag: 'v1' });
 }
 
-/** A config and few layers of some bytes. */
+/** A config and a few layers of some bytes. */
 function tinyImage() {
   return stockImage({
     repositories: 1,

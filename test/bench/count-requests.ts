@@ -1,16 +1,16 @@
 import { once } from 'node:events';
 import { createServer, request as proxied } from 'node:http';
 
-/** Requests that the registry behind it gets, by method and kind. */
+/** Requests that the registry after this front receives, by method and kind. */
 export interface Counter extends AsyncDisposable {
   readonly host: string;
   /** The requests since the last call, by method and kind: `GET manifests`. */
   take(): Readonly<Record<string, number>>;
-  /** Blobs that were uploaded since the start, each with its repository, and how often. */
+  /** Blobs uploaded since the start, each with its repository, and how often. */
   readonly uploads: ReadonlyMap<string, number>;
 }
 
-/** A front of a plain registry that passes everything on, and counts it. */
+/** A front of a plain registry that forwards and counts every request. */
 export async function countRequests(host: string): Promise<Counter> {
   let counts: Record<string, number> = {};
   const uploads = new Map<string, number>();

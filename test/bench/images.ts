@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 
 const MIB = 1024 * 1024;
 
-/** Layers of a GiB: two large ones, as of a language runtime and a model, and nine of what images mostly are. */
+/** Layers of one GiB: two large ones, like a language runtime and a model, and nine of the usual sizes. */
 export function layersOf(gib: number): readonly number[] {
   const small = Array.from({ length: 9 }, (_, i) => (i < 8 ? 56 : 64) * MIB * gib);
   return [256 * MIB * gib, ...small, 256 * MIB * gib];
@@ -24,7 +24,7 @@ export async function writeImage(folder: string, sizes: readonly number[]): Prom
   for (const [i, size] of sizes.entries()) {
     const key = createHash('sha256').update(`layer ${i} of ${sizes.length}`).digest();
     const stream = createCipheriv('aes-128-ctr', key.subarray(0, 16), key.subarray(16));
-    // gzip without compression: its content would not compress anyhow, and anything else skopeo would compress itself
+    // gzip without compression: the content would not compress anyhow, and skopeo would compress anything else itself
     const layer = gzipSync(stream.update(Buffer.alloc(size)), { level: 0 });
     layers.push(await put('application/vnd.oci.image.layer.v1.tar+gzip', layer));
   }

@@ -21,12 +21,12 @@ export class BenchLab {
 
   private constructor(work: Workspace) {
     this.#work = work;
-    // as a user has it: the program keeps compiled code where it does by default
+    // as for a user: the program keeps compiled code in its default place
     const { NODE_COMPILE_CACHE: _, ...env } = work.env;
     this.env = { ...env, SSL_CERT_FILE: join(work.folder, 'cert.pem') };
   }
 
-  /** Builds the program, since what is installed is measured, and makes the certificate. */
+  /** Builds the program, because the benchmark measures what is installed, and creates the certificate. */
   static async create(work: Workspace): Promise<BenchLab> {
     const env = { PATH: process.env['PATH'] ?? '' };
     await run(process.execPath, ['build.ts'], { env });
@@ -36,12 +36,12 @@ export class BenchLab {
     return new BenchLab(work);
   }
 
-  /** A folder of its own, gone at the end. */
+  /** A folder of its own, removed at the end. */
   async folder(name: string): Promise<string> {
     return mkdtemp(join(this.#work.folder, `${name}-`));
   }
 
-  /** An empty registry. Its folder is gone when it is disposed. */
+  /** An empty registry. Its folder is removed when it is disposed. */
   async registry(security: Security): Promise<DockerRegistry> {
     const folder = await this.folder('registry');
     const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(this.#work.folder, name)) as [string, string];
@@ -68,20 +68,20 @@ export class BenchLab {
     return to;
   }
 
-  /** The embedded stack, and what a program needs in its environment to use its S3. */
+  /** The embedded stack, and the environment variables that a program needs to use its S3. */
   async s3(): Promise<AsyncDisposable & { readonly env: Environment }> {
     const local = await this.#serve('local/cli.ts', 'local', '--json', '--dir', await this.folder('stack'));
     return { ...local, env: local.ready as Environment };
   }
 
-  /** A front of a server, `host:port`, each of whose connections is slow by itself: `20MB/s,10ms`, each way. */
+  /** A front of a server, `host:port`, that limits each connection by itself: `20MB/s,10ms`, each way. */
   async shaped(host: string, shape: string): Promise<AsyncDisposable & { readonly host: string }> {
     const proxy = await this.#serve('test/bench/shape.ts', '--shape', shape, host);
     const [front = ''] = proxy.ready as readonly string[];
     return { ...proxy, host: front };
   }
 
-  /** Runs a command to its end, before something is measured. */
+  /** Runs a command until it exits, before a measurement. */
   async run({ command, args }: Omit<Command, 'env'>, env = this.env): Promise<void> {
     await run(command, args, { env });
   }
@@ -105,7 +105,7 @@ export class BenchLab {
   }
 }
 
-/** Pushes an image that is made in memory, by the engine, to a plain registry. */
+/** Pushes an image that is created in memory, by the engine, to a plain registry. */
 export async function pushMade(host: string, repository: string, image: MadeImage): Promise<void> {
   await using registry = openTarget(host);
   await copy(image.content, registry.repository(repository), [image.root]);

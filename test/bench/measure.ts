@@ -16,7 +16,7 @@ export interface Command {
   readonly env: Environment;
 }
 
-/** Runs to the end; wall and CPU seconds are the shell's own, the peak is the kernel's high-water mark. */
+/** Runs until it exits. Wall and CPU seconds are the shell's own, the peak is the kernel's high-water mark. */
 export async function measure(run: Command): Promise<Measured> {
   const shell = spawn('bash', ['-c', 'TIMEFORMAT="%R %U %S"; time "$@"', 'bash', run.command, ...run.args], {
     env: { ...run.env },

@@ -1,4 +1,4 @@
-// A whole registry into a store and back, beside `oras backup`, `oras restore` and `regsync`, in turn. A tool that is not installed is left out.
+// A whole registry into a store and back, beside `oras backup`, `oras restore` and `regsync`, in turn. Missing tools are left out.
 //   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256] [--runs 3]
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
@@ -28,7 +28,7 @@ const repositories = Number(values.repositories);
 const tags = Number(values.tags);
 const ownBytes = Number(values['own-kib']) * 1024;
 
-/** Pushes images of five layers, of which four are the same everywhere. */
+/** Pushes images of five layers, four of which are the same everywhere. */
 async function push(
   host: string,
   images: readonly { readonly repository: string; readonly tag: string; readonly seed: string }[],
@@ -146,7 +146,7 @@ const all = Array.from({ length: repositories * tags }, (_, at) => ({
 await push(source.host, all);
 const sourceBytes = await bytesIn(sourceFolder);
 await using counter = await countRequests(source.host);
-// what is measured goes straight to the registry; what is counted through a front, in a run of its own
+// measured runs go straight to the registry; requests are counted through a front, in a run of its own
 const tools = await toolsFor(work, source.host);
 
 interface Phase {
@@ -166,7 +166,7 @@ async function phase(name: string): Promise<Phase> {
 
 let restores = 0;
 
-/** Each tool restores into repositories of its own, of a registry that had none of the content. */
+/** Each tool restores into its own repositories, of a registry that did not have any of the content. */
 async function restorePhase(): Promise<Phase> {
   const results = new Map<string, Measured & { readonly added: number }>();
   for (const tool of tools) {

@@ -1,5 +1,5 @@
-// What the service needs to plan new tags and to mirror small images from one ECR to another: calls, and CPU time of planner and worker. The
-// stack is a process of its own.
+// What the service needs to plan new tags and to mirror small images from one ECR to another: calls, and CPU time of planner and worker.
+// The stack is a process of its own.
 //   npm run bench:service -- [--images 100] [--tags 2000]
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -39,8 +39,8 @@ if (values.serve === undefined) await bench(Number(values.images), Number(values
 else await serve(values.serve, values.kind === 'plan' ? Number(values.tags) : 0, Number(values.images));
 
 /**
- * Runs the stack. Answers each message with the calls since the last one. With `tags`, a repository has that many images, which can be listed and
- * not read.
+ * Runs the stack. Answers each message with the calls since the last one. With `tags`, a repository has that many images, which can be
+ * listed and not read.
  */
 async function serve(folder: string, tags: number, images: number): Promise<void> {
   if (tags > 0) {

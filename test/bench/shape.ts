@@ -1,5 +1,5 @@
-// A TCP proxy that makes each connection slow: so many bytes a second and so much delay, each way. Several at once are as many times as fast, as
-// connections to S3 are.
+// A TCP proxy that makes each connection slow: so many bytes a second and so much delay, each way. Several connections together are that
+// many times as fast, as connections to S3 are.
 //   node test/bench/shape.ts --shape 20MB/s,10ms HOST:PORT …     prints the address of each proxy as a JSON array
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ interface Shape {
   readonly delayMs: number;
 }
 
-/** What a connection may hold between its ends. More would hide its slowness from the sender. */
+/** The bytes that a connection may hold between its ends. A larger buffer would hide the slowness from the sender. */
 const HELD_BYTES = 256 * 1024;
 const CHUNK_BYTES = 16 * 1024;
 /** How late a timer may be. */
@@ -24,7 +24,7 @@ function parseShape(text: string): Shape {
   return { bytesPerSecond: Number(rate) * 1e6, delayMs: Number(ms) };
 }
 
-/** Hands on what it is given at the rate of the shape, each byte after its delay. */
+/** Forwards bytes at the rate of the shape, each byte after its delay. */
 function shaped({ bytesPerSecond, delayMs }: Shape): Transform {
   let freeAtMs = 0;
   // timers may fire in another order than they were set in
@@ -35,7 +35,7 @@ function shaped({ bytesPerSecond, delayMs }: Shape): Transform {
     readableHighWaterMark: HELD_BYTES,
     transform(chunk: Buffer, _, done) {
       const nowMs = performance.now();
-      // what timers are late by is made up for
+      // compensates for late timers
       freeAtMs = Math.max(freeAtMs, nowMs - LATE_MS) + (chunk.byteLength / bytesPerSecond) * 1000;
       const leavesInMs = Math.max(0, freeAtMs - nowMs);
       onTheirWay.push(chunk);
@@ -57,7 +57,7 @@ function join(client: Socket, to: { readonly host: string; readonly port: number
   const server = connect({ ...to, noDelay: true, allowHalfOpen: true });
   client.setNoDelay(true);
   client.on('error', () => server.destroy()).on('close', () => server.destroy());
-  // what it sent before it closed is still on its way
+  // bytes that it sent before it closed are still on their way
   server.on('error', () => client.destroy());
   client.pipe(shaped(shape)).pipe(server);
   server.pipe(shaped(shape)).pipe(client);

@@ -1,4 +1,4 @@
-// The command lines by which each tool does the same: an image from a registry into another, into a file, and from a file into a registry.
+// The command lines by which each tool does the same: copies an image from a registry into another, into a file, and back into a registry.
 import { isInstalled } from '../support/interop-process.ts';
 import type { Command } from './measure.ts';
 
@@ -10,7 +10,7 @@ export interface Tool {
   /** Whether aims compare with it. skopeo is slower in every case, and oras does not hash what it mirrors. */
   readonly isRival: boolean;
   readonly mirror?: (from: string, to: string) => Omit<Command, 'env'>;
-  /** With what refers to the image, where the tool knows that. */
+  /** With the referrers of the image, where the tool knows them. */
   readonly mirrorSigned?: (from: string, to: string) => Omit<Command, 'env'>;
   readonly archive?: (from: string, file: string) => Omit<Command, 'env'>;
   readonly restore?: (file: string, to: string) => Omit<Command, 'env'>;
@@ -23,7 +23,7 @@ export function installedTools(security: Security): readonly Tool[] {
   );
 }
 
-/** The built program, as a package has it, with all that it does by default: what refers to an image comes along. */
+/** The built program, as a package has it, with its defaults: referrers of an image are copied too. */
 export function transshipCommand(...args: readonly string[]): Omit<Command, 'env'> {
   return { command: process.execPath, args: ['dist/cli.js', ...args, '--quiet'] };
 }

@@ -13,7 +13,7 @@ interface StoreUnderTest extends AsyncDisposable {
   reopen(): ObjectStore;
   /** Removes an object as another program would: the store itself removes none. */
   remove(key: string): Promise<void>;
-  /** The least part size that the store takes. */
+  /** The smallest part size that the store accepts. */
   readonly partSize: number;
   readonly keepsMetadata: boolean;
 }
@@ -52,7 +52,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     };
 
     describe('whole objects', () => {
-      test('what is written can be looked at and read back', async () => {
+      test('what is written is found by stat and read back', async () => {
         const body = seededBytes('whole', 3000);
         const written = await store.write('a/b.tar', body);
         expect(written).toMatchObject({ key: 'a/b.tar', size: 3000 });
@@ -69,7 +69,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await collect(await store.read('empty', { offset: 0, length: 0 }))).toHaveLength(0);
       });
 
-      test('what is not there is NOT_FOUND, and the message names it', async () => {
+      test('a missing object is NOT_FOUND, and the message names it', async () => {
         const location = store.describe('a/none');
         const missing = { code: 'NOT_FOUND', message: expect.stringContaining(location), context: { location } };
         await expect(store.stat('a/none')).rejects.toMatchObject(missing);
@@ -83,14 +83,14 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         await expect(store.stat('a/x')).rejects.toMatchObject({ code: 'NOT_FOUND' });
       });
 
-      test('a new content is another etag', async () => {
+      test('new content has another etag', async () => {
         const before = await store.write('k', Buffer.from('same length 1'));
         const after = await store.write('k', Buffer.from('same length 2'));
         expect(after.etag).not.toBe(before.etag);
         expect((await readAll('k')).toString()).toBe('same length 2');
       });
 
-      test('keys may be odd', async () => {
+      test('keys may contain unusual characters', async () => {
         const odd = [
           'a b+c%20.tar',
           'ümläut/名前/😀',
@@ -107,7 +107,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await keys('')).toEqual([]);
       });
 
-      test('metadata and the content type come back where they are kept', async () => {
+      test('metadata and the content type are returned where they are kept', async () => {
         const metadata = { 'transship-format': '1', source: 'registry.example/app:v1' };
         await store.write('m', Buffer.from('x'), { metadata, contentType: 'application/x-tar' });
         const there = await store.stat('m');
@@ -115,7 +115,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(there.contentType).toBe(made.keepsMetadata ? 'application/x-tar' : undefined);
       });
 
-      test('a signal that has fired stops every call before it begins', async () => {
+      test('an aborted signal stops every call before it begins', async () => {
         await store.write('there', Buffer.from('x'));
         const options = { signal: AbortSignal.abort() };
         const aborted = { code: 'ABORTED' };
@@ -165,7 +165,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(Buffer.concat(pieces)).toEqual(body);
       });
 
-      test('a read can be left early, and another begun', async () => {
+      test('a read can be abandoned, and another begun', async () => {
         await store.write('r', seededBytes('long', 3_000_000));
         for (let i = 0; i < 5; i++) {
           for await (const chunk of await store.read('r')) {
@@ -175,13 +175,13 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         }
       });
 
-      test('a chunk stays as it is until the next one is asked for', async () => {
+      test('a chunk stays unchanged until the next one is requested', async () => {
         const long = seededBytes('long', 3_000_000);
         await store.write('r', long);
         expect((await collectLate(await store.read('r'))).equals(long)).toBe(true);
       });
 
-      test('a read stops with ABORTED when the signal fires in its middle', async () => {
+      test('a read stops with ABORTED when the signal aborts in the middle', async () => {
         await store.write('r', seededBytes('long', 8_000_000));
         const stop = new AbortController();
         const reading = (async () => {
@@ -190,7 +190,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
       });
 
-      test('reading what was another content is CONFLICT', async () => {
+      test('reading content that was replaced is CONFLICT', async () => {
         const { etag } = await store.write('r', body);
         expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 5 }))).toHaveLength(5);
         expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 0 }))).toHaveLength(0);
@@ -208,7 +208,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     describe('conditions', () => {
       const x = Buffer.from('x');
 
-      test('ifAbsent leaves what is there', async () => {
+      test('ifAbsent leaves an existing object', async () => {
         await store.write('c', Buffer.from('first'), { condition: { ifAbsent: true } });
         await expect(store.write('c', x, { condition: { ifAbsent: true } })).rejects.toMatchObject({
           code: 'CONFLICT',
@@ -220,7 +220,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect((await readAll('c')).toString()).toBe('first');
       });
 
-      test('ifMatch replaces only what it names', async () => {
+      test('ifMatch replaces only the named version', async () => {
         const first = await store.write('c', Buffer.from('first'));
         const second = await store.write('c', Buffer.from('second'), { condition: { ifMatch: first.etag } });
         await expect(store.write('c', x, { condition: { ifMatch: first.etag } })).rejects.toMatchObject({
@@ -233,20 +233,20 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await keys('')).toEqual([]);
       });
 
-      test('of ten writers with ifAbsent one wins', async () => {
+      test('one of ten writers with ifAbsent wins', async () => {
         const won = await race(10, async (i) => made.reopen().write('c', bodyOf(i), { condition: { ifAbsent: true } }));
         expect(won).toHaveLength(1);
         expect(await readAll('c')).toEqual(bodyOf(won[0]));
       });
 
-      test('of ten writers with ifMatch one wins', async () => {
+      test('one of ten writers with ifMatch wins', async () => {
         const { etag } = await store.write('c', x);
         const won = await race(10, async (i) => made.reopen().write('c', bodyOf(i), { condition: { ifMatch: etag } }));
         expect(won).toHaveLength(1);
         expect(await readAll('c')).toEqual(bodyOf(won[0]));
       });
 
-      test('of six uploads of different contents with ifAbsent one wins', async () => {
+      test('one of six uploads of different contents with ifAbsent wins', async () => {
         const won = await race(6, async (index) => {
           const upload = await made.reopen().upload('c', 10, {
             fingerprint: String(index),
@@ -264,9 +264,9 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     });
 
     describe('lists', () => {
-      test('keys come in the order of their bytes', async () => {
+      test('keys are listed in the order of their bytes', async () => {
         const wanted = ['a', 'a-b', 'a.b', 'a/b', 'a/b/c', 'a0', 'ab', 'b/x', 'ﬀ', '😀'];
-        // where a key cannot be a folder too
+        // where a key cannot also be a folder
         const possible = wanted.filter((key) => key !== 'a' && key !== 'a/b');
         for (const key of possible.toReversed()) await store.write(key, Buffer.from('x'));
         expect(await keys('')).toEqual(possible);
@@ -283,17 +283,17 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await keys('none/at/all')).toEqual([]);
       });
 
-      test('what is listed is what stat says', async () => {
+      test('lists what stat reports', async () => {
         const { etag } = await store.write('l/x', Buffer.from('12345'));
         const [info] = await Array.fromAsync(store.list('l/'));
         expect(info).toMatchObject({ key: 'l/x', size: 5, etag });
-        // a header tells seconds only
+        // a header has whole seconds only
         const seconds = (date: Date | undefined): number => Math.floor((date?.getTime() ?? 0) / 1000);
         expect(seconds(info?.modified)).toBe(seconds((await store.stat('l/x')).modified));
       });
     });
 
-    test('onSent gets every byte of a write, a stream and an upload', async () => {
+    test('onSent receives every byte of a write, a stream and an upload', async () => {
       const body = Buffer.alloc(partSize * 2 + 7, seededBytes('sent', 9973));
       let sent = 0;
       const onSent = (bytes: number): void => void (sent += bytes);
@@ -311,7 +311,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       expect(await sentBy(async () => upload.commit())).toBe(0);
     });
 
-    test('what was written, or sent as a part, may change afterwards', async () => {
+    test('bytes that were written, or sent as a part, may change afterwards', async () => {
       const body = seededBytes('reused', 2 * partSize);
       const written = Uint8Array.from(body);
       await store.write('w', written);
@@ -375,7 +375,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         content = Buffer.alloc(partSize * 5 + 7, seededBytes('upload', 9973));
       });
 
-      test('parts go in any order and at once, and nothing is visible before commit', async () => {
+      test('parts are sent in any order and at once, and nothing is visible before commit', async () => {
         const upload = await begin('u/x.tar', content);
         expect(upload.partSize).toBe(partSize);
         expect(upload.parts).toBe(6);
@@ -390,7 +390,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await keys('')).toEqual(['u/x.tar']);
       });
 
-      test('done grows with each part and tells its CRC-32', async () => {
+      test('done grows with each part and has its CRC-32', async () => {
         const upload = await begin('u', content);
         expect(upload.done.size).toBe(0);
         await send(upload, content, 2, 6);
@@ -415,7 +415,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         await expect(store.upload('u', size, { fingerprint: 'f' })).rejects.toMatchObject({ code: 'INVALID' });
       });
 
-      test('a part that is none, or has another length, is a BUG', async () => {
+      test('a part that does not exist, or has another length, is a BUG', async () => {
         const upload = await begin('u', content);
         const whole = content.subarray(0, partSize);
         for (const n of [0, 7, 1.5]) await expect(upload.part(n, whole)).rejects.toMatchObject({ code: 'BUG' });
@@ -443,7 +443,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('a part can be a copy of bytes that another object has, where the store copies', async () => {
+      test('a part can be a copy of bytes of another object, where the store copies', async () => {
         const source = Buffer.concat([Buffer.alloc(3, 'x'), content]);
         const { etag } = await uploaded('s/a b+ü%.tar', source);
         const upload = await begin('u', content);
@@ -452,7 +452,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         const from = { key: 's/a b+ü%.tar', etag, offset: 3 + partSize };
         expect(await upload.copyPart(2, part, from)).toBe(true);
         expect(upload.done).toEqual(new Map([[2, crc32(part)]]));
-        // other bytes, an object that is another by now, and one that does not exist
+        // other bytes, an object that was replaced, and one that does not exist
         expect(await upload.copyPart(3, partOf(upload, content, 3), { ...from, offset: 5 })).toBe(false);
         expect(await upload.copyPart(4, partOf(upload, content, 4), { ...from, etag: '"other"' })).toBe(false);
         expect(await upload.copyPart(5, partOf(upload, content, 5), { ...from, key: 's/none' })).toBe(false);
@@ -465,7 +465,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('bytes written in place, in any order and across parts, are the object', async () => {
+      test('bytes written in place, in any order and across parts, become the object', async () => {
         const upload = await begin('u', content);
         if (upload.openInPlace === undefined) return;
         const all = allParts(upload);
@@ -500,7 +500,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
           expect(file.isResumed).toBe(true);
           file.forget([2]);
           expect([...again.done.keys()]).toEqual([1, 3]);
-          // what is written again does not count until it is named again
+          // a part that is written again does not count until it is named again
           await file.write(0, content.subarray(0, 3));
           expect([...again.done.keys()]).toEqual([3]);
           await file.keep(all.filter((n) => !again.done.has(n)));
@@ -513,7 +513,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test("a part's bytes are the caller's again after the call", async () => {
+      test("a part's bytes belong to the caller again after the call", async () => {
         const upload = await begin('u', content);
         const buffer = Buffer.alloc(partSize);
         for (const n of allParts(upload)) {
@@ -536,7 +536,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('only an upload of the same fingerprint, size and part size is taken up', async () => {
+      test('only an upload of the same fingerprint, size and part size is resumed', async () => {
         await send(await begin('u', content), content, 1, 2);
         const others = [
           await begin('u', content, { fingerprint: 'two' }),
@@ -568,7 +568,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('a process that is slower than another with the same upload is told that it is done', async () => {
+      test('a process that is slower than another with the same upload finds it done', async () => {
         const condition = { ifAbsent: true } as const;
         const slow = await begin('u', content, { condition });
         await send(slow, content, 1);
@@ -587,7 +587,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect((await upload.commit()).etag).toBe(info.etag);
       });
 
-      test('ifAbsent is asked when the upload ends, not when it begins', async () => {
+      test('ifAbsent is checked when the upload ends, not when it begins', async () => {
         const upload = await begin('u', content, { condition: { ifAbsent: true } });
         await sendMissing(upload, content);
         await store.write('u', Buffer.from('sooner'));
@@ -606,7 +606,7 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('abort throws away what was stored, twice if need be, and never what is committed', async () => {
+      test('abort discards what was stored, also when called twice, and never what is committed', async () => {
         const upload = await begin('u', content);
         await send(upload, content, 1, 2, 3);
         await upload.abort();
@@ -619,21 +619,21 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await readAll('u')).toEqual(content);
       });
 
-      test('a finished upload leaves nothing to take up', async () => {
+      test('a finished upload leaves nothing to resume', async () => {
         const upload = await begin('u', content);
         await sendMissing(upload, content);
         await upload.commit();
         expect((await begin('u', content)).done.size).toBe(0);
       });
 
-      test('metadata of an upload comes back where it is kept', async () => {
+      test('metadata of an upload is returned where it is kept', async () => {
         const upload = await begin('u', content, { metadata: { 'root-digest': 'sha256:abc' } });
         await sendMissing(upload, content);
         await upload.commit();
         expect((await store.stat('u')).metadata['root-digest']).toBe(made.keepsMetadata ? 'sha256:abc' : undefined);
       });
 
-      test('a signal that has fired stops part and commit', async () => {
+      test('an aborted signal stops part and commit', async () => {
         const upload = await begin('u', content);
         const options = { signal: AbortSignal.abort() };
         await expect(upload.part(1, content.subarray(0, partSize), options)).rejects.toMatchObject({ code: 'ABORTED' });
@@ -658,7 +658,7 @@ function partOf(upload: Upload, content: Uint8Array, n: number): Uint8Array {
   return content.subarray((n - 1) * upload.partSize, n * upload.partSize);
 }
 
-/** Who of `count` succeeded; all others must have met CONFLICT. */
+/** Which of `count` calls succeeded; all others must have met CONFLICT. */
 async function race(count: number, work: (i: number) => Promise<ObjectInfo>): Promise<number[]> {
   const results = await Promise.allSettled(Array.from({ length: count }, async (_, i) => work(i)));
   for (const result of results)

@@ -4,9 +4,9 @@ import type { Delivery, Queue } from '../../worker/queue/queue.ts';
 interface QueueUnderTest extends AsyncDisposable {
   /** Empty. */
   readonly queue: Queue;
-  /** The time that messages go by. */
+  /** The clock that messages use. */
   now(): number;
-  /** Lets time go by. */
+  /** Advances the clock. */
   pass(seconds: number): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
     const bodiesOf = (deliveries: readonly Delivery[]): readonly string[] =>
       deliveries.map(({ body }) => body).sort((a, b) => a.localeCompare(b));
 
-    test('what is sent is received, with what is known about it', async () => {
+    test('a sent message is received with its attributes', async () => {
       const beforeMs = made.now();
       await send('{"a":"ä €\\u0000"}\n\t');
       const delivery = await receiveOne();
@@ -46,7 +46,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       }
     });
 
-    test('a message is somebody else`s no longer once it is received, and gone once it is done', async () => {
+    test('a message is hidden from other consumers once it is received, and gone once it is done', async () => {
       await send('a');
       const delivery = await receiveOne();
       expect(await receive()).toEqual([]);
@@ -56,7 +56,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       await delivery.settle({ type: 'done' });
     });
 
-    test('what is given back comes again at once, as another delivery of the same message', async () => {
+    test('a message that is released is redelivered at once, as another delivery of the same message', async () => {
       await send('a');
       const first = await receiveOne();
       await first.settle({ type: 'again', seconds: 0 });
@@ -69,7 +69,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect(await receive()).toEqual([]);
     });
 
-    test('what is to come again in a while is not visible before', async () => {
+    test('a message released with a delay is not visible before', async () => {
       await send('a');
       const delivery = await receiveOne();
       await delivery.settle({ type: 'again', seconds: 0.5 });
@@ -78,7 +78,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect((await receiveOne()).receiveCount).toBe(2);
     });
 
-    test('a message comes again when its visibility has ended, and is no longer of who had it', async () => {
+    test('a message is redelivered after its visibility timeout, and its first consumer no longer holds it', async () => {
       await send('a');
       const first = await receiveOne({ visibilitySeconds: 1 });
       await made.pass(1.2);
@@ -91,7 +91,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       await second.extend(30);
     });
 
-    test('extending keeps a message', async () => {
+    test('extending a message keeps it', async () => {
       await send('a');
       const delivery = await receiveOne({ visibilitySeconds: 1 });
       await delivery.extend(30);
@@ -110,7 +110,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect(bodiesOf(await receive())).toEqual(['late']);
     });
 
-    test('many are sent at once, and received ten at a time at most', async () => {
+    test('many messages are sent at once, and received ten at a time at most', async () => {
       const bodies = Array.from({ length: 23 }, (_, n) => `m${String(n).padStart(2, '0')}`);
       await send(...bodies);
       expect(await queue.count()).toMatchObject({ visible: 23 });
@@ -137,7 +137,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect(reasons.get('c')).toBeUndefined();
     });
 
-    test('a message over the size is INVALID, and nothing is sent', async () => {
+    test('a message over the size limit is INVALID, and nothing is sent', async () => {
       const big = 'ä'.repeat(512 * 1024);
       await send(big);
       expect((await receiveOne()).body).toBe(big);
@@ -145,19 +145,19 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect(await receive()).toEqual([]);
     });
 
-    test('who waits has the message as soon as it is sent', async () => {
+    test('a waiting consumer receives a message as soon as it is sent', async () => {
       const waiting = queue.receive(10);
       await send('a');
       expect(bodiesOf(await waiting)).toEqual(['a']);
     });
 
-    test('who waits in vain gets an empty list', async () => {
+    test('a consumer that waits in vain gets an empty list', async () => {
       const waiting = queue.receive(10, { waitSeconds: 1 });
       await made.pass(1.2);
       expect(await waiting).toEqual([]);
     });
 
-    test('a wait that is stopped loses no message', async () => {
+    test('a wait that is aborted loses no message', async () => {
       const stop = new AbortController();
       const waiting = expect(queue.receive(10, { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
       await made.pass(0.1);
@@ -167,7 +167,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       expect(bodiesOf(await queue.receive(10, { waitSeconds: 1 }))).toEqual(['a']);
     });
 
-    test('nothing is begun for who has stopped already', async () => {
+    test('nothing begins when the signal is already aborted', async () => {
       const options = { signal: AbortSignal.abort() };
       await send('a');
       await expect(queue.send([{ body: 'b' }], options)).rejects.toMatchObject({ code: 'ABORTED' });

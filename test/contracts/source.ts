@@ -11,21 +11,21 @@ import { expectSameImage } from '../support/same-image.ts';
 
 export interface MadeSource {
   readonly source: Source;
-  /** Called when the test is over. */
+  /** Called after the test. */
   readonly close?: () => Promise<void>;
 }
 
-/** What ends may lack and still be a Source. */
+/** The capabilities that a Source may lack. */
 export interface SourceTraits {
-  /** Can start in the middle of a blob. Default true; else a range with `from` > 0 has to be UNSUPPORTED. */
+  /** Can start in the middle of a blob. Default true; otherwise a range with `from` > 0 must be UNSUPPORTED. */
   readonly ranges?: boolean;
-  /** Knows what refers to an image. Default true; else `referrers` has to be empty. */
+  /** Lists the referrers of an image. Default true; otherwise `referrers` must be empty. */
   readonly referrers?: boolean;
 }
 
 /**
- * Registers the tests of what `Source` promises. `make` gives a fresh end that holds all of the image: under its tag, with whatever refers
- * to it and the cosign tags.
+ * Registers the tests of what `Source` promises. `make` returns a fresh backend that holds all of the image: its tag, its referrers
+ * and the cosign tags.
  */
 export function sourceSuite(
   name: string,
@@ -39,7 +39,7 @@ export function sourceSuite(
   };
 
   describe(`${name}, as a source,`, () => {
-    test('resolves a tag and a digest to the same, with media type and size', async () => {
+    test('resolves a tag and its digest to the same descriptor, with media type and size', async () => {
       const image = await makeImage();
       const source = await filled(image);
       const { descriptor } = image.root;
@@ -62,7 +62,7 @@ export function sourceSuite(
       }
     });
 
-    test('says NOT_FOUND of a tag, a digest and a blob that it has not', async () => {
+    test('answers NOT_FOUND for a missing tag, digest and blob', async () => {
       const source = await filled(await makeImage());
       const absent = { mediaType: MEDIA_TYPE.ociLayerGzip, digest: digestOf(Buffer.from('absent')), size: 6 };
       await expect(source.resolve('no-such-tag')).rejects.toMatchObject({ code: 'NOT_FOUND' });
@@ -72,24 +72,24 @@ export function sourceSuite(
       }
     });
 
-    test('gives every manifest and blob of an image, signed, as it is', async () => {
+    test('returns every manifest and blob of a signed image unchanged', async () => {
       const image = await makeImage({ signed: true });
       await expectSameImage(image.content, await filled(image), image.root, { referrers });
     });
 
-    test('gives chunks that stay as they are until the next one is asked for', async () => {
+    test('returns chunks that stay unchanged until the next one is requested', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [1, 70_000, 1_500_000] });
       const source = await filled(image);
       for (const descriptor of await blobsBySize(image))
         expect(digestOf(await collectLate(await source.open(descriptor)))).toBe(descriptor.digest);
     });
 
-    test('gives an image of one platform with docker media types as it is', async () => {
+    test('returns an image of one platform with docker media types unchanged', async () => {
       const image = await makeImage({ docker: true, platforms: ['linux/arm/v7'], layers: [1, 512, 70_000] });
       await expectSameImage(image.content, await filled(image), image.root, { referrers });
     });
 
-    test.runIf(ranges)('gives exactly the range asked for, also at the edges', async () => {
+    test.runIf(ranges)('returns exactly the requested range, also at the edges', async () => {
       const image = await makeImage();
       const source = await filled(image);
       const blobs = await blobsBySize(image);
@@ -107,7 +107,7 @@ export function sourceSuite(
       }
     });
 
-    test.runIf(!ranges)('says UNSUPPORTED when asked to start in the middle', async () => {
+    test.runIf(!ranges)('answers UNSUPPORTED to a range that starts in the middle', async () => {
       const image = await makeImage();
       const source = await filled(image);
       const descriptor = await largestOf(image);
@@ -115,7 +115,7 @@ export function sourceSuite(
       expect(digestOf(await opened(source, descriptor, { from: 0 }))).toBe(descriptor.digest);
     });
 
-    test.runIf(referrers)('lists every referrer of a subject once, with what it is', async () => {
+    test.runIf(referrers)('lists every referrer of a subject once, with its type', async () => {
       const image = await makeImage({ signed: true });
       const source = await filled(image);
       const [expected, found] = await Promise.all([
@@ -130,7 +130,7 @@ export function sourceSuite(
       expect(byDigest(found)).toEqual(byDigest(expected));
     });
 
-    test('lists no referrer of what has none, nor of what is not there', async () => {
+    test('lists no referrer of an image without referrers, nor of a missing one', async () => {
       const image = await makeImage();
       const source = await filled(image);
       expect(await Array.fromAsync(source.referrers(image.root.descriptor))).toEqual([]);
@@ -147,7 +147,7 @@ export function sourceSuite(
       expect(found.sort()).toEqual(expected.sort());
     });
 
-    test('does nothing once the signal has fired', async () => {
+    test('does nothing once the signal is aborted', async () => {
       const image = await makeImage();
       const source = await filled(image);
       const { descriptor } = image.root;
@@ -159,7 +159,7 @@ export function sourceSuite(
       await expect(Array.fromAsync(source.tags(stopped))).rejects.toMatchObject(code);
     });
 
-    test('ends a body with ABORTED when the signal fires in the middle of it', async () => {
+    test('ends a body with ABORTED when the signal aborts in the middle of it', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [4 * 1024 * 1024] });
       const source = await filled(image);
       const descriptor = await largestOf(image);
@@ -174,22 +174,22 @@ export function sourceSuite(
       } catch (error) {
         failure = error;
       }
-      // what came whole in one chunk had no middle
+      // a body that arrived in one chunk had no middle
       if (failure === undefined) expect(sizes).toEqual([descriptor.size]);
       else expect(failure).toMatchObject({ code: 'ABORTED' });
       expect(sizes).toHaveLength(1);
     });
 
-    test('is none the worse for bodies that are left early', async () => {
+    test('still works after bodies that were abandoned', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [1024 * 1024] });
       const source = await filled(image);
       const descriptor = await largestOf(image);
-      // more than any end keeps connections: an end that did not close them would have none left
+      // more than any backend keeps connections: a backend that did not close them would have run out
       for (let i = 0; i < 70; i++) for await (const _ of await source.open(descriptor)) break;
       expect(digestOf(await opened(source, descriptor))).toBe(descriptor.digest);
     });
 
-    test('serves many at once', async () => {
+    test('serves many requests at once', async () => {
       const image = await makeImage({ signed: true });
       const source = await filled(image);
       const graph = await walk(image.content, [image.root]);

@@ -76,7 +76,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
       Array.from({ length: count }, (_, i) => ({ id: `job-${from + i}`, title: `copy ${from + i}` }));
 
     describe('destinations', () => {
-      test('what is recorded is found again, by whoever asks, and replaced as a whole', async () => {
+      test('records are found again, by any process, and replaced as a whole', async () => {
         expect(await state.destinations.get(KEY)).toBeUndefined();
         const lease = await locked();
         expect(await other.destinations.get(KEY)).toBeUndefined();
@@ -107,7 +107,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await Array.fromAsync(other.destinations.list('s3://bucket'))).toEqual([]);
       });
 
-      test('when a destination was looked at is kept with what was recorded, and not with what is recorded later', async () => {
+      test('the time when a destination was looked at is kept with its record, and not with a later record', async () => {
         const first = recordOf({});
         await remember(first);
         await other.destinations.looked(first, first.atMs + 1000);
@@ -121,7 +121,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await state.destinations.get(KEY)).toEqual(second);
       });
 
-      test('a list of manifests that is too long for an item is not known afterwards', async () => {
+      test('a list of manifests that is too long for an item is not kept', async () => {
         const manifests = Array.from({ length: 20_000 }, (_, i) => String(i).padStart(16, '0'));
         const record = recordOf({ manifests });
         await remember(record);
@@ -154,7 +154,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await expect(destinations.addLetter(KEY, denied, next)).rejects.toMatchObject({ code: 'CONFLICT' });
       });
 
-      test('names that no table takes are refused', async () => {
+      test('names that no table accepts are refused', async () => {
         const invalid = { code: 'INVALID' };
         await expect(state.destinations.get({ group: 'g', name: '' })).rejects.toMatchObject(invalid);
         await expect(lock(state, { group: 'g', name: 'x'.repeat(1025) })).rejects.toMatchObject(invalid);
@@ -164,7 +164,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
     });
 
     describe('a lease', () => {
-      test('is had by one at a time, with a greater fence each time', async () => {
+      test('is held by one process at a time, with a greater fence each time', async () => {
         const first = await locked();
         expect(first.name).toBe('docker://registry.example/team/app:v1');
         expect(first.signal.aborted).toBe(false);
@@ -179,7 +179,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(first.signal.aborted).toBe(false);
       });
 
-      test('is had by one of many that ask at once', async () => {
+      test('is acquired by one of many processes that ask at once', async () => {
         for (let round = 1; round <= 3; round++) {
           const asked = await Promise.all(
             Array.from({ length: 20 }, async (_, i) => lock(i % 2 === 0 ? state : other)),
@@ -191,14 +191,14 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         }
       });
 
-      test('of a record keeps it', async () => {
+      test('keeps the record of its destination', async () => {
         const record = recordOf();
         await remember(record);
         await locked();
         expect(await other.destinations.get(KEY)).toEqual(record);
       });
 
-      test('shows what was recorded when it was taken', async () => {
+      test('shows the record that existed when it was acquired', async () => {
         const first = await locked();
         expect(state.destinations.foundBy(first, KEY)).toBeUndefined();
         await state.destinations.record(recordOf(), first);
@@ -209,7 +209,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
       });
 
-      test('is given back by the write that records, and records nothing after it', async () => {
+      test('is released by the write that records, and records nothing afterwards', async () => {
         const first = await locked();
         await state.destinations.record(recordOf(), first);
         expect(first.signal.aborted).toBe(false);
@@ -221,7 +221,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await lock(state)).toBeUndefined();
       });
 
-      test('that was given back records nothing any more', async () => {
+      test('records nothing once it is released', async () => {
         const lease = await locked();
         await release(lease);
         await expect(state.destinations.record(recordOf(), lease)).rejects.toMatchObject({ code: 'CONFLICT' });
@@ -230,20 +230,20 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await state.destinations.get(KEY)).toBeUndefined();
       });
 
-      test('of another destination is a mistake', async () => {
+      test('refuses the record of another destination as a bug', async () => {
         const lease = await locked();
         const record = recordOf({ name: 'v2' });
         await expect(state.destinations.record(record, lease)).rejects.toMatchObject({ code: 'BUG' });
       });
 
-      test('of what is no destination works alike, and beside', async () => {
+      test('works alike, and beside it, for a name that is not a destination', async () => {
         await using lease = await state.lock(KEY.name, 60);
         expect(lease).toMatchObject({ name: KEY.name, fence: 1 });
         expect(await other.lock(KEY.name, 60)).toBeUndefined();
         await locked();
       });
 
-      test('is seen by others while it may be held, by its name or in its group', async () => {
+      test('is visible to others while it may be held, by its name or in its group', async () => {
         const seen = async (): Promise<readonly boolean[]> =>
           Promise.all([
             other.findLocked(['prune/b', 'prune/a']).then((name) => name === 'prune/a'),
@@ -262,7 +262,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await seen()).toEqual([false, false]);
       });
 
-      test('is not asked for by who was stopped', async () => {
+      test('is not acquired once the signal is aborted', async () => {
         const options = { signal: AbortSignal.abort() };
         await expect(state.destinations.lock(KEY, 60, options)).rejects.toMatchObject({ code: 'ABORTED' });
         await locked();
@@ -270,7 +270,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
     });
 
     describe('rules', () => {
-      test('are listed in order of names, with what they were made of', async () => {
+      test('are listed in order of names, with their documents', async () => {
         expect(await state.rules.list()).toEqual([]);
         const atMs = clock.now();
         await state.rules.put({ name: 'b', document: '{"b":1}' }, 0);
@@ -282,7 +282,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         ]);
       });
 
-      test('are changed by who knows the latest revision, and nobody else', async () => {
+      test('change only with the latest revision', async () => {
         const conflict = { code: 'CONFLICT' };
         const put = async (document: string, revision: number): Promise<number> =>
           (await other.rules.put({ name: 'a', document }, revision)).revision;
@@ -295,7 +295,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect((await state.rules.list()).map((rule) => rule.document)).toEqual(['2']);
       });
 
-      test('of many who change one at once one succeeds', async () => {
+      test('accept one of many changes made at once', async () => {
         await state.rules.put({ name: 'a', document: '0' }, 0);
         const changes = await Promise.allSettled(
           Array.from({ length: 10 }, async (_, i) => state.rules.put({ name: 'a', document: String(i) }, 1)),
@@ -303,7 +303,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(changes.filter((change) => change.status === 'fulfilled')).toHaveLength(1);
       });
 
-      test('that were deleted are gone, and are not brought back by who knew them before', async () => {
+      test('stay deleted, and are not restored by a change that names an older revision', async () => {
         await state.rules.put({ name: 'a', document: '1' }, 0);
         await other.rules.remove('a', 1);
         await other.rules.remove('a', 1);
@@ -389,7 +389,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.runs.list({ rule: 'three' })).toEqual([]);
       });
 
-      test('that go on are listed among those that ended, also one that goes on again', async () => {
+      test('are listed while they have not ended, among those that ended, and again once revived', async () => {
         const unended = async (sinceMs = 0): Promise<readonly string[]> =>
           idsOf(await other.runs.list({ unendedSinceMs: sinceMs }));
         for (const id of ['run-1', 'run-2', 'run-3', 'run-4']) {
@@ -407,7 +407,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.runs.list()).toHaveLength(4);
       });
 
-      test('that may have open jobs are found with what changed, also those that are dead', async () => {
+      test('are found with what changed while they may have open jobs, including dead ones', async () => {
         const sinceMs = clock.now();
         for (const id of ['ended', 'dead', 'open']) await state.runs.begin({ id, trigger: 'request' });
         const job = { id: jobId('job'), title: 'a job' };
@@ -428,7 +428,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.runs.open(clock.now() + 1)).toEqual([]);
       });
 
-      test('add up what they were about to delete', async () => {
+      test('add up what they are about to delete', async () => {
         await state.runs.begin({ id: 'run', trigger: 'request' });
         expect((await other.runs.get('run'))?.deletes).toBeUndefined();
         await state.runs.addDeletes('run', 30);
@@ -450,7 +450,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(others).toEqual([]);
         const gathered = await other.runs.closePushes(run);
         expect(gathered.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
-        // told again it is where it is; told anew it is in another
+        // a push that is added again stays in its run; a new push goes to another run
         expect(await add('push-3')).toBe(run);
         const next = await add('late');
         expect(next).toBe('run-late');
@@ -494,7 +494,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await runOf()).toMatchObject(ended);
       });
 
-      test('end when they are planned where all was done before, or there was nothing to do', async () => {
+      test('end when they are planned with all jobs done, or without a job', async () => {
         await begin();
         await state.runs.addJobs('run-1', jobsNamed(1));
         await work('job-1');
@@ -507,7 +507,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await runOf('run-2')).toMatchObject({ endedAtMs: clock.now(), jobs: NONE });
       });
 
-      test('that are not there cannot be changed', async () => {
+      test('cannot be changed when they do not exist', async () => {
         const missing = { code: 'NOT_FOUND' };
         const { runs } = state;
         await expect(runs.addJobs('no', jobsNamed(1))).rejects.toMatchObject(missing);
@@ -529,7 +529,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
       });
 
       describe('of a rule', () => {
-        test('one at a time, one for each tick', async () => {
+        test('begins one run at a time, and one for each scheduled time', async () => {
           expect(await state.runs.progress('nightly')).toBeUndefined();
           const run = await scheduled('run-1', 1000);
           expect(run).toMatchObject({ id: 'run-1', rule: 'nightly', trigger: 'schedule', startedAtMs: clock.now() });
@@ -556,7 +556,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         test.each([
           ['names of their own', (i: number) => `run-${i}`],
           ['the same name', () => 'run'],
-        ])('of many planners that give it %s one begins it', async (_, idOf) => {
+        ])('is begun by one of many planners that give it %s', async (_, idOf) => {
           const begun = await Promise.all(
             Array.from({ length: 10 }, async (__, i) =>
               (i % 2 === 0 ? state : other).runs.beginScheduled({ id: idOf(i), rule: 'nightly', scheduledAtMs: 1 }),
@@ -568,7 +568,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(idsOf(await state.runs.list())).toEqual([run?.id]);
         });
 
-        test('that failed in part does not make it good', async () => {
+        test('does not count as good when a job failed', async () => {
           await scheduled('run-1', 1000);
           const lastGoodRunAtMs = clock.now();
           await state.runs.planned('run-1');
@@ -584,7 +584,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           });
         });
 
-        test('is replaced where it is named, and then ends harmlessly', async () => {
+        test('is replaced when it is named, and then ends without effect', async () => {
           await scheduled('run-1', 1000);
           await state.runs.addJobs('run-1', jobsNamed(1));
           expect(await scheduled('run-2', 2000, 'run-0')).toBeUndefined();
@@ -599,7 +599,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           });
         });
 
-        test('that is declared dead frees it, and its late workers do no harm', async () => {
+        test('frees the rule when it is declared dead, and its late workers do no harm', async () => {
           await scheduled('run-1', 1000);
           await state.runs.addJobs('run-1', jobsNamed(2));
           await state.runs.planned('run-1');
@@ -626,7 +626,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           });
         });
 
-        test('that ended is not declared dead afterwards', async () => {
+        test('is not declared dead after it ended', async () => {
           await scheduled('run-1', 1000);
           await state.runs.planned('run-1');
           const ended = await runOf();
@@ -643,7 +643,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await begin();
         });
 
-        test('are known with what they are', async () => {
+        test('are stored with their title, body and fingerprint', async () => {
           const job = { id: 'job-1', title: 'a → b', rule: 'nightly', body: '{"version":1}', fingerprint: 'f' };
           await state.runs.addJobs('run-1', [job]);
           const known = { ...job, run: 'run-1', state: 'waiting', attempts: 0, changedAtMs: clock.now() };
@@ -656,7 +656,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await jobOf('job-1')).toEqual({ ...known, state: 'running', attempts: 1, changedAtMs: clock.now() });
         });
 
-        test('that are known stay as they are; those that have not ended are told', async () => {
+        test('stay unchanged when they are added again; those that have not ended are returned', async () => {
           await state.runs.addJobs('run-1', jobsNamed(3));
           await work('job-1');
           await state.runs.startJob('run-1', 'job-2');
@@ -670,7 +670,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect((await runOf()).endedAtMs).toBe(clock.now());
         });
 
-        test('that have failed are known as that at once: a process that crashes then leaves nothing that waits', async () => {
+        test('can be added as failed: a process that crashes then leaves no waiting job', async () => {
           await state.runs.addJobs('run-1', jobsNamed(1));
           const failed = { code: 'CONFLICT', reason: 'another repository' };
           const owed = { id: 'owed', title: 'settings', failed };
@@ -694,7 +694,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await listed('failed')).toEqual(['job-1']);
         });
 
-        test('count each attempt, and none that was given back', async () => {
+        test('count each attempt, except those that were given back', async () => {
           await state.runs.addJobs('run-1', jobsNamed(1));
           expect(await state.runs.startJob('run-1', 'job-1')).toBe(1);
           expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
@@ -716,7 +716,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect({ code, reason, ended }).toEqual({ code: undefined, reason: undefined, ended: 'done' });
         });
 
-        test('are taken by one of the deliveries of their message, and only where it is the message that was made known', async () => {
+        test('are taken by one delivery of their message, and only if the message has the fingerprint that was added', async () => {
           await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
           const take = async (at: StateStore, id = 'job-1', fingerprint = 'f'): Promise<unknown> =>
             at.runs.takeJob('run-1', id, fingerprint);
@@ -733,7 +733,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await take(state)).toEqual({ state: 'ended' });
         });
 
-        test('that were begun again are not given back by an earlier attempt', async () => {
+        test('are not given back by an earlier attempt once a later one began', async () => {
           await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', fingerprint: 'f' }]);
           await state.runs.takeJob('run-1', 'job-1', 'f');
           expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
@@ -741,7 +741,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 2 });
         });
 
-        test('that are many are made known together, also where some of them are known already', async () => {
+        test('are added many at once, also where some of them exist already', async () => {
           const known = [...jobsNamed(2, 50), ...jobsNamed(1, 115)];
           await state.runs.addJobs('run-1', known);
           await work('job-50');
@@ -751,7 +751,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 119, done: 1 });
         });
 
-        test('that are spread over partitions are counted, listed and changed as others are', async () => {
+        test('are counted, listed and changed alike when they are spread over partitions', async () => {
           const ids = jobsNamed(40).map(({ id }) => spreadId(jobId(id)));
           const jobs = ids.map((id) => ({ id, title: id, fingerprint: 'f' }));
           expect((await state.runs.addJobs('run-1', [...jobs, { id: 'snapshot-1', title: 'last' }])).size).toBe(41);
@@ -773,7 +773,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect((await runOf()).jobs.waiting).toBe(1);
         });
 
-        test('that end at once, of many, are each counted once', async () => {
+        test('are each counted once when many end at once', async () => {
           await state.runs.addJobs('run-1', jobsNamed(20));
           await state.runs.planned('run-1');
           const ids = jobsNamed(20).map(({ id }) => id);
@@ -783,7 +783,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 20 } });
         });
 
-        test('are sent again by one of many, and only while they wait', async () => {
+        test('are sent again by one of many processes, and only while they wait', async () => {
           await state.runs.addJobs('run-1', jobsNamed(1));
           const readAtMs = clock.now();
           await clock.advance(1000);
@@ -799,7 +799,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await state.runs.resendJob('run-1', 'unknown', undefined)).toBe(false);
         });
 
-        test('that ended stay so: the first end counts', async () => {
+        test('stay ended: the first end counts', async () => {
           await state.runs.addJobs('run-1', jobsNamed(2));
           await state.runs.planned('run-1');
           await work('job-1');
@@ -814,7 +814,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 1, failed: 1 } });
         });
 
-        test('that failed come back to life, and with them their run', async () => {
+        test('are revived after a failure, and their run with them', async () => {
           await state.runs.addJobs('run-1', jobsNamed(2));
           await state.runs.planned('run-1');
           await work('job-1');
@@ -833,7 +833,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 2 } });
         });
 
-        test('that come after all was planned and done make the run go on', async () => {
+        test('reopen their run when they are added after all was planned and done', async () => {
           await state.runs.planned('run-1');
           expect((await runOf()).endedAtMs).toBeDefined();
           await state.runs.addJobs('run-1', jobsNamed(1));
@@ -842,12 +842,12 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect((await runOf()).endedAtMs).toBeDefined();
         });
 
-        test('of many workers at once are each counted once', async () => {
+        test('are each counted once by many workers at once', async () => {
           const jobs = Array.from({ length: 200 }, (_, i) => ({ id: jobId('run-1', String(i)), title: `copy ${i}` }));
           await state.runs.addJobs('run-1', jobs);
           await state.runs.planned('run-1');
           await Promise.all(
-            // some are delivered twice
+            // some messages are delivered twice
             [...jobs, ...jobs.slice(0, 20)].map(async ({ id }, i) => {
               const { runs } = i % 2 === 0 ? state : other;
               if ((await runs.startJob('run-1', id)) !== undefined) await runs.endJob('run-1', id, DONE);
@@ -856,7 +856,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 200 } });
         });
 
-        test('that fill more than a page are all counted and listed', async () => {
+        test('are all counted and listed when they fill more than a page', async () => {
           const jobs = jobsNamed(400, 1000).map(({ id, title }) => ({ id, title, body: 'b'.repeat(3000) }));
           const open = await state.runs.addJobs('run-1', jobs);
           expect(open.size).toBe(400);
@@ -865,7 +865,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(listed.map((job) => job.id)).toEqual(jobs.map((job) => job.id));
         });
 
-        test('of a call that was stopped are added by the next', async () => {
+        test('are added by the next call when a call was stopped', async () => {
           const stop = new AbortController();
           const jobs = jobsNamed(50);
           const adding = state.runs.addJobs('run-1', jobs, { signal: stop.signal });

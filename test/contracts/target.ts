@@ -12,31 +12,31 @@ import { expectSameImage } from '../support/same-image.ts';
 
 export interface MadeTarget {
   readonly target: Target;
-  /** A view of what is visible at the same place now. An end that shows nothing yet may throw NOT_FOUND. */
+  /** A view of what is visible at the same place now. A backend that shows nothing yet may throw NOT_FOUND. */
   readonly view: () => Promise<Source>;
   /** Makes what was put visible, where that takes a step of its own. */
   readonly commit?: () => Promise<unknown>;
-  /** Called when the test is over. */
+  /** Called after the test. */
   readonly close?: () => Promise<void>;
 }
 
-/** How ends differ and still are a Target. */
+/** How backends differ and still are a Target. */
 export interface TargetTraits {
   /** Refuses a manifest with NOT_FOUND while something that it names is missing. Default true. */
   readonly ordered?: boolean;
-  /** A tag can be made to stand for something else. Default true; else that has to be CONFLICT. */
+  /** A tag can be moved. Default true; otherwise moving it must be CONFLICT. */
   readonly tagsMove?: boolean;
-  /** Takes a blob of no bytes. Default true. */
+  /** Accepts an empty blob. Default true. */
   readonly emptyBlobs?: boolean;
-  /** Is made for exactly the image that `make` is given: takes nothing else, and has its tag only. Default false. */
+  /** Is created for exactly the image passed to `make`: accepts nothing else, and has only its tag. Default false. */
   readonly planned?: boolean;
-  /** Keeps what refers to an image. Default true. */
+  /** Keeps the referrers of an image. Default true. */
   readonly referrers?: boolean;
 }
 
 /**
- * Registers the tests of what `Target` promises. `make` gives a fresh, empty end; the image is what the test is going to put, for ends that
- * are planned.
+ * Registers the tests of what `Target` promises. `make` returns a fresh, empty backend; the image is what the test will put, for
+ * backends that are planned.
  */
 export function targetSuite(
   name: string,
@@ -49,11 +49,11 @@ export function targetSuite(
     if (made.close !== undefined) onTestFinished(made.close);
     return made;
   };
-  // what is planned knows its manifests before it gets them, and does not ask for their bytes
+  // a planned backend knows its manifests before it gets them, and does not ask for their bytes
   const asked = planned ? blobsIn : contentOf;
 
   describe(`${name}, as a target,`, () => {
-    test('has nothing, takes it, and has it then', async () => {
+    test('has nothing at first, accepts a blob, and has it then', async () => {
       const image = await makeImage();
       const { target } = await fresh(image);
       for (const descriptor of await asked(image)) {
@@ -63,7 +63,7 @@ export function targetSuite(
       }
     });
 
-    test('holds the same image afterwards, byte for byte, with its tag and what refers to it', async () => {
+    test('holds the same image afterwards, byte for byte, with its tag and its referrers', async () => {
       const image = await makeImage({ signed: true });
       const made = await fresh(image);
       await fill(made.target, image, true);
@@ -79,7 +79,7 @@ export function targetSuite(
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
     });
 
-    test('takes the same content again', async () => {
+    test('accepts the same content again', async () => {
       const image = await makeImage();
       const made = await fresh(image);
       await fill(made.target, image, false);
@@ -88,7 +88,7 @@ export function targetSuite(
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
     });
 
-    test('takes the same content from many at once', async () => {
+    test('accepts the same content from many writers at once', async () => {
       const image = await makeImage();
       const made = await fresh(image);
       for (const descriptor of await asked(image)) {
@@ -112,7 +112,7 @@ export function targetSuite(
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
     });
 
-    test('keeps no chunk that it was lent, whatever sizes they have', async () => {
+    test('keeps no chunk that it was lent, whatever their sizes', async () => {
       await fc.assert(
         fc.asyncProperty(
           fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength: 1, maxLength: 6 }),
@@ -130,7 +130,7 @@ export function targetSuite(
       );
     });
 
-    test('takes different blobs at once', async () => {
+    test('accepts different blobs at once', async () => {
       const image = await makeImage({ layers: [10, 1000, 100_000, 300_000] });
       const made = await fresh(image);
       await Promise.all(
@@ -162,12 +162,12 @@ export function targetSuite(
       }
     });
 
-    test('shows nothing of a body that turns out wrong near its end, and takes the right one afterwards', async () => {
+    test('shows nothing of a body that turns out wrong near its end, and accepts the right one afterwards', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
       const made = await fresh(image);
       for (const descriptor of await asked(image)) {
         const wrong = async function* (): Bytes {
-          // as read() does: all but the last chunk, then the truth
+          // as read() does: all chunks except the last, then the failure
           const whole = await collect(await image.content.open(descriptor));
           yield* chunked(whole.subarray(0, -1), 65_536);
           throw new Failure('CORRUPT', `${descriptor.digest} has other bytes than its digest states`);
@@ -180,7 +180,7 @@ export function targetSuite(
       }
     });
 
-    test('shows nothing of a put that is stopped in the middle, and takes it afterwards', async () => {
+    test('shows nothing of a put that is aborted in the middle, and accepts it afterwards', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
       const made = await fresh(image);
       for (const descriptor of await asked(image)) {
@@ -199,7 +199,7 @@ export function targetSuite(
       }
     });
 
-    test('does nothing once the signal has fired', async () => {
+    test('does nothing once the signal is aborted', async () => {
       const image = await makeImage();
       const made = await fresh(image);
       const stopped = { signal: AbortSignal.abort() };
@@ -214,7 +214,7 @@ export function targetSuite(
       expect(await resolved(made, 'v1')).toBeUndefined();
     });
 
-    test.runIf(ordered)('refuses a manifest whose children are not there, and shows nothing of it', async () => {
+    test.runIf(ordered)('refuses a manifest whose children are missing, and shows nothing of it', async () => {
       const image = await makeImage();
       const made = await fresh(image);
       const { descriptor } = image.root;
@@ -231,7 +231,7 @@ export function targetSuite(
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
     });
 
-    test('tags a manifest that it has, and one that it has not yet, and either again', async () => {
+    test('tags a manifest that it has, and one that it does not yet have, and either again', async () => {
       for (const before of [true, false]) {
         const image = await makeImage();
         const made = await fresh(image);
@@ -270,7 +270,7 @@ export function targetSuite(
       expect(await resolved(made, 'moving')).toBe((tagsMove ? second : first).digest);
     });
 
-    test.runIf(emptyBlobs)('takes a blob of no bytes', async () => {
+    test.runIf(emptyBlobs)('accepts an empty blob', async () => {
       const image = await imageWithEmptyLayer();
       const made = await fresh(image);
       await fill(made.target, image, false);
@@ -278,7 +278,7 @@ export function targetSuite(
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
     });
 
-    test('answers false, not with a failure, to a mount that is not possible', async () => {
+    test('answers false, not with a failure, when a mount is not possible', async () => {
       const image = await makeImage();
       const { target } = await fresh(image);
       for (const descriptor of (await contentOf(image)).slice(0, 2)) {
@@ -289,7 +289,7 @@ export function targetSuite(
   });
 }
 
-/** The digest that a reference visibly stands for, undefined for none. */
+/** The digest that a reference visibly stands for, or undefined. */
 async function resolved(made: MadeTarget, reference: string): Promise<string | undefined> {
   try {
     return (await (await made.view()).resolve(reference)).digest;
@@ -299,7 +299,7 @@ async function resolved(made: MadeTarget, reference: string): Promise<string | u
   }
 }
 
-/** Whether any byte of `d` can be had. */
+/** Whether any byte of `d` can be read. */
 async function visible(made: MadeTarget, descriptor: Descriptor): Promise<boolean> {
   try {
     return (await collect(await (await made.view()).open(descriptor))).byteLength > 0;
@@ -313,7 +313,7 @@ function opener(image: MadeImage, descriptor: Descriptor): () => Bytes {
   return () => lent(read(image.content, descriptor));
 }
 
-/** Puts all of the image in an order that every target takes, and tags it. Chunks are lent. */
+/** Puts all of the image in an order that every target accepts, and tags it. Chunks are lent. */
 async function fill(
   target: Target,
   image: MadeImage,

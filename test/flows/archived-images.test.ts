@@ -34,7 +34,7 @@ interface Bench {
   archiveAll(): Promise<void>;
 }
 
-/** An ECR where restoring takes time, on a clock that moves when it is waited for. */
+/** An ECR where restoring takes time, on a clock that advances when it is waited for. */
 async function bench(
   images: readonly MadeImage[],
   options: {
@@ -96,7 +96,7 @@ function notes(events: readonly Event[], type: 'note' | 'warning'): readonly str
   return events.flatMap((event) => (event.type === type ? [event.message] : []));
 }
 
-test('restores an archived index with its children and all that refers to it, and archives them again', async () => {
+test('restores an archived index with its children and all its referrers, and archives them again', async () => {
   const one = await image(1, true);
   const b = await bench([one]);
   await b.archiveAll();
@@ -114,7 +114,7 @@ test('restores an archived index with its children and all that refers to it, an
   expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set());
 });
 
-test('waits once for images that are asked for at once, and leaves active ones alone', async () => {
+test('waits once for images that are requested at once, and leaves active ones alone', async () => {
   const images = [await image(2), await image(3)];
   const active = await image(4);
   const b = await bench(images);
@@ -129,7 +129,7 @@ test('waits once for images that are asked for at once, and leaves active ones a
   for (const { digest } of images) expect(statuses.get(digest)).toBe('ARCHIVED');
 });
 
-test('archives again after a failure of the copy, which comes out as it is', async () => {
+test('archives again after a failure of the copy, which is thrown unchanged', async () => {
   const one = await image(5);
   const b = await bench([one]);
   await b.archiveAll();
@@ -143,7 +143,7 @@ test('archives again after a failure of the copy, which comes out as it is', asy
   expect(new Set(await b.statuses())).toEqual(new Set(['ARCHIVED']));
 });
 
-test('gives up an image that is not active in time; what is still activating is named, and noted for the next backup', async () => {
+test('gives up an image that is not active in time; images still activating are named, and noted for the next backup', async () => {
   const one = await image(6);
   const b = await bench([one], { restoreSeconds: 20 * 60 });
   await b.archiveAll();
@@ -163,7 +163,7 @@ test('gives up an image that is not active in time; what is still activating is 
   expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set([one.digest]));
 });
 
-test('stops waiting when it is told to, and notes what it leaves', async () => {
+test('stops waiting when it is aborted, and notes the images that it leaves', async () => {
   const stop = new AbortController();
   const one = await image(7);
   const clock = fakeClock({ onSleep: () => stop.abort() });
@@ -177,10 +177,10 @@ test('stops waiting when it is told to, and notes what it leaves', async () => {
   expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set([one.digest]));
 });
 
-test('archives again what a killed backup left, whether it copies that or not', async () => {
+test('archives again the images that a killed backup left, whether or not it copies them', async () => {
   const images = [await image(8), await image(9)];
   const b = await bench(images);
-  // as a kill leaves them
+  // as a killed backup leaves them
   const left = (await b.rows()).map(({ digest }) => digest);
   await b.restored().add(REPOSITORY, left, { atMs: b.clock.now() });
   const archived = await b.open();
@@ -194,7 +194,7 @@ test('archives again what a killed backup left, whether it copies that or not', 
   expect(new Set((await b.restored().of(REPOSITORY)).keys())).toEqual(new Set());
 });
 
-test('restores nothing that it could not note before', async () => {
+test('restores nothing that it could not note first', async () => {
   const one = await image(10);
   const b = await bench([one]);
   await b.archiveAll();
@@ -225,7 +225,7 @@ test('names the permission that is missing', async () => {
   expect(sentence).toContain('the caller needs ecr:UpdateImageStorageClass');
 });
 
-test('has no archived images in a registry that is not ECR', async () => {
+test('finds no archived images in a registry that is not ECR', async () => {
   const { registry: server } = lab.stack;
   const registry = lab.session().backends.registry(server.registryHost, 'source');
   const b = await bench([]);
@@ -250,7 +250,7 @@ test('archives again an image that was still activating when the next backup beg
   const one = await image(12);
   const b = await bench([one]);
   await b.archiveAll();
-  // as a kill right after the request leaves it
+  // as a backup that is killed right after the request leaves it
   await b.restored().add(REPOSITORY, [one.digest], { atMs: b.clock.now() });
   await b.registry.storageClasses?.moveToStorageClass(REPOSITORY, one.digest, 'STANDARD');
   expect(await b.statuses()).toContain('ACTIVATING');
@@ -261,7 +261,7 @@ test('archives again an image that was still activating when the next backup beg
   expect(await b.restored().of(REPOSITORY)).toEqual(new Map());
 });
 
-test('a pass that does not wait leaves what it restores for the next one, and gives up what is not active in an hour', async () => {
+test('a pass that does not wait leaves images that it restores to the next one, and gives up an image after an hour', async () => {
   const one = await image(13, true);
   const b = await bench([one], { restoreSeconds: 2 * 3600 });
   await b.archiveAll();
@@ -288,7 +288,7 @@ test('a pass that does not wait leaves what it restores for the next one, and gi
   expect(await pass()).toBe(true);
 });
 
-test('restores a hundred images of a repository at once, and the others when those are done', async () => {
+test('restores a hundred images of a repository at once, then the others', async () => {
   const rows = Array.from({ length: 103 }, (_, index): ListedImage => ({
     digest: `sha256:${index.toString(16).padStart(64, '0')}`,
     tags: [`v${index}`],

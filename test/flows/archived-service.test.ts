@@ -34,7 +34,7 @@ interface Kept {
   /** Pushes an image, signed where it is an index. */
   push(tag: string, seed: number, platforms?: readonly string[]): Promise<void>;
   archiveAll(): Promise<void>;
-  /** The statuses of everything in the repository, each once. */
+  /** The statuses of everything in the repository, each listed once. */
   statuses(): Promise<ReadonlySet<string>>;
   newest(): Promise<Snapshot | undefined>;
   /** How many images are noted as restored. */
@@ -46,7 +46,7 @@ interface Kept {
 let regions = 0;
 const RESTORE_SECONDS = 900;
 
-/** An ECR that restores in 15 minutes, and a rule that backs a repository of it up. */
+/** An ECR that restores in 15 minutes, and a rule that backs up one of its repositories. */
 async function kept(): Promise<Kept> {
   const region = `eu-north-${++regions}`;
   const t = testService();
@@ -109,11 +109,11 @@ test('a job hands its message back while ECR restores images, then stores them a
   const worker = k.t.worker(k.session.backends);
   const before = k.t.clock.now();
   const first = await worker.next();
-  // no slot is held for a moment
+  // the worker waits for nothing
   expect(k.t.clock.now()).toBe(before);
   expect(first?.outcome).toEqual({ type: 'again', seconds: 300 });
   expect(await k.statuses()).toEqual(new Set(['ACTIVE', 'ACTIVATING', 'ARCHIVED']));
-  // what can be stored is stored at once
+  // active images are stored at once
   expect(archivedIn(await k.newest())).toEqual(['old', 'older']);
   expect((await k.newest())?.run).toBe(run.id);
   await worker.drain();
@@ -128,7 +128,7 @@ test('a job hands its message back while ECR restores images, then stores them a
   const [job] = await Array.fromAsync(k.t.state.runs.jobs(run.id, {}));
   expect(job).toMatchObject({ attempts: 1 });
 
-  // nothing is restored for what is stored
+  // nothing that is stored already is restored
   const again = await planRun(k.t, k.session.backends, { hours: 1 });
   expect((await worker.next())?.outcome).toEqual({ type: 'done' });
   await expectEnded(k.t, again.id, { skipped: 1 });
@@ -153,7 +153,7 @@ test('a job whose message is lost while ECR restores images is sent again, and a
   expect(await k.noted()).toBe(0);
 });
 
-test('the next run archives again what a run restored whose job was given up', async () => {
+test('the next run archives images again whose job was given up after it restored them', async () => {
   const k = await kept();
   await k.push('old', 31);
   await k.archiveAll();

@@ -1,5 +1,5 @@
-// The contract suites over ends on real sockets and files. Those of memory, of archives and folders in memory, and of registries (plain, with
-// tokens, without the referrers API, ECR) are with their units.
+// The contract suites over backends on real sockets and files. The suites of memory, of archives and folders in memory, and of registries
+// (plain, with tokens, without the referrers API, ECR) are with their units.
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';

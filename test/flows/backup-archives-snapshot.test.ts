@@ -35,7 +35,7 @@ async function snapshotBelow(prefix: string, { snapshot: name }: BackupResult): 
   return snapshot;
 }
 
-test('a backup into archives ends with a snapshot that lists each image with its object, also what was unchanged', async () => {
+test('a backup into archives ends with a snapshot that lists each image with its object, including unchanged ones', async () => {
   const [image, other] = [await makeImage({ signed: true, seed: 61 }), await makeImage({ seed: 62, tag: 'v2' })];
   await lab.push(image, ecr, 'listed/app');
   await lab.push(other, ecr, 'listed/app');
@@ -64,7 +64,7 @@ test('a backup into archives ends with a snapshot that lists each image with its
   expect(second.repositories).toEqual(first.repositories);
 });
 
-test('a backup of one tag writes a small snapshot; without one asked for there is none', async () => {
+test('a backup of one tag writes a small snapshot, or none when none is requested', async () => {
   await lab.push(await makeImage({ seed: 63 }), registry, 'small/app');
   const r = { from: `${registry.registryHost}/small/app:v1`, to: `s3://${bucket}/small/{repository}/{tag}.tar` };
   expect((await run({ ...r, snapshotBy: undefined })).snapshot).toBeUndefined();
@@ -84,7 +84,7 @@ test('a backup of which every image fails writes no snapshot', async () => {
   expect(snapshot).toBeUndefined();
 });
 
-test('a backup whose snapshot cannot be written keeps its archives, and says so', async () => {
+test('a backup whose snapshot cannot be written keeps its archives, and reports the fault', async () => {
   await lab.push(await makeImage({ seed: 69 }), registry, 'unlisted/app');
   const { backends, options } = lab.session();
   const refusing = replaceBackends(backends, {
@@ -107,7 +107,7 @@ test('a backup whose snapshot cannot be written keeps its archives, and says so'
   expect(snapshot).toBeUndefined();
 });
 
-test('a backup into files keeps its snapshots in the folder, with keys from there', async () => {
+test('a backup into files keeps its snapshots in the folder, with keys relative to it', async () => {
   await lab.push(await makeImage({ seed: 64 }), registry, 'infiles/app');
   const folder = join(lab.folder, 'infiles');
   const { snapshot: name } = await run({
@@ -193,7 +193,7 @@ test('with archived images included each is restored, copied and archived again,
   expect(await statusOf()).toBe('ARCHIVED');
 });
 
-test('settings that cannot be read are a failure of their repository, also where none are written beside its archives', async () => {
+test('unreadable settings are a failure of their repository, also where none are written beside its archives', async () => {
   const [one, two] = [await makeImage({ seed: 75 }), await makeImage({ seed: 76 })];
   await lab.push(one, ecr, 'unread-a');
   await lab.push(two, ecr, 'unread-b');
@@ -228,7 +228,7 @@ test('archives are not written into a store', async () => {
   );
 });
 
-test('a whole registry of ECR is backed up with its images without a tag, and what is archived is listed', async () => {
+test('a backup of a whole ECR registry includes untagged images, and lists archived ones', async () => {
   const own = await lab.registry({ mode: 'ecr', account: '333333333333', region: 'eu-central-1' });
   const [old, now, cold] = await Promise.all([
     makeImage({ seed: 67 }),

@@ -1,4 +1,4 @@
-// The command as a person types it, in this process; that it is the program's own is what cli.test.ts shows for all.
+// The command as a person types it, in this process; cli.test.ts shows for all commands that the program runs them.
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -50,7 +50,7 @@ test('prints what was stored, what a second backup found unchanged, and the snap
   });
 });
 
-test('exits 1 and names what failed where an image cannot be read, with the others in the snapshot', async () => {
+test('exits 1 and names the image that cannot be read, with the others in the snapshot', async () => {
   await lab.push(await makeImage({ seed: 72 }), registry, 'partly/app');
   await lab.push(await makeImage({ seed: 73 }), registry, 'partly/bad');
   const bad = await lab.view(registry, 'partly/bad').resolve('v1');
@@ -63,7 +63,7 @@ test('exits 1 and names what failed where an image cannot be read, with the othe
   expect(run.stdout).toMatch(/^2 images of 2 repositories: 1 stored, 0 unchanged, 1 failed$/m);
 });
 
-test('leaves a prefix of archives with its snapshot to verify, prune and restore as it is without one', async () => {
+test('leaves a prefix of archives with its snapshot that can be verified, pruned and restored like one without', async () => {
   await lab.push(await makeImage({ seed: 74 }), registry, 'beside/app');
   const place = `s3://${bucket}/beside/`;
   const written = await transship('backup', `${registry.registryHost}/beside/*`, place);

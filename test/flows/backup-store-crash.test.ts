@@ -17,7 +17,7 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const PLACE = { bucket: 'stored', prefix: 'x/' };
 let runs = 0;
 
-test('a backup into a store that is killed at any write ends as if it had not been, and sends nothing twice', async () => {
+test('a backup into a store that is killed at any write ends as an uninterrupted one, and sends nothing twice', async () => {
   const { registry } = lab.stack;
   await stockRegistry(lab, registry, { repositories: 3, tags: 1, baseBytes: 300, ownBytes: 100 });
   const { backends, options } = lab.session();
@@ -34,7 +34,7 @@ test('a backup into a store that is killed at any write ends as if it had not be
   const expected = await life(whole.store);
   const points = whole.writes();
   assert.ok(points > 60, `${points} points`);
-  // every write once with a stride that shares no factor with the two points of a write
+  // every write once, with a stride that shares no factor with the two points of a write
   for (let at = 1; at <= points; at += 7) {
     const objects = new MemoryObjects();
     const dying = crashing(objects, at);

@@ -23,7 +23,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr } = lab.stack;
 
-/** A rule with a store or archives of its own, and the service that runs it. */
+/** A rule with its own store or archives, and the service that runs it. */
 interface Kept {
   readonly t: TestService;
   readonly rule: CopyRule;
@@ -36,7 +36,7 @@ interface Kept {
   snapshots(): Promise<readonly Snapshot[]>;
   /** The keys of the blobs of its store. */
   blobs(): Promise<readonly string[]>;
-  /** The page about its backups, where there is one. */
+  /** The page about its backups, if there is one. */
   page(): Promise<{ readonly text: string; readonly contentType: string | undefined } | undefined>;
 }
 
@@ -81,14 +81,14 @@ const tagsOf = (snapshot: Snapshot | undefined): readonly string[] =>
     images.flatMap(({ tags }) => tags.map((tag) => `${name}:${tag}`)),
   );
 
-/** An image of one platform: a config, a layer of its own, and one that all images have. */
+/** An image of one platform: a config, a layer of its own, and one that all images share. */
 async function push(k: Kept, repository: string, tag: string, seed: number): Promise<MadeImage> {
   const image = await makeImage({ seed, tag, platforms: ['linux/amd64'], layers: [300] });
   await lab.push(image, ecr, `${k.rule.name}/${repository}`);
   return image;
 }
 
-/** The backends of a session, with each key told before it is written. */
+/** The backends of a session. `before` is called with each key before it is written. */
 function writesSeen({ backends }: Session, before: (key: string) => void): Backends {
   return { ...backends, bucket: (name) => beforeWrites(backends.bucket(name), before) };
 }
@@ -137,7 +137,7 @@ describe('a rule with a store', () => {
     expect(snapshots[1]?.added).toEqual({ blobs: 0, bytes: 0 });
   });
 
-  test('takes the tags that the rule selects, also of a repository that is named beside a pattern', async () => {
+  test('backs up the tags that the rule selects, also for a repository that is named beside a pattern', async () => {
     const k = await kept(
       (name) =>
         `{ from: ['${ecr.registryHost}/${name}/a*', '${ecr.registryHost}/${name}/web'], tags: { semver: '>=2', latest: 1 }, to: 'store:s3://${bucket}/${name}/' }`,
@@ -167,7 +167,7 @@ describe('a rule with a store', () => {
     expect(snapshot?.repositories[0]).toMatchObject({ complete: false });
   });
 
-  test('writes the page about all backups after each run where it says so, and none for a push', async () => {
+  test('writes the page about all backups after each run if the rule asks for it, but not for a push', async () => {
     const k = await kept(
       (name) => `{ from: '${ecr.registryHost}/${name}/*', to: 'store:s3://${bucket}/${name}/', report: true }`,
     );
@@ -185,7 +185,7 @@ describe('a rule with a store', () => {
     for (const repository of ['app', 'web']) expect(page?.text).toContain(`${k.rule.name}/${repository}`);
   });
 
-  test('whose page cannot be written warns of it, and the backup is a good one', async () => {
+  test('warns when its page cannot be written, and the backup still counts as good', async () => {
     const k = await kept(
       (name) => `{ from: '${ecr.registryHost}/${name}/*', to: 'store:s3://${bucket}/${name}/', report: true }`,
     );
@@ -201,7 +201,7 @@ describe('a rule with a store', () => {
     expect(await k.snapshots()).toHaveLength(1);
   });
 
-  test('that is asked for by hand ends with a snapshot of its own', async () => {
+  test('ends with a snapshot of its own when a person requests the run', async () => {
     const k = await kept(intoStore);
     await push(k, 'app', '1', 40);
     const { id } = await enqueueRule(k.rule.name, k.t, { clock: k.t.clock });
@@ -210,7 +210,7 @@ describe('a rule with a store', () => {
     expect((await k.snapshots()).map(({ run }) => run)).toEqual([id]);
   });
 
-  test('gives its job back when the worker stops in the middle, and goes on from what is there', async () => {
+  test('hands its job back when the worker stops in the middle, and continues with what is there', async () => {
     const k = await kept(intoStore);
     for (let seed = 60; seed < 64; seed++) await push(k, 'app', `v${seed}`, seed);
     const run = await k.pass();
@@ -241,7 +241,7 @@ describe('a rule with archives', () => {
   const intoArchives = (name: string): string =>
     `{ from: '${ecr.registryHost}/${name}/*', to: 's3://${bucket}/${name}/{repository}/{tag}.tar' }`;
 
-  test('ends each run with a snapshot of its archives, the unchanged ones too', async () => {
+  test('ends each run with a snapshot of its archives, including unchanged ones', async () => {
     const k = await kept(intoArchives);
     await push(k, 'app', '1', 70);
     await push(k, 'web', '1', 71);
@@ -261,7 +261,7 @@ describe('a rule with archives', () => {
     const key = `${k.rule.name}/${k.rule.name}/app/1.tar`;
     expect(app?.images[0]?.archives).toMatchObject([{ tag: '1', key, etag: expect.any(String) }]);
     expect(app?.images[0]?.content.length).toBeGreaterThan(2);
-    // as a restore applies them: without the repository that the document beside the archives names
+    // as a restore applies them: without the repository, which the document beside the archives names
     const settings = await k.session.backends.registry(ecr.registryHost, 'source').settings(`${k.rule.name}/app`);
     expect(app?.settings).toEqual(settings);
 
@@ -273,12 +273,12 @@ describe('a rule with archives', () => {
     const snapshots = await k.snapshots();
     expect(tagsOf(snapshots[1])).toEqual([`${k.rule.name}/app:1`, `${k.rule.name}/app:2`, `${k.rule.name}/web:1`]);
     expect(snapshots[1]?.added.blobs).toBe(1);
-    // what the archives of before hold is known from the snapshot of before
+    // what earlier archives hold is known from the previous snapshot
     const heads = lab.stack.s3.requests.slice(before).filter((one) => one.operation === 'GetObject');
     expect(heads.map(({ key: read }) => read).filter((read) => read.endsWith('/1.tar'))).toEqual([]);
   });
 
-  test('writes the snapshot of a run with nothing to copy, and none where the rule says so', async () => {
+  test('writes the snapshot of a run with nothing to copy, but none where the rule turns snapshots off', async () => {
     const k = await kept(intoArchives);
     await push(k, 'app', '1', 80);
     await k.pass();
@@ -297,7 +297,7 @@ describe('a rule with archives', () => {
     expect(await k.snapshots()).toHaveLength(2);
   });
 
-  test('writes the page beside its snapshots after each run where it says so', async () => {
+  test('writes the page beside its snapshots after each run if the rule asks for it', async () => {
     const k = await kept(
       (name) =>
         `{ from: '${ecr.registryHost}/${name}/*', to: 's3://${bucket}/${name}/{repository}/{tag}.tar', report: true }`,
@@ -308,13 +308,13 @@ describe('a rule with archives', () => {
     expect((await k.page())?.text).toContain(`${k.rule.name}/app`);
   });
 
-  test('waits with the snapshot for jobs that are tried again, and names what failed', async () => {
+  test('delays the snapshot until retried jobs have ended, and names what failed', async () => {
     const k = await kept(intoArchives);
     await push(k, 'app', '1', 90);
     await push(k, 'app', '2', 91);
     const run = await k.pass();
     const key = `${k.rule.name}/${k.rule.name}/app/2.tar`;
-    // something that is no archive is at the key: the copy is refused
+    // the key holds something that is not an archive, so the copy is refused
     await k.session.backends.bucket(bucket).write(key, Buffer.from('no archive'));
     await k.worker.drain();
     await expectEnded(k.t, run.id, { done: 2, failed: 1 });
@@ -326,7 +326,7 @@ describe('a rule with archives', () => {
     expect(await deadLettersOf(k.t)).toHaveLength(1);
   });
 
-  test('a snapshot whose message comes too early stays until every other job has ended', async () => {
+  test('keeps a snapshot message that arrives too early until every other job has ended', async () => {
     const k = await kept(intoArchives);
     await push(k, 'app', '1', 100);
     const run = await k.pass();

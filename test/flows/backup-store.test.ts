@@ -36,7 +36,7 @@ const IMMUTABLE = { tagMutability: 'IMMUTABLE', scanOnPush: true, tags: { team: 
 const stocked = lab.stack.ecr;
 let stocking: Promise<unknown> | undefined;
 
-/** The host of a registry that tests only read: filled by the first of them. */
+/** The host of a registry that tests only read: the first of them fills it. */
 async function stock(): Promise<string> {
   stocking ??= (async () => {
     const { backends } = lab.session();
@@ -51,7 +51,7 @@ async function startEcr(): Promise<LocalRegistry> {
   return lab.registry({ mode: 'ecr', account: ACCOUNT, region: 'eu-central-1' });
 }
 
-/** A place for a store that no other test has. */
+/** A place for a store that no other test uses. */
 function newPlace(): string {
   return `store:s3://${bucket}/${randomUUID()}/`;
 }
@@ -62,7 +62,7 @@ async function run(
   more: Partial<StoreBackupRequest> = {},
   session: { readonly backends: Backends; readonly options: OperationOptions } = lab.session(),
 ): Promise<StoreBackupResult> {
-  // snapshots are in the order of their times
+  // snapshots are ordered by their times
   const options = { ...session.options, clock: workClock({ startMs: Date.UTC(2026, 0, 1, 0, runs++) }) };
   return backupToStore({ from, to, tool: 'transship test', ...more }, session.backends, options);
 }
@@ -95,7 +95,7 @@ async function expectWhole(to: string, snapshot: Snapshot): Promise<ReadonlyMap<
   return images;
 }
 
-/** Every tag and digest that ECR lists of a repository, but for those of cosign. */
+/** Every tag and digest that ECR lists of a repository, except those of cosign. */
 async function tagsOf(registry: LocalRegistry, repository: string): Promise<ReadonlyMap<string, Digest>> {
   const rows = lab.session().backends.registry(registry.registryHost, 'source').images?.(repository);
   const tags = new Map<string, Digest>();
@@ -121,7 +121,7 @@ const ofBlobs = (counts: Readonly<Record<string, number>>): readonly string[] =>
   Object.keys(counts).filter((kind) => kind.endsWith(' blobs'));
 
 describe('a backup of a whole registry of ECR', () => {
-  test('stores every image, what refers to it, and the settings, each blob once', async () => {
+  test('stores every image, its referrers, and the settings, each blob once', async () => {
     const host = await stock();
     const place = newPlace();
     let result: StoreBackupResult | undefined;
@@ -149,7 +149,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect(result.imageBytes).toBeGreaterThan(1.5 * result.bytes);
   });
 
-  test('that nothing changed since lists, and asks for no blob and no manifest', async () => {
+  test('lists the registry when nothing has changed, and requests no blob and no manifest', async () => {
     const host = await stock();
     const place = newPlace();
     const first = await run(host, place, { untagged: true });
@@ -166,7 +166,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect(operations.get('DescribeImages')).toHaveLength(5);
     expect([...operations.keys()].filter((name) => /manifest|blob|tags|BatchGetImage/.test(name))).toEqual([]);
     expect(ofBlobs(storage)).toEqual([]);
-    // one of blobs; the others are of snapshots and locks
+    // one lists blobs; the others list snapshots and locks
     expect(storage['ListObjectsV2']).toBeLessThanOrEqual(8);
     const [one, two] = [await snapshotOf(place, first), await snapshotOf(place, second)];
     expect(two.repositories).toEqual(one.repositories);
@@ -191,7 +191,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect(reads['blob-get']).toBe(4);
   });
 
-  test('takes a signature, by subject or by tag, that was added to an image since', async () => {
+  test('stores a signature, by subject or by tag, that was added to an image since', async () => {
     const ecr = await startEcr();
     const parts = { repositories: 1, seed: 'later', isIndex: true, tag: 'v1' };
     await lab.push(stockImage({ ...parts, isSigned: false }), ecr, 'signed/later');
@@ -205,7 +205,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect((await run(ecr.registryHost, place)).images).toMatchObject({ stored: 0, unchanged: 1 });
   });
 
-  test('takes images without a tag where that is asked for, and none that belong to others', async () => {
+  test('stores untagged images on request, but none that belong to others', async () => {
     const host = await stock();
     const place = newPlace();
     const snapshot = await snapshotOf(place, await run(host, place, { untagged: true }));
@@ -217,7 +217,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect(tagged.repositories.flatMap(({ images }) => images.filter(({ tags }) => tags.length === 0))).toEqual([]);
   });
 
-  test('lists an archived image without its content, with its content where it has it, and restores it where asked', async () => {
+  test('lists an archived image without its content, with its content where the store has it, and restores it on request', async () => {
     const ecr = await startEcr();
     await stockRegistry(lab, ecr, { repositories: 2, tags: 2 });
     const { storageClasses } = lab.session().backends.registry(ecr.registryHost, 'source');
@@ -242,7 +242,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect((await storageClasses.imageStatuses(repository, [digest])).get(digest)).toBe('ARCHIVED');
   });
 
-  test('stores a tag of cosign whose image is gone as an image of its own', async () => {
+  test('stores a cosign tag whose image is gone as an image of its own', async () => {
     const ecr = await startEcr();
     const [gone, kept] = [await makeImage({ seed: 41, tag: 'gone' }), await makeImage({ seed: 42 })];
     await lab.push(kept, ecr, 'orphans');
@@ -253,7 +253,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect([...images.keys()].sort()).toEqual([`orphans:${tag}`, 'orphans:v1']);
   });
 
-  test('leaves out no tag that only looks like one of a list of referrers', async () => {
+  test('leaves out no tag that only resembles the tag of a list of referrers', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     const [kept, other, own, gone] = [
       await makeImage({ seed: 43 }),
@@ -282,7 +282,7 @@ describe('a backup of a whole registry of ECR', () => {
     expect(now).toMatchObject({ changes: [], same: 1 });
   });
 
-  test('as a dry run reports what would be sent, and writes nothing', async () => {
+  test('reports in a dry run what it would send, and writes nothing', async () => {
     const host = await stock();
     const place = newPlace();
     let planned: StoreBackupResult | undefined;
@@ -296,7 +296,7 @@ describe('a backup of a whole registry of ECR', () => {
 
 describe('a backup of another registry', () => {
   test.each([true, false])(
-    'with a referrers API: %s, asks nothing of the store for what is unchanged',
+    'with a referrers API: %s, requests nothing from the store for unchanged images',
     async (referrersApi) => {
       const registry = await lab.registry({ mode: 'oci', referrersApi });
       await stockRegistry(lab, registry, { repositories: 2, tags: 2 });
@@ -350,7 +350,7 @@ describe('a backup of another registry', () => {
 });
 
 describe('a backup of a registry that is not well', () => {
-  test('passes over a repository that is listed and not there: what older snapshots have of it stays', async () => {
+  test('passes over a repository that is listed and missing, and keeps what older snapshots have of it', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 2, tags: 1 });
     const gone = stockRepository(1);
@@ -372,11 +372,11 @@ describe('a backup of a registry that is not well', () => {
       [stockRepository(0), 1],
       [gone, 1],
     ]);
-    // one that was asked for by name is a failure
+    // one that was requested by name is a failure
     await expect(run(`${registry.registryHost}/no/such`, place)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('goes on without an image that is broken and a repository that cannot be listed, and names them', async () => {
+  test('continues without an image that is broken and a repository that cannot be listed, and names them', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 3, tags: 2 });
     const [first, second] = [stockRepository(0), stockRepository(1)];
@@ -398,7 +398,7 @@ describe('a backup of a registry that is not well', () => {
       { repository: second },
     ]);
     expect(snapshot.repositories.map(({ name, complete, images }) => [name, complete, images.length])).toEqual([
-      // with the signature of what failed, which a tag of cosign names
+      // with the signature of the failed image, which a cosign tag names
       [first, true, 2],
       [second, false, 0],
       [stockRepository(2), true, 2],
@@ -415,7 +415,7 @@ describe('a backup of a registry that is not well', () => {
   });
 });
 
-test('a store whose blobs a lifecycle rule moved to GLACIER is refused, with what to do', async () => {
+test('a store whose blobs a lifecycle rule moved to GLACIER is refused, with advice', async () => {
   const place = newPlace();
   const ecr = await startEcr();
   await lab.push(await makeImage({ seed: 901, tag: 'v1' }), ecr, 'app');

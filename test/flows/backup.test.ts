@@ -46,7 +46,7 @@ async function textOf(key: string): Promise<string> {
   return (await Body?.transformToString()) ?? '';
 }
 
-/** Bytes that the bucket took since `from`. */
+/** Bytes that the bucket received since `from`. */
 function receivedSince(from: number): number {
   return s3.requests.slice(from).reduce((sum, request) => sum + request.receivedBytes, 0);
 }
@@ -64,7 +64,7 @@ describe('a backup', () => {
     await expectArchived(image, key);
   });
 
-  test('of a repository takes tags that only look like those of lists of referrers', async () => {
+  test('of a repository stores tags that only resemble those of lists of referrers', async () => {
     const other = await lab.registry({ mode: 'oci', referrersApi: false });
     const [signed, image, gone] = [
       await makeImage({ signed: true, seed: 32 }),
@@ -75,11 +75,11 @@ describe('a backup', () => {
     const tag = gone.root.descriptor.digest.replace(':', '-');
     await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, other, 'tagged/app');
     await run({ from: at(other, 'tagged/app'), to: `s3://${bucket}/tagged/{repository}/{tag}.tar` });
-    // without the list of what refers to the signed image
+    // without the list of referrers of the signed image
     expect(await keysBelow('tagged/')).toEqual([`tagged/tagged/app/${tag}.tar`, 'tagged/tagged/app/v1.tar']);
   });
 
-  test('of a repository takes tags that only look like those of cosign', async () => {
+  test('of a repository stores tags that only resemble those of cosign', async () => {
     const image = await makeImage({ signed: true, seed: 31 });
     await lab.push(image, ecr, 'lookalike/app');
     const tag = `${image.root.descriptor.digest.replace(':', '-')}.vex`;
@@ -93,7 +93,7 @@ describe('a backup', () => {
     ]);
   });
 
-  test('tells of signatures that are left out because their image lost its tag', async () => {
+  test('reports signatures that are left out because their image lost its tag', async () => {
     const before = await makeImage({ signed: true, seed: 32, platforms: ['linux/amd64'] });
     const after = await makeImage({ signed: true, seed: 33 });
     const warningsOf = async (r: Partial<BackupRequest>): Promise<readonly string[]> => {
@@ -107,14 +107,14 @@ describe('a backup', () => {
     const tag = `${before.root.descriptor.digest.replace(':', '-')}.sig`;
     const warning = `moved/app: 1 of the tags of cosign are about no image that has a tag, and are not backed up: ${tag}`;
     expect(await warningsOf({})).toEqual([warning]);
-    // an archive that is there already
+    // an archive that exists already
     expect(await warningsOf({})).toEqual([warning]);
     expect(await warningsOf({ referrers: false, to: `s3://${bucket}/moved-alone/` })).toEqual([]);
     expect(await warningsOf({ from: `${at(registry, 'moved/app')}:v1` })).toEqual([]);
     expect(await warningsOf({ from: `${at(registry, 'moved/app')}:v*` })).toEqual([]);
   });
 
-  test('of a pattern takes every tag of every repository that matches, and none that stands for referrers', async () => {
+  test('of a pattern stores every tag of every matching repository, and none that stands for referrers', async () => {
     const image = await makeImage({ signed: true, seed: 2 });
     const other = await makeImage({ seed: 3, tag: 'v2' });
     await lab.push(image, ecr, 'pattern/one');
@@ -157,7 +157,7 @@ describe('a backup', () => {
     expect(stored).toMatchObject({ format: 1, repository: 'settings/app', settings });
   });
 
-  test('that may not read the settings still takes the images, and says what permission is missing', async () => {
+  test('still stores the images when it may not read the settings, and names the missing permission', async () => {
     const strict = await lab.registry({
       mode: 'ecr',
       account: '333333333333',
@@ -175,7 +175,7 @@ describe('a backup', () => {
     expect(await keysBelow('secretive/')).toEqual(['secretive/eu-north-1/secretive/app/v1.tar']);
   });
 
-  test('goes to files in the same way', async () => {
+  test('stores files in the same way', async () => {
     const image = await makeImage({ signed: true, seed: 6 });
     await lab.push(image, registry, 'files/app');
     const folder = join(lab.folder, 'files');
@@ -237,7 +237,7 @@ describe('a backup', () => {
     },
   );
 
-  test('as a dry run writes nothing, and says what it would', async () => {
+  test('reports in a dry run what it would write, and writes nothing', async () => {
     await lab.push(await makeImage({ seed: 8 }), ecr, 'dry/app');
     const before = s3.requests.length;
     const { items } = await run({ from: at(ecr, 'dry/app'), to: `s3://${bucket}/dry/`, dryRun: true });
@@ -245,7 +245,7 @@ describe('a backup', () => {
     expect(s3.requests.slice(before).filter((request) => !/^(?:GET|HEAD)$/.test(request.method))).toEqual([]);
   });
 
-  test('of one platform holds that platform, and says what it was made of', async () => {
+  test('of one platform holds that platform, and records its original index', async () => {
     const image = await makeImage({ seed: 9 });
     await lab.push(image, registry, 'platform/app');
     const { items } = await run({
@@ -262,7 +262,7 @@ describe('a backup', () => {
 });
 
 describe('a second backup', () => {
-  test('of what did not change reads no layer and sends nothing', async () => {
+  test('of an unchanged image reads no layer and sends nothing', async () => {
     const image = await makeImage({ signed: true, seed: 10 });
     await lab.push(image, registry, 'again/app');
     const r = { from: at(registry, 'again/app'), to: `s3://${bucket}/again/{repository}/{tag}.tar` };
@@ -278,7 +278,7 @@ describe('a second backup', () => {
     expect(s3.requests.slice(before).map((request) => request.method)).not.toContain('PUT');
   });
 
-  test('takes a signature that was added since', async () => {
+  test('includes a signature that was added since', async () => {
     const unsigned = await makeImage({ seed: 11 });
     const signed = await makeImage({ seed: 11, signed: true });
     await lab.push(unsigned, registry, 'signed-later/app');
@@ -289,7 +289,7 @@ describe('a second backup', () => {
     await expectArchived(signed, 'signed-later/v1.tar');
   });
 
-  test('of a tag that moved replaces the archive, and the bucket keeps the version before', async () => {
+  test('of a tag that moved replaces the archive, and the bucket keeps the previous version', async () => {
     const [first, second] = [await makeImage({ seed: 12 }), await makeImage({ seed: 13 })];
     const r = { from: `${at(ecr, 'moving/app')}:v1`, to: `s3://${bucket}/moving/` };
     const key = 'moving/us-east-1/moving/app/v1.tar';
@@ -300,7 +300,7 @@ describe('a second backup', () => {
     await expectArchived(second, key);
     const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket, Prefix: key }));
     expect(Versions.map((version) => version.IsLatest)).toEqual([true, false]);
-    // the version before is a whole archive still
+    // the previous version is still a whole archive
     const { Body } = await client.send(
       new GetObjectCommand({ Bucket: bucket, Key: key, VersionId: Versions[1]?.VersionId }),
     );
@@ -311,7 +311,7 @@ describe('a second backup', () => {
     await expectSameImage(first.content, archive, first.root);
   });
 
-  test('with --force writes again what is there', async () => {
+  test('with --force writes existing archives again', async () => {
     const image = await makeImage({ seed: 14 });
     await lab.push(image, registry, 'forced/app');
     const r = { from: at(registry, 'forced/app'), to: `s3://${bucket}/forced/{tag}.tar` };
@@ -325,7 +325,7 @@ describe('a backup that is interrupted', () => {
   /** Two parts. */
   const LAYERS = [6 * 1024 * 1024, 3 * 1024 * 1024];
 
-  test('goes on in a new process, and sends no part again', async () => {
+  test('continues in a new process, and sends no part again', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 15 });
     await lab.push(image, registry, 'resumed/app');
     const r = { from: at(registry, 'resumed/app'), to: `s3://${bucket}/resumed/{tag}.tar` };
@@ -351,7 +351,7 @@ describe('a backup that is interrupted', () => {
     expect(Uploads).toEqual([]);
   });
 
-  test('by trouble on the way heals by itself, whatever it was', async () => {
+  test('recovers by itself from any transient fault', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 16 });
     await lab.push(image, ecr, 'troubled/app');
     s3.faults.add({ operation: 'CreateMultipartUpload' }, { kind: 'answer' });
@@ -368,7 +368,7 @@ describe('a backup that is interrupted', () => {
     await expectArchived(image, 'troubled/v1.tar');
   });
 
-  test('by a signal ends with ABORTED, shows nothing, and is taken up again', async () => {
+  test('ends with ABORTED on a signal, shows nothing, and is resumed', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 17 });
     await lab.push(image, registry, 'stopped/app');
     const r = { from: at(registry, 'stopped/app'), to: `s3://${bucket}/stopped/{tag}.tar` };
@@ -389,7 +389,7 @@ describe('a backup that is interrupted', () => {
 });
 
 describe('a key that holds something else', () => {
-  test('is CONFLICT, says what to do, and loses nothing; --force replaces it', async () => {
+  test('is CONFLICT with advice, and loses nothing; --force replaces it', async () => {
     const image = await makeImage({ seed: 18 });
     await lab.push(image, registry, 'taken/app');
     const store = lab.session().backends.bucket(bucket);
@@ -442,7 +442,7 @@ describe('a key that holds something else', () => {
     expect(await textOf('settled/repository.json')).toContain('"settled/app"');
   });
 
-  test('is CONFLICT with --keep-existing when the tag was moved, which otherwise replaces its own archive', async () => {
+  test('is CONFLICT with --keep-existing when the tag was moved; without it the tag replaces its own archive', async () => {
     const r = { from: at(registry, 'moved/app'), to: `s3://${bucket}/moved-tag/{tag}.tar`, keepExisting: true };
     await lab.push(await makeImage({ seed: 85 }), registry, 'moved/app');
     expect(await run(r)).toMatchObject({ items: [{ outcome: 'copied' }] });
@@ -454,43 +454,40 @@ describe('a key that holds something else', () => {
     expect(await run({ ...r, keepExisting: false })).toMatchObject({ items: [{ outcome: 'copied' }] });
   });
 
-  test.each(['nothing', 'an older archive'])(
-    'is CONFLICT too when it takes the place of %s meanwhile',
-    async (before) => {
-      const key = `raced/${before.replaceAll(' ', '-')}/v1.tar`;
-      const name = `raced/${before.replaceAll(' ', '-')}`;
-      const r = { from: `${at(registry, name)}:v1`, to: `s3://${bucket}/${key}` };
-      if (before !== 'nothing') {
-        await lab.push(await makeImage({ seed: 26 }), registry, name);
-        await run(r);
-      }
-      await lab.push(await makeImage({ seed: 19 }), registry, name);
-      const { backends, options } = lab.session();
-      const store = backends.bucket(bucket);
-      // somebody else is faster: between the look at the key and the commit
-      const raced: ObjectStore = {
-        describe: (to) => store.describe(to),
-        stat: async (to, more) => store.stat(to, more),
-        read: async (to, more) => store.read(to, more),
-        write: async (to, body, more) => store.write(to, body, more),
-        stream: async (to, body, more) => store.stream(to, body, more),
-        list: (prefix, more) => store.list(prefix, more),
-        upload: async (to, size, more) => {
-          const upload = await store.upload(to, size, more);
-          await store.write(key, Buffer.from('faster'));
-          return upload;
-        },
-      };
-      const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
-      expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
-      expect(describeFailure(items[0]?.failure)).toContain(`s3://${bucket}/${key}`);
-      expect(await textOf(key)).toBe('faster');
-    },
-  );
+  test.each(['nothing', 'an older archive'])('is CONFLICT too when it replaces %s meanwhile', async (before) => {
+    const key = `raced/${before.replaceAll(' ', '-')}/v1.tar`;
+    const name = `raced/${before.replaceAll(' ', '-')}`;
+    const r = { from: `${at(registry, name)}:v1`, to: `s3://${bucket}/${key}` };
+    if (before !== 'nothing') {
+      await lab.push(await makeImage({ seed: 26 }), registry, name);
+      await run(r);
+    }
+    await lab.push(await makeImage({ seed: 19 }), registry, name);
+    const { backends, options } = lab.session();
+    const store = backends.bucket(bucket);
+    // another program writes the key between the look at it and the commit
+    const raced: ObjectStore = {
+      describe: (to) => store.describe(to),
+      stat: async (to, more) => store.stat(to, more),
+      read: async (to, more) => store.read(to, more),
+      write: async (to, body, more) => store.write(to, body, more),
+      stream: async (to, body, more) => store.stream(to, body, more),
+      list: (prefix, more) => store.list(prefix, more),
+      upload: async (to, size, more) => {
+        const upload = await store.upload(to, size, more);
+        await store.write(key, Buffer.from('faster'));
+        return upload;
+      },
+    };
+    const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
+    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+    expect(describeFailure(items[0]?.failure)).toContain(`s3://${bucket}/${key}`);
+    expect(await textOf(key)).toBe('faster');
+  });
 });
 
 describe('a backup of several images', () => {
-  test('goes on after one that is broken, which is a failed item', async () => {
+  test('continues after a broken image, which is a failed item', async () => {
     const images = await Promise.all([20, 21, 22].map(async (seed) => makeImage({ seed, tag: `v${seed}` })));
     for (const image of images) await lab.push(image, registry, 'several/app');
     const [, broken] = images;
@@ -505,7 +502,7 @@ describe('a backup of several images', () => {
     expect(await keysBelow('several/')).toEqual(['several/v20.tar', 'several/v22.tar']);
   });
 
-  test('that would share a key is INVALID before anything is written', async () => {
+  test('is INVALID before anything is written when two images would share a key', async () => {
     await lab.push(await makeImage({ seed: 23, tag: 'a' }), registry, 'collide/app');
     await lab.push(await makeImage({ seed: 23, tag: 'b' }), registry, 'collide/app');
     const before = s3.requests.length;
@@ -523,14 +520,14 @@ describe('a backup of several images', () => {
     ['ecr', 'nothing/like/*', /^source: .* has no repository that matches nothing\/like\/\*$/],
     ['ecr', 'nowhere/app', /^source: .*nowhere\/app/],
     ['registry', 'untagged/app:no-*', /^source: .*untagged\/app/],
-  ] as const)('that match nothing (%s %s) is NOT_FOUND', async (where, name, expected) => {
+  ] as const)('is NOT_FOUND when nothing matches (%s %s)', async (where, name, expected) => {
     const from = at(where === 'ecr' ? ecr : registry, name);
     const message = await sentenceOf(run({ from, to: `s3://${bucket}/none/` }), 'NOT_FOUND');
     expect(message).toMatch(expected);
   });
 });
 
-test('an archive that a backup wrote is found whole by verify', async () => {
+test('an archive that a backup wrote passes verify', async () => {
   const image = await makeImage({ signed: true, seed: 24 });
   await lab.push(image, ecr, 'verified/app');
   await run({ from: at(ecr, 'verified/app'), to: `s3://${bucket}/verified/` });
@@ -540,7 +537,7 @@ test('an archive that a backup wrote is found whole by verify', async () => {
   expect(results).toHaveLength(1);
 });
 
-test('backups of the same image are the same bytes, wherever they are and however they came there', async () => {
+test('backups of the same image are the same bytes, wherever they are and however they were written', async () => {
   const image = await makeImage({ signed: true, seed: 25 });
   await lab.push(image, registry, 'same/app');
   const folder = join(lab.folder, 'same');

@@ -1,5 +1,5 @@
-// What users and registries give that cannot work. Each ends in one sentence that names the side, what was asked for and what to do about it,
-// and leaves nothing that is half visible.
+// Input from users and registries that cannot work. Each ends in one sentence that names the side, the request and the remedy, and leaves
+// nothing that is half visible.
 import { readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -31,14 +31,14 @@ async function refused(work: Promise<unknown>, code: Code): Promise<string> {
   return message;
 }
 
-/** Nothing of `name` is to be seen at the plain registry. */
+/** The plain registry has no tag of `name`. */
 async function expectNothing(name: string): Promise<void> {
   const answer = await fetch(`${registry.url}/v2/${name}/tags/list`);
   const { tags } = (await answer.json()) as { readonly tags?: unknown };
   expect(tags ?? []).toEqual([]);
 }
 
-/** A registry that gives whatever it is told to: bodies of manifests and blobs by their path. */
+/** A registry that serves the given bodies of manifests and blobs by their path. */
 async function rogueRegistry(bodies: Readonly<Record<string, string | Buffer>>): Promise<string> {
   const server = createServer((request, response) => {
     const body = bodies[request.url ?? ''];
@@ -76,7 +76,7 @@ describe('a name that cannot be', () => {
     ['oci-archive:', /expected a path after the transport/],
     ['oci:folder:no tag', /"no tag" is not a tag/],
     ['', /image reference/],
-  ])('%j is INVALID, says why, and asks nobody', async (name, why) => {
+  ])('%j is INVALID with the reason, before any request', async (name, why) => {
     const { copy } = lab.session();
     for (const copying of [async () => copy(name, at(ecr, 'x:v1')), async () => copy(at(ecr, 'x:v1'), name)]) {
       let message = '';
@@ -115,7 +115,7 @@ describe('a name that cannot be', () => {
 });
 
 describe('a tag that the repository does not have', () => {
-  test('is named with the five nearest tags', async () => {
+  test('is NOT_FOUND with the five nearest tags', async () => {
     for (const tag of ['v1.0', 'v1.1', 'v1.2', 'v2.0', 'v2.1', 'latest', 'nightly-2026-11-30'])
       await lab.push(await makeImage({ tag }), registry, 'tags/app');
     const message = await refused(
@@ -127,13 +127,13 @@ describe('a tag that the repository does not have', () => {
     );
   });
 
-  test('is named with those that there are where these are few', async () => {
+  test('is NOT_FOUND with all tags where these are few', async () => {
     await lab.push(await makeImage({ tag: 'stable' }), ecr, 'tags/few');
     const message = await refused(lab.session().copy(at(ecr, 'tags/few'), at(registry, 'tags/to')), 'NOT_FOUND');
     expect(message).toContain('tags/few:latest: there is no such tag; its tags are stable');
   });
 
-  test('is NOT_FOUND with the name of the image where its repository is not there either', async () => {
+  test('is NOT_FOUND with the name of the image where its repository does not exist either', async () => {
     const message = await refused(
       lab.session().copy(at(registry, 'tags/none:v1'), at(registry, 'tags/to')),
       'NOT_FOUND',
@@ -169,7 +169,7 @@ describe('a manifest that cannot be', () => {
       /5000000 bytes/,
     ],
     ['names a child that is not there', index(child('absent')), 'NOT_FOUND', /404/],
-  ])('because it %s is told with the image that it is of', async (_, body, code, why) => {
+  ])('is refused because it %s, with the name of its image', async (_, body, code, why) => {
     const digest = digestOf(Buffer.from(body));
     const host = await rogueRegistry({
       '/v2/rogue/app/manifests/v1': body,
@@ -182,7 +182,7 @@ describe('a manifest that cannot be', () => {
     await expectNothing('rogue/to');
   });
 
-  test('because it is over 4 MiB itself is told before it is read', async () => {
+  test('is refused because it is over 4 MiB itself, before it is read', async () => {
     const body = `${index()}${' '.repeat(4 * 1024 * 1024)}`;
     const digest = digestOf(Buffer.from(body));
     const host = await rogueRegistry({
@@ -197,7 +197,7 @@ describe('a manifest that cannot be', () => {
     await expectNothing('rogue/to');
   });
 
-  test('because a child is not what its digest says is CORRUPT', async () => {
+  test('is CORRUPT because a child does not match its digest', async () => {
     const body = index(child('right'));
     const host = await rogueRegistry({
       '/v2/rogue/app/manifests/v1': body,
@@ -230,7 +230,11 @@ describe('an archive that cannot be', () => {
     ],
     ['without an image', async () => makeTar([layout, empty]), /no image/],
     ['without an index', async () => makeTar([layout]), /index\.json/],
-    ['with an index that is none', async () => makeTar([layout, { name: 'index.json', content: '{' }]), /index\.json/],
+    [
+      'with an index that is not JSON',
+      async () => makeTar([layout, { name: 'index.json', content: '{' }]),
+      /index\.json/,
+    ],
     [
       'with PAX headers that cannot be',
       async () => {
@@ -265,7 +269,7 @@ describe('an archive that cannot be', () => {
     await expectNothing('bad/app');
   });
 
-  test('a folder that is no layout, or not there, is told with its path', async () => {
+  test('a folder that is not a layout, or does not exist, is named by its path', async () => {
     for (const folder of [lab.folder, join(lab.folder, 'absent')]) {
       const failure = await lab
         .session()
@@ -317,7 +321,7 @@ describe('S3 that does not let us', () => {
 });
 
 describe('what a failed copy leaves behind', () => {
-  test('is no archive, no folder that looks like a layout, and no temporary file that is mistaken for one', async () => {
+  test('is not an archive, not a folder that resembles a layout, and not a temporary file that is mistaken for one', async () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'left/app');
     const folder = join(lab.folder, 'left');

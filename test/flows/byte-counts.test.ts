@@ -1,4 +1,4 @@
-// What commands say of the bytes that they moved, beside what the servers of the embedded stack received.
+// The bytes that commands report, beside those that the servers of the embedded stack received.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -49,7 +49,7 @@ async function pushedLarge(name: string): Promise<string> {
 
 const at = (where: LocalRegistry, name: string): string => `docker://${where.registryHost}/${name}`;
 
-/** Bytes of archives that the bucket received since `from`, without what says where parts are. */
+/** Bytes of archives that the bucket received since `from`, without those of snapshots. */
 function receivedSince(from: number): number {
   return s3.requests
     .slice(from)
@@ -72,7 +72,7 @@ describe('a compressed backup', () => {
 });
 
 describe('a backup that is resumed', () => {
-  test('reports what it sent, what was there, and of how many parts', async () => {
+  test('reports what it sent, what was there already, and of how many parts', async () => {
     const from = await pushedLarge('resumed/app');
     const to = `s3://${bucket}/resumed.tar`;
     // the marker and one part are stored
@@ -95,7 +95,7 @@ describe('a backup that is resumed', () => {
     expect(stderr).toContain('"type":"resumed"');
   });
 
-  test('says so to people, with one line for each image', async () => {
+  test('prints them for people, with one line for each image', async () => {
     const from = await pushedLarge('resumed/people');
     const to = `s3://${bucket}/people.tar`;
     s3.faults.add(
@@ -111,21 +111,21 @@ describe('a backup that is resumed', () => {
     expect(stderr).toContain(`resumed ${to}: 1 of 3 parts were there`);
   });
 
-  test('reports a part twice that was sent twice', async () => {
+  test('counts a part twice that was sent twice', async () => {
     const from = await pushedLarge('twice/app');
     const before = s3.requests.length;
     s3.faults.add({ operation: 'UploadPart', key: 'twice.tar', skip: 1 }, { kind: 'lose-answer' });
     const { bytesSent } = await copied(from, `s3://${bucket}/twice.tar`);
     const { size } = await lab.session().backends.bucket(bucket).stat('twice.tar');
     expect(bytesSent).toBe(size + 8 * MIB);
-    // the marker of the upload is no byte of the archive
+    // the marker of the upload is not part of the archive
     expect(receivedSince(before) - bytesSent).toBeLessThan(100_000);
   });
 });
 
 describe('an archive of layers that the bucket has in another archive', () => {
   const recipe = { platforms: ['linux/amd64'], sharedLayerBytes: 0 };
-  /** A part is 8 MiB: the layer has one whole, whatever the size of the other. */
+  /** A part is 8 MiB: the layer fills one, whatever the size of the other layer. */
   const state = async (tag: string, other: number): Promise<MadeImage> =>
     makeImage({ ...recipe, seed: 77, layers: [other, 17 * MIB], tag });
   const first = state('v1', 1000);
@@ -136,7 +136,7 @@ describe('an archive of layers that the bucket has in another archive', () => {
     await expectSameImage(image.content, archive, image.root);
   }
 
-  test('is copied there for a tag that moved, and verifies', async () => {
+  test('copies the layer for a tag that moved, and verifies', async () => {
     await lab.push(await first, registry, 'moved/app');
     const from = at(registry, 'moved/app:v1');
     const key = 'moved/v1.tar';
@@ -151,7 +151,7 @@ describe('an archive of layers that the bucket has in another archive', () => {
     await expectGood(key, await moved);
   });
 
-  test('is copied from the archive of another tag that the same process wrote', async () => {
+  test('copies the layer from the archive of another tag that the same process wrote', async () => {
     const session = lab.session();
     await lab.push(await first, registry, 'two/app');
     await session.copy(at(registry, 'two/app:v1'), `s3://${bucket}/two/v1.tar`);
@@ -195,7 +195,7 @@ describe('a copy between registries', () => {
     expect(first).toMatchObject({ bytesSent: pushedSince(ecr, before), bytesReused: 0, bytesSkipped: 0 });
     const again = await copied(from, at(ecr, 'counted/app:v1'), '--verify-target');
     expect(again).toMatchObject({ outcome: 'unchanged', bytesSent: 0, bytesReused: 0, bytesSkipped: first.bytesSent });
-    // what was not asked for is not counted
+    // what was not requested is not counted
     const trusted = await copied(from, at(ecr, 'counted/app:v1'));
     expect(trusted).toMatchObject({ outcome: 'unchanged', bytesSent: 0, bytesReused: 0 });
     expect(trusted.bytesSkipped).toBeLessThan(10_000);
@@ -204,7 +204,7 @@ describe('a copy between registries', () => {
     expect(sister.bytesSent + sister.bytesReused).toBe(first.bytesSent);
   });
 
-  test('reports a layer twice that was sent twice', async () => {
+  test('counts a layer twice that was sent twice', async () => {
     await lab.push(await makeImage({ seed: 6 }), registry, 'broken/app');
     const before = ecr.requests.length;
     ecr.faults.add({ operation: 'upload-put' }, { kind: 'lose-answer' });
@@ -215,7 +215,7 @@ describe('a copy between registries', () => {
 });
 
 describe('a dry run', () => {
-  test('says what it would send, and never that something was sent', async () => {
+  test('reports what it would send, and never that something was sent', async () => {
     await lab.push(await makeImage({ seed: 7 }), registry, 'dry/app');
     const from = at(registry, 'dry/app:v1');
     const rules = join(lab.folder, 'dry.yaml');

@@ -1,4 +1,4 @@
-// Archives that were overwritten, truncated or changed after they were written: found by the planner's list, written again by a worker.
+// Archives that were overwritten, truncated or changed after they were written: the planner's list finds them, a worker writes them again.
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
@@ -22,7 +22,7 @@ interface BackedUp {
   readonly images: readonly MadeImage[];
   /** The folder of the archives. */
   readonly folder: string;
-  /** Plans what is due an hour later. */
+  /** Plans due runs an hour later. */
   pass(): Promise<void>;
   work(): Promise<void>;
   status(): Promise<Status>;
@@ -80,7 +80,7 @@ const DAMAGE = {
   'turned in one bit': { damage: turned, fault: /: its ETag is \w+ instead of [\w-]+$/ },
 };
 
-// 16 are asked for one by one, more by a list
+// 16 are looked up one by one, more are listed
 test.each([
   ['written over', '.tar', 1],
   ['cut in half', '.tar', 1],
@@ -122,7 +122,7 @@ test.each([
       if (image !== undefined) await expectSameImage(image.content, archive, image.root);
     } else expect((await t.read(key)).byteLength).toBe(whole.byteLength);
 
-    // and what was written then is known
+    // and what was written is known afterwards
     await t.pass();
     expect(await t.status()).toMatchObject({ faulty: false, inFlight: [] });
     expect(await t.t.state.runs.list({ limit: 1 })).toMatchObject([{ unchanged: tags, jobs: { done: 0 } }]);

@@ -22,7 +22,7 @@ test('deletes snapshots that the rule does not keep, and nothing in a dry run', 
     const image = await makeImage({ seed, tag: 'v1', platforms: ['linux/amd64'], layers: [200] });
     await lab.push(image, ecr, 'pruned/app');
     const request = { from: `${ecr.registryHost}/pruned/*`, to: place, tool: 'test' };
-    // a clock that the renewals of the backup's lock do not move on: how often they happen depends on the load of the machine
+    // a clock that the renewals of the backup's lock do not advance: their number depends on the load of the machine
     const clock = workClock({ startMs: Date.UTC(2026, 0, 1, 5, seed) });
     const { snapshot } = await backupToStore(request, backends, { ...options, clock });
     ids.push(snapshot?.id ?? '');
@@ -49,7 +49,7 @@ test('deletes snapshots that the rule does not keep, and nothing in a dry run', 
   expect(await listed()).toEqual(ids.slice(-1));
 });
 
-test('a rule for a store takes what chooses snapshots alone', async () => {
+test('a rule for a store accepts only choices of snapshots', async () => {
   const prune = (words: string): string => `version: 1\nrules: [{ name: old, prune: ${words} }]\n`;
   const refused = async (words: string): Promise<string> =>
     (await failureOf((async () => parseConfig(prune(words)))(), 'INVALID')).message;

@@ -33,7 +33,7 @@ const DAY_MS = 24 * 3600_000;
 
 const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
 
-/** A service whose time is ten days after all that the test pushes, with these rules, which were applied a day before. */
+/** A service whose clock is ten days after every push of the test, with these rules, which were applied a day before. */
 async function service(rules: string): Promise<TestService> {
   const t = testService();
   await t.clock.advance(Date.now() + 9 * DAY_MS - t.clock.now());
@@ -113,7 +113,7 @@ const of = <T extends Event['type']>(events: readonly Event[], type: T): readonl
   events.filter((event): event is Extract<Event, { type: T }> => event.type === type);
 
 describe('a Cleaner', () => {
-  test('deletes nothing by a rule that is new or was changed before its next scheduled time', async () => {
+  test('deletes nothing by a rule that is new or was changed, before its next scheduled time', async () => {
     await push(ecr, 'new/app', ['v1', 'pr-1']);
     const t = testService();
     await t.clock.advance(Date.now() + DAY_MS - t.clock.now());
@@ -174,7 +174,7 @@ describe('a Cleaner', () => {
     expect(await clean(t)).toMatchObject({ begun: 0, places: { done: 0, skipped: 0 } });
     await t.clock.advance(DAY_MS);
     expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 0, skipped: 3 } });
-    // asked for by hand
+    // requested by hand
     await enqueueRule('clean', { ...t, deadLetters: t.deadLetters }, { clock: t.clock });
     expect(t.queue.bodies).toEqual([]);
     expect(await clean(t)).toMatchObject({ begun: 0, places: { skipped: 3 } });
@@ -190,7 +190,7 @@ describe('a Cleaner', () => {
     const message = { version: 1, kind: 'plan', rule: 'clean', after: { repository: '', name: '' } };
     await t.queue.send([{ body: JSON.stringify(message) }]);
     expect(await t.worker(lab.session().backends).next()).toMatchObject({ outcome: { type: 'done' } });
-    // of another one, no worker has done the job yet
+    // no worker has done the job of the other one yet
     await t.state.runs.begin({ id: 'asked', rule: 'clean', trigger: 'request', whole: true });
     await t.state.runs.addJobs('asked', [{ id: 'job', title: 'plan clean', fingerprint: 'of a message' }]);
     expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 1, skipped: 2, failed: 0 } });
@@ -203,7 +203,7 @@ describe('a Cleaner', () => {
 });
 
 describe('limits of a rule', () => {
-  test('hold over all its repositories, and a dry run deletes nothing', async () => {
+  test('apply to all its repositories together, and a dry run deletes nothing', async () => {
     for (const name of ['limit/a', 'limit/b']) await push(ecr, name, ['x1', 'x2', 'x3', 'keep']);
     const rule = (more: string): string => `
   - name: clean
@@ -217,7 +217,7 @@ describe('limits of a rule', () => {
     await t.state.rules.remove('clean', 1);
     await applied(t, rule('maxDeletes: 4'));
     await t.clock.advance(DAY_MS);
-    // the Cleaner has time for one repository, and goes on in the next pass
+    // the Cleaner has time for one repository, and continues in the next pass
     let asked = 0;
     const clock = { ...t.clock, now: () => t.clock.now() + (asked++ > 3 ? 1000 : 0) };
     events.length = 0;
@@ -233,7 +233,7 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
   });
 
-  test('are read again before each repository: a rule that was changed stops, and what it no longer names stays', async () => {
+  test('are read again before each repository: a rule that was changed stops, and repositories that it no longer names stay', async () => {
     for (const name of ['changed/a', 'changed/b', 'changed/c']) await push(ecr, name, ['x1', 'keep']);
     const rule = (names: string): string => `
   - name: clean
@@ -251,7 +251,7 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
   });
 
-  test('are those of one place: a registry that does not answer and a policy that would keep nothing are reported, and the others are pruned', async () => {
+  test('apply to one place: a registry that does not answer and a policy that would keep nothing are reported, the others are pruned', async () => {
     await push(ecr, 'fails/app', ['x1', 'keep']);
     await push(ecr, 'fails/empty', ['x1']);
     const t = await service(`
@@ -321,7 +321,7 @@ describe('a Cleaner of archives', () => {
     );
   };
 
-  test('asks each archive once what it holds, where days come before repositories in keys', async () => {
+  test('reads each archive once, where days come before repositories in keys', async () => {
     await archived(['once/a', 'once/b', 'once/c'], ['once/2026-11-01', 'once/2026-11-02']);
     const t = await service(`
   - name: clean
@@ -347,7 +347,7 @@ describe('a Cleaner of archives', () => {
     ]);
   });
 
-  test('keeps the archive before the newest where that is not as a worker wrote it', async () => {
+  test('keeps the previous archive where the newest is not as a worker wrote it', async () => {
     await push(ecr, 'torn/app', ['v1']);
     const t = await service(`
   - name: clean
@@ -409,12 +409,12 @@ describe('a Cleaner beside workers', () => {
     expect(await copying).toMatchObject({ outcome: { type: 'done' } });
     expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
     await expectSameImage(image.content, lab.view(otherEcr, 'middle/to'), image.root);
-    // the run goes on where it waited
+    // the run continues where it waited
     expect(await clean(t, { events })).toMatchObject({ begun: 0, places: { done: 1, postponed: 0 } });
     expect(await tagsIn(otherEcr, 'middle/to')).toEqual(['keep']);
   });
 
-  test('deletes old archives, but for one that a waiting restore names and the newest', async () => {
+  test('deletes old archives, except one that a waiting restore names and the newest', async () => {
     await push(ecr, 'archived/app', ['v1']);
     const t = await service(`
   - name: clean
@@ -431,7 +431,7 @@ describe('a Cleaner beside workers', () => {
       (await Array.fromAsync(backends.bucket(bucket).list('cleaned/'))).filter(({ key: name }) =>
         name.endsWith('.tar'),
       );
-    // they were made in this order; of those of one moment the last key counts as the newest
+    // they were created in this order; of those of one moment the last key counts as the newest
     const [newest, held, ...others] = (await archives()).map((info) => info.key).toReversed();
     const from = `s3://${bucket}/${held}`;
     const waiting = await t.enqueue({ kind: 'restore', from, to: at(otherEcr, 'archived/back') });
@@ -444,11 +444,11 @@ describe('a Cleaner beside workers', () => {
     await t.clock.advance(DAY_MS);
     await clean(t);
     expect((await archives()).map((info) => info.key)).toEqual([newest]);
-    // the settings of the repository belong to what is left
+    // the settings of the repository belong to what remains
     expect((await backends.bucket(bucket).stat('cleaned/app/repository.json')).size).toBeGreaterThan(0);
   });
 
-  test('waits while a copy is writing to a repository, by its job or by its lease, and goes on in a later pass', async () => {
+  test('waits while a copy is writing to a repository, by its job or by its lease, and continues in a later pass', async () => {
     await push(ecr, 'written/app', ['x1', 'keep']);
     const t = await service(rule(`${ecr.registryHost}/written/*`));
     const run = await t.enqueue(mirrorJob(at(otherEcr, 'from/app', 'v1'), at(ecr, 'written/app', 'v1')));
@@ -505,7 +505,7 @@ describe('a Cleaner beside workers', () => {
   });
 
   test.each([['worker'], ['Cleaner']])(
-    'one of the two sees the other, wherever the %s pauses while the other goes through',
+    'one of the two sees the other, wherever the %s pauses while the other runs to its end',
     async (paused) => {
       for (let pauseAt = 0, isPaused = true; isPaused; pauseAt++) {
         const t = testService();
@@ -554,7 +554,7 @@ describe('Cleaners that are killed, and two at once', () => {
 
   test('delete the same in the end as one that is not killed', async () => {
     let repositories = 0;
-    /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
+    /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more Cleaners as it takes. */
     const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {
       const repository = `killed/r${++repositories}`;
       await lab.push(await makeImage({ tag: 'x1', layers: [30], sharedLayerBytes: 0, signed: true }), ecr, repository);
@@ -575,7 +575,7 @@ describe('Cleaners that are killed, and two at once', () => {
         clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()),
       );
       expect(died).toBe(offset !== Infinity);
-      // what the dead held is free by then
+      // the locks of the killed Cleaner have expired by then
       await t.clock.advance(3 * 60_000);
       const next = await clean(t);
       expect(next).toMatchObject({ failed: 0, open: 0, places: { failed: 0, postponed: 0 } });

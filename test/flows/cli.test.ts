@@ -1,4 +1,4 @@
-// What only a process shows: exit codes, what goes to stdout and what to stderr, signals, pipes. Each process costs a third of a second.
+// What only a process shows: exit codes, what is written to stdout and stderr, signals, pipes. Each process costs a third of a second.
 import { execFile, spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
@@ -21,7 +21,7 @@ const { registry, ecr, bucket, environment } = lab.stack;
 
 const home = join(lab.folder, 'home');
 await mkdir(home);
-/** Nothing of the machine's own comes along. */
+/** The machine's own environment is left out. */
 const ENVIRONMENT: Readonly<Record<string, string>> = {
   ...environment,
   PATH: process.env['PATH'] ?? '',
@@ -54,7 +54,7 @@ async function run(args: readonly string[], env?: Readonly<Record<string, string
   return { code: child.exitCode, stdout, stderr };
 }
 
-/** What a stream has said when it first matches. */
+/** The output of a stream up to its first match. */
 async function saying(stream: Readable, pattern: RegExp): Promise<string> {
   let said = '';
   for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
@@ -70,7 +70,7 @@ function expectJsonLines(lines: string): void {
 }
 
 describe('the command line', () => {
-  test('helps on stdout with every command and exit code: 0', async () => {
+  test('prints help on stdout with every command and exit code: 0', async () => {
     const { code, stdout, stderr } = await run(['--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     for (const word of [
@@ -88,7 +88,7 @@ describe('the command line', () => {
       expect(stdout).toContain(word);
   });
 
-  test('publishes a folder and extracts it; a file that is in the way is named: 1', async () => {
+  test('publishes a folder and extracts it; an existing file that differs is named: 1', async () => {
     const [from, to] = [join(lab.folder, 'to-publish'), join(lab.folder, 'extracted')];
     await mkdir(from);
     await writeFile(join(from, 'note.txt'), 'a note');
@@ -109,25 +109,25 @@ describe('the command line', () => {
     expect(again.stderr).toMatch(/^failed: note\.txt: target: .*something else is there: pass --force/);
   });
 
-  test('tells of a flag that is none on stderr, with where help is: 2', async () => {
+  test('reports an unknown flag on stderr, with the command that prints help: 2', async () => {
     const { code, stdout, stderr } = await run(['copy', '--no-such-flag', 'a', 'b']);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(/^error: .*\n\(transship copy --help prints more\)\n$/);
   });
 
-  test('tells of an environment that cannot be, naming the variable: 2', async () => {
+  test('reports an invalid environment variable by its name: 2', async () => {
     const { code, stdout, stderr } = await run(['inspect', 'registry.test/app'], { TRANSSHIP_CONCURRENCY: 'many' });
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toBe('transship: TRANSSHIP_CONCURRENCY is not a whole number from 1 to 64\n');
   });
 
-  test('tells of a reference that cannot be in one sentence: 2', async () => {
+  test('reports an invalid reference in one sentence: 2', async () => {
     const { code, stdout, stderr } = await run(['copy', 'docker://registry.test/UPPER', 'oci:there']);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(/^transship: [^\n]*"UPPER" is not a component [^\n]*\n$/);
   });
 
-  test('tells of what failed in one sentence, without the secrets it was given: 1', async () => {
+  test('reports a failure in one sentence, without the secrets it was given: 1', async () => {
     const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
     const { code, stdout, stderr } = await run([
       'inspect',
@@ -142,7 +142,7 @@ describe('the command line', () => {
 });
 
 describe('--json', () => {
-  test('gives one document on stdout and events as lines on stderr, with no colour and no bar', async () => {
+  test('prints one document on stdout and events as lines on stderr, without colour or a bar', async () => {
     await lab.push(image, registry, 'json/app');
     const from = `docker://${registry.host}/json/app:v1`;
     const copied = await run(['copy', '--json', from, `docker://${ecr.registryHost}/json/app`], { FORCE_COLOR: '1' });
@@ -159,7 +159,7 @@ describe('--json', () => {
     expect(copied.stdout + copied.stderr).not.toContain('\u001b');
   });
 
-  test('of a run with a failed item has it in the document: 1', async () => {
+  test('lists a failed item in the document: 1', async () => {
     const [good, bad] = [await makeImage({ seed: 2, tag: 'good' }), await makeImage({ seed: 3, tag: 'bad' })];
     for (const each of [good, bad]) await lab.push(each, registry, 'json/several');
     registry.faults.add(
@@ -181,7 +181,7 @@ describe('--json', () => {
   });
 });
 
-test('verify of a broken archive names what is wrong on stdout: 3', async () => {
+test('verify of a broken archive names the fault on stdout: 3', async () => {
   await lab.push(image, registry, 'verified/app');
   const file = join(lab.folder, 'broken.tar');
   await lab.session().copy(`docker://${registry.host}/verified/app:v1`, `oci-archive:${file}`);
@@ -203,7 +203,7 @@ test('inspect --raw writes the manifest to stdout byte for byte, and nothing els
   expect(digestOf(Buffer.from(stdout))).toBe(image.root.descriptor.digest);
 });
 
-test('a reader of stdout that goes away is no failure', async () => {
+test('a reader of stdout that closes it is not a failure', async () => {
   await lab.push(image, registry, 'piped/app');
   const child = start(['inspect', `docker://${registry.host}/piped/app:v1`]);
   child.stdout.destroy();
@@ -211,7 +211,7 @@ test('a reader of stdout that goes away is no failure', async () => {
   expect({ code: child.exitCode, stderr }).toEqual({ code: 0, stderr: '' });
 });
 
-test('SIGINT ends a copy with what to do about it, and nothing visible: 130', async () => {
+test('SIGINT ends a copy with advice to run it again, and nothing visible: 130', async () => {
   await lab.push(image, registry, 'stopped/app');
   registry.faults.add({ operation: 'blob-get', times: 100 }, { kind: 'delay', ms: 600_000 });
   const child = start(['copy', `docker://${registry.host}/stopped/app:v1`, `s3://${bucket}/stopped.tar`, '-v']);
@@ -224,10 +224,10 @@ test('SIGINT ends a copy with what to do about it, and nothing visible: 130', as
   expect(await Array.fromAsync(lab.session().backends.bucket(bucket).list('stopped.tar'))).toEqual([]);
 });
 
-test('local prints an environment that a shell takes, and goes away with SIGTERM, folder and all', async () => {
+test('local prints an environment that a shell evaluates, and stops on SIGTERM, folder and all', async () => {
   const child = start(['local'], { TMPDIR: lab.folder });
   const exports = await saying(child.stdout, /TRANSSHIP_REGISTRY_ENDPOINTS=.*\n/);
-  // as `eval "$(transship local)"` would, were it to end
+  // as `eval "$(transship local)"` would, if it ended
   const { stdout } = await promisify(execFile)('sh', ['-c', `${exports}\nenv`], { env: { PATH: ENVIRONMENT['PATH'] } });
   const found = new Map(
     stdout.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),

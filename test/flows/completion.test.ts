@@ -16,7 +16,7 @@ await writeFile(join(lab.folder, '.docker', 'config.json'), JSON.stringify({ aut
 
 const transship = commandLine({ ...environment, HOME: lab.folder });
 
-/** The words that may stand in the place of the last of these, and whether files may too. */
+/** The candidates for the last of these words, and whether files may be completed too. */
 async function complete(...words: readonly string[]): Promise<{ words: string[]; files: boolean }> {
   const { code, stdout, stderr } = await transship('complete-words', '--', ...words);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -27,14 +27,14 @@ async function complete(...words: readonly string[]): Promise<{ words: string[];
 }
 
 describe('the words that a shell completes', () => {
-  test('are the commands, without those that are hidden', async () => {
+  test('are the commands, without the hidden ones', async () => {
     const { words } = await complete('');
     expect(words).toEqual(expect.arrayContaining(['copy', 'backup', 'restore', 'completion']));
     expect(words).not.toContain('complete-words');
     expect((await complete('snapshots', 'd')).words).toEqual(['diff']);
   });
 
-  test('are the options of the command that was chosen, and the values that one of them takes', async () => {
+  test('are the options of the command that was chosen, and the values of an option', async () => {
     expect((await complete('copy', 'a', '--dry')).words).toEqual(['--dry-run']);
     expect((await complete('copy', '--src-tls-verify', '')).words).toEqual(['true', 'false']);
     expect((await complete('copy', '--src-tls-verify=f')).words).toEqual(['--src-tls-verify=false']);
@@ -46,7 +46,7 @@ describe('the words that a shell completes', () => {
     expect((await complete('list', '--', '-')).words).toEqual([]);
   });
 
-  test('are the registries that there are credentials for, and other kinds of places', async () => {
+  test('are the registries that have stored credentials, and other kinds of places', async () => {
     const { words, files } = await complete('copy', '');
     expect(words).toEqual(expect.arrayContaining(['ghcr.io/', 'docker.io/', `${HOST}/`, 's3://', 'store:']));
     expect(files).toBe(true);

@@ -1,4 +1,4 @@
-// Consuming a queue over the real SDK and the embedded SQS, with what standard queues and networks do.
+// Consuming a queue over the real SDK and the embedded SQS, with the behaviour of standard queues and networks.
 import { SQSClient } from '@aws-sdk/client-sqs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -17,7 +17,7 @@ describe('consuming SQS', () => {
   let opened: AsyncDisposableStack;
   let queue: Queue;
   let events: Event[];
-  /** Bodies of the messages that were begun, in order. */
+  /** Bodies of the messages whose work began, in order. */
   let begun: string[];
   let stopping: AbortController;
   let signal: AbortController;
@@ -84,7 +84,7 @@ describe('consuming SQS', () => {
     return visible + inFlight + delayed === 0;
   };
 
-  test('every message of many is done by two, with nothing left', async () => {
+  test('two consumers do every message of many, with nothing left', async () => {
     const bodies = await send(60);
     const both = [start(async () => DONE), start(async () => DONE)];
     await until(async () => begun.length >= 60 && (await isEmpty()));
@@ -94,7 +94,7 @@ describe('consuming SQS', () => {
     expect(events).toEqual([]);
   });
 
-  test('duplicates, another order, throttles and broken connections: each is done, none is lost', async () => {
+  test('each message is done and none is lost with duplicates, another order, throttles and broken connections', async () => {
     const bodies = await send(40);
     sqs.deliveryFaults.add({ share: 0.2 }, { kind: 'duplicate' });
     sqs.deliveryFaults.add({ share: 0.3 }, { kind: 'reorder' });
@@ -111,7 +111,7 @@ describe('consuming SQS', () => {
     expect(begun).not.toEqual(bodies);
   });
 
-  test('a message that somebody else got stops its first job, which settles nothing', async () => {
+  test('a message that another consumer received stops its first job, which settles nothing', async () => {
     sqs.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 0.5 });
     await send(1);
     const codes: Code[] = [];
@@ -146,7 +146,7 @@ describe('consuming SQS', () => {
     expect(new Set(begun).size).toBe(3);
   });
 
-  test('stopping: what runs is visible again at once, for others', async () => {
+  test('stopping makes messages in work visible to others at once', async () => {
     await send(2);
     const consuming = start(async (_, at) => {
       await new Promise((resolve) => at.addEventListener('abort', resolve));
@@ -172,7 +172,7 @@ describe('consuming SQS', () => {
       here.abort();
       await Promise.all([consuming, sent]);
     }
-    // one whose answer was on its way is visible again later
+    // a message whose answer was in transit becomes visible later
     const { visible, inFlight } = await queue.count();
     expect(visible + inFlight + begun.length).toBe(10);
   });

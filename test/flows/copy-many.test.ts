@@ -36,7 +36,7 @@ let images: Promise<void> | undefined;
 beforeEach(async () => (images ??= havingImages()));
 
 describe('copy of several images', () => {
-  test('takes a pattern of repositories into a prefix, and prints what became of each', async () => {
+  test('copies a pattern of repositories into a prefix, and prints the outcome of each', async () => {
     const { code, stdout, stderr } = await copy([`${FROM}/{team,other}/*:1.0.0`, `${TO}/all/`]);
     expect({ code, lines: stderr.match(/^copied .*/gm)?.length }).toEqual({ code: 0, lines: 3 });
     expect(stdout).toContain('3 copied, 0 unchanged, 0 failed');
@@ -45,20 +45,20 @@ describe('copy of several images', () => {
     expect(again.stdout).toMatch(/^unchanged /m);
   });
 
-  test('takes the highest versions of a range, as rules choose them', async () => {
+  test('copies the highest versions of a range, chosen as rules choose them', async () => {
     const args = [`${FROM}/team/*`, `${TO}/newest/`, '--semver', '<2', '--latest', '2'];
     expect(await copy(args)).toMatchObject({ code: 0 });
     expect(await imagesBelow('newest')).toEqual(['team/app:1.1.0', 'team/app:1.10.0', 'team/web:1.0.0']);
   });
 
-  test('takes tags by pattern of one repository without a tag', async () => {
+  test('copies tags by pattern of one repository without a tag', async () => {
     expect(await copy([`${FROM}/team/app`, `${TO}/tags/`, '--tags', '1.1*', '--tags', 'latest'])).toMatchObject({
       code: 0,
     });
     expect(await imagesBelow('tags')).toEqual(['team/app:1.1.0', 'team/app:1.10.0', 'team/app:latest']);
   });
 
-  test('takes a list, where an image without a tag is latest', async () => {
+  test('copies a list, where an image without a tag is latest', async () => {
     const file = join(lab.folder, 'images.txt');
     await writeFile(file, `# what we need\n${FROM}/team/app\n\ndocker://${FROM}/team/web:*   # all of it\n`);
     expect(await copy(['--images-from', file, `${TO}/listed/`])).toMatchObject({ code: 0 });
@@ -71,7 +71,7 @@ describe('copy of several images', () => {
     expect(await imagesBelow('windows')).toEqual(['team/app:1.0.0', 'team/web:1.0.0']);
   });
 
-  test('takes a list from standard input, and gives repositories other names', async () => {
+  test('copies a list from standard input, and renames repositories', async () => {
     const args = ['--images-from', '-', `${TO}/mapped/`, '--map', 'team/*=*'];
     expect(await copy(args, `${FROM}/team/app:1.0.0\n${FROM}/team/app:1.0.0\n`)).toMatchObject({ code: 0 });
     expect(await imagesBelow('mapped')).toEqual(['app:1.0.0']);
@@ -83,7 +83,7 @@ describe('copy of several images', () => {
     expect(await imagesBelow('dry')).toEqual([]);
   });
 
-  test('reports an image that is not there, copies the others, and exits 1', async () => {
+  test('reports a missing image, copies the others, and exits 1', async () => {
     const list = `${FROM}/team/app:no-such\n${FROM}/team/web:1.0.0\n${FROM}/none/*\n`;
     const { code, stdout } = await copy(['--images-from', '-', `${TO}/some/`], list);
     expect(code).toBe(1);

@@ -1,4 +1,4 @@
-// `transship cost` as a person types it: from settings alone, and from what a registry has.
+// `transship cost` as a person types it: from settings alone, and from the content of a registry.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -34,7 +34,7 @@ async function json(...args: readonly string[]): Promise<Printed> {
 }
 
 describe('cost', () => {
-  test('shows each part, the sum, and how it grows', async () => {
+  test('shows each part, the sum, and its growth', async () => {
     const { code, stdout } = await run('cost', '-f', await settings());
     expect(code).toBe(0);
     expect(stdout).toContain('assumed: 10 repositories with 20 images each of 0.5 GiB, 0.5 changes a day in each');
@@ -45,7 +45,7 @@ describe('cost', () => {
     );
   });
 
-  test('sums what the page has for the default settings, and for 2,000 repositories', async () => {
+  test('prints the sums of docs/deployment.md for the default settings, and for 2,000 repositories', async () => {
     const file = await settings();
     const sizes = { repositories: 2000, rules: 20, wakeups: 100, busy: 1, first: 0.5 };
     const assume = Object.entries(sizes).flatMap(([name, value]) => ['--assume', `${name}=${value}`]);
@@ -108,7 +108,7 @@ vault: { restoreTest: {} }`;
     expect(await requests(5)).toBeCloseTo((150 * (640 + 16) * 0.005) / 1000, 6);
   });
 
-  test('counts the images of ECR by its lists, those of an index each by itself, and their pushes', async () => {
+  test('counts the images of ECR by its lists, each child of an index by itself, and their pushes', async () => {
     const image = await makeImage({ seed: 1, tag: 'v1', platforms: ['linux/amd64', 'linux/arm64'] });
     await lab.push(image, lab.stack.ecr, 'cost/app');
     const before = lab.stack.ecr.requests.length;
@@ -120,7 +120,7 @@ vault: { restoreTest: {} }`;
     );
     expect(inventory).toMatchObject({ repositories: 1, tags: 1, pushedTags: 1 });
     expect(assumptions).toMatchObject({ repositories: 1, images: 1, changes: 1 / 30 });
-    // the layer that both images have is in the size of each
+    // the size of each image includes the layer that both have
     const GIB = 1024 ** 3;
     const bytes = Math.round((assumptions['image_gib'] ?? 0) * GIB);
     expect(bytes).toBeGreaterThanOrEqual(2 * (3000 + 70_000 + 5000));
@@ -128,7 +128,7 @@ vault: { restoreTest: {} }`;
     expect(lab.stack.ecr.requests.slice(before).filter(({ operation }) => operation === 'blob-get')).toEqual([]);
   });
 
-  test('assumes the changes of a registry that does not say when tags were pushed', async () => {
+  test('assumes a rate of changes for a registry that does not report when tags were pushed', async () => {
     await lab.push(await makeImage({ seed: 2, tag: 'v1' }), lab.stack.registry, 'cost/plain');
     const { code, stdout, stderr } = await run(
       'cost',
@@ -155,7 +155,7 @@ vault: { restoreTest: {} }`;
     });
   });
 
-  test('refuses a file that is no settings, and one that is not there', async () => {
+  test('refuses a file without settings, and a missing file', async () => {
     const broken = join(lab.folder, 'broken.yaml');
     await writeFile(broken, 'rules: [');
     expect(await run('cost', '-f', broken)).toMatchObject({ code: 2 });

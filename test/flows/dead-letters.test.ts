@@ -58,7 +58,7 @@ async function plan(t: TestService): Promise<void> {
   await runPass(context.service, context.backends, { clock: t.clock });
 }
 
-/** The next run of the one rule, done by a worker. */
+/** The next run of the rule, done by a worker. */
 async function run(t: TestService): Promise<Run> {
   await plan(t);
   await t.worker(lab.session().backends).drain();
@@ -85,7 +85,7 @@ test('a tag that is deleted between plan and copy is gone, and neither a failure
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
 });
 
-test('an image that was asked for by hand and is not there is a failure', async () => {
+test('an image that was requested by hand and does not exist is a failure', async () => {
   const t = testService();
   const from = `docker://${registry.registryHost}/gone/never:v1`;
   const id = await t.enqueue({ kind: 'mirror', from, to: [`docker://${ecr.registryHost}/gone/never:v1`] });
@@ -137,7 +137,7 @@ describe('a destination that cannot be written', () => {
   });
 
   test.each(['the next pass of a planner', 'status', 'redrive'])(
-    'has no dead letter any more once it was written and %s meets the letter',
+    'has no dead letter any more once it was written and %s finds the letter',
     async (meets) => {
       const repository = `mended/${meets.replaceAll(' ', '-')}`;
       const t = await stuck(repository, ecr);
@@ -152,14 +152,14 @@ describe('a destination that cannot be written', () => {
         expect(found).toMatchObject({ faulty: false, deadLetters: 0, dead: [] });
       } else await plan(t);
       expect(t.deadLetters.bodies).toEqual([]);
-      // the next failure is a new one
+      // the next failure is a new letter
       await push(repository);
       await run(t);
       expect(t.deadLetters.bodies).toHaveLength(1);
     },
   );
 
-  test('has no dead letter any more once its source is what it was before', async () => {
+  test('has no dead letter any more once its source is the previous image again', async () => {
     const t = await immutable('back/app', ecr);
     await push('back/app');
     await run(t);
@@ -175,7 +175,7 @@ describe('a destination that cannot be written', () => {
     expect((await latest(t)).unchanged).toBe(1);
   });
 
-  test('is a dead letter again when the earlier one was purged, or is about to expire', async () => {
+  test('gets a new dead letter when the earlier one was purged, or is about to expire', async () => {
     const t = await stuck('purged/app', ecr);
     await run(t);
     for (const letter of await t.deadLetters.receive(10)) await letter.settle({ type: 'done' });
@@ -202,7 +202,7 @@ function impatient(t: TestService, sent?: () => Promise<void>): Service {
 }
 
 describe('redrive', () => {
-  test('counts a dead letter that fails again at once', async () => {
+  test('counts a dead letter at once that fails again', async () => {
     const t = await stuck('again/app', ecr);
     await run(t);
     // a worker does the job while redrive looks for more
@@ -212,7 +212,7 @@ describe('redrive', () => {
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
   });
 
-  test('does a job again of which one destination alone had failed', async () => {
+  test('does a job again of which only one destination had failed', async () => {
     const t = await immutable('half/app', ecr, otherEcr);
     await push('half/app');
     await run(t);
@@ -226,7 +226,7 @@ describe('redrive', () => {
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, done: 1 });
   });
 
-  test('leaves a dead letter that claims to be a job and asks for something else, and the job as it is', async () => {
+  test('leaves alone a dead letter that claims to be a job and asks for something else, and the job', async () => {
     const t = await stuck('forged/app', ecr);
     await run(t);
     const [body = ''] = t.deadLetters.bodies;
@@ -241,7 +241,7 @@ describe('redrive', () => {
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
   });
 
-  test('of others goes on, and discards it, where one names what can be no destination', async () => {
+  test('continues with the others and discards a letter that names an impossible destination', async () => {
     const t = await stuck('poison/app', ecr);
     await run(t);
     const from = `docker://${registry.registryHost}/poison/app:v1`;
@@ -258,13 +258,13 @@ describe('redrive', () => {
     expect(await redrive({ run: 'none' }, service, {})).toMatchObject({ redriven: 0, left: 4 });
     const poison = (await status(t, { clock: t.clock })).dead.filter(({ body }) => body.includes('UPPER'));
     for (const { id } of poison) expect(await discard(id, {}, service, {})).toMatchObject({ discarded: 1 });
-    // what the destination remembers of the real one is still there
+    // the destination still remembers the real letter
     await run(t);
     expect(t.deadLetters.bodies).toHaveLength(2);
     expect(await discard('all', {}, service, {})).toEqual({ discarded: 2, left: 0 });
   });
 
-  test('discards the dead letter with an id, or all of a rule; what fails after that is a dead letter again', async () => {
+  test('discards the dead letter with an id, or all of a rule; a later failure is a dead letter again', async () => {
     const t = await stuck('discard/app', ecr, otherEcr);
     await run(t);
     await t.deadLetters.send([{ body: 'restart the machine' }]);

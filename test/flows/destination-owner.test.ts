@@ -43,7 +43,7 @@ interface Pair {
   readonly to: string;
   /** Does the job of a rule, and returns its run. */
   readonly run: (name: 'first' | 'second') => Promise<string>;
-  /** Which image is there: 0, 1, or -1. */
+  /** The index of the image that is there, or -1. */
   readonly there: () => Promise<number>;
 }
 
@@ -81,7 +81,7 @@ async function pair(): Promise<Pair> {
 }
 
 describe('a destination that another rule wrote', () => {
-  test('is not written, and the refusal names both rules, both sources and what to do', async () => {
+  test('is not written, and the refusal names both rules, both sources and the remedy', async () => {
     const { t, run, from, to, there } = await pair();
     await expectEnded(t, await run('first'), { done: 1 });
     const refused = await run('second');
@@ -123,7 +123,7 @@ describe('a destination that another rule wrote', () => {
     expect(digest).toBe(images[1].root.descriptor.digest);
   });
 
-  test('is named too when the copy to the other destinations fails as a whole', async () => {
+  test('is also named when the copy to the other destinations fails as a whole', async () => {
     const { t, run, to, repository } = await pair();
     await run('first');
     const missing = address(ecr, repository, 'missing');
@@ -152,13 +152,13 @@ describe('a destination that another rule wrote', () => {
     await expectEnded(t, await run('second'), { done: 1 });
     expect(await there()).toBe(1);
     expect(await t.state.destinations.get(destinationKey(to))).toMatchObject({ rule: 'second' });
-    // the rule that has it now keeps it
+    // the rule that owns it now keeps it
     await apply(t, first);
     await expectEnded(t, await run('first'), { failed: 1 });
     expect(await there()).toBe(1);
   });
 
-  test('stays with that rule whatever else of it changes', async () => {
+  test('stays with that rule whatever else changes in it', async () => {
     const { t, run, first } = await pair();
     await run('first');
     await apply(t, {
@@ -169,7 +169,7 @@ describe('a destination that another rule wrote', () => {
     await expectEnded(t, await run('second'), { failed: 1 });
   });
 
-  test('is written by hand all the same, and belongs to no rule then', async () => {
+  test('is still written by hand, and belongs to no rule then', async () => {
     const { t, run, from, to } = await pair();
     await run('first');
     const byHand = await t.enqueue({ ...mirrorJob(from[1], to), rule: undefined });
@@ -179,7 +179,7 @@ describe('a destination that another rule wrote', () => {
     await expectEnded(t, await run('first'), { failed: 1 });
   });
 
-  test('belongs to the first of two that begin at once', async () => {
+  test('belongs to the first of two jobs that begin at once', async () => {
     const { t, run, from, to, there } = await pair();
     const gate = gated(lab.session().backends);
     const earlier = await t.enqueue({ ...mirrorJob(from[0], to), rule: 'first' });
@@ -199,7 +199,7 @@ describe('a destination that another rule wrote', () => {
 });
 
 describe('a destination of two sources of one rule', () => {
-  test('stays with the repository that it was made from', async () => {
+  test('stays with the repository that it was copied from', async () => {
     const { t, first, run, from, to, there } = await pair();
     await apply(t, { ...first, from: [...first.from, `${ecr.registryHost}/*`] });
     await run('first');
@@ -213,7 +213,7 @@ describe('a destination of two sources of one rule', () => {
     expect(await there()).toBe(0);
   });
 
-  test('goes from tag to tag of one repository', async () => {
+  test('moves from tag to tag of one repository', async () => {
     const { t, first, repository, from } = await pair();
     await lab.push(await makeImage({ seed: 7000 + names, tag: 'v2' }), registry, repository);
     const to = `docker://${otherEcr.registryHost}/${repository}:newest`;
@@ -290,7 +290,7 @@ rules:
       expect(message).toMatch(/for rule "second": rule "first" writes it already/);
       expect(events).toContainEqual({ type: 'warning', rule: 'second', message: `target: ${message}` });
       if (!dryRun) expect(await there()).toBe(0);
-      // by itself the second may: nothing is remembered
+      // the second rule may write when it runs alone: nothing is remembered
       const alone = await sync({ config, dryRun, rules: ['second'] }, backends, options);
       expect(alone.items).toMatchObject([{ outcome: dryRun ? 'planned' : 'copied' }]);
     },

@@ -17,7 +17,7 @@ async function diff(a: string, b: string, choices: Choices = {}): Promise<Places
   return diffPlaces({ a: { place: parsePlace(a) }, b: { place: parsePlace(b) }, ...choices }, backends, options);
 }
 
-/** Pushes small images under tags, each made of its seed. */
+/** Pushes small images under tags, each created from its seed. */
 async function push(where: typeof ecr, repository: string, tags: Readonly<Record<string, number>>): Promise<void> {
   for (const [tag, seed] of Object.entries(tags)) {
     const image = await makeImage({ seed, platforms: ['linux/amd64'], layers: [500] });
@@ -32,7 +32,7 @@ describe('diff', () => {
   test.each([
     ['ECR', ecr],
     ['another registry', registry],
-  ] as const)('names what a registry lacks, has for another image and has beside %s', async (name, other) => {
+  ] as const)('names missing, different and extra tags, compared with %s', async (name, other) => {
     const [from, to] = name === 'ECR' ? [ecr, registry] : [other, ecr];
     const base = name === 'ECR' ? 'named' : 'named-back';
     await push(from, `${base}/app`, { v1: 1, v2: 2, v3: 3 });
@@ -63,7 +63,7 @@ describe('diff', () => {
     expect(Object.keys(requests).filter((kind) => kind.startsWith('manifest'))).toEqual([]);
   });
 
-  test('compares an archive of each tag with the registry that it was made of', async () => {
+  test('compares an archive of each tag with its source registry', async () => {
     await push(ecr, 'stored/app', { v1: 1, v2: 2 });
     const at = `${ecr.registryHost}/stored/app`;
     for (const tag of ['v1', 'v2'])
@@ -74,7 +74,7 @@ describe('diff', () => {
     expect(shortly(later)).toEqual(['different stored/app:v2', 'missing stored/app:v3']);
   });
 
-  test('compares with the newest archive where a tag has one for each day', async () => {
+  test('compares the newest archive where a tag has one for each day', async () => {
     await push(ecr, 'daily/app', { v1: 1 });
     const at = `docker://${ecr.registryHost}/daily/app:v1`;
     await lab.session().copy(at, `s3://${bucket}/daily/2026-11-30/daily/app/v1.tar`);
@@ -113,7 +113,7 @@ describe('diff', () => {
     expect(shortly(found)).toEqual(['missing chosen/app:v1']);
   });
 
-  test('names signatures that one side lacks, where both list them or when asked to read', async () => {
+  test('names signatures that one side lacks, where both list them or when it may read', async () => {
     const image = await makeImage({ signed: true, seed: 20, layers: [500] });
     await lab.push(image, ecr, 'signed/app');
     const [a, b] = [`${ecr.registryHost}/signed/app`, `${registry.registryHost}/signed/app`];
@@ -131,7 +131,7 @@ describe('diff', () => {
     expect(bare.differences.every(({ kind, subject }) => kind === 'missing' && subject !== undefined)).toBe(true);
   });
 
-  test('refuses what one of the places does not list', async () => {
+  test('refuses a place that is not listed', async () => {
     await push(registry, 'refused/app', { v1: 1 });
     const [a, b] = [`${ecr.registryHost}/refused/app`, `${registry.registryHost}/refused/app`];
     const failure = await failureOf(diff(a, b, { untagged: true }), 'UNSUPPORTED');

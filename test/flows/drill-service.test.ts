@@ -104,7 +104,7 @@ describe('a rule whose runs are drills', () => {
     await s.worker.drain();
     await expectEnded(s.t, run.id, { done: 1 });
     const [made = ''] = await s.scratch();
-    // what a person made there, and the drill of another run that has not begun yet
+    // a repository that a person made there, and the drill of another run that has not begun yet
     const next = await s.pass(1);
     const [open] = await Array.fromAsync(s.t.state.runs.jobs(next.id, {}));
     const parsed = parseMessage(open?.body ?? '');
@@ -122,7 +122,7 @@ describe('a rule whose runs are drills', () => {
     expect(left).toHaveLength(4);
     expect(left).not.toContain(made);
     await s.worker.drain();
-    // the repositories that this run's drill made, and the one that had its mark
+    // the repositories that this run's drill created, and the one that had its mark
     expect(await s.clean()).toMatchObject({ scratch: { deleted: 2, failed: 0 } });
     expect(await s.scratch()).toHaveLength(3);
   });
@@ -180,7 +180,7 @@ describe('a rule that drills', () => {
     expect(() => parse(drill, backup(`'${host}/team/*'`))).not.toThrow();
   });
 
-  test('cannot be asked for by a message: only a rule names where drills write', () => {
+  test('cannot be requested by a message: only a rule names where drills write', () => {
     const message = {
       version: 1,
       kind: 'verify',

@@ -1,4 +1,4 @@
-// Drills: a backup is restored into scratch repositories, compared, and what was made is deleted.
+// Drills: a backup is restored into scratch repositories and compared, and what was created is deleted.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -68,7 +68,7 @@ describe('a drill', () => {
       `${name}-scratch/transship-drill-abc/${name}/app`,
       `${name}-scratch/transship-drill-abc/${name}/web`,
     ]);
-    // repeated, as by the next worker, it sends nothing
+    // when the next worker repeats it, it sends nothing
     const again = await drill(request, session.backends, session.options);
     expect(again).toMatchObject({ equal: 3, bytesSent: 0, findings: [] });
     expect(await clean(scratch, session, 'another/drill')).toEqual(['kept', 'kept']);
@@ -105,7 +105,7 @@ describe('a drill', () => {
     ]);
   });
 
-  test('restores one image at least, and another part each time', async () => {
+  test('restores at least one image, and another part each time', async () => {
     const to = await backedUp('drilled-parts');
     const session = lab.session();
     const seen = new Set<string>();
@@ -154,7 +154,7 @@ describe('verify --restore-to', () => {
   const env = { ...environment, HOME: lab.folder };
   const run = async (...args: readonly string[]): Promise<Ended> => runCommand(['verify', ...args, '-q'], { env });
 
-  test('restores, compares, and deletes what it made', async () => {
+  test('restores, compares, and deletes what it created', async () => {
     const folder = `store:${join(lab.folder, 'typed-drill')}`;
     await backedUp('typed-drill', folder);
     for (const where of [ecr, registry]) {
@@ -181,7 +181,7 @@ describe('verify --restore-to', () => {
     expect(code).toBe(1);
   });
 
-  test('exits 3 for an image that cannot be restored, and still deletes what it made', async () => {
+  test('exits 3 for an image that cannot be restored, and still deletes what it created', async () => {
     const to = await backedUp('typed-faulty');
     const image = await makeImage({ seed: 3, platforms: ['linux/amd64', 'linux/arm64'], layers: [500], signed: true });
     const [blob] = blobsOf(await walk(image.content, [image.root]));
@@ -222,14 +222,14 @@ describe('verify --restore-to', () => {
       ],
     });
     expect(await readFile(page, 'utf8')).toContain(`restored to ${ecr.registryHost}/recorded-scratch`);
-    // the records are no part of the store
+    // the records do not belong to the store
     expect((await run(`store:${folder}`, '--depth', 'bytes')).stdout).toMatch(/^whole store:/m);
     const wrong = await run(`${ecr.registryHost}/recorded/*`, '--record');
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('is a registry') });
   });
 
   test.each([1, 5, 12, 20])(
-    'deletes what it made when it is stopped, and exits 130: after event %i',
+    'deletes what it created when it is stopped, and exits 130: after event %i',
     async (stopAt) => {
       const name = `stopped-${stopAt}`;
       const folder = `store:${join(lab.folder, name)}`;

@@ -57,7 +57,7 @@ describe('an image to several places', () => {
     await expectArchived(image, session, 'once/app.tar');
   });
 
-  test('whose first place is an archive reads that for the others', async () => {
+  test('is read from its first place for the others if that is an archive', async () => {
     const image = await makeImage({ signed: true, seed: 2 });
     await lab.push(image, registry, 'archive-first/app');
     const to = [`s3://${bucket}/archive-first/app.tar`, at(ecr, 'archive-first/app')];
@@ -68,7 +68,7 @@ describe('an image to several places', () => {
     await expectSameImage(image.content, lab.view(ecr, 'archive-first/app'), image.root);
   });
 
-  test('whose first place is a compressed archive reads the source again', async () => {
+  test('is read from the source again if its first place is a compressed archive', async () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'compressed/app');
     const to = [`s3://${bucket}/compressed/app.tar.gz`, at(ecr, 'compressed/app')];
@@ -76,7 +76,7 @@ describe('an image to several places', () => {
     await expectSameImage(image.content, lab.view(ecr, 'compressed/app'), image.root);
   });
 
-  test('in one registry are mounted from the first, and no byte moves twice', async () => {
+  test('is mounted from the first place within one registry, and no byte is sent twice', async () => {
     const image = await makeImage({ seed: 4 });
     await lab.push(image, ecr, 'mounted/app');
     const to = ['one', 'two', 'three'].map((name) => at(registry, `mounted/${name}`));
@@ -91,7 +91,7 @@ describe('an image to several places', () => {
     await expectSameImage(image.content, lab.view(registry, 'mounted/three'), image.root);
   });
 
-  test('with platforms chosen is the same image everywhere, and says what it was', async () => {
+  test('is the same image everywhere with platforms chosen, and its original index is reported', async () => {
     const image = await makeImage({ seed: 5 });
     await lab.push(image, registry, 'chosen/app');
     const items = await run(
@@ -112,7 +112,7 @@ describe('an image to several places', () => {
     });
   });
 
-  test('that has them all costs its source a HEAD, what refers to it, and nothing else', async () => {
+  test('costs its source a HEAD and the request for referrers where all places have it', async () => {
     const image = await makeImage({ signed: true, seed: 6 });
     await lab.push(image, registry, 'again/app');
     const to = [at(ecr, 'again/app'), at(otherEcr, 'again/app'), `s3://${bucket}/again/app.tar`];
@@ -138,7 +138,7 @@ describe('a place that fails', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'one-fails/app'), image.root);
   });
 
-  test('because it was stopped does not stop the others', async () => {
+  test('does not stop the others when it was aborted', async () => {
     const image = await makeImage({ seed: 9 });
     await lab.push(image, registry, 'stopped/app');
     const lost = new Failure('CONFLICT', 'the lease is lost');
@@ -156,7 +156,7 @@ describe('a place that fails', () => {
     ['has wrong bytes', { kind: 'lie-digest' }],
     ['does not give them', { kind: 'answer', status: 500 }],
     ['breaks off', { kind: 'cut-answer', afterBytes: 100 }],
-  ] as const)('when it is read again, because it %s, is replaced by the source', async (name, fault) => {
+  ] as const)('is replaced by the source when it is read again, because it %s', async (name, fault) => {
     const image = await makeImage({ seed: 10 });
     const where = `reread/${name.replaceAll(' ', '-')}`;
     await lab.push(image, registry, where);
@@ -168,7 +168,7 @@ describe('a place that fails', () => {
     await expectSameImage(image.content, lab.view(otherEcr, where), image.root);
   });
 
-  test('for want of the image ends all', async () => {
+  test('ends the whole copy when the source lacks the image', async () => {
     const to = [at(ecr, 'gone/app'), at(otherEcr, 'gone/app')];
     await failureOf(run(lab.session(), at(registry, 'gone/app'), to), 'NOT_FOUND');
   });

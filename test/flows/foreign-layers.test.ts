@@ -20,7 +20,7 @@ interface Windows extends MadeImage {
   readonly base: Descriptor;
 }
 
-/** An image of Windows whose base layer is foreign, with the layer or without. */
+/** A Windows image whose base layer is foreign, with the layer or without. */
 async function windows(seed: string, pushed: 'with its base layer' | 'without its base layer'): Promise<Windows> {
   const content = new MemoryContent();
   const holder = pushed === 'with its base layer' ? content : new MemoryContent();
@@ -40,7 +40,7 @@ async function verifyAt(at: string, deep = false): Promise<VerifyResult | undefi
 }
 
 describe('a foreign layer that the registry has', () => {
-  test('is in the archive, and in the registry that the archive is restored to', async () => {
+  test('is in the archive, and in the registry to which the archive is restored', async () => {
     const image = await windows('kept', 'with its base layer');
     await lab.push(image, registry, 'kept/app');
     const session = lab.session();
@@ -85,7 +85,7 @@ describe('a foreign layer that the registry has', () => {
 });
 
 describe('a foreign layer that is elsewhere', () => {
-  test('makes a copy, a backup and its verification incomplete, and not whole', async () => {
+  test('makes a copy, a backup and its verification incomplete', async () => {
     const image = await windows('elsewhere', 'without its base layer');
     await lab.push(image, registry, 'elsewhere/app');
     const session = lab.session();
@@ -103,7 +103,7 @@ describe('a foreign layer that is elsewhere', () => {
   });
 });
 
-/** Makes the registry lose the base layer. */
+/** Deletes the base layer from the registry. */
 function lose(image: Windows): void {
   registry.faults.add(
     { operation: 'blob-get', digest: image.base.digest, times: Infinity },
@@ -112,7 +112,7 @@ function lose(image: Windows): void {
   onTestFinished(() => registry.faults.clear());
 }
 
-/** Gives the image one more referrer, which makes another archive. */
+/** Gives the image one more referrer, which changes its archive. */
 async function sign(image: Windows, name: string): Promise<void> {
   const signature = addJson(image.content, MEDIA_TYPE.ociManifest, {
     schemaVersion: 2,
@@ -125,7 +125,7 @@ async function sign(image: Windows, name: string): Promise<void> {
 }
 
 describe('a foreign layer that the registry has lost since it was archived', () => {
-  test('is not kept where its bytes in the archive are damaged, with a warning', async () => {
+  test('is not kept where its bytes in the archive are damaged, and a warning is logged', async () => {
     const image = await windows('damaged', 'with its base layer');
     await lab.push(image, registry, 'lost/damaged');
     const file = join(lab.folder, 'damaged.tar');

@@ -51,7 +51,7 @@ async function exampleFile(name: string): Promise<string> {
 }
 
 let imports = 0;
-/** Imports, with losses told, and plans: each destination without its host, those abroad with `abroad/`. */
+/** Imports, with losses reported, and plans. Returns each destination without its host, those abroad with `abroad/`. */
 async function planned(...args: readonly string[]): Promise<readonly string[]> {
   await havingImages();
   const imported = await run('import', ...args);
@@ -127,7 +127,7 @@ test('plans what image-syncer copied', async () => {
   );
 });
 
-test('plans what a table of aws-ecr-mirror says, however many pages it has', async () => {
+test('plans the table of aws-ecr-mirror, however many pages it has', async () => {
   const TableName = 'mirrors';
   const client = new DynamoDB({ endpoint: dynamodb.endpoint });
   await client.createTable({
@@ -162,7 +162,7 @@ test('plans what a table of aws-ecr-mirror says, however many pages it has', asy
   );
 });
 
-test('reports what is wrong with a request, and prints no rules', async () => {
+test('reports an invalid request, and prints no rules', async () => {
   const missing = await run('import', 'cuppett', '--table', 'nowhere');
   expect(missing).toMatchObject({ code: 1, stdout: '' });
   expect(missing.stderr).toContain('read table nowhere: there is no such table');

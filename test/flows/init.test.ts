@@ -15,7 +15,7 @@ interface Ended {
   readonly asked: readonly string[];
 }
 
-/** Runs `transship init`, at a terminal where a person gives `answers`. */
+/** Runs `transship init`, at a terminal where a person types `answers`. */
 async function init(args: readonly string[], answers?: readonly string[]): Promise<Ended> {
   let output = '';
   const asked: string[] = [];
@@ -51,7 +51,7 @@ test.each([
   expect(await rulesIn(file)).toMatchObject(names.map((name) => ({ name })));
 });
 
-test('suggests a prune that can be applied when it is no longer a comment', async () => {
+test('suggests a prune that can be applied once it is no longer a comment', async () => {
   const file = newFile();
   await init(['--registry', ECR, '--place', 'store:s3://example-backups/store/', '-f', file]);
   const text = await readFile(file, 'utf8');
@@ -59,14 +59,14 @@ test('suggests a prune that can be applied when it is no longer a comment', asyn
   expect(await rulesIn(file)).toMatchObject([{ name: 'backup' }, { name: 'verify' }, { name: 'prune' }]);
 });
 
-test('asks at a terminal for what no flag gives', async () => {
+test('asks at a terminal for whatever no flag gives', async () => {
   const file = newFile();
   const { code, asked } = await init(['-f', file], [` ${ECR} `, 'store:s3://example-backups/store/']);
   expect([code, asked.length]).toEqual([0, 2]);
   expect(await rulesIn(file)).toHaveLength(2);
 });
 
-test('never replaces a file without --force, and asks nothing before', async () => {
+test('never replaces a file without --force, and asks nothing first', async () => {
   const file = newFile();
   await writeFile(file, 'mine\n');
   const flags = ['--registry', ECR, '--place', 's3://example-backups/', '-f', file];

@@ -13,7 +13,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry, bucket } = lab.stack;
 
-test('an image is described alike wherever it is, without one byte of a layer', async () => {
+test('an image is described alike wherever it is, without reading any byte of a layer', async () => {
   const image = await makeImage({ signed: true });
   const { digest, mediaType } = image.root.descriptor;
   const graph = await walk(image.content, [image.root]);
@@ -132,7 +132,7 @@ describe('transship inspect', () => {
     });
   });
 
-  test('prints the platform that is asked for, and which there are where it is missing', async () => {
+  test('prints the requested platform, or lists the platforms when it is missing', async () => {
     await lab.push(await makeImage(), registry, 'inspected/platforms');
     const at = `${registry.host}/inspected/platforms:v1`;
     expect((await transship('inspect', at, '-q', '--platform', 'linux/arm64')).stdout).toContain(
@@ -155,7 +155,7 @@ describe('transship inspect', () => {
   });
 });
 
-test('an image that is not there is NOT_FOUND, and its name is said', async () => {
+test('an image that does not exist is NOT_FOUND, and the message names it', async () => {
   const { backends, options } = lab.session();
   const at = `docker://${registry.host}/not/inspected:v1`;
   const message = await sentenceOf(inspect(at, backends, options), 'NOT_FOUND');

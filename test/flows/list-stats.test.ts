@@ -31,7 +31,7 @@ async function jsonOf<T>(...args: readonly string[]): Promise<T> {
   return JSON.parse(stdout) as T;
 }
 
-/** Bytes of everything that is in the image and in `others`, each blob once. */
+/** Bytes of all blobs of the image and of `others`, each blob once. */
 async function bytesOf(referrers: boolean, ...images: readonly MadeImage[]): Promise<number> {
   const sizes = new Map<string, number>();
   for (const { content, root } of images) {
@@ -72,7 +72,7 @@ test('list prints every tag of a registry with its digest', async () => {
   expect(stdout).toMatch(/\n3 images in 2 repositories\n$/);
 });
 
-test('list prints a store with hosts, sizes and what refers to images, as JSON too', async () => {
+test('list prints a store with hosts, sizes and referrers of images, as JSON too', async () => {
   const place = await inStore();
   const entries = await jsonOf<readonly PlaceEntry[]>('list', place, '--only', 'app:v*', '--referrers');
   expect(entries[0]).toMatchObject({
@@ -87,7 +87,7 @@ test('list prints a store with hosts, sizes and what refers to images, as JSON t
 });
 
 test.each(['list', 'list --json', 'stats', 'snapshots show'])(
-  '%s fails where --only chooses nothing',
+  '%s fails where --only matches nothing',
   async (words) => {
     const command = words.split(' ');
     const place = await inStore();
@@ -103,7 +103,7 @@ test('list names the pattern that matches nothing', async () => {
   expect([code, stderr]).toEqual([1, expect.stringContaining('nothing/*')]);
 });
 
-test('stats counts the blobs of a store once, and says what archives would take', async () => {
+test('stats counts the blobs of a store once, and the size of archives of the same images', async () => {
   const place = await inStore();
   const stats = await jsonOf<PlaceStats>('stats', place, '--days', '9999');
   const unique = await bytesOf(true, one, two);
@@ -142,7 +142,7 @@ test('stats reads each snapshot once, for its images and for the growth', async 
   expect(reads).toHaveLength(1);
 });
 
-test('stats says how much smaller a store would be than a registry, and than archives', async () => {
+test('stats compares the size of a store with that of a registry, and of archives', async () => {
   const place = await inRegistry('counted');
   const unique = await bytesOf(false, one, two);
   const registry = await jsonOf<PlaceStats>('stats', place);

@@ -76,7 +76,7 @@ describe('transship login', () => {
     });
   });
 
-  test('warns where the registry did not look at the credentials', async () => {
+  test('warns where the registry did not check the credentials', async () => {
     const registry = await registryOf('none');
     const { run } = await withHome();
     const { code, stderr } = await run(['login', registry.registryHost, '-u', 'x', '--password-stdin'], 'y');

@@ -1,4 +1,4 @@
-// Destinations in registries that list only names, unlike ECR: their tags are listed in every run, and each tag is asked for once a day.
+// Destinations in registries that list only names, unlike ECR: each run lists their tags, and asks for each tag once a day.
 import assert from 'node:assert/strict';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
@@ -30,11 +30,11 @@ interface Mirrored {
   readonly raw: RawRegistry;
   /** In both registries. */
   readonly repository: string;
-  /** Plans what is due so many hours later, and returns what it asked of the destination. */
+  /** Plans due runs so many hours later, and returns the requests to the destination. */
   pass(hours: number): Promise<Readonly<Record<string, number>>>;
   /** The tags of the jobs in the queue. */
   queued(): readonly string[];
-  /** What the planner reported at the last pass. */
+  /** What the planner reported in the last pass. */
   warnings(): readonly string[];
 }
 
@@ -77,7 +77,7 @@ async function expectEqual({ there, repository }: Mirrored, tag: string): Promis
   expect((await target.resolve(tag)).digest).toBe((await source.resolve(tag)).digest);
 }
 
-test('copies a tag again that was deleted at a destination in another registry than ECR', async () => {
+test('copies a tag again that was deleted at a destination in a registry that is not ECR', async () => {
   const m = await mirrored(['v1', 'v2']);
   assert.equal((await m.raw.call('DELETE', `/v2/${m.repository}/manifests/v1`)).status, 202);
   await m.pass(1);
@@ -88,7 +88,7 @@ test('copies a tag again that was deleted at a destination in another registry t
   expect(m.queued()).toEqual([]);
 });
 
-test('copies everything again when the repository is gone at a destination in another registry than ECR', async () => {
+test('copies everything again when the repository is gone at a destination in a registry that is not ECR', async () => {
   const m = await mirrored(['v1', 'v2']);
   for (const tag of ['v1', 'v2']) {
     const { digest } = await lab.view(m.there, m.repository).resolve(tag);
@@ -99,7 +99,7 @@ test('copies everything again when the repository is gone at a destination in an
   expect(m.queued()).toEqual(['v1', 'v2']);
 });
 
-test('copies a tag again that was moved at a destination in another registry than ECR, within a day', async () => {
+test('copies a tag again within a day that was moved at a destination in a registry that is not ECR', async () => {
   const m = await mirrored(['v1', 'v2']);
   await lab.push(await makeOne('v2'), m.there, m.repository);
   await m.pass(24);
@@ -108,7 +108,7 @@ test('copies a tag again that was moved at a destination in another registry tha
   await expectEqual(m, 'v2');
 });
 
-test('asks another registry than ECR for its tags once a run, and for each of them once a day', async () => {
+test('lists the tags of a registry that is not ECR once a run, and asks for each of them once a day', async () => {
   const m = await mirrored(['v1', 'v2', 'v3']);
   expect(await m.pass(1)).toEqual({ 'tags-list': 1 });
   expect(await m.pass(22)).toEqual({ 'tags-list': 1, 'manifest-head': 3 });
@@ -118,7 +118,7 @@ test('asks another registry than ECR for its tags once a run, and for each of th
   expect(await m.bench.run('keep')).toMatchObject({ unchanged: 3, unseen: 0, endedAtMs: expect.any(Number) });
 });
 
-test('asks once a day for tags of a registry that does not let its tags be listed', async () => {
+test('asks once a day for tags of a registry that does not allow listing tags', async () => {
   const m = await mirrored(['v1', 'v2'], { deny: ['tags-list'] });
   await m.raw.call('DELETE', `/v2/${m.repository}/manifests/v1`);
   expect(await m.pass(1)).toEqual({ 'tags-list': 1 });
@@ -131,27 +131,24 @@ test.each([
   ['tags-list', 401],
   ['manifest-head', 429],
   ['manifest-head', 503],
-] as const)(
-  'a look at a destination that fails (%s: %d) counts its images as not looked at',
-  async (operation, status) => {
-    const m = await mirrored(['v1', 'v2'], { more: ['b'] });
-    await lab.push(await makeOne('v1'), m.there, m.repository);
-    m.there.faults.add({ operation, times: 100 }, { kind: 'answer', status });
-    const asked = await m.pass(24);
-    // the registry counts as away: its second repository is not asked
-    expect(asked['tags-list']).toBeLessThanOrEqual(operation === 'tags-list' ? 6 : 1);
-    expect(m.warnings()).toEqual([
-      expect.stringMatching(
-        /^docker:\/\/\S+: its tags count as they were when they were last looked at: .*(429|401|503)/,
-      ),
-    ]);
-    const ended = { jobs: { failed: 0 }, endedAtMs: expect.any(Number) };
-    expect(await m.bench.run('keep')).toMatchObject({ ...ended, unchanged: 4, unseen: 4 });
+] as const)('a failed look at a destination (%s: %d) counts its images as not looked at', async (operation, status) => {
+  const m = await mirrored(['v1', 'v2'], { more: ['b'] });
+  await lab.push(await makeOne('v1'), m.there, m.repository);
+  m.there.faults.add({ operation, times: 100 }, { kind: 'answer', status });
+  const asked = await m.pass(24);
+  // the registry counts as unavailable: its second repository is not requested
+  expect(asked['tags-list']).toBeLessThanOrEqual(operation === 'tags-list' ? 6 : 1);
+  expect(m.warnings()).toEqual([
+    expect.stringMatching(
+      /^docker:\/\/\S+: its tags count as they were when they were last looked at: .*(429|401|503)/,
+    ),
+  ]);
+  const ended = { jobs: { failed: 0 }, endedAtMs: expect.any(Number) };
+  expect(await m.bench.run('keep')).toMatchObject({ ...ended, unchanged: 4, unseen: 4 });
 
-    // what was not looked at is asked for by the next run
-    m.there.faults.clear();
-    expect(await m.pass(1)).toMatchObject({ 'tags-list': 2 });
-    expect(m.queued()).toEqual(['v1']);
-    expect(await m.bench.run('keep')).toMatchObject({ unchanged: 3, unseen: 0 });
-  },
-);
+  // the next run asks for what was not looked at
+  m.there.faults.clear();
+  expect(await m.pass(1)).toMatchObject({ 'tags-list': 2 });
+  expect(m.queued()).toEqual(['v1']);
+  expect(await m.bench.run('keep')).toMatchObject({ unchanged: 3, unseen: 0 });
+});

@@ -35,12 +35,12 @@ function sentOf(where: LocalRegistry, d: Descriptor, from: number): number {
 }
 
 describe('a mirror', () => {
-  test('carries every platform, its signatures and SBOMs from a registry to ECR, and creates the repository', async () => {
+  test('copies every platform, its signatures and SBOMs from a registry to ECR, and creates the repository', async () => {
     const image = await makeImage({ signed: true });
     await lab.push(image, registry, 'whole/app');
     const { copy, events } = lab.session();
     const result = await copy(`${at(registry, 'whole/app')}:v1`, `${at(ecr, 'mirrored/whole/app')}:v1`);
-    // nothing had to be healed or tried again
+    // nothing had to be healed or retried
     expect(events.filter((event) => event.type === 'warning' || event.type === 'retry')).toEqual([]);
     expect(result).toMatchObject({ outcome: 'copied', digest: image.root.descriptor.digest });
     expect(result.copied?.referrers.map((referrer) => referrer.refused)).toEqual([
@@ -53,14 +53,14 @@ describe('a mirror', () => {
     await expectSameImage(image.content, lab.view(ecr, 'mirrored/whole/app'), image.root);
   });
 
-  test('carries an image from one ECR to the ECR of another account and region', async () => {
+  test('copies an image from one ECR to the ECR of another account and region', async () => {
     const image = await makeImage({ signed: true, seed: 2 });
     await lab.push(image, ecr, 'abroad/app');
     await lab.session().copy(`${at(ecr, 'abroad/app')}:v1`, `${at(otherEcr, 'abroad/app')}:v1`);
     await expectSameImage(image.content, lab.view(otherEcr, 'abroad/app'), image.root);
   });
 
-  test('carries a list and manifests of docker schema 2 as they are', async () => {
+  test('copies a list and manifests of docker schema 2 unchanged', async () => {
     const image = await makeImage({ docker: true });
     expect(image.root.descriptor.mediaType).toBe(MEDIA_TYPE.dockerList);
     await lab.push(image, registry, 'schema2/app');
@@ -68,7 +68,7 @@ describe('a mirror', () => {
     await expectSameImage(image.content, lab.view(ecr, 'schema2/app'), image.root);
   });
 
-  test('carries the cosign tags of the index and of each child', async () => {
+  test('copies the cosign tags of the index and of each child', async () => {
     const image = await makeImage({ signed: true, seed: 3 });
     const signature = addJson(image.content, MEDIA_TYPE.ociManifest, {
       schemaVersion: 2,
@@ -85,7 +85,7 @@ describe('a mirror', () => {
     await expectSameImage(image.content, mirrored, image.root);
   });
 
-  test('keeps the tag where none is named for the target, in registries and in what it says', async () => {
+  test('keeps the tag where the target names none, in registries and in its result', async () => {
     const image = await makeImage({ tag: 'release-7', seed: 30 });
     await lab.push(image, registry, 'kept/app');
     const result = await lab.session().copy(`${at(registry, 'kept/app')}:release-7`, at(ecr, 'kept/app'));
@@ -93,7 +93,7 @@ describe('a mirror', () => {
     expect(await Array.fromAsync(lab.view(ecr, 'kept/app').tags())).toEqual(['release-7']);
   });
 
-  test('goes by a digest without a tag', async () => {
+  test('copies by digest without a tag', async () => {
     const image = await makeImage({ seed: 4 });
     const { digest } = image.root.descriptor;
     await lab.push(image, registry, 'by-digest/app');
@@ -103,7 +103,7 @@ describe('a mirror', () => {
     expect(await Array.fromAsync(mirrored.tags())).toEqual([]);
   });
 
-  test('takes only the platforms asked for, and says in the new index what it was made of', async () => {
+  test('copies only the requested platforms, and the new index names the original', async () => {
     const image = await makeImage({ seed: 5 });
     await lab.push(image, registry, 'platforms/app');
     const result = await lab
@@ -121,7 +121,7 @@ describe('a mirror', () => {
     await expectSameImage(lab.view(ecr, 'platforms/app'), mirrored, { descriptor: top, tags: ['v1'] });
   });
 
-  test('with an empty layer to ECR ends in one sentence that says what ECR does not take', async () => {
+  test('to ECR with an empty layer fails with one sentence that names what ECR refuses', async () => {
     const content = new MemoryContent();
     const top = addJson(content, MEDIA_TYPE.ociManifest, {
       schemaVersion: 2,
@@ -140,7 +140,7 @@ describe('a mirror', () => {
 });
 
 describe('repositories that ECR does not have', () => {
-  test('are created with the settings asked for', async () => {
+  test('are created with the requested settings', async () => {
     const image = await makeImage({ seed: 6 });
     await lab.push(image, registry, 'created/app');
     const { backends, options, copy } = lab.session({ createSettings: { tagMutability: 'IMMUTABLE' } });
@@ -151,7 +151,7 @@ describe('repositories that ECR does not have', () => {
     await expectSameImage(image.content, lab.view(ecr, 'created/app'), image.root);
   });
 
-  test('are not created when that was forbidden: NOT_FOUND, and what to do', async () => {
+  test('are not created when creation is off: NOT_FOUND, with advice', async () => {
     const image = await makeImage({ seed: 6 });
     await lab.push(image, registry, 'not-created/app');
     const { backends, options, copy } = lab.session({ create: false });
@@ -168,7 +168,7 @@ describe('repositories that ECR does not have', () => {
 });
 
 describe('an immutable tag', () => {
-  test('that stands for the same image already is success, and nothing is pushed', async () => {
+  test('is a success with no push when it stands for the same image already', async () => {
     const image = await makeImage({ seed: 7 });
     await lab.push(image, registry, 'immutable/app');
     const [from, to] = [`${at(registry, 'immutable/app')}:v1`, `${at(ecr, 'immutable/app')}:v1`];
@@ -179,7 +179,7 @@ describe('an immutable tag', () => {
     expect(Object.keys(counts).filter((kind) => /put|post|patch/.test(kind))).toEqual([]);
   });
 
-  test('that stands for another image is CONFLICT, says what to do, and stays what it was', async () => {
+  test('is CONFLICT with advice, and stays unchanged, when it stands for another image', async () => {
     const [before, after] = [await makeImage({ seed: 8 }), await makeImage({ seed: 9 })];
     await lab.push(before, registry, 'moved/app');
     const [from, to] = [`${at(registry, 'moved/app')}:v1`, `${at(ecr, 'moved/app')}:v1`];
@@ -200,7 +200,7 @@ describe('between repositories of one registry', () => {
   }
 
   test.each(['ENABLED', 'DISABLED'] as const)(
-    'of ECR blobs move by mounts, also into a new one, as BLOB_MOUNTING is %s',
+    'of ECR blobs are mounted, also into a new repository, with BLOB_MOUNTING %s',
     async (value) => {
       const image = await makeImage({ seed: 10 });
       const name = `mount/${value.toLowerCase()}`;
@@ -212,14 +212,14 @@ describe('between repositories of one registry', () => {
       await setMounting('DISABLED');
       const blobs = blobsOf(await walk(image.content, [image.root])).length;
       expect(copied?.tallies.mounted.count).toBe(value === 'ENABLED' ? blobs : 0);
-      // one POST a blob, since a session that a refused mount left is used; those that found no repository had none
+      // one POST a blob, since the upload that a refused mount began is used; a POST that found no repository began none
       const posts = ecr.requests.slice(before).filter((served) => served.kind === 'upload-post' && served.status < 400);
       expect(posts).toHaveLength(blobs);
       await expectSameImage(image.content, lab.view(ecr, `${name}/to`), image.root);
     },
   );
 
-  test('of the plain registry nothing is read but manifests', async () => {
+  test('of the plain registry only manifests are read', async () => {
     const image = await makeImage({ signed: true, seed: 11 });
     await lab.push(image, registry, 'mount/from');
     const counts = await requestsDuring(registry, async () =>
@@ -232,7 +232,7 @@ describe('between repositories of one registry', () => {
 });
 
 describe('an unchanged image', () => {
-  test('costs its source one HEAD when referrers are not asked for', async () => {
+  test('costs its source one HEAD when referrers are not requested', async () => {
     const image = await makeImage({ seed: 12 });
     await lab.push(image, registry, 'budget/plain');
     const [from, to] = [`${at(registry, 'budget/plain')}:v1`, `${at(ecr, 'budget/plain')}:v1`];
@@ -251,7 +251,7 @@ describe('an unchanged image', () => {
     expect(target).toEqual({ api: 1, 'manifest-get': 3, 'manifest-head': 4, 'blob-head': blobs });
   });
 
-  test('costs its source no manifest when it has no referrers, and asks once for those of each manifest', async () => {
+  test('costs its source no manifest when it has no referrers, and one request for the referrers of each manifest', async () => {
     const image = await makeImage({ seed: 13 });
     await lab.push(image, registry, 'budget/asked');
     const [from, to] = [`${at(registry, 'budget/asked')}:v1`, `${at(ecr, 'budget/asked')}:v1`];
@@ -259,11 +259,11 @@ describe('an unchanged image', () => {
     const source = await requestsDuring(registry, async () => {
       expect(await lab.session().copy(from, to)).toMatchObject({ outcome: 'unchanged' });
     });
-    // the tag; every tag once, for those of cosign; and for each of three manifests the list of its referrers
+    // the tag; the list of tags, for those of cosign; and for each of three manifests the list of its referrers
     expect(source).toEqual({ 'manifest-head': 1, 'tags-list': 1, 'referrers-list': 3 });
   });
 
-  test('is asked for by HEAD before anything is read by GET', async () => {
+  test('is requested by HEAD before anything is read by GET', async () => {
     const image = await makeImage({ seed: 14 });
     await lab.push(image, registry, 'budget/first');
     const before = registry.requests.length;
@@ -275,7 +275,7 @@ describe('an unchanged image', () => {
 });
 
 describe('a dry run', () => {
-  test('writes nothing, creates nothing, and says what would be copied', async () => {
+  test('writes nothing, creates nothing, and reports what would be copied', async () => {
     const image = await makeImage({ signed: true, seed: 15 });
     await lab.push(image, registry, 'dry/app');
     const counts: Record<string, number> = {};
@@ -300,8 +300,8 @@ describe('a dry run', () => {
   });
 });
 
-describe('what ECR does not take of what refers to an image', () => {
-  test('is a partial result, not a failed image', async () => {
+describe('referrers of an image that ECR refuses', () => {
+  test('make a partial result, not a failed image', async () => {
     const image = await makeImage({ seed: 16 });
     const { descriptor } = image.root;
     const artifact = (artifactType: string): Descriptor =>
@@ -334,7 +334,7 @@ describe('what ECR does not take of what refers to an image', () => {
 });
 
 describe('a mirror with trouble on the way', () => {
-  test('goes on when tokens expire in the middle of it, at both ends', async () => {
+  test('continues when tokens expire in the middle of it, on both sides', async () => {
     const image = await makeImage({ signed: true, seed: 17 });
     await lab.push(image, otherEcr, 'expiring/app');
     otherEcr.faults.add({ operation: 'blob-get', skip: 2 }, { kind: 'expire-token' });
@@ -350,7 +350,7 @@ describe('a mirror with trouble on the way', () => {
     ['upload-put', 1],
     ['manifest-put', 1],
     ['manifest-head', 0],
-  ] as const)('goes on when bearer tokens expire before a %s', async (operation, skip) => {
+  ] as const)('continues when bearer tokens expire before a %s', async (operation, skip) => {
     const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
     const image = await makeImage({ signed: true, seed: 18 });
     await lab.push(image, registry, 'bearer/app');
@@ -361,7 +361,7 @@ describe('a mirror with trouble on the way', () => {
     await expectSameImage(image.content, lab.view(guarded, 'bearer/app'), image.root);
   });
 
-  test.each([0, 1, 50_000])('a body that breaks off after %i bytes is gone on with there', async (afterBytes) => {
+  test.each([0, 1, 50_000])('a body that breaks off after %i bytes is resumed there', async (afterBytes) => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [150_000], seed: 19 });
     const blob = await largestBlobOf(image);
     for (const source of [registry, otherEcr]) {
@@ -380,7 +380,7 @@ describe('a mirror with trouble on the way', () => {
     await expectSameImage(image.content, lab.view(ecr, `cut/${afterBytes}/ecr`), image.root);
   });
 
-  test('answers of 429 and 500 and dropped uploads heal, and all of it is told', async () => {
+  test('recovers from answers of 429 and 500 and dropped uploads, and reports all of them', async () => {
     const image = await makeImage({ signed: true, seed: 20 });
     await lab.push(image, registry, 'trouble/app');
     registry.faults.add({ operation: 'manifest-get' }, { kind: 'answer', status: 429, retryAfterSeconds: 7 });
@@ -394,12 +394,12 @@ describe('a mirror with trouble on the way', () => {
     await copy(`${at(registry, 'trouble/app')}:v1`, `${at(ecr, 'trouble/app')}:v1`);
     expect([registry.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
     expect(events.filter((event) => event.type === 'retry')).toHaveLength(9);
-    // as long as the registry asked for
+    // for as long as the registry asked
     expect(options.clock.sleeps).toContain(7000);
     await expectSameImage(image.content, lab.view(ecr, 'trouble/app'), image.root);
   });
 
-  test('heals when PutImage is throttled, by waiting', async () => {
+  test('recovers from a throttled PutImage by waiting', async () => {
     const { options, copy } = lab.session();
     const slow = await lab.registry({
       mode: 'ecr',
@@ -421,7 +421,7 @@ describe('a mirror with trouble on the way', () => {
     ['more bytes', { kind: 'lie-size', byBytes: 10 }],
     ['fewer bytes', { kind: 'lie-size', byBytes: -10 }],
   ] as const)(
-    'a source that gives %s of a layer is CORRUPT, and nothing of it becomes visible',
+    'a source that sends %s of a layer is CORRUPT, and nothing of it becomes visible',
     async (what, fault) => {
       const image = await makeImage({ platforms: ['linux/amd64'], seed: 22 });
       const name = `lying/${what.replace(' ', '-')}`;
@@ -440,7 +440,7 @@ describe('a mirror with trouble on the way', () => {
     },
   );
 
-  test('a source that gives another manifest than the digest says is CORRUPT', async () => {
+  test('a source that sends a manifest that does not match its digest is CORRUPT', async () => {
     const image = await makeImage({ seed: 23 });
     await lab.push(image, registry, 'lying/manifest');
     registry.faults.add({ operation: 'manifest-get', times: 20 }, { kind: 'lie-digest' });
@@ -456,14 +456,14 @@ describe('a mirror that cannot be', () => {
     ['repository', 'no/such/app:v1'],
     ['tag', 'there/app:no-such-tag'],
     ['digest', `there/app@sha256:${'0'.repeat(64)}`],
-  ])('because the source has no such %s is NOT_FOUND and names it', async (_, name) => {
+  ])('is NOT_FOUND and named when the source has no such %s', async (_, name) => {
     await lab.push(await makeImage({ seed: 24 }), registry, 'there/app');
     const message = await sentenceOf(lab.session().copy(at(registry, name), `${at(ecr, 'never/app')}:v1`), 'NOT_FOUND');
     expect(message).toContain(`${registry.registryHost}/${name}`);
     expect(message).toMatch(/^source: /);
   });
 
-  test('because the credentials are wrong is UNAUTHENTICATED and says whose', async () => {
+  test('is UNAUTHENTICATED with the side whose credentials are wrong', async () => {
     const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
     await lab.push(await makeImage({ seed: 25 }), registry, 'wrong/app');
     const [from, to] = [`${at(registry, 'wrong/app')}:v1`, `${at(guarded, 'wrong/app')}:v1`];
@@ -483,7 +483,7 @@ describe('a mirror that cannot be', () => {
     ['ecr:InitiateLayerUpload', 'target'],
     ['ecr:CompleteLayerUpload', 'target'],
     ['ecr:PutImage', 'target'],
-  ] as const)('because %s is missing is DENIED and names it', async (action, side) => {
+  ] as const)('is DENIED and names %s when that is missing', async (action, side) => {
     const region = 'eu-north-1';
     const image = await makeImage({ platforms: ['linux/amd64'], seed: 26 });
     const account = '444444444444';
@@ -511,7 +511,7 @@ describe('a mirror that cannot be', () => {
 });
 
 describe('secrets', () => {
-  test('are in no message, event or result of copies that fail', async () => {
+  test('appear in no message, event or result of failed copies', async () => {
     const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
     const image = await makeImage({ seed: 27 });
     await lab.push(image, guarded, 'secret/app');

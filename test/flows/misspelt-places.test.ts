@@ -1,4 +1,4 @@
-// What commands answer to a place or a choice that a person got wrong, with the exit code.
+// How commands answer a place or a choice that a person got wrong, with the exit code.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -46,7 +46,7 @@ test.each([['list'], ['stats'], ['verify'], ['serve'], ['restore']])(
 );
 
 test.each(['store:s3:/bucket/prefix', 'store:http://bucket/', 'store:docker://host'])(
-  'backup refuses %s instead of making a folder of that name',
+  'backup refuses %s instead of creating a folder of that name',
   async (place) => {
     const { code, stderr } = await transship('backup', from, place);
     expect(stderr).toContain(
@@ -93,14 +93,14 @@ test.each([
   expect(code).toBe(1);
 });
 
-test('restore takes a folder of archives as other commands do', async () => {
+test('restore reads a folder of archives as other commands do', async () => {
   const { code, stdout } = await transship('restore', `${folder}/`, `docker://${otherEcr.registryHost}/folder`);
   expect(stdout).toContain('1 copied, 0 unchanged, 0 failed');
   expect(code).toBe(0);
 });
 
 test.each(['oci-archive:x.tar', 'store:./y', 'HOST/repo:tag'])(
-  'restore of a whole registry refuses the target %s with what it may be',
+  'restore of a whole registry refuses the target %s and names valid ones',
   async (to) => {
     const target = to.replace('HOST', otherEcr.registryHost);
     const { code, stderr } = await transship('restore', `store:${bare}`, target);
@@ -111,7 +111,7 @@ test.each(['oci-archive:x.tar', 'store:./y', 'HOST/repo:tag'])(
   },
 );
 
-test('snapshots show prints what the images take, and what the backup sent for them', async () => {
+test('snapshots show prints the size of the images, and what the backup sent for them', async () => {
   const { stdout } = await transship('snapshots', 'show', archives, 'latest');
   expect(stdout).toMatch(/^images +1 with 1 tag$/m);
   expect(stdout).toMatch(/^bytes +[\d.]+ KiB, each blob once; the backup sent [\d.]+ KiB$/m);

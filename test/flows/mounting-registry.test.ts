@@ -1,4 +1,4 @@
-// A registry that mounts blobs is brought back. test/soak/mounting-registry.test.ts does the same with 40 repositories.
+// Restores a registry that mounts blobs. test/soak/mounting-registry.test.ts does the same with 40 repositories.
 import { afterAll } from 'vitest';
 import { openLab } from '../support/lab.ts';
 import { mountingSuite } from '../support/whole-registry-suite.ts';

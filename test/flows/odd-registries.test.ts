@@ -22,7 +22,7 @@ const refused = (status: number): FrontAnswer => ({
   body: Buffer.from('{"errors":[{"code":"DENIED","message":"no"}]}'),
 });
 
-describe('a registry that gives manifests with the wrong Content-Type', () => {
+describe('a registry that sends manifests with the wrong Content-Type', () => {
   const mislabelling = async (): Promise<string> =>
     alteringFront(registry.url, (line, answer) =>
       line.includes('/manifests/') && answer.status === 200
@@ -31,7 +31,7 @@ describe('a registry that gives manifests with the wrong Content-Type', () => {
     );
 
   test.each([[['linux/amd64']], [['linux/amd64', 'linux/arm64']]])(
-    'is copied from, with the type that the bytes of its image for %j have',
+    'is copied from, with the media type in the bytes of its image for %j',
     async (platforms) => {
       const image = await makeImage({ seed: 81, platforms });
       const name = `mislabelled/of-${platforms.length}`;
@@ -50,7 +50,7 @@ describe('a registry that gives manifests with the wrong Content-Type', () => {
     },
   );
 
-  test('gives the platforms that are chosen', async () => {
+  test('serves the chosen platforms', async () => {
     const image = await makeImage({ seed: 82, platforms: ['linux/amd64', 'linux/arm64'] });
     await lab.push(image, registry, 'mislabelled/chosen');
     const from = `docker://${await mislabelling()}/mislabelled/chosen:v1`;
@@ -59,7 +59,7 @@ describe('a registry that gives manifests with the wrong Content-Type', () => {
   });
 });
 
-test('a bare 400 for a blob is no advice to rebuild the image', async () => {
+test('a bare 400 for a blob does not suggest rebuilding the image', async () => {
   await lab.push(await makeImage({ seed: 90 }), registry, 'refused/blob');
   const front = await alteringFront(registry.url, (line, answer) =>
     line.startsWith('GET ') && line.includes('/blobs/') ? { status: 400, headers: {}, body: Buffer.alloc(0) } : answer,
@@ -103,7 +103,7 @@ describe('a registry behind a proxy that compresses documents and answers HEAD w
 });
 
 describe('a registry that refuses to list referrers', () => {
-  test.each([401, 403])('with %i gives its images, with one warning', async (status) => {
+  test.each([401, 403])('with %i is copied from, with one warning', async (status) => {
     const image = await makeImage({ seed: 84, platforms: ['linux/amd64', 'linux/arm64'] });
     const name = `refusing/with-${status}`;
     await lab.push(image, registry, name);
@@ -126,7 +126,7 @@ describe('a registry that refuses to list referrers', () => {
   test.each([
     ['the list', (line: string) => line.includes('/referrers/')],
     ['the tags of cosign', (line: string) => /\/manifests\/sha256-[0-9a-f]{64}\.sig$/.test(line)],
-  ])('does not make its images whole, nor those that are compared with them: refuses %s', async (_, isRefused) => {
+  ])('keeps its images, and those compared with them, from being whole: refuses %s', async (_, isRefused) => {
     const image = await makeImage({ seed: 87, signed: true, layers: [2000] });
     await lab.push(image, registry, 'refusing/signed');
     const host = await alteringFront(registry.url, (line, answer) => (isRefused(line) ? refused(403) : answer));
@@ -144,7 +144,7 @@ describe('a registry that refuses to list referrers', () => {
     ]);
   });
 
-  test.each(['tar', 'tar.gz'])('is not forgotten by a .%s until it lists them', async (form) => {
+  test.each(['tar', 'tar.gz'])('is remembered in a .%s until it lists them', async (form) => {
     await lab.push(await makeImage({ seed: 88, layers: [2000] }), registry, 'refusing/once');
     let refuses = true;
     const host = await alteringFront(registry.url, (line, answer) =>
@@ -164,7 +164,7 @@ describe('a registry that refuses to list referrers', () => {
     expect(await copied()).toEqual(['unchanged', true, []]);
   });
 
-  test('and to give manifests is a failure', async () => {
+  test('fails when it refuses manifests too', async () => {
     const image = await makeImage({ seed: 85 });
     await lab.push(image, registry, 'refusing/all');
     const host = await alteringFront(registry.url, (line, answer) =>
@@ -212,16 +212,16 @@ describe('a registry whose list of tags does not show the tag of a signature', (
   const old = Array.from({ length: 50 }, (_, at) => `v${at}`);
 
   test.each<[string, string, (url: string) => FrontAnswer | readonly string[]]>([
-    ['because it gives the same first page whatever is asked for', ':v1', () => old],
-    ['because it refuses to say what follows a page', ':v1', (url) => (url.includes('last=') ? refused(404) : old)],
+    ['because it sends the same first page for every request', ':v1', () => old],
+    ['because it refuses the page that follows', ':v1', (url) => (url.includes('last=') ? refused(404) : old)],
     ['because it lists nothing, of an image by its digest', '@', () => []],
     ['because it does not answer', ':v1', () => refused(504)],
     [
-      'because its second page is not there',
+      'because its second page does not exist',
       ':v1',
       (url) => (url.includes('page=2') ? refused(404) : { ...listOf(old), headers: { link: '<?page=2>; rel="next"' } }),
     ],
-  ])('is asked for it: %s', async (why, by, tags) => {
+  ])('is asked for that tag: %s', async (why, by, tags) => {
     const image = await makeImage({ seed: 83, platforms: ['linux/amd64'], signed: true });
     const name = `unlisted/${why.replaceAll(/[^a-z]+/g, '-')}`;
     await lab.push(image, registry, name);

@@ -47,7 +47,7 @@ async function backUp(
 
 const transship = commandLine({ ...environment, HOME: lab.folder }, { columns: 200 });
 
-/** The same repository, whose bodies `open` opens. */
+/** The same repository, with bodies from `open`. */
 function opening(inner: Source & Target, open: Source['open']): Source & Target {
   return new Proxy(inner, {
     get: (target, name) => {
@@ -58,12 +58,12 @@ function opening(inner: Source & Target, open: Source['open']): Source & Target 
   });
 }
 
-/** Files whose names begin with that of `file`, hidden ones too. */
+/** Files whose names begin with that of `file`, including hidden ones. */
 async function beside(file: string): Promise<readonly string[]> {
   return (await readdir(lab.folder)).filter((name) => name.includes(basename(file)));
 }
 
-test('a backup into one file is verified, listed and restored as a store is', async () => {
+test('a backup into one file is verified, listed and restored like a store', async () => {
   const [image] = await stock();
   const file = newFile();
   const { code, stderr } = await transship('backup', from, `store:${file}`, '--quiet');
@@ -107,7 +107,7 @@ test('a file that exists is not replaced, and nothing writes to one', async () =
   expect(await readFile(file)).toEqual(before);
 });
 
-test('a backup into one file that was stopped leaves no file, and goes on where it was', async () => {
+test('a backup into one file that was stopped leaves no file, and resumes', async () => {
   const file = newFile();
   const session = lab.session();
   const stopped = new AbortController();
@@ -131,7 +131,7 @@ test('a backup into one file that was stopped leaves no file, and goes on where 
   expect(await transship('verify', `store:${file}`, '--depth', 'bytes')).toMatchObject({ code: 0 });
 });
 
-test('a backup into one file that fails for one image has the others', async () => {
+test('a backup into one file that fails for one image holds the others', async () => {
   const file = newFile();
   const { backends, options } = lab.session();
   const broken = replaceBackends(backends, {
@@ -150,7 +150,7 @@ test('a backup into one file that fails for one image has the others', async () 
 test.each([
   ['is cut off', 1, (tar: Buffer) => tar.subarray(0, tar.byteLength - 1024), /it was cut off/],
   ['is cut off in the middle', 1, (tar: Buffer) => tar.subarray(0, 5000), /the tar is cut off|it was cut off/],
-  ['is no tar', 2, () => Buffer.from('what?'.repeat(1000)), /it is not a tar/],
+  ['is not a tar', 2, () => Buffer.from('what?'.repeat(1000)), /it is not a tar/],
 ])('a file that %s is refused', async (_, code, damage, message) => {
   const file = newFile();
   await backUp(file);

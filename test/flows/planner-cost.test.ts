@@ -28,7 +28,7 @@ function numbered(count: number): readonly string[] {
   return Array.from({ length: count }, (_, i) => `v${String(i).padStart(5, '0')}`);
 }
 
-test('10,000 unchanged tags of a repository of ECR cost 25 calls of ECR at most, and no message', async () => {
+test('10,000 unchanged tags of a repository of ECR cost at most 25 calls of ECR, and no message', async () => {
   const tags = numbered(10_000);
   const ecr = await seeded('ecr-10000', 'ecr', [
     { repository: 'app', tags },
@@ -47,7 +47,7 @@ test('10,000 unchanged tags of a repository of ECR cost 25 calls of ECR at most,
   expect(bench.queue.calls.filter((call) => call.startsWith('Send'))).toEqual([]);
 }, 60_000);
 
-test('1,000 unchanged tags of another registry cost one HEAD each at most', async () => {
+test('1,000 unchanged tags of a registry that is not ECR cost at most one HEAD each', async () => {
   const tags = numbered(1000);
   const plain = await seeded('plain-1000', 'oci', [
     { repository: 'app', tags },
@@ -61,7 +61,7 @@ test('1,000 unchanged tags of another registry cost one HEAD each at most', asyn
   const counts = await requestsDuring(plain, async () => {
     expect(await bench.pass()).toMatchObject({ begun: 1, failed: 0 });
   });
-  // of the source and of the destination; a full page without a Link is followed by one question for more
+  // of the source and of the destination; one more request follows a full page without a Link
   expect(counts).toEqual({ 'tags-list': 4, 'manifest-head': 1000 });
   expect(await bench.run('keep')).toMatchObject({ unchanged: 1000, endedAtMs: expect.any(Number) });
 }, 60_000);

@@ -45,7 +45,7 @@ async function makeOne(seed: number, tag = 'v1'): Promise<MadeImage> {
   return makeImage({ seed, tag, platforms: ['linux/amd64'], layers: [100], sharedLayerBytes: 0 });
 }
 
-/** Of this test alone. */
+/** Used by this test only. */
 let names = 0;
 function fresh(name: string): string {
   return `${name}-${++names}`;
@@ -89,7 +89,7 @@ function queued(bench: PlannerBench): readonly string[] {
 }
 
 describe('a pass', () => {
-  test('copies what is new, and then nothing', async () => {
+  test('copies what is new, and nothing in the next pass', async () => {
     const { bench } = await mirrored({}, ['v1', 'v2']);
     expect(await bench.pass()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, incomplete: 0, resent: 0 });
     expect(queued(bench)).toEqual(['v1', 'v2']);
@@ -106,7 +106,7 @@ describe('a pass', () => {
     expect(await bench.run('keep')).toMatchObject({ unchanged: 2, endedAtMs: expect.any(Number) });
   });
 
-  test('between two ticks of the schedule does nothing', async () => {
+  test('does nothing between two scheduled times', async () => {
     const { bench } = await mirrored();
     await bench.pass();
     await bench.work();
@@ -116,7 +116,7 @@ describe('a pass', () => {
     expect(await bench.pass()).toMatchObject({ begun: 1 });
   });
 
-  test('makes up for several that were missed by one run', async () => {
+  test('runs once for several scheduled times that were missed', async () => {
     const { bench } = await mirrored();
     await bench.pass();
     await bench.work();
@@ -135,7 +135,7 @@ describe('a pass', () => {
     expect(queued(bench)).toEqual(['v2']);
   });
 
-  test.each(['v1', 'changed'])('copies again what is gone at the destination (%s)', async (how) => {
+  test.each(['v1', 'changed'])('copies again what is missing or changed at the destination (%s)', async (how) => {
     const { bench, repository } = await mirrored({}, ['v1', 'v2']);
     await bench.pass();
     await bench.work();
@@ -160,7 +160,7 @@ describe('a pass', () => {
     expect(queued(bench)).toHaveLength(20);
   });
 
-  test.each([3, 20])('makes archives again that are gone, of %d', async (count) => {
+  test.each([3, 20])('writes missing archives again, of %d', async (count) => {
     const images = Array.from({ length: count }, (_, i) => `v${i}`);
     const { bench, repository } = await mirrored(
       { kind: 'backup', to: ['s3://transship-backups/{repository}/{tag}.tar'] },
@@ -176,7 +176,7 @@ describe('a pass', () => {
     expect(queued(bench)).toEqual(['v1']);
   });
 
-  test('counts what it cannot list at the destination as there, and says so', async () => {
+  test('counts images as there that it cannot list at the destination, and reports that', async () => {
     const { bench, rule: mirroring } = await mirrored();
     await bench.pass();
     await bench.work();
@@ -208,7 +208,7 @@ describe('a pass', () => {
   });
 });
 
-describe('what refers to an image', () => {
+describe('the referrers of an image', () => {
   async function signedFlow(): Promise<Flow & { readonly made: MadeImage }> {
     const bench = planner(lab.session());
     const repository = fresh('signed');
@@ -247,14 +247,14 @@ describe('what refers to an image', () => {
     return signature.digest;
   }
 
-  test('is known after the first copy: nothing is to do', async () => {
+  test('are known after the first copy: nothing has to be copied', async () => {
     const { bench } = await signedFlow();
     await bench.pass();
     expect(bench.jobs).toEqual([]);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, unchanged: 1 }]);
   });
 
-  test.each(['image', 'child'] as const)('is copied when it is new, of the %s', async (which) => {
+  test.each(['image', 'child'] as const)('are copied when they are new, of the %s', async (which) => {
     const flow = await signedFlow();
     const signature = await sign(flow, which);
     await flow.bench.pass();
@@ -266,7 +266,7 @@ describe('what refers to an image', () => {
     expect(flow.bench.jobs).toEqual([]);
   });
 
-  test.each(['image', 'child'] as const)('is copied when its push is told, of the %s', async (which) => {
+  test.each(['image', 'child'] as const)('are copied when their push is reported, of the %s', async (which) => {
     const flow = await signedFlow();
     const signature = await sign(flow, which);
     const { runs } = await flow.bench.push({ repository: flow.repository, digest: signature });
@@ -274,7 +274,7 @@ describe('what refers to an image', () => {
     expect(queued(flow.bench)).toEqual(['v1']);
   });
 
-  test('is noticed at a registry without a list, by the tags of cosign', async () => {
+  test('are noticed at a registry without a list, by the tags of cosign', async () => {
     const bench = planner(lab.session());
     const repository = fresh('signed');
     const { registry } = lab.stack;
@@ -299,7 +299,7 @@ describe('what refers to an image', () => {
   });
 });
 
-/** A signed image that a rule mirrored, and what refers to it. */
+/** A signed image that a rule mirrored, and its referrers. */
 async function mirroredSigned(
   to: string,
 ): Promise<{ readonly bench: PlannerBench; readonly repository: string; readonly referrers: readonly Root[] }> {
@@ -348,11 +348,11 @@ describe('a signature or SBOM that is missing at a destination', () => {
     expect(bench.jobs).toEqual([]);
   });
 
-  test('that the destination refused is not copied in every run', async () => {
+  test('is not copied in every run when the destination refused it', async () => {
     const bench = planner(lab.session());
     const repository = fresh('refused');
     const image = await makeOne(22);
-    // ECR takes no media type with parameters
+    // ECR refuses media types with parameters
     addJson(image.content, MEDIA_TYPE.ociManifest, {
       schemaVersion: 2,
       artifactType: 'application/vnd.example.sbom; version=1',
@@ -398,7 +398,7 @@ describe('a signature or SBOM that is missing at a destination', () => {
 });
 
 describe('sources', () => {
-  test('are expanded by pattern, and one that is gone fails alone', async () => {
+  test('are expanded by pattern, and a missing one fails alone', async () => {
     const bench = planner(lab.session());
     const team = fresh('team');
     for (const name of ['a', 'b']) await lab.push(await makeOne(1), lab.stack.ecr, `${team}/${name}`);
@@ -417,7 +417,7 @@ describe('sources', () => {
     expect(progress?.lastGoodRunAtMs).toBeUndefined();
   });
 
-  test('a registry that is away is not asked for each of its repositories', async () => {
+  test('are not asked repository by repository when their registry is unavailable', async () => {
     const bench = planner(lab.session());
     const from = Array.from({ length: 8 }, (_, i) => `${lab.stack.registry.registryHost}/away-${i}`);
     await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
@@ -428,7 +428,7 @@ describe('sources', () => {
     expect(await bench.run('keep')).toMatchObject({ jobs: { failed: 8 }, endedAtMs: expect.any(Number) });
   });
 
-  test('untagged images are those that are no part of another, and not just being pushed', async () => {
+  test('include untagged images only when no other image lists them and they were not pushed just now', async () => {
     const bench = planner(lab.session());
     const repository = fresh('untagged');
     const index = await makeImage({ seed: 3, layers: [100] });
@@ -479,7 +479,7 @@ test('a registry that never answers holds up no other rule: a worker waits for i
   ]);
 });
 
-test('archived images are left out, and said to be', async () => {
+test('archived images are left out and reported', async () => {
   const { bench, repository } = await mirrored({}, ['v1', 'v2']);
   await callEcr(lab.stack.ecr.url, 'us-east-1', 'UpdateImageStorageClass', {
     repositoryName: repository,
@@ -491,7 +491,7 @@ test('archived images are left out, and said to be', async () => {
   expect(bench.of('warning')).toMatchObject([{ message: expect.stringContaining('1 images are archived') }]);
 });
 
-describe('a run that goes on', () => {
+describe('a run that continues', () => {
   test('is late at its next scheduled time, is not begun again, and is dead in the end', async () => {
     const { bench } = await mirrored();
     await bench.pass();
@@ -509,11 +509,11 @@ describe('a run that goes on', () => {
     expect(await bench.state.runs.get(first.id)).toMatchObject({ dead: true });
   });
 
-  test('frees its rule when its last job ends, though the worker died before it told', async () => {
+  test('frees its rule when its last job ends, though the worker crashed before it reported that', async () => {
     const { bench } = await mirrored();
     await bench.pass();
     const run = await bench.run('keep');
-    // it marks the job as done, and that is all
+    // it marks the job as done and does nothing else
     const worker = mortal(bench, 1);
     const [job] = bench.jobs;
     assert(job);
@@ -566,7 +566,7 @@ describe('a run of which only retries are left', () => {
     expect(await bench.run('keep')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 1, failed: 1 } });
     expect(await tryAgain()).toBe(2);
 
-    // with one attempt or several, at the next time and the one after that
+    // with one attempt or several, at the next scheduled time and the one after it
     await bench.clock.advance(HOUR_MS);
     expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
     expect((await bench.run('keep')).jobs).toMatchObject({ waiting: 0, failed: 1 });
@@ -580,7 +580,7 @@ describe('a run of which only retries are left', () => {
     await bench.clock.advance(2 * HOUR_MS);
     await bench.work();
     expect(await bench.state.runs.get(first)).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 1 } });
-    // which says nothing of the later one
+    // which does not count for the later run
     expect(await bench.state.runs.progress('keep')).toMatchObject({ lastFailedRunAtMs: startedAtMs });
     await bench.pass();
     expect(await bench.run('keep')).toMatchObject({ unchanged: 2, jobs: { failed: 0 } });
@@ -588,14 +588,14 @@ describe('a run of which only retries are left', () => {
     expect(lastGoodRunAtMs).toBeGreaterThan(startedAtMs);
   });
 
-  test('is waited for as long as a job of it was not begun yet', async () => {
+  test('is waited for until all its jobs have begun', async () => {
     const { bench, first } = await retrying();
     await bench.state.runs.addJobs(first, [{ id: 'another', title: 'another' }]);
     expect(await bench.pass()).toMatchObject({ begun: 0, late: 1 });
   });
 });
 
-test('a job whose message could not be sent is sent when the run is planned again, though nothing is left to be copied by then', async () => {
+test('a job whose message could not be sent is sent when the run is planned again, though nothing is left to copy by then', async () => {
   const { bench, repository, rule: keep } = await mirrored({}, ['v1', 'v2', 'v3']);
   const away: Queue = {
     name: 'away',
@@ -607,7 +607,7 @@ test('a job whose message could not be sent is sent when the run is planned agai
   expect(await bench.pass({ service })).toMatchObject({ begun: 1, failed: 1 });
   expect((await bench.run('keep')).jobs.waiting).toBe(3);
 
-  // a request by hand is quicker, and a tag is gone
+  // a request by hand is faster, and a tag is gone
   const image = await makeOne(0, 'v1');
   await lab.push(image, lab.stack.otherEcr, repository);
   await bench.remember(keep, `docker://${ABROAD}/${repository}`, new Map([['v1', image.root.descriptor.digest]]));
@@ -618,7 +618,7 @@ test('a job whose message could not be sent is sent when the run is planned agai
   expect(await bench.run('keep')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 3, waiting: 0 } });
 });
 
-test('a run that the state has forgotten does not keep its rule from going on', async () => {
+test('a run that the state has forgotten does not block its rule', async () => {
   const { bench } = await mirrored();
   await bench.pass();
   const table: Table = {
@@ -643,20 +643,20 @@ describe('two planners at once', () => {
 });
 
 describe('rules', () => {
-  test('that are expired are said to be, and not planned', async () => {
+  test('are reported as expired, and not planned', async () => {
     const { bench } = await mirrored({ expiresAtMs: Date.UTC(2029, 0, 1) });
     expect(await bench.pass()).toMatchObject({ begun: 0 });
     expect(bench.events).toEqual([{ type: 'rule-expired', rule: 'keep' }]);
   });
 
-  test('that cannot be read do not stop the others', async () => {
+  test('do not stop the others when they cannot be read', async () => {
     const { bench } = await mirrored();
     await bench.state.rules.put({ name: 'a-broken-one', document: '{"kind":"teleport"}' }, 0);
     expect(await bench.pass()).toMatchObject({ rules: 2, begun: 1, failed: 1 });
     expect(bench.of('rule-failed')).toMatchObject([{ rule: 'a-broken-one', code: 'INVALID' }]);
   });
 
-  test('that prune are left to a Cleaner, without a word', async () => {
+  test('are left to a Cleaner, without a warning, when they prune', async () => {
     const bench = planner(lab.session());
     await bench.apply({
       kind: 'prune',
@@ -681,7 +681,7 @@ describe('rules', () => {
     expect(listed?.bytes).toBeGreaterThan(0);
   });
 
-  test('tell how old their last good copy is', async () => {
+  test('report the age of their last good copy', async () => {
     const { bench } = await mirrored();
     await bench.pass();
     expect(bench.of('rule-age')).toEqual([
@@ -692,7 +692,7 @@ describe('rules', () => {
     await bench.clock.advance(30 * MINUTE_MS);
     bench.forget();
     await bench.pass();
-    // of what was there when the run began
+    // the age of what was there when the run began
     expect(bench.of('rule-age')).toEqual([
       { type: 'rule-age', rule: 'keep', what: 'copy', ageSeconds: 3600, overdueSeconds: 0 },
     ]);
@@ -720,7 +720,7 @@ describe('a push', () => {
     });
   });
 
-  test('that is told twice makes the same run and job', async () => {
+  test('makes the same run and job when it is reported twice', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     for (let i = 0; i < 2; i++) await bench.push({ id: 'e1', repository, digest, tag: 'v1' });
@@ -732,7 +732,7 @@ describe('a push', () => {
 
   describe('of a signed image of two platforms', () => {
     const EVENTS = 9;
-    /** The events of a push: children and a signature by digest, the tag, and it again, in this order. */
+    /** The events of a push: children and a signature by digest, the tag, and the tag again, in this order. */
     async function events(): Promise<{
       readonly bench: PlannerBench;
       readonly drafts: readonly PushEvent[];
@@ -755,7 +755,7 @@ describe('a push', () => {
       return { bench, drafts, image, repository };
     }
 
-    test('is one run with one list of the repository, whose nine events come at once', async () => {
+    test('is one run with one list of the repository, whose nine events arrive at once', async () => {
       const { bench, drafts, image, repository } = await events();
       const runs = await Promise.all(drafts.map(async (event) => gatherPush(event, bench, { clock: bench.clock })));
       expect(new Set(runs.flat()).size).toBe(1);
@@ -764,7 +764,7 @@ describe('a push', () => {
       await bench.clock.advance(30_000);
       const counts = await requestsDuring(lab.stack.ecr, async () => bench.work({ copies: false }));
       expect(counts['api']).toBe(1);
-      // its plan, and a copy for each tag: a child may belong to any
+      // its plan, and a copy for each tag: a child may belong to any of them
       expect(await bench.state.runs.list()).toMatchObject([
         { trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 3 } },
       ]);
@@ -773,7 +773,7 @@ describe('a push', () => {
       ).toMatchObject({ digest: image.root.descriptor.digest });
     });
 
-    test('is copied as it was pushed last within the time, and after it by a run of its own', async () => {
+    test('is copied as pushed last within the window, and later pushes by a run of their own', async () => {
       const { bench, drafts, repository } = await events();
       const [first, ...more] = drafts.slice(0, 3);
       assert(first);
@@ -789,7 +789,7 @@ describe('a push', () => {
       for (const late of more) expect(await gatherPush(late, bench, { clock: bench.clock })).not.toEqual([run]);
     });
 
-    test('is planned by another run where its own is planned before it is in it', async () => {
+    test('is planned by another run if its own run is planned before the push is in it', async () => {
       const { bench, drafts } = await events();
       const [first] = drafts;
       assert(first);
@@ -805,7 +805,7 @@ describe('a push', () => {
       }
     });
 
-    test('is planned with all that it gathered, though the job that plans it could not be sent in time', async () => {
+    test('is planned with all gathered events, though the job that plans it could not be sent in time', async () => {
       const { bench, drafts } = await events();
       const [first, second, third] = drafts;
       assert(first && second && third);
@@ -827,7 +827,7 @@ describe('a push', () => {
       expect(await bench.state.runs.get(run)).toMatchObject({ endedAtMs: expect.any(Number) });
     });
 
-    test('loses no event, wherever a worker is killed that gathers or plans', async () => {
+    test('loses no event, wherever a worker is killed while it gathers or plans', async () => {
       let deaths = 0;
       for (let writes = 1; ; writes++) {
         const { bench, drafts, image, repository } = await events();
@@ -849,7 +849,7 @@ describe('a push', () => {
     });
   });
 
-  test('of what is copied already needs nothing', async () => {
+  test('of an image that is already copied needs no job', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     await bench.pass();
     await bench.work();
@@ -874,7 +874,7 @@ describe('a push', () => {
   });
 
   test.each([
-    ['the rule does not say on: push', {}],
+    ['the rule does not have on: push', {}],
     ['the rule is of another repository', { onPush: true, from: [`${HOME}/another`] }],
     ['the rule is of another account', { onPush: true, from: [`${ABROAD}/*`], to: [`${HOME}/{repository}`] }],
     ['the rule is expired', { onPush: true, expiresAtMs: Date.UTC(2029, 0, 1) }],
@@ -884,7 +884,7 @@ describe('a push', () => {
     expect(await bench.push({ repository, digest, tag: 'v1' })).toEqual({ runs: [] });
   });
 
-  test('is planned also when the list does not show it yet', async () => {
+  test('is planned even while the list does not show it yet', async () => {
     const { bench, repository, rule: keep } = await mirrored({ onPush: true }, ['v1', 'v2']);
     const view = lab.view(lab.stack.ecr, repository);
     const { digest } = await view.resolve('v2');
@@ -915,11 +915,11 @@ describe('a push', () => {
     };
     expect(await plan('tagged', 'v2')).toMatchObject({ jobs: 1 });
     expect(queued(bench)).toEqual(['v2']);
-    // what it refers to is known by the list alone
+    // only the list shows its subject
     await failureOf(plan('untagged', undefined), 'UNAVAILABLE');
   });
 
-  test('whose run another planner is planning is tried again', async () => {
+  test('is retried when another planner is planning its run', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     await using lease = await bench.state.lock('plan/push-e1-keep', 60);
@@ -932,14 +932,14 @@ describe('a push', () => {
     expect(await bench.pass()).toMatchObject({ begun: 1, failed: 0, incomplete: 1 });
   });
 
-  test('of a repository that cannot be listed for the moment is tried again', async () => {
+  test('of a repository that cannot be listed for the moment is retried', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     lab.stack.ecr.faults.add({ operation: 'DescribeImages', times: 100 }, { kind: 'answer', status: 503 });
     onTestFinished(() => lab.stack.ecr.faults.clear());
     await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
     lab.stack.ecr.faults.clear();
-    // the lease of who failed was given back
+    // the failed attempt released its lease
     expect((await bench.push({ id: 'e1', repository, digest, tag: 'v1' })).runs).toMatchObject([{ jobs: 1 }]);
   });
 });

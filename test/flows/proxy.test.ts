@@ -1,4 +1,4 @@
-// What a process sends when the environment names a proxy. The hosts do not exist: nothing but the proxy can be reached.
+// What a process sends when the environment names a proxy. The hosts do not exist: only the proxy can be reached.
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { readSettings, type Settings } from '../../worker/main/settings.ts';
 import { connect, connectService } from '../../worker/main/wire.ts';
@@ -31,7 +31,7 @@ async function proxied(): Promise<{ readonly proxy: TestProxy; readonly settings
 test.each([
   ['https://s3.example', 'CONNECT s3.example:443'],
   ['http://s3.example', 'HEAD http://s3.example/bucket/key'],
-])('asks S3 at %s by the proxy', async (endpoint, line) => {
+])('reaches S3 at %s through the proxy', async (endpoint, line) => {
   vi.stubEnv('AWS_ENDPOINT_URL_S3', endpoint);
   const { proxy, settings } = await proxied();
   const stop = new AbortController();
@@ -40,7 +40,7 @@ test.each([
   expect(proxy.lines[0]).toBe(line);
 });
 
-test('asks ECR, and the service that lends roles, by the proxy', async () => {
+test('reaches ECR, and the service that lends roles, through the proxy', async () => {
   const { proxy, settings } = await proxied();
   const host = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
   const assumeRole = 'arn:aws:iam::111111111111:role/reader';
@@ -55,7 +55,7 @@ test('asks ECR, and the service that lends roles, by the proxy', async () => {
   );
 });
 
-test('asks the queue and the table by the proxy', async () => {
+test('reaches the queue and the table through the proxy', async () => {
   const { proxy, settings } = await proxied();
   const stop = new AbortController();
   await using service = connectService(settings, { report: () => stop.abort() });

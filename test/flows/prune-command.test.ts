@@ -1,4 +1,4 @@
-// The command as a person types it, in this process; that it is the program's own is what cli.test.ts shows for all.
+// The command as a person types it, in this process; cli.test.ts shows for all commands that the program runs them.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -51,7 +51,7 @@ describe('transship prune', () => {
     expect(await tagsOf(registry, 'command/yes')).toEqual(['v1']);
   });
 
-  test('reports that a registry which lists only tags hides images without one', async () => {
+  test('reports that images without a tag are hidden in a registry that lists only tags', async () => {
     await push(registry, 'command/note', 'v1');
     const { stderr } = await prune(`${registry.host}/command/note`, '--untagged-after-days', '1');
     expect(stderr).toContain(
@@ -59,7 +59,7 @@ describe('transship prune', () => {
     );
   });
 
-  test('deletes what a reviewed plan says, and refuses it once the registry has moved on', async () => {
+  test('deletes what a reviewed plan names, and refuses the plan once the registry has changed', async () => {
     await push(ecr, 'command/plan', 'v1', 'v2', 'pr-1', 'pr-2');
     const file = join(lab.folder, 'plan.json');
     const args = [`${ecr.registryHost}/command/plan`, '--delete-tags', 'pr-*'];
@@ -172,14 +172,14 @@ describe('transship prune', () => {
     expect((await prune()).stderr).toMatch(/name a place to prune, or a rules file/);
   });
 
-  test('deletes so many at most', async () => {
+  test('deletes at most the given number', async () => {
     await push(ecr, 'command/many', 'v1', 'pr-1', 'pr-2', 'pr-3');
     const args = [`${ecr.registryHost}/command/many`, '--delete-tags', 'pr-*', '--max-deletes', '2', '--yes'];
     expect((await prune(...args)).stdout).toMatch(/^deleted 2 items of .*, 1 left for the next run\n$/);
     expect((await prune(...args)).stdout).toMatch(/^deleted 1 item of .*kept 1\n$/);
   });
 
-  test('deletes nothing of a repository whose list is not complete, and goes on with the others', async () => {
+  test('deletes nothing of a repository whose list is incomplete, and continues with the others', async () => {
     await push(ecr, 'half/a', 'v1', 'pr-1');
     await push(ecr, 'half/b', 'v1', 'pr-1');
     ecr.faults.add({ operation: 'DescribeImages' }, { kind: 'answer', status: 400, code: 'AccessDeniedException' });
@@ -190,7 +190,7 @@ describe('transship prune', () => {
     expect(await tagsOf(ecr, 'half/b')).toEqual(['v1']);
   });
 
-  test('a name that is not there reads as one, and not as a list that is not complete', async () => {
+  test('reports a name that does not exist as missing, not as an incomplete list', async () => {
     const repository = `${ecr.registryHost}/command/mistyped`;
     const { code, stdout } = await prune(repository, '--keep-last', '1');
     expect(code).toBe(1);
@@ -201,7 +201,7 @@ describe('transship prune', () => {
     );
   });
 
-  test('shows tags that are digests cut, so that a line of the table fits', async () => {
+  test('truncates tags that are digests, so that a line of the table fits', async () => {
     await lab.push(await makeImage({ signed: true, tag: 'v1' }), ecr, 'command/cut');
     const { stdout } = await prune(`${ecr.registryHost}/command/cut`, '--keep-last', '1');
     expect(stdout).toMatch(
@@ -232,14 +232,14 @@ describe('transship prune', () => {
       [`${registry.host}/*`, '--keep-last', '1', '--require-backup', `${registry.host}/x`],
       /holds no archives/,
     ],
-  ])('refuses %s before anything is asked', async (_, args, message) => {
+  ])('refuses %s before any request', async (_, args, message) => {
     const { code, stderr } = await prune(...args);
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(message) });
   });
 });
 
 describe('transship publish and extract', () => {
-  test('a folder that is not there leaves latest alone, and is not taken for one that was emptied', async () => {
+  test('a missing folder leaves latest alone, and is not taken for an emptied one', async () => {
     const [folder, to] = [join(lab.folder, 'documents'), `${ecr.registryHost}/command/documents`];
     await mkdir(folder);
     await writeFile(join(folder, 'note.txt'), 'one');

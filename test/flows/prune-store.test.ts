@@ -1,4 +1,4 @@
-// prune of stores, as a person types it, over an S3 and over a folder.
+// prune of stores, as a person types it, over S3 and over a folder.
 import { mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -32,7 +32,7 @@ async function filesIn(folder: string): Promise<readonly string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** As if all of it was written so many days ago. */
+/** Ages everything by so many days. */
 async function age(folder: string, days: number): Promise<void> {
   for (const file of await filesIn(folder)) {
     const { mtimeMs } = await stat(file);
@@ -41,12 +41,12 @@ async function age(folder: string, days: number): Promise<void> {
 }
 
 describe('prune of a store in a folder', () => {
-  test('plans, then deletes old snapshots and what only they needed; the rest restores', async () => {
+  test('plans, then deletes old snapshots and what only they needed; the rest can be restored', async () => {
     const folder = join(lab.folder, 'pruned');
     const from = `${registry.host}/prune-store/app`;
     const [first, second] = [await imageOf(1), await imageOf(2)];
     await lab.push(first, registry, 'prune-store/app');
-    // snapshots are in the order of their times
+    // snapshots are ordered by their times
     const { backends, options } = lab.session();
     const clock = workClock({ startMs: Date.UTC(2026, 0, 1) });
     await backupToStore({ from, to: `store:${folder}`, tool: 'transship test' }, backends, { ...options, clock });
@@ -74,7 +74,7 @@ describe('prune of a store in a folder', () => {
     expect((await back.resolve('v1')).digest).toBe(second.root.descriptor.digest);
   });
 
-  test('refuses flags about images, places beside it, and what is no store', async () => {
+  test('refuses flags about images, additional places, and what is not a store', async () => {
     const folder = join(lab.folder, 'no-store');
     await mkdir(folder);
     const refused = async (...args: readonly string[]): Promise<string> => {
@@ -101,7 +101,7 @@ describe('prune of a store in a folder', () => {
 });
 
 describe('prune of a store in S3', () => {
-  test('keeps what is young, and index.json is what the snapshots say', async () => {
+  test('keeps young snapshots, and index.json matches the remaining ones', async () => {
     const place = `store:s3://${bucket}/prune-store/`;
     const from = `${registry.host}/prune-store/s3`;
     await lab.push(await imageOf(3), registry, 'prune-store/s3');

@@ -35,7 +35,7 @@ const client = clientOf(lab.stack.s3);
 afterAll(() => client.destroy());
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-/** A session `days` from now: what was pushed is so old then. */
+/** A session `days` from now, when everything that was pushed is that old. */
 function later(days: number): Pick<Session, 'backends' | 'events'> & {
   readonly options: Parameters<typeof execute>[2];
 } {
@@ -101,7 +101,7 @@ describe('prune of ECR', () => {
     const repository = 'prune/app';
     const place = `${ecr.registryHost}/${repository}`;
     await pushed(ecr, repository, [1, 2, 3, 4]);
-    // a tag that moves leaves its image without one
+    // a moved tag leaves its image without one
     await lab.push(
       await makeImage({ seed: 9, tag: 'v3', layers: [300, 400], platforms: ['linux/amd64'] }),
       ecr,
@@ -114,7 +114,7 @@ describe('prune of ECR', () => {
     expect(result).toMatchObject({ gone: 0, failures: [], deleted: doomedIn(planned).length });
     const after = await readAll(place);
     expect(idsOf(after)).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
-    // two images with eight manifests each, and the one without a tag with its eight
+    // two images with eight manifests each, and the untagged image with its eight
     expect(result.deleted).toBe(24);
     await expectWhole(ecr, repository, ['v4']);
     expect(doomedIn(await plan(place, { keepLast: 2, untaggedAfterDays: 1 }))).toEqual([]);
@@ -122,7 +122,7 @@ describe('prune of ECR', () => {
 });
 
 describe('prune of ECR with an archived index', () => {
-  test('takes no older image without a tag, because the index may list it, and no image that is in use', async () => {
+  test('deletes no older untagged image, because the index may list it, and no image in use', async () => {
     const repository = 'archived/app';
     const place = `${ecr.registryHost}/${repository}`;
     const archived = await makeImage({ seed: 3, tag: 'old', layers: [200] });
@@ -143,11 +143,11 @@ describe('prune of ECR with an archived index', () => {
       items.map(({ action, reason }) => `${action} ${reason}`),
     );
     expect(reasons.filter((reason) => reason.includes('the archived index sha256:'))).toHaveLength(2);
-    // what was pushed after the index is none of its children
+    // a later push than the index cannot be one of its children
     expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
   });
 
-  test('judges an index by the pulls of its images, because reading it for its children moves its own', async () => {
+  test('judges an index by the pulls of its images, because reading it for its children changes its own', async () => {
     const repository = 'pulled/app';
     const place = `${ecr.registryHost}/${repository}`;
     const image = await makeImage({ seed: 6, layers: [200] });
@@ -163,7 +163,7 @@ describe('prune of ECR with an archived index', () => {
 });
 
 describe('prune of a registry', () => {
-  test('deletes images by digest, with what only they lead to', async () => {
+  test('deletes images by digest, with everything only they lead to', async () => {
     const repository = 'prune/plain';
     const place = `${registry.registryHost}/${repository}`;
     await pushed(registry, repository, [1, 2, 3]);
@@ -178,7 +178,7 @@ describe('prune of a registry', () => {
 });
 
 describe('prune of a registry', () => {
-  /** An image without layers that says when it was made. */
+  /** An image without layers, with a creation time. */
   async function made(repository: string, tag: string, created: string): Promise<Descriptor> {
     const content = new MemoryContent();
     const rootfs = { type: 'layers', diff_ids: [] };
@@ -200,7 +200,7 @@ describe('prune of a registry', () => {
   const reasonsOf = ({ repositories }: PrunePlan): Readonly<Record<string, string>> =>
     Object.fromEntries(repositories.flatMap(({ items }) => items.map(({ tags, reason }) => [tags.join(), reason])));
 
-  test('keeps an image that an index lists by a type that is no manifest', async () => {
+  test('keeps an image that an index lists by a media type that is not a manifest', async () => {
     const child = await made('odd/type', 'pr-1', '2025-01-01T00:00:00Z');
     await putIndex('odd/type', 'prod', [{ ...child, mediaType: 'application/vnd.example+json' }]);
     const planned = await plan(`${registry.registryHost}/odd/type`, { deleteTags: ['pr-*'] });
@@ -208,14 +208,14 @@ describe('prune of a registry', () => {
     expect(reasonsOf(planned)).toMatchObject({ 'pr-1': 'child of prod' });
   });
 
-  test('does not count an image that claims to be from the future', async () => {
+  test('does not count an image with a creation time in the future', async () => {
     await made('odd/clock', 'real', new Date().toISOString());
     await made('odd/clock', 'claimed', '2099-01-01T00:00:00Z');
     const planned = await plan(`${registry.registryHost}/odd/clock`, { keepLast: 1 });
     expect(reasonsOf(planned)).toEqual({ real: 'keepLast 1', claimed: 'age not known' });
   });
 
-  test('is not held up by indexes that list each other in many ways', { timeout: 20_000 }, async () => {
+  test('is not slowed down by indexes that list each other in many ways', { timeout: 20_000 }, async () => {
     let below: readonly Descriptor[] = [];
     for (let level = 0; level < 40; level++)
       below = [await putIndex('odd/many', `a${level}`, below), await putIndex('odd/many', `b${level}`, below)];
@@ -223,7 +223,7 @@ describe('prune of a registry', () => {
     expect(planned.totals).toMatchObject({ keep: 80, delete: 0, refused: 0 });
   });
 
-  test('counts what was deleted before the registry went away', async () => {
+  test('counts what was deleted before the registry became unavailable', async () => {
     const tags = Array.from({ length: 12 }, (_, at) => `pr-${at}`);
     for (const [at, tag] of [...tags, 'v1'].entries())
       await made('odd/away', tag, new Date(Date.UTC(2025, 0, 1 + at)).toISOString());
@@ -252,7 +252,7 @@ describe('prune of a registry', () => {
     expect(planned.totals).toMatchObject({ delete: 0, untag: 1 });
   });
 
-  test('puts an image back that a registry deletes with one of its tags, though the caller stops', async () => {
+  test('restores an image that a registry deletes with one of its tags, though the caller stops', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'images' });
     const image = await makeImage({ seed: 8, layers: [200], platforms: ['linux/amd64'] });
     for (const tag of ['v1', 'pr-1']) await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, where, 'app');
@@ -292,7 +292,7 @@ describe('prune of archives', () => {
   const keys = async (prefix: string): Promise<readonly string[]> =>
     Array.fromAsync(lab.session().backends.bucket(bucket).list(prefix), ({ key }) => key);
 
-  test('counts the backups of one image over the folders of their days, and hides what it deletes behind a marker', async () => {
+  test('counts the backups of one image across the folders of their days, and hides deleted ones with a marker', async () => {
     await archived('dated', ['2026-11-01', '2026-11-02', '2026-11-03']);
     const planned = await plan(`s3://${bucket}/dated/`, { keepLast: 1 });
     expect(planned.repositories).toHaveLength(1);
@@ -300,7 +300,7 @@ describe('prune of archives', () => {
       place: `s3://${bucket}/dated/{date}/prune/dated`,
       kind: 'archives',
     });
-    // with each archive its settings, of which nothing is left to restore
+    // with each archive its settings, which have no archive left
     expect(doomedIn(planned)).toHaveLength(4);
     expect(await carryOut(planned)).toMatchObject({ deleted: 4, gone: 0, failures: [] });
     const left = await keys('dated/');
@@ -313,7 +313,7 @@ describe('prune of archives', () => {
     expect(doomedIn(await plan(`s3://${bucket}/dated/`, { keepLast: 1 }))).toEqual([]);
   });
 
-  test('keeps an archive that was written again since the plan, and deletes the others', async () => {
+  test('keeps an archive that was written again after the plan, and deletes the others', async () => {
     await archived('rewritten', ['2026-11-01', '2026-11-02', '2026-11-03']);
     const planned = await plan(`s3://${bucket}/rewritten/`, { keepLast: 1 });
     const changed = doomedIn(planned).find((id) => id.endsWith('.tar')) ?? '';
@@ -325,7 +325,7 @@ describe('prune of archives', () => {
     expect(await keys('rewritten/')).toContain(changed);
   });
 
-  test('keeps the archive before the newest where that is cut off', async () => {
+  test('keeps the previous archive where the newest is cut off', async () => {
     await archived('torn', ['2026-11-01', '2026-11-02', '2026-11-03']);
     const { backends } = lab.session();
     const archives = (await keys('torn/')).filter((key) => key.endsWith('.tar'));
@@ -341,7 +341,7 @@ describe('prune of archives', () => {
     expect(reasons).toContainEqual(expect.stringMatching(/^it cannot be restored: .* it is cut off/));
   });
 
-  test('goes by when an archive was made, also in a bucket that it was copied to in another order', async () => {
+  test('uses the time an archive was created, also in a bucket that it was copied to in another order', async () => {
     await archived('copied', ['2026-11-01', '2026-11-02']);
     const store = lab.session().backends.bucket(bucket);
     const [, first = ''] = await keys('copied/2026-11-01/');
@@ -368,7 +368,7 @@ describe('prune of archives', () => {
     expect(planned.repositories[0]?.refused).toMatch(/archives of other\/app and prune\/mixed, which have different/);
   });
 
-  test('of a folder counts the backups of one image by what the archives hold, and each once', async () => {
+  test('of a folder counts the backups of one image by the content of the archives, each once', async () => {
     await push(ecr, 'folder/app', 'v1');
     const { backends, options } = lab.session();
     const folder = join(lab.folder, 'folder');
@@ -384,7 +384,7 @@ describe('prune of archives', () => {
     expect(await carryOut(planned)).toMatchObject({ deleted: 2, failures: [] });
   });
 
-  test('asks for one folder no archive of the folders beside it', async () => {
+  test('reads no archive of neighbouring folders when it is given one folder', async () => {
     const { backends, options } = later(10);
     for (const name of ['a', 'b'])
       await backends.bucket(bucket).write(`beside/2026-11-01/${name}/v1.tar`, Buffer.from(name));
@@ -451,7 +451,7 @@ describe('prune of tags', () => {
     ]);
   });
 
-  test('deletes images, and tries one tag alone, in a registry that deletes an image with a tag', async () => {
+  test('deletes images, and tries only one tag, in a registry that deletes an image with a tag', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'images' });
     await twice(where, 'app');
     const other = await makeImage({ seed: 8, tag: 'v2', layers: [300] });
@@ -472,7 +472,7 @@ describe('prune of tags', () => {
     expect(asked).toHaveLength(1);
   });
 
-  test('puts an image back that went with its tag, also when the run is stopped in between', async () => {
+  test('restores an image that was deleted with its tag, also when the run is stopped in between', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'images' });
     const image = await twice(where, 'app');
     const stop = new AbortController();
@@ -494,7 +494,7 @@ describe('prune of tags', () => {
     expect(await lab.view(where, 'app').resolve('v1')).toMatchObject({ digest });
   });
 
-  test('deletes the others where a registry refuses one image alone, which is asked for first', async () => {
+  test('deletes the others where a registry refuses only the first image', async () => {
     const place = `${registry.registryHost}/prune/protected`;
     await pushed(registry, 'prune/protected', [1, 2, 3]);
     const planned = await plan(place, { deleteTags: ['v1', 'v2'] });
@@ -504,7 +504,7 @@ describe('prune of tags', () => {
     expect({ deleted, failed: failures.length }).toEqual({ deleted: 8, failed: 8 });
   });
 
-  test('asks a registry that does not allow deleting once, and says what to do', async () => {
+  test('asks a registry only once that does not allow deletion, and reports the setting', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'none' });
     await pushed(where, 'app', [1, 2, 3]);
     const planned = await plan(`${where.registryHost}/app`, { deleteTags: ['v1', 'v2'] });
@@ -518,7 +518,7 @@ describe('prune of tags', () => {
 });
 
 describe('a prune that is killed', () => {
-  /** A life that may be killed at any deletion, before it happens or after it did. Returns whether it died, and how many points it passed. */
+  /** A run that may be killed before or after any deletion. Returns whether it was killed, and how many points it passed. */
   async function life(planned: PrunePlan, at: number): Promise<{ readonly died: boolean; readonly points: number }> {
     const { backends, options } = later(10);
     const points = new CrashPoints(at);
@@ -547,9 +547,9 @@ describe('a prune that is killed', () => {
 
   test.each([
     ['any deletion in ECR', ecr, 1],
-    // the same code: every third will do
+    // the same code: every third is enough
     ['deletions in a registry', registry, 3],
-  ] as const)('at %s goes on by its reviewed plan, and ends as if it had not', async (_, where, step) => {
+  ] as const)('at %s resumes by its reviewed plan, and ends like an uninterrupted one', async (_, where, step) => {
     const policy = { deleteTags: ['v1', 'pr-*'], untaggedAfterDays: 1 };
     const kept = await makeImage({ seed: 2, tag: 'v2', layers: [300], platforms: ['linux/amd64'] });
     let alive = false;

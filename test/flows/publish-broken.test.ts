@@ -1,4 +1,4 @@
-// Snapshots that say what is not so, registries that lost a part of one, stores that list what they do not find.
+// Snapshots with false entries, registries that lost a part of one, stores that list objects that they do not find.
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import { Shards } from '../../worker/artifacts/shards.ts';
@@ -45,7 +45,7 @@ function entryOf(key: string, digest: Digest, size: number, more: Partial<Snapsh
   return { ...facts, key, digest, size, artifact, ...more };
 }
 
-test('a part of the last snapshot that is lost or broken in the registry is written anew by the next change', async () => {
+test('a lost or broken part of the last snapshot in the registry is written again by the next change', async () => {
   const from = new MemoryObjects();
   const session = ends({ bucket: () => from });
   await store(from, { kept: { bytes: text('kept') } });
@@ -67,7 +67,7 @@ test('a part of the last snapshot that is lost or broken in the registry is writ
   expect(await treeIn(into)).toEqual(await treeIn(from));
 });
 
-test('an object that is listed and cannot be found by its key is a failure, and not gone', async () => {
+test('an object that is listed and cannot be found by its key is a failure, and does not count as deleted', async () => {
   const from = new MemoryObjects();
   await store(from, { fine: { bytes: text('fine') }, 'line\nfeed': { bytes: text('listed') } });
   const forgetful: ObjectStore = {
@@ -91,7 +91,7 @@ test('an object that is listed and cannot be found by its key is a failure, and 
   ]);
 });
 
-test('an entry that says what is not so fails alone, and nothing is written for it', async () => {
+test('an entry that does not match its object fails alone, and nothing is written for it', async () => {
   const content = text('content');
   const digest = digestOf(content);
   const lies = [
@@ -127,7 +127,7 @@ test('an entry that says what is not so fails alone, and nothing is written for 
 
 test('an object with an empty content type is extracted once, and is then unchanged', async () => {
   const client = clientOf(s3);
-  // the SDK leaves an empty header out
+  // the SDK omits an empty header
   client.middlewareStack.add(
     (next) => async (args) => {
       Reflect.set(Reflect.get(Object(args.request), 'headers'), 'content-type', '');

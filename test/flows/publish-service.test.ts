@@ -43,7 +43,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr, s3 } = lab.stack;
 
-/** A rule that publishes a prefix of its own, and the service that runs it. */
+/** A rule that publishes its own prefix, and the service that runs it. */
 interface Published {
   readonly t: TestService;
   readonly rule: PublishRule;
@@ -54,7 +54,7 @@ interface Published {
   pass(hours?: number): Promise<Run>;
   /** The latest run of the rule. */
   latest(): Promise<Run>;
-  /** The tags of the repository, snapshots by one name. */
+  /** The tags of the repository, with one name for all snapshots. */
   tags(): Promise<readonly string[]>;
 }
 
@@ -138,7 +138,7 @@ describe('a rule that publishes', () => {
     expect(found).toMatchObject({ faulty: false, rules: [{ name: p.rule.name, kind: 'publish', faults: [] }] });
   });
 
-  test('costs two LISTs of 1,001 objects where nothing changed, and no other request', async () => {
+  test('costs two LISTs for 1,001 objects where nothing changed, and no other request', async () => {
     const p = await published();
     const keys = Array.from({ length: 1001 }, (_, i) => `${i}.txt`);
     await forEachOf(keys, 16, async (key) => p.put(key, 'same'));
@@ -152,7 +152,7 @@ describe('a rule that publishes', () => {
     expect(await p.latest()).toMatchObject({ unchanged: 1, endedAtMs: expect.any(Number) });
   });
 
-  test('asks once a day whether its snapshot is still there, and publishes again where it is not', async () => {
+  test('asks once a day whether its snapshot still exists, and publishes again where it does not', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.pass();
@@ -166,7 +166,7 @@ describe('a rule that publishes', () => {
     await expectTags(p, 'one');
   });
 
-  test('asked for by name looks whether its snapshot is still there, however short the last look is ago', async () => {
+  test('asks whether its snapshot still exists when a run is requested by name, however recent the last look is', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.pass();
@@ -197,7 +197,7 @@ describe('a rule that publishes', () => {
     expect(await deadLettersOf(p.t)).toEqual([]);
   });
 
-  test('is run at once by its name, and leaves the listing to the job when the planner has no time', async () => {
+  test('is run at once by its name, and leaves the listing to the job when the planner is out of time', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     const asked = await enqueueRule(p.rule.name, p.t, { clock: p.t.clock });
@@ -234,7 +234,7 @@ describe('a rule that publishes', () => {
     expect(cost).toMatchObject({ GetObject: 4 });
     expect(await deadLettersOf(p.t)).toHaveLength(1);
     s3.faults.clear();
-    // a receive that waits would wait for the clock
+    // a waiting receive would wait for the clock
     const impatient = new Proxy(p.t.deadLetters, {
       get: (queue, name) =>
         name === 'receive'
@@ -265,7 +265,7 @@ describe('a rule that publishes', () => {
     await expectTags(p, 'one', 'two');
   });
 
-  test('goes back to the queue when its worker stops, and goes on with what is missing', async () => {
+  test('returns to the queue when its worker stops, and continues with what is missing', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.put('b.txt', 'two');
@@ -292,7 +292,7 @@ describe('a rule that publishes', () => {
     await expectTags(p, 'one', 'two');
   });
 
-  test('is done once by two workers that have it at once', async () => {
+  test('is done once when two workers receive it at once', async () => {
     const p = await published();
     for (const name of ['a', 'b', 'c']) await p.put(`${name}.txt`, name);
     const run = await p.pass();
@@ -326,7 +326,7 @@ describe('a change of an object', () => {
     const run = await p.latest();
     expect(run).toMatchObject({ trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 2, failed: 0 } });
     await expectTags(p, ...Array.from({ length: 20 }, (_, i) => `text ${i}`));
-    // redelivered after its run, it makes one that finds nothing to do
+    // when it is redelivered after its run, a new run finds nothing to do
     const again = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
     await p.t.clock.advance(30_000);
     const cost = await costOf(async () => p.worker.drain());
@@ -334,7 +334,7 @@ describe('a change of an object', () => {
     expect(await p.t.run(again[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
   });
 
-  test('gets a run of its own when the run that gathers is already listing', async () => {
+  test('gets a run of its own when the gathering run is already listing', async () => {
     const p = await published({ onPush: true });
     const event = (id: string) => ({ id, bucket, key: `${p.rule.name}/a.txt` });
     const [first = ''] = await gatherObject(event('first'), p.t, { clock: p.t.clock });
@@ -344,7 +344,7 @@ describe('a change of an object', () => {
     expect(await gatherObject(event('third'), p.t, { clock: p.t.clock })).toEqual([second]);
   });
 
-  test('is read by a worker as EventBridge sends it', async () => {
+  test('is parsed by a worker in the format of EventBridge', async () => {
     const p = await published({ onPush: true });
     await p.put('a b+ü.txt', 'one');
     const body = JSON.stringify({
@@ -388,7 +388,7 @@ test('publishes an object by the event of its PUT, over SQS and DynamoDB', async
   expect(events.filter(({ type }) => type === 'object-published')).toMatchObject([{ bytes: 3, outcome: 'copied' }]);
 });
 
-/** A queue as a process sees it that dies at one of `points`. */
+/** A queue as a process sees it that is killed at one of `points`. */
 function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   return {
     name: queue.name,
@@ -414,7 +414,7 @@ test('ends the run of a planner that was killed at any write', { timeout: 60_000
     const { service } = p.t.worker(p.session.backends, { table, queue: dyingQueue(p.t.queue, points) }).context;
     const pool = poolOf(p.session.backends);
     await runPass(service, pool, { clock: p.t.clock }).catch(() => undefined);
-    // until its leases are over, and what was lost is sent again
+    // until its leases have expired, and lost messages are sent again
     for (let round = 0; round < 3; round++) {
       await p.t.clock.advance(HOUR_MS / 3);
       await runPass(p.t, pool, { clock: p.t.clock });

@@ -1,4 +1,4 @@
-// Objects as artifacts, and back.
+// Objects published as artifacts, and extracted.
 import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ const { ecr, registry, s3, bucket } = lab.stack;
 
 type Ends = Pick<Session, 'options'> & { readonly backends: Backends };
 
-/** A session whose buckets and repositories are these. */
+/** A session with these buckets and repositories. */
 function ends(change: Parameters<typeof replaceBackends>[1]): Ends & { readonly events: Session['events'] } {
   const { backends, options, events } = lab.session();
   return { backends: replaceBackends(backends, change), options, events };
@@ -46,7 +46,7 @@ async function s3RequestsDuring(work: () => Promise<unknown>): Promise<Readonly<
   );
 }
 
-/** What both sides were asked while `work` ran, and what it came to. */
+/** The requests to both sides while `work` ran, and its result. */
 async function counted<T>(work: () => Promise<T>): Promise<readonly [Readonly<Record<string, number>>, T]> {
   const results: T[] = [];
   let asked: Readonly<Record<string, number>> = {};
@@ -89,7 +89,7 @@ describe('publish', () => {
       const [from, to] = [`s3://${bucket}/tree/`, `${ecr.registryHost}/thousand`];
       const [sending, first] = await counted(async () => runPublish(lab.session(), from, to));
       expect(first).toMatchObject({ outcome: 'published', objects: { published: 1001, unchanged: 0, failed: 0 } });
-      // each of the contents that are not empty, and the two bytes that stand for those that are
+      // each of the contents that are not empty, and the two bytes that stand for the empty ones
       expect(sending).toMatchObject({ 'upload-put': 32, ListObjectsV2: 2 });
 
       const [asking, second] = await counted(async () => runPublish(lab.session(), from, to));
@@ -117,7 +117,7 @@ describe('publish', () => {
     },
   );
 
-  test('ends as if it had not been killed, at whichever write it was', async () => {
+  test('ends like an uninterrupted run when it is killed, at whichever write', async () => {
     const objects = {
       a: { bytes: text('one') },
       'b/equal to a': { bytes: text('one') },
@@ -146,7 +146,7 @@ describe('publish', () => {
     }
   });
 
-  test('names objects that cannot be read, publishes the others, and tries them again in the next run', async () => {
+  test('names objects that cannot be read, publishes the others, and retries them in the next run', async () => {
     const home = lab.session().backends.bucket(bucket);
     const objects = {
       archived: { bytes: text('in Glacier'), contentType: 'text/plain' },
@@ -182,7 +182,7 @@ describe('publish', () => {
       expect.stringMatching(/^target: the tag [0-9a-f]{64} stands for something else/),
     ]);
     await send(new PutObjectCommand(archived));
-    // the same failures again are no other snapshot
+    // the same failures again make no other snapshot
     const again = await runPublish(ends({ bucket: grown }), from, to);
     expect(again).toMatchObject({ objects: { published: 2, unchanged: 1, failed: 2 }, outcome: 'published' });
     const third = await runPublish(ends({ bucket: grown }), from, to);
@@ -193,7 +193,7 @@ describe('publish', () => {
     expect(Object.keys(await treeIn(into))).toEqual(['archived', 'denied', 'fine']);
   });
 
-  test('reads an object again that changes while it is read, and leaves out one that goes away', async () => {
+  test('reads an object again that changes while it is read, and leaves out one that disappears', async () => {
     const from = new MemoryObjects();
     await store(from, {
       changing: { bytes: text('before') },
@@ -229,7 +229,7 @@ describe('publish', () => {
     });
   });
 
-  test('keeps a content type that the registry refuses in the snapshot alone', async () => {
+  test('keeps a content type that the registry refuses only in the snapshot', async () => {
     const [from, into, memory] = [new MemoryObjects(), new MemoryObjects(), new MemoryContent()];
     await store(from, {
       a: { bytes: text('a'), contentType: 'model/odd' },
@@ -321,7 +321,7 @@ describe('extract', () => {
     plain: { bytes: text('10') },
   };
 
-  test('writes nothing outside of the target, and says why for each key that cannot be there', async () => {
+  test('writes nothing outside the target, and names the reason for each key that cannot be there', async () => {
     const from = new MemoryObjects();
     await store(from, ODD, 'p/');
     const to = `${registry.registryHost}/odd-keys`;
@@ -350,14 +350,14 @@ describe('extract', () => {
     expect(await readdir(outer)).toEqual(['inner']);
     const written = await treeIn(session.backends.folder(inner));
     expect(Object.keys(written)).toEqual(['bell\u0007\n\u001b[31m', 'dir', 'plain']);
-    // in a bucket all but the keys with dots can be
+    // in a bucket all keys can exist except those with dots
     const into = new MemoryObjects();
     const there = await runExtract(ends({ bucket: () => into }), to, 's3://bucket/below');
     expect(there.failures.map(({ key }) => key)).toEqual(['../x', 'ok/.././../../etc/passwd']);
     expect(Object.keys(await treeIn(into)).every((key) => key.startsWith('below/'))).toBe(true);
   });
 
-  test('ends with the same tree when it was killed, at whichever write it was', async () => {
+  test('ends with the same tree when it was killed, at whichever write', async () => {
     const [from, memory] = [new MemoryObjects(), new MemoryContent()];
     const large = { bytes: seededBytes('large', 1024 * 1024 + 1), contentType: 'application/zip' };
     await store(from, { a: { bytes: text('a'), metadata: { m: '1' } }, 'b/empty': { bytes: text('') }, large });
@@ -376,7 +376,7 @@ describe('extract', () => {
     }
   });
 
-  test('gives back every tree that was published, whatever came and went between', async () => {
+  test('extracts every tree that was published, whatever was added and removed in between', async () => {
     const names = fc.oneof(
       fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }),
       fc.constantFrom('a', 'a/b', 'z/'),
@@ -418,7 +418,7 @@ describe('extract', () => {
     );
   });
 
-  test('leaves alone what is the same, and replaces what is not only when forced', async () => {
+  test('leaves identical files alone, and replaces different ones only when forced', async () => {
     const [from, into] = [new MemoryObjects(), new MemoryObjects()];
     const a = { bytes: text('a'), contentType: 'text/plain', metadata: { m: '1' } };
     await store(from, { a, b: { bytes: text('b') } });
@@ -447,14 +447,14 @@ describe('extract', () => {
     expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 
-  test('merges no two names that a file system does not tell apart', async () => {
+  test('merges no two names that a file system treats as one', async () => {
     const from = new MemoryObjects();
     await store(from, { 'A.txt': { bytes: text('same') }, 'a.txt': { bytes: text('same') } });
     const to = `${registry.registryHost}/case`;
     await runPublish(ends({ bucket: () => from }), 's3://bucket', to);
     const folder = openFiles(join(lab.folder, 'case'));
     const names = new Map<string, string>();
-    // what it is asked for first is the name
+    // it is asked for the name first
     const blind = (key: string): string => names.get(key.toLowerCase()) ?? (names.set(key.toLowerCase(), key), key);
     const insensitive: ObjectStore = {
       ...withMethodsOf(folder),
@@ -471,7 +471,7 @@ describe('extract', () => {
     }
   });
 
-  test('takes single objects by tag, and what oras pushed by its titles', async () => {
+  test('extracts single objects by tag, and what oras pushed by its titles', async () => {
     const from = new MemoryObjects();
     await store(from, {
       'deep/one.json': { bytes: text('{}'), contentType: 'application/json' },

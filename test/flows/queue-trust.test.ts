@@ -66,7 +66,7 @@ describe('a message that claims to be a job of the state', () => {
     expect(await isThere(otherEcr, name)).toBe(false);
   });
 
-  test('that the state does not have is refused, and makes no run', async () => {
+  test('is refused, and begins no run, when the state does not have its job', async () => {
     const t = testService();
     const name = 'trust/unknown';
     const job = { version: 1, id: 'made-up', run: 'rule-20300101T000000', rule: 'rule', at: '2030-01-01T00:00:00Z' };
@@ -80,7 +80,7 @@ describe('a message that claims to be a job of the state', () => {
     expect(await isThere(ecr, name)).toBe(false);
   });
 
-  test('and cannot be read does not end that job', async () => {
+  test('does not end that job when it cannot be read', async () => {
     const t = testService();
     const name = 'trust/unreadable';
     const run = await t.enqueue(mirrorJob(await pushed(name), at(ecr, name)));
@@ -96,7 +96,7 @@ describe('a message that claims to be a job of the state', () => {
 });
 
 describe('a request by hand', () => {
-  /** Sends the request to a worker whose settings allow `allow`, and returns why it was refused; undefined when it was done. */
+  /** Sends the request to a worker whose settings allow `allow`. Returns why it was refused, or undefined when it was done. */
   async function ask(
     request: object,
     allow: readonly string[],
@@ -131,7 +131,7 @@ describe('a request by hand', () => {
       'mirror',
       '333333333333.dkr.ecr.us-east-1.amazonaws.com',
     ],
-  ])('to write to %s that is not named is refused with what to add', async (_, to, kind, entry) => {
+  ])('to write to %s that is not named is refused with the setting to add', async (_, to, kind, entry) => {
     const from = 'docker://registry.example/app:1';
     expect(await ask({ kind, from, to: [to] }, ['111111111111', 's3://backups'])).toContain(`add "${entry}" to`);
     expect(await ask({ kind, from, to: [to] }, [])).toContain(`add "${entry}" to`);
@@ -194,7 +194,7 @@ describe('a request by hand', () => {
     expect(await ask(request, ['111111111111'])).toBeUndefined();
   });
 
-  test('for the settings beside archives is refused, whatever force says', async () => {
+  test('for the settings beside archives is refused, even with force', async () => {
     const to = [`s3://${bucket}/trust/repository.json`];
     const request = { kind: 'backup', from: await pushed('trust/settings'), to, force: true };
     expect(await ask(request, [`s3://${bucket}`])).toMatch(/^INVALID: target: .*repository\.json/);
@@ -202,7 +202,7 @@ describe('a request by hand', () => {
 });
 
 describe('the settings that a rule stored beside its archives', () => {
-  /** A repository of each of two registries with the same name, and the settings of the first beside its archives. */
+  /** A repository in each of two registries with the same name, and the settings of the first beside its archives. */
   async function stored(name: string): Promise<{ key: string; from: string; before: string }> {
     for (const where of [ecr, otherEcr]) await lab.push(await makeImage({ seed: 7100 + ++images }), where, name);
     await lab.client(otherEcr).applySettings(name, { tagMutability: 'IMMUTABLE' });
@@ -230,7 +230,7 @@ describe('the settings that a rule stored beside its archives', () => {
     return t;
   }
 
-  test('are not replaced by those of another registry that a message asks for', async () => {
+  test('are not replaced by those of another registry that a message names', async () => {
     const { key, from, before } = await stored('trust/own-settings');
     const t = await ask({ kind: 'settings', from: from.replace(/:v1$/, ''), to: `s3://${bucket}/${key}` }, key);
     expect(await textOf(key)).toBe(before);
@@ -242,21 +242,18 @@ describe('the settings that a rule stored beside its archives', () => {
     ]);
   });
 
-  test.each([true, false])(
-    'are not replaced by those of another registry that a backup with force %s brings',
-    async (force) => {
-      const { key, from, before } = await stored(`trust/settings-force-${force}`);
-      const t = await ask(
-        { kind: 'backup', from, to: [`s3://${bucket}/trust/settings-force-${force}/x.tar`], force },
-        key,
-      );
-      expect(await deadLettersOf(t)).toEqual([]);
-      expect(await textOf(key)).toBe(before);
-    },
-  );
+  test.each([true, false])('are not replaced by those of another registry in a backup with force %s', async (force) => {
+    const { key, from, before } = await stored(`trust/settings-force-${force}`);
+    const t = await ask(
+      { kind: 'backup', from, to: [`s3://${bucket}/trust/settings-force-${force}/x.tar`], force },
+      key,
+    );
+    expect(await deadLettersOf(t)).toEqual([]);
+    expect(await textOf(key)).toBe(before);
+  });
 });
 
-test('a job of a rule writes where its rule said when it was planned', async () => {
+test('a job of a rule writes where its rule pointed when it was planned', async () => {
   const t = testService();
   const name = 'trust/planned';
   const run = await t.enqueue(mirrorJob(await pushed(name), at(otherEcr, name)));
@@ -278,7 +275,7 @@ describe('enqueue', () => {
     expect(await t.state.runs.list()).toEqual([]);
   });
 
-  test('leaves it to the workers where it does not know what their settings allow', async () => {
+  test('leaves the decision to the workers where it does not know what their settings allow', async () => {
     const t = testService();
     await enqueueImage(request, { ...t, allow: undefined }, { clock: t.clock });
     expect(t.queue.bodies).toHaveLength(1);

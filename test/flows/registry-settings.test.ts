@@ -124,13 +124,13 @@ test('reads every setting of a registry, and restores them to an empty one with 
   expect(faults).toEqual([]);
   expect(notes).toContainEqual(expect.stringContaining('pullThroughCacheRules hub: nothing → '));
   expect(await registryOf(target).registrySettingsChanges(stored)).toEqual([]);
-  // the order is that of applying: the policy may deny what comes after it
+  // they are applied in this order: the policy may deny what comes after it
   expect(notes.at(-1)).toContain('registryPolicy');
-  // again: nothing to do
+  // again: nothing changes
   expect(await restore(target, stored, { mode: 'replace' })).toEqual({ faults: [], notes: [] });
 });
 
-test('leaves what the registry has alone unless it replaces, and then removes nothing', async () => {
+test('leaves existing settings alone unless it replaces, and then removes nothing', async () => {
   const target = await newEcr();
   await configure(target);
   const wanted = {
@@ -180,7 +180,7 @@ test('changes the credentials of a cache rule, and reports that its upstream sta
   expect(await registryOf(target).registrySettings()).toMatchObject({ pullThroughCacheRules: [{ credentialArn }] });
 });
 
-test('names the members that may not be read with the permission that is missing, and reads the others', async () => {
+test('names unreadable members with the missing permission, and reads the others', async () => {
   const registry = await newEcr({ deny: ['ecr:GetRegistryPolicy', 'ecr:ListPullTimeUpdateExclusions'] });
   await put(registry, 'PutAccountSetting', { name: 'BLOB_MOUNTING', value: 'ENABLED' });
   const settings = await registryOf(registry).registrySettings();
@@ -215,7 +215,7 @@ test('is DENIED where no setting may be read', async () => {
 
 test('takes no settings of another account for those of the registry', async () => {
   const { ecr } = lab.stack;
-  // the credentials decide whose settings ECR returns: here those of the account that `ecr` has
+  // the credentials decide whose settings ECR returns: here those of the account of `ecr`
   const host = ecr.registryHost.replace('111111111111', '333333333333');
   expect(host).not.toBe(ecr.registryHost);
   const registry = lab.session().backends.registry(host, 'target');
@@ -238,12 +238,12 @@ test('refuses a policy that would lock the caller out, and restores it where tha
   ]);
   expect(await registryOf(target).registrySettings()).not.toHaveProperty('registryPolicy');
   expect(await restore(target, { registryPolicy }, { allowLockout: true })).toMatchObject({ faults: [] });
-  // it does what was feared
+  // it locks the caller out
   const after = await restore(target, { registryPolicy: JSON.stringify(POLICY) }, { mode: 'replace' });
   expect(after.faults).toEqual([expect.stringContaining('explicit deny')]);
 });
 
-test('goes on after a setting that is refused', async () => {
+test('continues after a setting that is refused', async () => {
   const source = await newEcr();
   await configure(source);
   const settings = (await registryOf(source).registrySettings()) ?? {};
@@ -265,7 +265,7 @@ test.each([
   [{ replication: [{ destinations: 'all' }] }, '"replication.0.destinations": expected a list'],
   [{ registryPolicy: 3 }, '"registryPolicy": expected a string'],
   [{ mood: 'good' }, 'Unrecognized key: "mood"'],
-])('refuses settings that are not such: %j', async (settings, message) => {
+])('refuses invalid settings: %j', async (settings, message) => {
   const sentence = await sentenceOf(registryOf(lab.stack.ecr).applyRegistrySettings(settings), 'INVALID');
   expect(sentence).toBe(`the settings of a registry: ${message}`);
 });

@@ -24,7 +24,7 @@ const lab = await openLab();
 const { ecr, otherEcr, registry, bucket } = lab.stack;
 afterAll(async () => lab[Symbol.asyncDispose]());
 
-/** A registry that answers each path with this JSON, and everything else with 404. Closed with the test. */
+/** A registry that answers each path with this JSON, and everything else with 404. It is closed with the test. */
 async function lyingRegistry(answers: Readonly<Record<string, object>>): Promise<string> {
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? '/', 'http://registry').pathname;
@@ -80,7 +80,7 @@ describe('a layer that is foreign in one image and ordinary in another', () => {
 });
 
 describe('names that a registry makes up', () => {
-  test('never lead a backup out of its folder', async () => {
+  test('never write a backup outside its folder', async () => {
     const evil = '../../escaped';
     const host = await lyingRegistry({
       '/v2/_catalog': { repositories: [evil, 'app'] },
@@ -111,7 +111,7 @@ describe('a pattern', () => {
 });
 
 describe('settings of two repositories whose archives share a folder', () => {
-  test('are not put over each other, and not given to the other repository', async () => {
+  test('do not overwrite each other, and are not given to the other repository', async () => {
     const one = await makeImage({ seed: 71, tag: 'one' });
     const two = await makeImage({ seed: 72, tag: 'two' });
     await lab.push(one, ecr, 'shared-folder/one');
@@ -134,7 +134,7 @@ describe('settings of two repositories whose archives share a folder', () => {
   });
 });
 
-/** What another process would do: modules of its own, which share nothing but the folder. Resolves to the tags it made. */
+/** The work of another process: modules of its own, which share only the folder. Resolves to the tags it set. */
 async function tagElsewhere(folder: string, image: MadeImage, tags: readonly string[]): Promise<void> {
   const module = (path: string): string => JSON.stringify(new URL(`../../worker/${path}`, import.meta.url).href);
   const code = `
@@ -167,7 +167,7 @@ describe('an OCI layout folder that several processes tag at once', () => {
 });
 
 describe('two archives that hold different images of one name', () => {
-  test('are not put over each other, whichever comes last; the others are restored', async () => {
+  test('do not overwrite each other, whichever is last; the others are restored', async () => {
     const { backends, options } = lab.session();
     const [old, current, other] = await Promise.all([75, 76, 77].map((seed) => makeImage({ seed })));
     const from = `${registry.registryHost}/rivals/app`;
@@ -197,7 +197,7 @@ describe('two archives that hold different images of one name', () => {
 });
 
 describe('two backups of the same image to the same file at once', () => {
-  test('both succeed, and leave the one file', async () => {
+  test('both succeed, and leave one file', async () => {
     const image = await makeImage({ seed: 74 });
     await lab.push(image, registry, 'at-once/app');
     const folder = join(lab.folder, 'at-once');
@@ -232,14 +232,17 @@ describe('a full disk', () => {
     return [exitCode, await said];
   }
 
-  test.skipIf(process.platform !== 'linux')('for the log does not stop a copy, for its result is told', async () => {
-    await using full = await open('/dev/full', 'w');
-    expect(await copyWith('ignore', full.fd)).toEqual([0, '']);
-    expect(await copyWith(full.fd, 'pipe')).toEqual([1, 'transship: the result could not be written (ENOSPC)\n']);
-  });
+  test.skipIf(process.platform !== 'linux')(
+    'for the log does not stop a copy, and its result is still printed',
+    async () => {
+      await using full = await open('/dev/full', 'w');
+      expect(await copyWith('ignore', full.fd)).toEqual([0, '']);
+      expect(await copyWith(full.fd, 'pipe')).toEqual([1, 'transship: the result could not be written (ENOSPC)\n']);
+    },
+  );
 });
 
-/** Settings of a machine where docker's credentials for every registry are kept by this program. */
+/** Settings of a machine where this program keeps docker's credentials for every registry. */
 async function helperSettings(name: string, script: string): Promise<Settings> {
   const folder = join(lab.folder, name);
   await mkdir(folder);
@@ -253,7 +256,7 @@ async function helperSettings(name: string, script: string): Promise<Settings> {
 }
 
 describe('a credential helper', () => {
-  test('that never answers does not outlive the command', async () => {
+  test('does not outlive the command when it never answers', async () => {
     const settings = await helperSettings('hang', 'echo $$ > "$(dirname "$0")/pid"; sleep 20; true');
     const stop = new AbortController();
     const backends = connect(settings, 'test', { report: () => undefined });
@@ -267,7 +270,7 @@ describe('a credential helper', () => {
     await expect.poll(() => isRunning(pid)).toBe(false);
   });
 
-  test('that never stops writing is ended', async () => {
+  test('is killed when it never stops writing', async () => {
     const settings = await helperSettings('flood', 'exec yes');
     await using backends = connect(settings, 'test', { report: () => undefined });
     const read = backends.registry('registry.example.com', 'source').repository('app').resolve('v1');

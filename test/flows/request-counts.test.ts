@@ -25,7 +25,7 @@ async function twoPlatforms(seed: number): Promise<MadeImage> {
   return makeImage({ seed, layers: [3000, 70_000], sharedLayerBytes: 0 });
 }
 
-/** Adds a manifest that names `subject`, as cosign 3 keeps signatures and everyone keeps SBOMs. */
+/** Adds a manifest that names `subject`, as cosign 3 stores signatures and every tool stores SBOMs. */
 function refer(image: MadeImage, artifactType: string, subject: Descriptor): Descriptor {
   return addJson(image.content, MEDIA_TYPE.ociManifest, {
     schemaVersion: 2,
@@ -36,7 +36,7 @@ function refer(image: MadeImage, artifactType: string, subject: Descriptor): Des
   });
 }
 
-/** Adds what cosign 2 makes: a manifest under a tag that names the image. */
+/** Adds what cosign 2 creates: a manifest under a tag that names the image. */
 async function cosign(image: MadeImage, about: Descriptor): Promise<void> {
   const signature = addJson(image.content, MEDIA_TYPE.ociManifest, {
     schemaVersion: 2,
@@ -61,7 +61,7 @@ async function twoRegistries(referrersApi: boolean): Promise<Ends> {
 type Counts = Readonly<Record<string, number>>;
 const sumOf = (counts: Counts): number => Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-/** Copies `app:v1`, by a command that knows nothing from before, and counts what each side was asked. */
+/** Copies `app:v1`, by a command without earlier knowledge, and counts the requests to each side. */
 async function copied(
   { source, target }: Ends,
   choices: Parameters<Session['copy']>[2] = {},
@@ -77,7 +77,7 @@ async function copied(
   return { outcome, from, to, all: sumOf(from) + sumOf(to) };
 }
 
-/** How an image is signed, and what an unchanged one may cost then, by whether the registries have the referrers API. */
+/** How an image is signed, and its budget when unchanged, by whether the registries have the referrers API. */
 const SIGNINGS: readonly {
   readonly title: string;
   readonly sign: (image: MadeImage) => Promise<void>;
@@ -130,7 +130,7 @@ describe.each([
     },
   );
 
-  test('gets what is made later to refer to it, to a platform of it, or to what refers to it', async () => {
+  test('receives later referrers to the index, to a platform, or to another referrer', async () => {
     const image = await twoPlatforms(201);
     const ends = await twoRegistries(referrersApi);
     await lab.push(image, ends.source, 'app');
@@ -161,7 +161,7 @@ test('a sync of unchanged images asks each side for each tag once, and lists the
   const config = { version: 1, rules: [mirror], registries: {}, allow: [] } as const;
   const synced = async (): Promise<readonly unknown[]> => {
     const { backends, options } = lab.session();
-    // the clock of the registries, and no time passes for the lease of the plan
+    // the clock of the registries, so that no time passes for the lease of the plan
     const sleep: Clock['sleep'] = async (ms, abortable) => systemClock.sleep(ms, abortable);
     const clock = { ...options.clock, sleep };
     const { items, faults } = await sync({ config }, backends, { ...options, clock });
@@ -177,7 +177,7 @@ test('a sync of unchanged images asks each side for each tag once, and lists the
 });
 
 describe('a registry that shows an image', () => {
-  test('and lost a layer of it gets the layer when it is not trusted, and is not asked for it when it is', async () => {
+  test('but lost a layer of it is sent the layer when it is not trusted, and is not asked for it when it is', async () => {
     const image = await twoPlatforms(202);
     const { source, target } = await twoRegistries(true);
     await lab.push(image, source, 'app');
@@ -246,7 +246,7 @@ describe('a registry that shows an image', () => {
   });
 });
 
-test('images that are copied at once send a layer that they share once, and no more blobs at once than one image', async () => {
+test('images that are copied at once send a shared layer once, and no more blobs at once than one image', async () => {
   const { source, target } = await twoRegistries(true);
   const content = new MemoryContent();
   const shared = content.add(MEDIA_TYPE.ociLayer, seededBytes('a base layer', 100_000));
@@ -279,7 +279,7 @@ test('images that are copied at once send a layer that they share once, and no m
 });
 
 describe('a list of referrers', () => {
-  test.each([-1, 1, 1000])('that gives each %i bytes more than it has is still read', async (more) => {
+  test.each([-1, 1, 1000])('is still read when each of its sizes is %i bytes off', async (more) => {
     const image = await twoPlatforms(206);
     refer(image, BUNDLE, image.root.descriptor);
     const { source, target } = await twoRegistries(true);
@@ -300,7 +300,7 @@ describe('a list of referrers', () => {
     await expectSameImage(image.content, lab.view(target, 'app'), image.root);
   });
 
-  test('that names a missing manifest does not stop the copy of the image', async () => {
+  test('does not stop the copy of the image when it names a missing manifest', async () => {
     const image = await twoPlatforms(207);
     const gone = refer(image, BUNDLE, image.root.descriptor);
     const { source, target } = await twoRegistries(true);
@@ -323,7 +323,7 @@ test('a first copy that was stopped sends no large layer twice', async () => {
   target.faults.add({ operation: 'manifest-put' }, { kind: 'answer', status: 403 });
   await expect(copied({ source, target })).rejects.toMatchObject({ code: 'DENIED' });
   const { to, from } = await copied({ source, target });
-  // two layers of 70,000 bytes are there; those of 3,000 and the configs are sent sooner than asked for
+  // two layers of 70,000 bytes are there; those of 3,000 and the configs are sent without asking first
   expect([from['blob-get'], to['upload-put'], to['blob-head']]).toEqual([4, 4, 2]);
   await expectSameImage(image.content, lab.view(target, 'app'), image.root);
 });
@@ -350,18 +350,18 @@ describe('a list of tags', () => {
     (line, answer) =>
       line.includes('/tags/list') ? { ...answer, body: Buffer.from(JSON.stringify({ name: 'app', tags })) } : answer;
 
-  test('saves requests for tags of cosign that are not in it', async () => {
+  test('saves requests for cosign tags that it does not list', async () => {
     expect(await cosignTagsAsked(210, (_, answer) => answer)).toHaveLength(1);
   });
 
   test.each([
-    ['that does not show the tag of the image is late, and proves nothing', listing([])],
+    ['proves nothing when it does not show the tag of the image yet', listing([])],
     [
-      'that is refused proves nothing',
+      'proves nothing when it is refused',
       (line, answer) => (line.includes('/tags/list') ? { ...answer, status: 403 } : answer),
     ],
     [
-      'that is a page cut short by a proxy which drops Links proves nothing',
+      'proves nothing when a proxy drops its Links after the first page',
       (line, answer) => {
         const page = Array.from({ length: 10 }, (_, at) => `a${at}`);
         if (line.includes('last=')) return listing(page.map((tag, at) => `${tag}/${line.length}-${at}`))(line, answer);

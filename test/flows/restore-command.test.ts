@@ -19,7 +19,7 @@ const small = { layers: [900], platforms: ['linux/amd64'], sharedLayerBytes: 0 }
 const store = `store:s3://${bucket}/docs`;
 let made: Promise<string> | undefined;
 
-/** Backs the registry up, once for all tests; returns the id of the snapshot. */
+/** Backs the registry up, once for all tests. Returns the id of the snapshot. */
 async function backedUp(): Promise<string> {
   made ??= (async () => {
     for (const [seed, name] of ['product/app', 'product/web', 'base/node'].entries())
@@ -33,7 +33,7 @@ async function backedUp(): Promise<string> {
 }
 
 describe('transship restore', () => {
-  test('does what docs/restore.md shows', async () => {
+  test('runs the commands of docs/restore.md with their documented results', async () => {
     const id = await backedUp();
     const text = await readFile('docs/restore.md', 'utf8');
     const commands = [...text.matchAll(/^transship .*$/gm)].map(([line]) => line.replace(/\s+#.*$/, ''));
@@ -71,7 +71,7 @@ describe('transship restore', () => {
     expect(json).toMatchObject({ failures: [], faults: [], absent: [], repositories: [{ unchanged: 2 }, {}, {}] });
   });
 
-  test('exits 3 for a difference, 1 for a failure, and names each', async () => {
+  test('exits 3 for a difference and 1 for a failure, and names each', async () => {
     await backedUp();
     const other = await makeImage({ ...small, seed: 99, tag: '1.0' });
     await lab.push(other, otherEcr, 'taken/product/app');
@@ -106,7 +106,7 @@ describe('transship restore', () => {
     expect(stderr).toMatch(expected);
   });
 
-  test('takes one image of a store where the place has it, and says what to do where not', async () => {
+  test('restores one image of a store where the store has it, and otherwise names the next step', async () => {
     await backedUp();
     const to = `docker://${otherEcr.registryHost}/single/app`;
     const digest = (await lab.view(ecr, 'product/app').resolve('2.0')).digest;

@@ -1,4 +1,4 @@
-// What a restore makes of backups that are broken, and of targets that are not empty.
+// Restores of broken backups, and into targets that are not empty.
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
@@ -40,7 +40,7 @@ async function deleteObject(key: string): Promise<void> {
 }
 
 describe('a restore from archives of which a snapshot', () => {
-  test('lists all restores them, and the settings that the snapshot has', async () => {
+  test('lists all restores them, and the settings in the snapshot', async () => {
     const settings = { tagMutability: 'IMMUTABLE', tags: { team: 'web' } };
     const { backends, options } = lab.session();
     await backends.registry(ecr.registryHost, 'target').applySettings('listed/app', settings, options);
@@ -89,7 +89,7 @@ describe('a restore from archives of which a snapshot', () => {
       },
     ],
     [
-      'is no archive',
+      'is not an archive',
       'INVALID',
       /it is empty, not an archive of an image/,
       async (key: string) => objects().write(key, new Uint8Array()),
@@ -128,7 +128,7 @@ describe('a restore from archives of which a snapshot', () => {
 });
 
 describe('a restore from a store', () => {
-  test('that lost a blob reports the image, and restores the others', async () => {
+  test('reports an image whose blob is lost, and restores the others', async () => {
     const images = [await small(7), await small(8, 'v2')];
     for (const image of images) await lab.push(image, ecr, 'lost/app');
     await backedUpToStore(at(ecr, 'lost/*'), `store:s3://${bucket}/lost`, lab.session());
@@ -150,7 +150,7 @@ describe('a restore from a store', () => {
     expect(await Array.fromAsync(lab.view(otherEcr, 'lost/app').tags())).toEqual(['v2']);
   });
 
-  test('whose snapshot was edited fails before it touches the target', async () => {
+  test('fails before it touches the target when its snapshot was edited', async () => {
     await lab.push(await small(9), ecr, 'edited/app');
     await backedUpToStore(at(ecr, 'edited/*'), `store:s3://${bucket}/edited`, lab.session());
     const [name] = await openSnapshots({ store: objects(), prefix: 'edited/' }).list();
@@ -159,7 +159,7 @@ describe('a restore from a store', () => {
     expect(await sentenceOf(run({ from: `store:s3://${bucket}/edited` }), 'CORRUPT')).toMatch(/edited\/snapshots\//);
   });
 
-  test('of a newer format, without snapshots, or of a registry that it does not have says what to do', async () => {
+  test('of a newer format, without snapshots, or without the requested registry names the next step', async () => {
     await objects().write('newer/transship-store.json', Buffer.from('{"format":"transship-store","version":9}'));
     expect(await sentenceOf(run({ from: `store:s3://${bucket}/newer` }), 'UNSUPPORTED')).toMatch(/newer/i);
     expect(await sentenceOf(run({ from: `store:s3://${bucket}/nowhere` }), 'NOT_FOUND')).toContain(
@@ -214,7 +214,7 @@ describe('a tag that stands for another image at the target', () => {
     await expectSameImage(ours.content, lab.view(otherEcr, 'taken/overwrite'), ours.root);
   });
 
-  test('and is immutable cannot be moved, which is reported', async () => {
+  test('cannot be moved when it is immutable, which is reported', async () => {
     const { from, theirs } = await backedUp('taken/immutable');
     const { backends, options } = lab.session();
     await backends
@@ -247,7 +247,7 @@ describe('settings of a repository that exists', () => {
     return backends.registry(otherEcr.registryHost, 'target').settings(name, options);
   };
 
-  test('stay as they are, which a note says', async () => {
+  test('stay as they are, and a note reports that', async () => {
     const from = await prepared('kept/settings');
     const { backends, options, events } = lab.session();
     await restoreSnapshot({ from, to: `docker://${otherEcr.registryHost}` }, backends, options);
@@ -258,7 +258,7 @@ describe('settings of a repository that exists', () => {
     });
   });
 
-  test('are replaced with replace, the mutability of its tags after they are there', async () => {
+  test('are replaced with replace, and the mutability of its tags once these exist', async () => {
     const from = await prepared('replaced/settings');
     await lab.push(await small(31), otherEcr, 'replaced/settings');
     const result = await run({ from, settings: 'replace', onExisting: 'overwrite' });
@@ -283,7 +283,7 @@ test('a dry run counts what would be sent, each blob of a repository once, and w
   expect(sent.filter((name) => /put|post|patch|Create|Set/i.test(name))).toEqual([]);
 });
 
-test('settings of the registry are restored when asked for, without a policy that locks the caller out', async () => {
+test('settings of the registry are restored on request, without a policy that locks the caller out', async () => {
   await lab.push(await small(50), ecr, 'registry/app');
   const deny = { Sid: 'deny', Effect: 'Deny', Principal: '*', Action: 'ecr:*', Resource: '*' };
   const settings = {

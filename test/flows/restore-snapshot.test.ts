@@ -27,7 +27,7 @@ async function stored(from: LocalRegistry, pattern: string, to: string): Promise
 }
 
 describe('a restore from a store', () => {
-  test('brings repositories back with settings, images, signatures and policies, and finds them equal', async () => {
+  test('restores repositories with settings, images, signatures and policies, and finds them equal', async () => {
     const { backends, options } = lab.session();
     const home = backends.registry(ecr.registryHost, 'target');
     const settings = {
@@ -68,7 +68,7 @@ describe('a restore from a store', () => {
     expect(operations).toContain('SetRepositoryPolicy');
     expect(policies).toBeGreaterThan(pushed);
 
-    // and once more: nothing is sent, and of the store no image is read
+    // once more: nothing is sent, and no image of the store is read
     const counts = await requestsDuring(otherEcr, async () => {
       const again = await run({ from });
       expect(again.repositories).toMatchObject([
@@ -79,7 +79,7 @@ describe('a restore from a store', () => {
     expect(Object.keys(counts).filter((kind) => /manifest|blob|upload/.test(kind))).toEqual([]);
   });
 
-  test('puts images into a plain registry, asking for each tag and manifest', async () => {
+  test('restores images into a plain registry, asking for each tag and manifest', async () => {
     const image = await makeImage({ signed: true, seed: 4 });
     await lab.push(image, ecr, 'plain/app');
     const from = `store:s3://${bucket}/plain`;
@@ -95,7 +95,7 @@ describe('a restore from a store', () => {
 });
 
 describe('a restore of part of a backup', () => {
-  test('takes the repositories and tags of --only, under the names of --map', async () => {
+  test('restores the repositories and tags of --only, under the names of --map', async () => {
     for (const [seed, name] of ['part/a', 'part/b', 'part/sub/c'].entries())
       for (const tag of ['v1', 'v2']) await lab.push(await makeImage({ seed: 10 + seed, tag }), ecr, name);
     const from = `store:s3://${bucket}/part`;

@@ -69,7 +69,7 @@ function allow(principal: unknown): string {
 }
 
 describe('the settings of a repository that exists', () => {
-  test('stay as they are when an object beside the archives grants access to everybody and expires images', async () => {
+  test('stay unchanged when an object beside the archives grants access to everyone and expires images', async () => {
     const { repository, from } = await archived('replaced', {
       tagMutability: 'IMMUTABLE',
       repositoryPolicy: OPEN_POLICY,
@@ -85,7 +85,7 @@ describe('the settings of a repository that exists', () => {
     ]);
   });
 
-  test('are shown as a diff first and then replaced, when that is asked for', async () => {
+  test('are shown as a diff first, and replaced on request', async () => {
     const settings = { tagMutability: 'IMMUTABLE', tags: { team: 'web' }, lifecyclePolicy: EXPIRE_ALL_BUT_ONE };
     const { repository, from } = await archived('differing', settings);
     const before = await settingsOf(repository);
@@ -107,14 +107,14 @@ describe('the settings of a repository that exists', () => {
     expect(Object.keys(calls).filter((kind) => /put/.test(kind))).toEqual([]);
   });
 
-  test('are not said to change where ECR has no such change: exclusions without a mutability', async () => {
+  test('show no change where ECR has no such change: exclusions without a mutability', async () => {
     const { repository, from } = await archived('excluding', { tagMutabilityExclusions: ['*'] });
     const before = await settingsOf(repository);
     expect(await run({ from, to: HOME, settings: 'replace' })).toMatchObject({ notes: [], faults: [] });
     expect(await settingsOf(repository)).toEqual(before);
   });
 
-  test('stay as they are with --no-create, which --settings replace contradicts', async () => {
+  test('stay unchanged with --no-create, which --settings replace contradicts', async () => {
     const { repository, from } = await archived('uncreated', { tagMutability: 'IMMUTABLE' });
     const refused = await transship('restore', '--no-create', '--settings', 'replace', from, HOME);
     expect(refused).toMatchObject({ code: 2, stdout: '' });
@@ -123,7 +123,7 @@ describe('the settings of a repository that exists', () => {
     expect(await settingsOf(repository)).toMatchObject({ tagMutability: 'MUTABLE' });
   });
 
-  test('are not those of the same repository of another registry', async () => {
+  test('are not taken from the same repository of another registry', async () => {
     const { repository, from } = await archived('twin', {});
     const key = `twin/us-east-1/${repository}/repository.json`;
     const naming = async (host: string): Promise<Restored> => {
@@ -140,7 +140,7 @@ describe('the settings of a repository that exists', () => {
     expect(await settingsOf(repository)).toMatchObject({ scanOnPush: true });
   });
 
-  test('are not replaced where the ones that it has cannot be read', async () => {
+  test('are not replaced where the existing ones cannot be read', async () => {
     const { repository, from } = await archived('unread', { tagMutability: 'IMMUTABLE' });
     const before = await settingsOf(repository);
     ecr.faults.add(
@@ -165,7 +165,7 @@ describe('the settings of a repository that does not exist', () => {
     expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'IMMUTABLE', scanOnPush: true });
   });
 
-  test('are those of ECR where no settings are asked for', async () => {
+  test('are those of ECR where no settings are requested', async () => {
     const { repository, from } = await archived('unset', { tagMutability: 'IMMUTABLE' });
     const result = await run({ from, to: `docker://${otherEcr.registryHost}`, settings: 'none' });
     expect(result).toMatchObject({ notes: [], faults: [], items: [{ outcome: 'copied' }] });
@@ -174,7 +174,7 @@ describe('the settings of a repository that does not exist', () => {
 });
 
 describe('settings that the caller chooses', () => {
-  test('win over those beside the archives, member by member, in repositories that are created', async () => {
+  test('override those beside the archives, member by member, in repositories that are created', async () => {
     const stored = { tagMutability: 'MUTABLE_WITH_EXCLUSION', tagMutabilityExclusions: ['*'], scanOnPush: true };
     const { repository, from } = await archived('chosen', { ...stored, repositoryPolicy: OPEN_POLICY });
     const repositoryPolicy = allow({ AWS: [OTHER_ACCOUNT] });
@@ -204,7 +204,7 @@ describe('settings that the caller chooses', () => {
     },
   );
 
-  test('of several days are those of the last', async () => {
+  test('of several days are those of the last day', async () => {
     const repository = 'days/app';
     await lab.push(await makeImage({ seed: 720, layers: [2000] }), ecr, repository);
     const session = lab.session();
@@ -268,7 +268,7 @@ describe('a repository policy that grants access', () => {
   });
 });
 
-describe('an archive that calls itself another image', () => {
+describe('an archive that names another image', () => {
   async function impostor(prefix: string): Promise<string> {
     const name = `${prefix}-prod/payments`;
     await lab.push(await makeImage({ seed: 31, tag: 'latest' }), ecr, name);
@@ -295,7 +295,7 @@ describe('an archive that calls itself another image', () => {
     expect(all).toMatchObject({ faults: [], items: [{ outcome: 'unchanged', to: `${HOME}/${name}:latest` }] });
   });
 
-  test('is not one where a backup with the name in its template wrote it', async () => {
+  test('is accepted where a backup with the name in its template wrote it', async () => {
     await lab.push(await makeImage({ seed: 32 }), registry, 'layouts/app');
     const { backends, options } = lab.session();
     const from = `docker://${registry.registryHost}/layouts/app`;
@@ -310,7 +310,7 @@ describe('an archive that calls itself another image', () => {
   });
 });
 
-describe('a repository.json that the archives were not written with', () => {
+describe('a repository.json that differs from the one the archives were written with', () => {
   interface Sealed {
     readonly from: string;
     readonly to: string;
@@ -365,7 +365,7 @@ describe('a repository.json that the archives were not written with', () => {
     },
   );
 
-  test('is a line of text and of JSON, and the restore exits 0', async () => {
+  test('is reported as a line of text and of JSON, and the restore exits 0', async () => {
     const { from, to, place, overwrite } = await sealed('sealed-said');
     await overwrite({});
     const printed = async (...flags: readonly string[]): Promise<string> => {
@@ -405,7 +405,7 @@ describe('a repository.json that the archives were not written with', () => {
     expect(await run({ from, to: other })).toMatchObject({ warnings: [], faults: [] });
   });
 
-  test('is not known in a folder, which keeps no metadata', async () => {
+  test('is unknown in a folder, which keeps no metadata', async () => {
     const folder = join(lab.folder, 'sealed');
     await lab.push(await makeImage({ seed: 711, layers: [2000] }), ecr, 'sealed-folder/app');
     const { backends, options } = lab.session();

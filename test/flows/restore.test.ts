@@ -35,7 +35,7 @@ async function backedUp(from: string, to: string): Promise<void> {
 }
 
 describe('a restore', () => {
-  test('of one archive puts the image where it was told, under the tag it was told', async () => {
+  test('of one archive writes the image to the given place, under the given tag', async () => {
     const image = await makeImage({ signed: true });
     await lab.push(image, registry, 'one/app');
     await backedUp(at(registry, 'one/app'), `s3://${bucket}/one/{tag}.tar`);
@@ -46,7 +46,7 @@ describe('a restore', () => {
     expect((await restored.resolve('other')).digest).toBe(image.root.descriptor.digest);
   });
 
-  test('of one archive keeps its tag where none is told', async () => {
+  test('of one archive keeps its tag by default', async () => {
     const image = await makeImage({ seed: 2, tag: 'release-7' });
     await lab.push(image, registry, 'tagged/app');
     await backedUp(at(registry, 'tagged/app'), `s3://${bucket}/tagged/{tag}.tar`);
@@ -62,7 +62,7 @@ describe('a restore', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'named/deep/app'), image.root);
   });
 
-  test('of a whole account into another needs nothing but S3: settings first, then every image', async () => {
+  test('of a whole account into another needs only S3: settings first, then every image', async () => {
     const { backends, options } = lab.session();
     const home = backends.registry(ecr.registryHost, 'target');
     const settings = {
@@ -106,13 +106,13 @@ describe('a restore', () => {
     expect(created).toBeGreaterThanOrEqual(0);
     expect(created).toBeLessThan(pushed);
 
-    // and once more: immutable tags that stand for the same are no conflict
+    // once more: immutable tags that stand for the same image are no conflict
     const again = await run({ from: `s3://${bucket}/account/`, to: `docker://${otherEcr.registryHost}/rescued` });
     expect(again.items.map((item) => item.outcome)).toEqual(['unchanged', 'unchanged', 'unchanged']);
     expect(again.faults).toEqual([]);
   });
 
-  test('of a prefix puts what is below it, and nothing else', async () => {
+  test('of a prefix restores everything below it, and nothing else', async () => {
     const image = await makeImage({ seed: 7 });
     for (const name of ['prefix/in', 'prefix/out']) {
       await lab.push(image, registry, name);
@@ -125,7 +125,7 @@ describe('a restore', () => {
     await expectSameImage(image.content, lab.view(registry, 'restored/prefix/in'), image.root);
   });
 
-  test('of a folder of archives works as that of a prefix', async () => {
+  test('of a folder of archives works like one of a prefix', async () => {
     const image = await makeImage({ signed: true, seed: 8 });
     await lab.push(image, ecr, 'folder/app');
     const folder = join(lab.folder, 'archives');
@@ -134,7 +134,7 @@ describe('a restore', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'folder/app'), image.root);
   });
 
-  test('of an image without a tag puts it by its digest', async () => {
+  test('of an image without a tag writes it by its digest', async () => {
     const image = await makeImage({ seed: 9 });
     const { digest } = image.root.descriptor;
     await lab.push(image, registry, 'untagged/app');
@@ -147,7 +147,7 @@ describe('a restore', () => {
     expect(await Array.fromAsync(restored.tags())).toEqual([]);
   });
 
-  test('heals after trouble with S3 without reading again what it has', async () => {
+  test('recovers from S3 faults without reading anything twice', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [400_000], seed: 10 });
     await lab.push(image, registry, 'healing/app');
     await backedUp(at(registry, 'healing/app'), `s3://${bucket}/healing/{tag}.tar`);
@@ -177,7 +177,7 @@ describe('a restore', () => {
     expect(repositories.map((r) => r.repositoryName)).not.toContain('dry/app');
   });
 
-  test('goes on after an archive that is damaged, which is a failed item', async () => {
+  test('continues after a damaged archive, which is a failed item', async () => {
     const images = await Promise.all([12, 13].map(async (seed) => makeImage({ seed, tag: `v${seed}` })));
     for (const image of images) await lab.push(image, registry, 'damaged/app');
     const folder = join(lab.folder, 'damaged');
@@ -193,7 +193,7 @@ describe('a restore', () => {
     expect(await Array.fromAsync(lab.view(otherEcr, 'damaged/app').tags())).toEqual(['v13']);
   });
 
-  test('with settings that cannot be applied still puts the images, and says so', async () => {
+  test('still restores the images when settings cannot be applied, and reports that', async () => {
     await lab.push(await makeImage({ seed: 14 }), ecr, 'unsettled/app');
     await backedUp(at(ecr, 'unsettled/app'), `s3://${bucket}/unsettled/`);
     const key = 'unsettled/us-east-1/unsettled/app/repository.json';
@@ -209,14 +209,14 @@ describe('a restore', () => {
   });
 });
 
-describe('archives that others made', () => {
+describe('archives of other tools', () => {
   const recipe = { tag: '1.0', platforms: [{ os: 'linux', architecture: 'amd64' }], layerBytes: [5000], version: '1' };
 
   test.each(['plain', 'gzip', 'zstd'])('of an OCI layout packed by tar (%s) are restored', async (packing) => {
     const folder = join(lab.folder, `foreign-${packing}`);
     await writeSampleImage(folder, recipe);
     const file = join(lab.folder, `foreign-${packing}.tar${{ plain: '', gzip: '.gz', zstd: '.zst' }[packing]}`);
-    // zstd of tar needs a program that may not be here
+    // zstd of tar needs a program that may be missing here
     if (packing === 'zstd') {
       const { zstdCompressSync } = await import('node:zlib');
       const { stdout } = await promisify(execFile)('tar', ['-cf', '-', '-C', folder, '.'], {
@@ -263,30 +263,30 @@ describe('a restore that cannot be', () => {
   test.each([
     ['there is no archive', () => `s3://${bucket}/nothing/`, /^source: there is no archive \(\*\.tar\) below s3:/],
     ['there is no such bucket', () => 's3://no-such-bucket/', /^source: .*s3:\/\/no-such-bucket/],
-  ])('because %s is NOT_FOUND', async (_, from, expected) => {
+  ])('is NOT_FOUND because %s', async (_, from, expected) => {
     const message = await sentenceOf(run({ from: from(), to: at(ecr, 'never/app') }), 'NOT_FOUND');
     expect(message).toMatch(expected);
   });
 
-  test('because there is no such archive is a failed item that names it', async () => {
+  test('is a failed item that names the missing archive', async () => {
     const { items } = await run({ from: `s3://${bucket}/nothing.tar`, to: at(ecr, 'never/app') });
     expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'NOT_FOUND' } }]);
     expect(describeFailure(items[0]?.failure)).toMatch(/^source: .*s3:\/\/.*\/nothing\.tar/);
   });
 
-  test('because the place for several is no registry is INVALID before anything is listed', async () => {
+  test('is INVALID before anything is listed when the place for several images is not a registry', async () => {
     const before = lab.stack.s3.requests.length;
     const message = await sentenceOf(run({ from: `s3://${bucket}/`, to: 's3://elsewhere/' }), 'INVALID');
     expect(message).toMatch(/^"s3:\/\/elsewhere\/" is not .*: a registry is named by its host/);
     expect(lab.stack.s3.requests.slice(before)).toEqual([]);
   });
 
-  test('because an image of a registry is no archive says what to use', async () => {
+  test('names the command to use instead when the source is a registry', async () => {
     const message = await sentenceOf(run({ from: at(ecr, 'x/app'), to: at(otherEcr, 'x/app') }), 'INVALID');
     expect(message).toMatch(/is an image of a registry, not an archive; use transship copy for that$/);
   });
 
-  test('because the archive does not say what its image was called says what to do', async () => {
+  test('names the option to use when the archive does not name its image', async () => {
     const folder = join(lab.folder, 'nameless');
     await writeSampleImage(folder, {
       tag: '1.0',

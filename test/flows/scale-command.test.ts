@@ -55,7 +55,7 @@ describe('a request for a copy', () => {
     expect(ecs.service.desiredCount).toBe(3);
   });
 
-  test('is queued all the same when ECS refuses: scaling starts a worker later', async () => {
+  test('is queued even when ECS refuses: scaling starts a worker later', async () => {
     ecs.faults.add({ operation: 'UpdateService' }, { kind: 'answer', status: 400, code: 'AccessDeniedException' });
     const { service, options } = tested();
     const run = await enqueueImage(IMAGE, service, options);
@@ -71,7 +71,7 @@ describe('a request for a copy', () => {
 describe('a pass of the planner', () => {
   const backends = { use: async (): Promise<never> => Promise.reject(new Error('no rule needs one')) };
 
-  test('starts a worker when jobs wait and none runs, and asks ECS nothing when no job waits', async () => {
+  test('starts a worker when jobs wait and none runs, and does not call ECS when no job waits', async () => {
     const { service, options } = tested();
     await runPass(service, backends, options);
     expect(ecs.calls()).toEqual([]);
@@ -109,7 +109,7 @@ describe('scale', () => {
     expect(ecs.calls()).toEqual(['DescribeServices']);
   });
 
-  test('starts tasks on demand, and returns to the capacity that was deployed', async () => {
+  test('starts tasks on demand, and returns to the deployed capacity', async () => {
     expect(await run('4', '--on-demand')).toMatchObject({
       code: 0,
       stdout:
@@ -140,7 +140,7 @@ describe('scale', () => {
     expect(ecs.calls()).toEqual([]);
   });
 
-  test('names the variable that is missing where workers run outside of ECS', async () => {
+  test('names the missing variable where workers run outside of ECS', async () => {
     const env = {
       TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs',
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead',
@@ -159,7 +159,7 @@ describe('the service of the workers', () => {
       expect(() => openEcs({ service })).toThrow(/^TRANSSHIP_SERVICE: ".*" is not the ARN of an ECS service/);
   });
 
-  test('that was deleted is NOT_FOUND', async () => {
+  test('is NOT_FOUND when it was deleted', async () => {
     const gone = openEcs({ service: 'arn:aws:ecs:eu-west-1:111111111111:service/transship/other' });
     const { message } = await failureOf(gone.count(), 'NOT_FOUND');
     expect(message).toBe('count the tasks of other: the cluster transship has no such service');

@@ -1,4 +1,4 @@
-// Secrets of every kind are planted, a registry repeats what it is sent, and nothing that leaves the program may hold them.
+// Secrets of every kind are planted, a registry repeats what it receives, and nothing that leaves the program may contain them.
 import { DynamoDB } from '@aws-sdk/client-dynamodb';
 import { S3 } from '@aws-sdk/client-s3';
 import { SQS } from '@aws-sdk/client-sqs';
@@ -43,7 +43,7 @@ async function gossip(token: string): Promise<GossipingRegistry> {
   return registry;
 }
 
-/** None of the secrets, nor what Basic and URLs make of them. */
+/** None of the secrets, nor their Basic and URL encodings. */
 function expectNone(text: string, secrets: readonly string[]): void {
   const forms = secrets.flatMap((secret) => [
     secret,
@@ -57,7 +57,7 @@ function expectNone(text: string, secrets: readonly string[]): void {
   ).toEqual([]);
 }
 
-/** The same command as text and as JSON, with everything that it has to say. */
+/** The same command as text and as JSON, with all its output. */
 async function everyOutput(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<string> {
   const outputs = await Promise.all([cli([...args, '-v'], env), cli([...args, '-v', '--json'], env)]);
   for (const { code, text } of outputs) expect(code, text).not.toBe(0);
@@ -66,7 +66,7 @@ async function everyOutput(args: readonly string[], env?: Readonly<Record<string
 
 const to = (name: string): string => `oci-archive:${join(lab.folder, name)}.tar`;
 
-describe('what the command line says is free of', () => {
+describe('the output of the command line does not contain', () => {
   test('the password of a flag that the registry repeats', async () => {
     const registry = await gossip('planted-bearer-1');
     const said = await everyOutput([
@@ -91,7 +91,7 @@ describe('what the command line says is free of', () => {
     expectNone(await everyOutput(copy), ['planted-identity-2', 'planted-bearer-2']);
   });
 
-  test('the password of a credential helper, also where the helper fails and says it', async () => {
+  test('the password of a credential helper, even if the helper fails and prints it', async () => {
     const registry = await gossip('planted-bearer-3');
     const folder = join(lab.folder, 'helpers');
     await mkdir(folder);
@@ -116,7 +116,7 @@ describe('what the command line says is free of', () => {
     }
   });
 
-  test('a bearer token, and what signs the URL of a layer', async () => {
+  test('a bearer token, or the signature of the URL of a layer', async () => {
     const registry = await gossip('planted-bearer-4');
     const creds = ['--src-creds', 'ann:planted-flag-4'];
     for (const name of ['bearer/app', 'bearer/presigned']) {
@@ -189,7 +189,7 @@ test('a worker that is refused keeps secrets out of logs, table, messages, dead 
   expectNone(all.join('\n'), ['planted-worker-6', 'planted-bearer-6', ...Object.values(SIGNED)]);
 });
 
-test('an archive and its metadata hold none of the credentials with which it was read', async () => {
+test('an archive and its metadata contain none of the credentials with which it was read', async () => {
   const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
   const image = await makeImage({ seed: 61, signed: true });
   await lab.push(image, guarded, 'kept/app');

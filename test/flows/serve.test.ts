@@ -39,7 +39,7 @@ async function layerOf({ content, root }: MadeImage): Promise<Descriptor> {
 }
 
 describe('serve of archives', () => {
-  test('gives every platform, signature and SBOM of archives in a bucket, digests unchanged', async () => {
+  test('serves every platform, signature and SBOM of archives in a bucket, digests unchanged', async () => {
     const image = await makeImage({ signed: true, seed: 1 });
     await lab.push(image, ecr, 'served/app');
     const session = lab.session();
@@ -54,7 +54,7 @@ describe('serve of archives', () => {
     expect(await (await get('/v2/served/app/tags/list')).json()).toEqual({ name: 'served/app', tags: ['v1'] });
   });
 
-  test('gives images of compressed archives, and reports at its start how many there are', async () => {
+  test('serves images of compressed archives, and reports at its start how many there are', async () => {
     const place = `${await folder()}/`;
     const session = lab.session();
     const images = new Map<string, MadeImage>();
@@ -94,7 +94,7 @@ describe('serve of archives', () => {
     ]);
   });
 
-  test('finds a blob by its digest alone, though no manifest was asked for', async () => {
+  test('finds a blob by its digest alone, though no manifest was requested', async () => {
     const place = `${await folder()}/`;
     const [one, two] = [await makeImage({ seed: 2 }), await makeImage({ seed: 3, tag: 'v2' })];
     const session = lab.session();
@@ -130,7 +130,7 @@ describe('serve of archives', () => {
 });
 
 describe('serve of a store', () => {
-  test('gives every platform, signature and SBOM, digests unchanged', async () => {
+  test('serves every platform, signature and SBOM, digests unchanged', async () => {
     const image = await makeImage({ signed: true, seed: 10 });
     const at = await folder();
     await storeImages(openFiles(at), '', [{ repository: 'team/app', image }]);
@@ -142,7 +142,7 @@ describe('serve of a store', () => {
     expect(manifests).toMatchObject([{ artifactType: 'application/spdx+json' }]);
   });
 
-  test('serves what was backed up since, once a tag is missing or the last look is old', async () => {
+  test('serves later backups once a tag is missing or the last look is old', async () => {
     const at = await folder();
     const add = async (tag: string, seed: number, day: number): Promise<MadeImage> => {
       const image = await makeImage({ seed, tag });
@@ -170,7 +170,7 @@ describe('serve of a store', () => {
     const moved = await add('v2', 15, 3);
     laterMs += 5 * 60_000;
     expect(await digestOf('v2')).toBe(both.root.descriptor.digest);
-    // waits for the look that the request before began
+    // waits for the look that the previous request began
     expect(await statusOf('v9')).toBe(404);
     expect(await digestOf('v2')).toBe(moved.root.descriptor.digest);
     expect((await fixed.get('/v2/app/manifests/v1')).headers.get('docker-content-digest')).toBe(
@@ -178,7 +178,7 @@ describe('serve of a store', () => {
     );
   });
 
-  test('serves what was there before where the backup cannot be read again, and reports it', async () => {
+  test('keeps serving the previous content where the backup cannot be read again, and reports it', async () => {
     const at = await folder();
     const image = await makeImage({ seed: 16 });
     await storeImages(openFiles(at), '', [{ repository: 'app', image }]);
@@ -214,7 +214,7 @@ describe('serve of a store', () => {
     expect(await digestIn({ snapshot: 'latest' })).toBe(young.root.descriptor.digest);
   });
 
-  test('of several registries has their hosts in front of names, and finds what containerd asks a mirror for', async () => {
+  test('puts hosts before names when there are several registries, and finds what containerd asks a mirror for', async () => {
     const at = await folder();
     const [one, two] = [await makeImage({ seed: 13 }), await makeImage({ seed: 14 })];
     await storeImages(openFiles(at), '', [{ repository: 'team/app', image: one }], { host: 'one.example.com' });
@@ -227,7 +227,7 @@ describe('serve of a store', () => {
     });
     expect(await digestAt('/v2/one.example.com/team/app/manifests/v1')).toBe(one.root.descriptor.digest);
     expect(await digestAt('/v2/team/app/manifests/v1?ns=two.example.com:5000')).toBe(two.root.descriptor.digest);
-    // of which registry?
+    // the name does not decide which registry
     expect((await get('/v2/team/app/manifests/v1')).status).toBe(404);
   });
 
@@ -251,7 +251,7 @@ describe('serve of a store', () => {
     expect(events).toContainEqual(expect.objectContaining({ message: expect.stringContaining('other bytes than') }));
   });
 
-  test('redirects reads of blobs to S3, with a URL that no event has', async () => {
+  test('redirects reads of blobs to S3, with a URL that no event contains', async () => {
     const image = await makeImage({ seed: 16 });
     await storeImages(lab.session().backends.bucket(bucket), 'redirect/', [{ repository: 'app', image }]);
     const { get, events, repository } = await served(`store:s3://${bucket}/redirect/`, {}, { redirect: true });
@@ -266,7 +266,7 @@ describe('serve of a store', () => {
     expect(JSON.stringify(events)).not.toMatch(/Signature|Amz/);
   });
 
-  test('has nothing to serve where there is none', async () => {
+  test('fails for a place without a backup', async () => {
     await failureOf(served(`store:${await folder()}`), 'NOT_FOUND');
     await failureOf(served('registry.example.com'), 'INVALID');
   });

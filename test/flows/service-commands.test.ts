@@ -1,5 +1,5 @@
-// The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside. They run in this
-// process; that they are the program's own is what cli.test.ts shows.
+// The commands of the deployed system as a person types them, over the embedded stack, beside a worker process. They run in this
+// process; cli.test.ts shows that the program runs them.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
@@ -18,7 +18,7 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { registry, ecr, otherEcr, bucket, environment } = lab.stack;
 const home = join(lab.folder, 'home');
 await mkdir(home);
-// one worker for all: what takes time here is to start processes
+// one worker for all tests: starting processes takes the time here
 const worker = startWorker(environment);
 afterAll(async () => worker[Symbol.asyncDispose]());
 const service = connectService(readSettings(environment));
@@ -73,7 +73,7 @@ const withPrune = (repository: string): string => `${rules(repository)}  - name:
 `;
 
 describe('apply and rules', () => {
-  test('make the stored rules those of a file, show what differs, and forget one', async () => {
+  test('make the stored rules those of a file, show the differences, and forget one', async () => {
     onTestFinished(removeRules);
     const first = await file(rules('team/app'));
     expect(await run(['apply', '-f', first, '--dry-run'])).toMatchObject({
@@ -101,7 +101,7 @@ describe('apply and rules', () => {
     expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
   });
 
-  test('warn of a rule that prunes what another one backs up, which a Cleaner then runs when it is asked to', async () => {
+  test('warn of a rule that prunes what another one backs up; a Cleaner runs the rule on request', async () => {
     onTestFinished(removeRules);
     for (const tag of ['v1', 'pr-1'])
       await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), ecr, 'clean/app');
@@ -111,18 +111,18 @@ describe('apply and rules', () => {
     expect(applied.stderr).toContain('warning: rule "clean" deletes images of');
     expect(await json(['enqueue', 'clean'])).toMatchObject({ code: 0 });
     const { code, value } = await json(['cleaner', '--once']);
-    // the run that was asked for: by the schedule the rule runs later
+    // the requested run: by the schedule the rule runs later
     expect({ code, value }).toMatchObject({ code: 0, value: { rules: 1, begun: 0, open: 0, places: { failed: 0 } } });
     await expect(lab.view(ecr, 'clean/app').resolve('pr-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('refuse a file with every error in it, and change nothing', async () => {
+  test('refuse a file with all its errors, and change nothing', async () => {
     const bad = await file(
       `version: 1\nrules:\n  - name: x\n    mirror: { fron: a/b, to: c/d }\n    schedule: "61 * * * *"\n`,
     );
     const { code, stderr, stdout } = await run(['apply', '-f', bad]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    // each fault is a line of its own, with its place
+    // each error is a line of its own, with its place
     const [first, ...faults] = stderr.trimEnd().split('\n');
     expect(first).toMatch(/^transship: read .*: 4 faults$/);
     expect(faults).toHaveLength(4);
@@ -132,7 +132,7 @@ describe('apply and rules', () => {
     expect(await run(['apply', '-f', join(lab.folder, 'none.yaml')])).toMatchObject({ code: 1, stdout: '' });
   });
 
-  test('say what is missing in the environment: 2', async () => {
+  test('name what is missing in the environment: 2', async () => {
     const { TRANSSHIP_TABLE, ...rest } = environment;
     expect(TRANSSHIP_TABLE).toBeDefined();
     const { code, stderr } = await run(['status'], rest);
@@ -165,7 +165,7 @@ test('enqueue --wait exits 1 for a run that is declared dead', async () => {
 });
 
 test(
-  'enqueue, status and redrive: a job that cannot be done is dead until its cause is mended',
+  'enqueue, status and redrive: a job that cannot be done is dead until its cause is fixed',
   { timeout: 60_000 },
   async () => {
     const from = `docker://${registry.host}/late/app:v1`;
@@ -199,17 +199,21 @@ describe('enqueue to a registry that nothing names', () => {
   const args = ['enqueue', `docker://${registry.host}/app:v1`, target, '--wait'];
   const why = `target: write to ${target}: no rule writes to evil.example, and nothing allows it: add "evil.example" to \`allow\` in the rules file, and apply it`;
 
-  test('is refused at once, with what to do: 1', async () => {
+  test('is refused at once, with advice: 1', async () => {
     expect(await run(args)).toEqual({ code: 1, stdout: '', stderr: `transship: ${why}\n` });
   });
 
-  test('is refused by the worker where the environment does not say what is allowed', { timeout: 60_000 }, async () => {
-    const { TRANSSHIP_ALLOW: _, ...rest } = environment;
-    const { code, stdout } = await run(args, rest);
-    expect(code).toBe(1);
-    expect(stdout).toContain(why);
-    for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
-  });
+  test(
+    'is refused by the worker where the environment does not name what is allowed',
+    { timeout: 60_000 },
+    async () => {
+      const { TRANSSHIP_ALLOW: _, ...rest } = environment;
+      const { code, stdout } = await run(args, rest);
+      expect(code).toBe(1);
+      expect(stdout).toContain(why);
+      for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
+    },
+  );
 });
 
 test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout: 60_000 }, async () => {
@@ -306,7 +310,7 @@ describe('sync', () => {
     expect(events.find(({ type }) => type === 'retry')).toMatchObject({ side: 'source' });
   });
 
-  test('publishes objects, and tells before that it would', async () => {
+  test('publishes objects, and reports in a dry run that it would', async () => {
     const store = lab.session().backends.bucket(bucket);
     for (const name of ['a', 'b']) await store.write(`synced/${name}.txt`, Buffer.from(name));
     const rule = `publish: { from: "s3://${bucket}/synced", to: ${ecr.registryHost}/synced }`;
@@ -320,7 +324,7 @@ describe('sync', () => {
     expect(await ended()).toMatchObject({ items: [{ ...item, outcome: 'unchanged', bytesSent: 0 }] });
   });
 
-  test('deletes by rules that prune only when it is told to, and shows before what would go', async () => {
+  test('deletes by rules that prune only with --prune, and shows before what would be deleted', async () => {
     for (const tag of ['v1', 'pr-1'])
       await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), registry, 'pruned/app');
     const at = `${registry.registryHost}/pruned/app`;
@@ -351,7 +355,7 @@ describe('sync', () => {
     expect(await run(['snapshots', 'list', to])).toMatchObject({ code: 1 });
   });
 
-  test('goes on with the other rules when one fails: 1', async () => {
+  test('continues with the other rules when one fails: 1', async () => {
     const image = await makeImage({});
     await lab.push(image, ecr, 'half/app');
     const { code, value } = await json(['sync', '-f', await file(rules('half/app'))]);
@@ -360,12 +364,15 @@ describe('sync', () => {
       items: [{ outcome: 'copied' }],
       faults: [expect.stringContaining('rule abroad: ')],
     });
-    const none = await run(['sync', '-f', await file(rules('half/app')), '--rule', 'nobody']);
-    expect(none).toMatchObject({ code: 1, stderr: 'transship: the file has no rule "nobody", but products, abroad\n' });
+    const none = await run(['sync', '-f', await file(rules('half/app')), '--rule', 'unknown']);
+    expect(none).toMatchObject({
+      code: 1,
+      stderr: 'transship: the file has no rule "unknown", but products, abroad\n',
+    });
   });
 });
 
-// the last one: its job is never done
+// the last test: its job is never done
 test('rules list exits 3 with the reason for a rule that cannot be read', async () => {
   const { revision } = await service.state.rules.put({ name: 'broken', document: '{}' }, 0);
   onTestFinished(async () => service.state.rules.remove('broken', revision));
@@ -375,7 +382,7 @@ test('rules list exits 3 with the reason for a rule that cannot be read', async 
   expect(stdout).toMatch(/^fault: broken: /m);
 });
 
-test('enqueue takes a pattern as one run with a job for each image', { timeout: 60_000 }, async () => {
+test('enqueue accepts a pattern as one run with a job for each image', { timeout: 60_000 }, async () => {
   for (const tag of ['1.0.0', '1.1.0', 'latest']) await lab.push(await makeImage({ tag }), registry, 'several/app');
   const args = ['enqueue', `${registry.registryHost}/several/*`, `${ecr.registryHost}/copied/`, '--latest', '1'];
   const env = { ...environment, TRANSSHIP_ALLOW: ecr.registryHost };
@@ -390,7 +397,7 @@ test('enqueue takes a pattern as one run with a job for each image', { timeout: 
   expect(await run(['enqueue', 'products', '--latest', '1'])).toMatchObject({ code: 2 });
 });
 
-test('enqueue --wait that is stopped says that its run goes on: 130', { timeout: 60_000 }, async () => {
+test('enqueue --wait reports when it is stopped that its run continues: 130', { timeout: 60_000 }, async () => {
   const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
   const stop = new AbortController();
   const onStderr = (text: string): void => {

@@ -1,4 +1,4 @@
-// What the service asks for to copy one small image, counted.
+// The calls of the service to copy one small image, counted.
 import { afterAll, expect, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
 import type { Backends } from '../../worker/images/backends.ts';
@@ -41,14 +41,14 @@ function counted(table: Table): { readonly table: Table; readonly calls: string[
   return { table: wrapped, calls };
 }
 
-test('a new image costs six calls to the table, and none to look for signatures in a repository that has none', async () => {
+test('a new image costs six calls to the table, and none to look for signatures in a repository without signatures', async () => {
   const image = await makeImage({ seed: 9701, platforms: ['linux/amd64'], layers: [1000] });
   await lab.push(image, ecr, 'tiny/app');
   const { t, backends } = await mirrored('tiny/app');
   await planRun(t, backends, { hours: 1 });
   const { table, calls } = counted(t.table);
   const worker = t.worker(backends, { table });
-  // the access to registries is read once in a while, and the run ends with this job
+  // the access to registries is read now and then, and the run ends with this job
   let to: Awaited<ReturnType<typeof requestsDuring>> = {};
   const counts = await requestsDuring(ecr, async () => {
     to = await requestsDuring(otherEcr, async () => worker.drain());
@@ -68,7 +68,7 @@ test('a new image costs six calls to the table, and none to look for signatures 
     'update RUN',
   ]);
   expect(counts).not.toHaveProperty('referrers-list');
-  // the manifest is read by its tag; the target is asked for its digest alone, and not why it does not have it
+  // the manifest is read by its tag; the target is asked for its digest only, and not why the digest is missing
   expect(counts).toMatchObject({ 'manifest-get': 1 });
   expect(counts).not.toHaveProperty('manifest-head');
   expect(to).toMatchObject({ 'manifest-head': 1, 'manifest-put': 1 });
@@ -76,7 +76,7 @@ test('a new image costs six calls to the table, and none to look for signatures 
   await expectSameImage(image.content, lab.view(otherEcr, 'tiny/app'), image.root);
 });
 
-test('a signature that is made after its image was planned comes with the next run', async () => {
+test('a signature that is made after its image was planned is copied by the next run', async () => {
   const recipe = { seed: 9702, platforms: ['linux/amd64'], layers: [1000] } as const;
   const [plain, signed] = [await makeImage(recipe), await makeImage({ ...recipe, signed: true })];
   expect(signed.root.descriptor.digest).toBe(plain.root.descriptor.digest);
@@ -91,7 +91,7 @@ test('a signature that is made after its image was planned comes with the next r
   expect(await Array.fromAsync(lab.view(otherEcr, 'late/app').referrers(signed.root.descriptor))).not.toEqual([]);
 });
 
-test('a job that waited while another one brought a new signature does not take it away again', async () => {
+test('a job that waited while another one copied a new signature does not remove it', async () => {
   const recipe = { seed: 9703, platforms: ['linux/amd64'], layers: [1000] } as const;
   const [plain, signed] = [await makeImage(recipe), await makeImage({ ...recipe, signed: true })];
   await lab.push(plain, ecr, 'overtaken/app');

@@ -1,4 +1,4 @@
-// The settings of repositories beside their archives: a run of a backup rule owes them as it owes the archives.
+// The settings of repositories beside their archives: a run of a backup rule must store them as it must store the archives.
 import assert from 'node:assert/strict';
 import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
@@ -33,7 +33,7 @@ const POLICY = JSON.stringify({
 
 interface BackedUp {
   readonly key: string;
-  /** Plans what is due an hour later, calls `planned`, does it, and returns the run. */
+  /** Plans due runs an hour later, calls `planned`, does the jobs, and returns the run. */
   run(options?: { readonly planned?: () => void }): Promise<Run>;
   status(): Promise<Status>;
   /** The document at `key`. */
@@ -82,7 +82,7 @@ async function backedUp(name: string, registry: LocalRegistry = ecr): Promise<Ba
   return bench;
 }
 
-/** What the archives of `v1` and `v2` and the settings beside them say of each other: the digests that the archives name, and the document's. */
+/** What the archives of `v1` and `v2` record of the settings beside them: the digests that the archives name, and the document's. */
 async function namedBy({ key }: BackedUp): Promise<{ readonly named: readonly unknown[]; readonly is: string }> {
   const store = lab.session().backends.bucket(bucket);
   const archives = ['v1', 'v2'].map((tag) => key.replace('repository.json', `${tag}.tar`));
@@ -93,7 +93,7 @@ async function namedBy({ key }: BackedUp): Promise<{ readonly named: readonly un
   };
 }
 
-/** What the bucket and ECR are asked while `work` runs: operations of S3 with their keys, and of ECR's API. */
+/** The requests to the bucket and ECR while `work` runs: operations of S3 with their keys, and of ECR's API. */
 async function askedDuring(work: () => Promise<unknown>): Promise<{ readonly s3: string[]; readonly ecr: string[] }> {
   const before = [new Set(s3.requests), new Set(ecr.requests)] as const;
   await work();
@@ -107,7 +107,7 @@ async function remove(key: string): Promise<void> {
   await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }));
 }
 
-test('settings of a repository that were deleted are written by the next run, once', async () => {
+test('deleted settings of a repository are written by the next run, once', async () => {
   const t = await backedUp('deleted/app');
   await t.run();
   const before = await t.stored();
@@ -130,7 +130,7 @@ test('settings that changed while no image did are written by the next run, once
   expect(await t.stored()).toMatchObject({ settings: { lifecyclePolicy: POLICY } });
 });
 
-test('settings that are as they were stored cost four calls of ECR and one read, and no job', async () => {
+test('settings that equal the stored ones cost four calls of ECR and one read, and no job', async () => {
   const t = await backedUp('equal/app');
   await t.run();
   const asked = await askedDuring(async () => {
@@ -153,7 +153,7 @@ test('settings that are as they were stored cost four calls of ECR and one read,
 test.each([
   [503, undefined],
   [403, 'AccessDenied'],
-])('settings whose one write is answered %d are written in the end', async (code, name) => {
+])('settings whose first write is answered with %d are written in the end', async (code, name) => {
   const t = await backedUp(`answered/app-${code}`);
   await t.run();
   await t.set({ lifecyclePolicy: POLICY });
@@ -174,7 +174,7 @@ test.each([
   ['unavailable', { status: 503 }, 100],
   ['expired', { status: 400, code: 'ExpiredToken' }, 4],
 ])(
-  'stored settings that cannot be read while a run is planned (%s) become a job that is tried again',
+  'stored settings that cannot be read while a run is planned (%s) become a job that is retried',
   async (name, answer, times) => {
     const t = await backedUp(`unread/${name}`);
     await t.run();
@@ -187,7 +187,7 @@ test.each([
   },
 );
 
-test('settings that their registry does not answer for while a run is planned become a job, which finds them equal', async () => {
+test('settings that their registry does not return while a run is planned become a job, which finds them equal', async () => {
   const t = await backedUp('silent/app');
   await t.run();
   ecr.faults.add({ operation: 'GetLifecyclePolicy', times: 100 }, { kind: 'answer', status: 503 });
@@ -195,7 +195,7 @@ test('settings that their registry does not answer for while a run is planned be
   expect(run).toMatchObject({ unchanged: 2, jobs: { skipped: 1, failed: 0 } });
 });
 
-test('a first run during which its registry does not answer for settings leaves them to the jobs of its archives', async () => {
+test('a first run during which its registry does not return settings leaves them to the jobs of its archives', async () => {
   const t = await backedUp('silent/first');
   ecr.faults.add({ operation: 'GetLifecyclePolicy', times: 100 }, { kind: 'answer', status: 503 });
   expect(await t.run({ planned: () => ecr.faults.clear() })).toMatchObject({ jobs: { done: 2, failed: 0 } });
@@ -220,7 +220,7 @@ test('the snapshot of a run waits for stored settings that expired credentials c
   expect(snapshot).toMatchObject({ failures: [], repositories: [{ complete: true, settings: expect.any(Object) }] });
 });
 
-test('a run that may not read settings is not a good one, unless its rule does not want them', async () => {
+test('a run that may not read settings does not count as good, unless its rule turns them off', async () => {
   const strict = await lab.registry({
     mode: 'ecr',
     account: '333333333333',
@@ -244,7 +244,7 @@ test('a run that may not read settings is not a good one, unless its rule does n
   expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
 });
 
-test('settings of another repository in the same place are kept, and the run is not a good one', async () => {
+test('settings of another repository in the same place are kept, and the run does not count as good', async () => {
   const t = await backedUp('shared/app');
   await t.run();
   const other = `${JSON.stringify({ format: 1, repository: 'shared/other', settings: {} })}\n`;
@@ -273,7 +273,7 @@ test('settings of the same repository of another registry in the same place are 
   expect(await t.stored()).toEqual(mine);
 });
 
-test('archives of workers name the settings beside them, the first ones too, and read them once for each archive', async () => {
+test('archives of workers name the settings beside them, including the first archives, and read them once for each archive', async () => {
   const t = await backedUp('named/app');
   const asked = await askedDuring(async () => t.run());
   const first = await namedBy(t);
@@ -284,13 +284,13 @@ test('archives of workers name the settings beside them, the first ones too, and
   await t.run();
   const second = await namedBy(t);
   expect(second.is).not.toBe(first.is);
-  // of the new archive it depends on which of the two jobs came first
+  // for the new archive it depends on which of the two jobs ran first
   expect([first.is, second.is]).toContain(second.named[1]);
   expect(second.named[0]).toBe(first.is);
   await lab.push(await makeImage({ seed: ++seeds, tag: 'v1', layers: [2000] }), ecr, 'named/app');
   const again = await askedDuring(async () => t.run());
   expect((await namedBy(t)).named[0]).toBe(second.is);
-  // by the planner, and by the job; that job asks ECR for no settings
+  // by the planner, and by the job; that job does not ask ECR for settings
   expect(again.s3.filter((one) => one === `GetObject ${t.key}`)).toHaveLength(2);
   expect(again.ecr.filter((one) => one === 'GetLifecyclePolicy')).toHaveLength(1);
 });
@@ -302,7 +302,7 @@ test('a rule without settings leaves none beside its archives', async () => {
   await expect(t.stored()).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
 
-test('archives of a registry that does not let its settings be read name none', async () => {
+test('archives of a registry that does not return its settings name none', async () => {
   const strict = await lab.registry({
     mode: 'ecr',
     account: '333333333333',
@@ -317,7 +317,7 @@ test('archives of a registry that does not let its settings be read name none', 
   expect(metadata).not.toHaveProperty('transship-settings');
 });
 
-test('settings of two repositories in one place are a failure of the first run already', async () => {
+test('settings of two repositories in one place already fail the first run', async () => {
   const t = await backedUp('flat/a');
   await lab.push(await makeImage({ seed: ++seeds, tag: 'v1', layers: [2000] }), ecr, 'flat/b');
   const from = ['a', 'b'].map((name) => `${ecr.registryHost}/flat/${name}`);
@@ -330,7 +330,7 @@ test('settings of two repositories in one place are a failure of the first run a
   }
 });
 
-test('a run whose first archive cannot bring its settings along is not a good one', async () => {
+test('a run whose first archive cannot store its settings does not count as good', async () => {
   const t = await backedUp('first/app');
   s3.faults.add(
     { operation: 'PutObject', key: t.key, times: 100 },

@@ -28,7 +28,7 @@ async function push(repository: string, tag: string, seed: number): Promise<void
   await lab.push(image, ecr, repository);
 }
 
-/** A store of its own, and backups into it, each a minute after the one before. */
+/** A store of its own, and backups into it, each a minute after the previous one. */
 function storeFor(name: string): { readonly place: string; readonly backUp: (pattern: string) => Promise<string> } {
   const place = `store:${join(lab.folder, name)}`;
   let minutes = -60;
@@ -67,7 +67,7 @@ describe('transship snapshots', () => {
     expect(json.snapshots[0].newBytes).toBeLessThan(json.snapshots[0].bytes);
   });
 
-  test('shows the images of one, by the beginning of its id', async () => {
+  test('shows the images of one, by the start of its id', async () => {
     const { place, backUp } = storeFor('shown');
     await push('shown/app', 'v1', 1);
     await push('shown/job', 'v1', 2);
@@ -82,7 +82,7 @@ describe('transship snapshots', () => {
     expect(json).toMatchObject({ id, version: 1, repositories: [{ name: 'shown/app' }, { name: 'shown/job' }] });
   });
 
-  test('tells what is new, moved and deleted between two', async () => {
+  test('reports what is new, moved and deleted between two', async () => {
     const { place, backUp } = storeFor('compared');
     await push('compared/app', 'v1', 1);
     await push('compared/app', 'v2', 2);
@@ -121,7 +121,7 @@ describe('transship snapshots', () => {
     expect(stdout).toMatch(/: 0 new, 0 moved, 1 with other referrers, 0 deleted, 1 the same;/);
   });
 
-  test('tells what the registry has now that is not backed up, and what no rule covers', async () => {
+  test('reports what the registry has now that is not backed up, and what no rule covers', async () => {
     const { place, backUp } = storeFor('now');
     await push('now/app', 'v1', 1);
     await push('now/app', 'moving', 2);
@@ -129,7 +129,7 @@ describe('transship snapshots', () => {
     await backUp('now/*');
     await push('now/app', 'v2', 3);
     await push('now/app', 'moving', 3);
-    // a push that was backed up by itself: newer than the snapshot that is compared
+    // a push that was backed up by itself: newer than the compared snapshot
     const [id = ''] = JSON.parse((await snapshots('list', place, '--json')).stdout).snapshots.map(
       (one: { id: string }) => one.id,
     );

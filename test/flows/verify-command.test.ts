@@ -19,7 +19,7 @@ async function push(where: typeof ecr, repository: string, tag: string, seed: nu
 }
 
 describe('verify PLACE', () => {
-  test('prints what was not checked once, with the number of images, and the name where it is one', async () => {
+  test('prints once what was not checked, with the number of images, or the name of a single one', async () => {
     await push(ecr, 'noted/app', 'v1', 1);
     const one = await run('verify', `${ecr.registryHost}/noted/*`, '-q');
     expect(one.stdout).toContain(`note: docker://${ecr.registryHost}/noted/app:v1: its blobs are there`);
@@ -40,7 +40,7 @@ describe('verify PLACE', () => {
     expect(other.stdout).not.toContain('equal to');
   });
 
-  test('reports a store whole at depth bytes, part of it with a sample, and exits 3 for what is missing', async () => {
+  test('reports a store as whole at depth bytes, part of it with a sample, and exits 3 for what is missing', async () => {
     await push(ecr, 'typed/app', 'v1', 1);
     const folder = join(lab.folder, 'typed');
     await backedUpToStore(`${ecr.registryHost}/typed/*`, `store:${folder}`, lab.session());
@@ -57,7 +57,7 @@ describe('verify PLACE', () => {
     expect(JSON.parse(lost.stdout)).toMatchObject({ complete: false, findings: [{ kind: 'missing' }, {}, {}, {}] });
   });
 
-  test('refuses flags of places for one image, and a sample that is none', async () => {
+  test('refuses flags of places for one image, and an invalid sample', async () => {
     const one = await run('verify', `${ecr.registryHost}/typed/app:v1`, '--sample', '5%');
     expect(one).toMatchObject({ code: 2, stderr: expect.stringContaining('is one image: leave out --sample') });
     const half = await run('verify', `${ecr.registryHost}/typed/*`, '--sample', 'half');
@@ -66,7 +66,7 @@ describe('verify PLACE', () => {
     expect(past).toMatchObject({ code: 2, stderr: expect.stringContaining('has no snapshots') });
   });
 
-  test('exits 3 for an archive that is not one, naming it', async () => {
+  test('exits 3 and names a file that is not an archive', async () => {
     const folder = join(lab.folder, 'not-archives');
     await push(ecr, 'tars/app', 'v1', 1);
     await lab.session().copy(`docker://${ecr.registryHost}/tars/app:v1`, `oci-archive:${folder}/eu/tars/app/v1.tar`);
@@ -97,7 +97,7 @@ describe('diff A B', () => {
     });
   });
 
-  test('compares a store as it was with the registry as it is', async () => {
+  test('compares a store at an earlier time with the registry as it is', async () => {
     await push(ecr, 'past/app', 'v1', 1);
     const folder = join(lab.folder, 'past');
     await backedUpToStore(`${ecr.registryHost}/past/*`, `store:${folder}`, lab.session());

@@ -70,7 +70,7 @@ describe('verify of a store', () => {
     return join(folder, 'snapshots', name ?? '');
   }
 
-  test('of one snapshot counts and reads the blobs that it names, and not those of others', async () => {
+  test('of one snapshot counts and reads the blobs that it names, and no others', async () => {
     const { at } = await stored('store-one-snapshot');
     await lab.push(await small(3, 'v3'), ecr, 'store-one-snapshot/app');
     const id = await backedUpToStore(`${ecr.registryHost}/store-one-snapshot/app:v3`, at, lab.session());
@@ -84,7 +84,7 @@ describe('verify of a store', () => {
     }
   });
 
-  test('finds it whole, each blob read once, and claims no more than the depth says', async () => {
+  test('finds it whole, reads each blob once, and claims no more than its depth proves', async () => {
     const { at, folder } = await stored('store-whole');
     const result = await run(at, { depth: 'bytes' });
     expect(result).toMatchObject({ findings: [], unchecked: [], complete: true });
@@ -108,7 +108,7 @@ describe('verify of a store', () => {
     expect(findings).toEqual([{ kind: 'faulty', at: digest, message: expect.stringContaining('has other bytes') }]);
   });
 
-  test('finds a missing blob and a cut one, and names the images that need them', async () => {
+  test('finds a missing blob and a truncated one, and names the images that need them', async () => {
     const { at, folder, images } = await stored('store-missing');
     const [first, second] = await Promise.all(images.map(largestOf));
     await rm(join(folder, blobPath(first?.digest ?? 'sha256:')));
@@ -128,7 +128,7 @@ describe('verify of a store', () => {
     ]);
   });
 
-  test('finds what only an older snapshot needs missing', async () => {
+  test('finds what is missing for an older snapshot only', async () => {
     const { at, folder, images } = await stored('store-older');
     const gone = images[1] ?? (await small(2));
     const lost = await largestOf(gone);
@@ -175,7 +175,7 @@ describe('verify of a store', () => {
     expect((await run(at)).findings).toMatchObject([{ kind: 'index', at: 'index.json' }]);
   });
 
-  test('does not call an index.json wrong that a running backup is about to write', async () => {
+  test('does not report an index.json that a running backup is about to write', async () => {
     const { at, folder } = await stored('store-busy');
     const { backends, options } = lab.session();
     const file = join(folder, 'index.json');
@@ -206,7 +206,7 @@ describe('verify of a store', () => {
 });
 
 describe('verify of archives', () => {
-  /** Archives of the default template in a folder of their own. */
+  /** Archives of the default template in their own folder. */
   async function archived(name: string, seeds: readonly number[]): Promise<{ folder: string; at: string }> {
     const folder = join(lab.folder, name);
     for (const seed of seeds) {
@@ -260,7 +260,7 @@ describe('verify of archives', () => {
     ]);
   });
 
-  test('finds what its snapshot names gone, changed, and another archive beside it', async () => {
+  test('finds archives of its snapshot missing and changed, and another archive beside them', async () => {
     const name = 'tars-listed';
     const keys = ['v1', 'v2', 'v3', 'v4'].map((tag) => `${name}/eu/app/${tag}.tar`);
     const store = lab.session().backends.bucket(bucket);
@@ -286,7 +286,7 @@ describe('verify of archives', () => {
     const place = `s3://${bucket}/${name}/`;
     const choices = { depth: 'tags', snapshot: id } as const;
     expect((await run(place, choices)).findings).toMatchObject([{ kind: 'extra', message: 'no snapshot names it' }]);
-    // without a snapshot that is asked for, more may be there
+    // without a requested snapshot, more archives may be there
     expect(await run(place, { depth: 'bytes' })).toMatchObject({ findings: [], names: { checked: 4, of: 4 } });
     await store.write(keys[0] ?? '', await collect(await store.read(keys[3] ?? '')));
     const { findings } = await run(place, choices);
@@ -307,7 +307,7 @@ describe('verify of archives', () => {
 });
 
 describe('verify of a registry', () => {
-  test('reads what images share once, and asks each repository for it', async () => {
+  test('reads shared blobs of images once, and asks each repository for them', async () => {
     const [one, two] = [await small(1, 'v1'), await small(2, 'v2')];
     await lab.push(one, registry, 'shared/app');
     await lab.push({ ...one, root: { ...one.root, tags: ['again'] } }, registry, 'shared/app');
@@ -322,7 +322,7 @@ describe('verify of a registry', () => {
     expect(requests['blob-head']).toBe((await blobsIn(one)).length);
   });
 
-  test('opens untagged images of ECR too, and names a blob that is missing', async () => {
+  test('also opens untagged images of ECR, and names a missing blob', async () => {
     const [old, current] = [await small(1, 'v1'), await small(2, 'v1')];
     await lab.push(old, ecr, 'untagged/app');
     await lab.push(current, ecr, 'untagged/app');
@@ -337,7 +337,7 @@ describe('verify of a registry', () => {
     ]);
   });
 
-  test('finds tags that moved, are missing, and are too many, beside the place that it is compared with', async () => {
+  test('finds moved, missing and extra tags, beside the place that it is compared with', async () => {
     for (const [tag, seed] of Object.entries({ v1: 1, v2: 2, v3: 3 }))
       await lab.push(await small(seed, tag), ecr, 'compared/app');
     for (const [tag, seed] of Object.entries({ v1: 1, v2: 9, v4: 4 }))

@@ -35,7 +35,7 @@ async function service(name: string, words: string) {
   return {
     t,
     worker,
-    /** What planners reported of the age of the last good verification. */
+    /** The age of the last good verification that planners reported. */
     ages,
     pass: async (hours = 0): Promise<Run> => planRun(t, backends, { hours, report }),
   };
@@ -77,7 +77,7 @@ describe('a rule that verifies', () => {
     expect(hashed).toBe(blobs.length);
   });
 
-  test('tells how old its last verification without a finding is, and status shows it', async () => {
+  test('reports the age of its last verification without a finding, and status shows it', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [500], seed: 3 });
     await lab.push(image, ecr, 'aged/app');
     const to = `store:s3://${bucket}/aged/`;
@@ -128,7 +128,7 @@ describe('a rule that verifies', () => {
     expect(job?.reason).toContain(`faulty: ${blob.digest}`);
     expect(s.t.events).toContainEqual(expect.objectContaining({ type: 'verify-ended', place: to, findings: 1 }));
 
-    // a later run may have read another part: only the job itself takes its dead letter away
+    // a later run may have read another part: only the job itself removes its dead letter
     const whole = Buffer.from(bytes);
     whole[0] = (whole[0] ?? 0) ^ 1;
     await store.write(key, whole);
@@ -175,7 +175,7 @@ describe('a rule that verifies', () => {
           };
         },
       });
-    // as a whole it is not done in time
+    // it cannot finish as a whole in time
     await deliver(2);
     expect((await s.t.run(run.id)).jobs).toMatchObject({ waiting: 1 });
     const blobs = (await Array.fromAsync(backends.bucket(bucket).list('long/blobs/'))).length;
@@ -187,7 +187,7 @@ describe('a rule that verifies', () => {
     await deliver(Infinity);
     await expectEnded(s.t, run.id, { done: 1 });
     const again = reads.filter((key) => first.has(key));
-    // those of the part that was broken off
+    // those of the part that was interrupted
     expect(again.length).toBeLessThan(first.size / 2);
     expect(new Set([...first, ...reads]).size).toBe(blobs);
     expect(s.t.events.filter(({ type }) => type === 'verify-ended')).toEqual([
@@ -195,7 +195,7 @@ describe('a rule that verifies', () => {
     ]);
   });
 
-  test('keeps what its parts found when it goes on in another message', async () => {
+  test('keeps the findings of its parts when it continues in another message', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [500, 600, 700], seed: 21 });
     await lab.push(image, ecr, 'kept/app');
     const to = `store:s3://${bucket}/kept/`;

@@ -1,4 +1,4 @@
-// Images that cannot be asked while a place is verified: each is a finding, and the others are looked at.
+// Images that cannot be read while a place is verified: each is a finding, and the others are verified.
 import assert from 'node:assert/strict';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
@@ -80,7 +80,7 @@ describe('verify of a place', () => {
     expect(result.complete).toBe(false);
   });
 
-  test('fails where no image can be asked: that proves nothing about the place', async () => {
+  test('fails where no image can be read: that proves nothing about the place', async () => {
     await push('unread-all/app', registry);
     const { backends, options } = lab.session();
     using _ = undoing(registry.faults.add({ operation: 'blob-get', times: 500 }, REFUSED));

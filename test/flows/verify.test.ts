@@ -37,7 +37,7 @@ async function largestOf(image: MadeImage): Promise<Descriptor> {
   return largest;
 }
 
-/** Loses a blob of a registry that deletes, as storage does. */
+/** Loses a blob of a registry that deletes, as a storage fault would. */
 async function lose(repository: string, d: Descriptor): Promise<void> {
   const answer = await fetch(`${registry.url}/v2/${repository}/blobs/${d.digest}`, { method: 'DELETE' });
   expect(answer.status).toBe(202);
@@ -47,7 +47,7 @@ describe('verify', () => {
   test.each([
     ['registry', registry],
     ['ECR', ecr],
-  ] as const)('finds an image of a %s whole, by asking, or by reading every byte', async (_, where) => {
+  ] as const)('finds an image of a %s whole, by HEAD requests, or by reading every byte', async (_, where) => {
     const image = await makeImage({ signed: true });
     await lab.push(image, where, 'whole/app');
     const blobs = (await blobsIn(image)).length;
@@ -80,7 +80,7 @@ describe('verify', () => {
     }
   });
 
-  test('names the blob that a registry gives wrong, and goes on with the others', async () => {
+  test('names the blob that a registry sends wrong, and continues with the others', async () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'wrong/app');
     const wrong = await largestOf(image);
@@ -91,7 +91,7 @@ describe('verify', () => {
   });
 
   test.each([false, true])(
-    'does not call an image whole whose signature is listed and broken (deep: %s)',
+    'does not report an image as whole whose signature is listed and broken (deep: %s)',
     async (deep) => {
       const image = await makeImage({ signed: true, seed: 16, layers: [2000] });
       await lab.push(image, registry, 'broken-signature/app');
@@ -109,7 +109,7 @@ describe('verify', () => {
     },
   );
 
-  test('does not call an image whole of whose referrers only some were looked at', async () => {
+  test('does not report an image as whole of whose referrers only some were read', async () => {
     const image = await makeImage({ seed: 17, platforms: ['linux/amd64'], layers: [2000] });
     let subject = image.root.descriptor;
     for (const depth of [1, 2, 3, 4])
@@ -120,7 +120,7 @@ describe('verify', () => {
         layers: [],
         subject,
       });
-    // all of them by their own names: a copy goes only so deep
+    // all of them by their own names: a copy follows referrers to a limited depth
     const view = lab.view(registry, 'deep-chain/app');
     await lab.push(image, registry, 'deep-chain/app');
     await lab.push({ ...image, root: { descriptor: subject, tags: ['last'] } }, registry, 'deep-chain/app');
@@ -156,7 +156,7 @@ describe('verify', () => {
     }
   });
 
-  test('finds one flipped byte in an archive, wherever it is, and shows the others whole', async () => {
+  test('finds one flipped byte in an archive, wherever it is, and reports the others as whole', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], seed: 7 });
     await lab.push(image, registry, 'flipped/app');
     await lab.session().copy(at(registry, 'flipped/app'), `s3://${bucket}/flipped/whole.tar`);
@@ -201,7 +201,7 @@ describe('verify', () => {
     expect(result?.faults).toEqual([expect.stringContaining(lost.digest)]);
   });
 
-  test('of an archive that S3 does not hand out is a failure and no fault', async () => {
+  test('of an archive that S3 does not hand out is a failure and not a fault', async () => {
     await lab.session().backends.bucket(bucket).write('frozen.tar', Buffer.alloc(1024));
     const { faults } = lab.stack.s3;
     faults.add(
@@ -211,7 +211,7 @@ describe('verify', () => {
     await failureOf(run({ at: `s3://${bucket}/frozen.tar` }), 'UNSUPPORTED');
   });
 
-  test('of what is not there, or may not be looked at, is a failure and no fault', async () => {
+  test('of something missing or forbidden is a failure and not a fault', async () => {
     await failureOf(run({ at: at(registry, 'no/such/app') }), 'NOT_FOUND');
     await failureOf(run({ at: `s3://${bucket}/no-such.tar` }), 'NOT_FOUND');
     await failureOf(run({ at: `s3://${bucket}/no-such-prefix/` }), 'NOT_FOUND');
@@ -226,7 +226,7 @@ describe('verify', () => {
 });
 
 describe('verify --against', () => {
-  test('says of what is broken in the other image that it is the target', async () => {
+  test('reports that the broken image is the target', async () => {
     const image = await makeImage({ seed: 93 });
     await lab.push(image, registry, 'whole/app');
     await lab.push(image, ecr, 'broken/app');
@@ -289,13 +289,13 @@ describe('verify --against', () => {
     expect(result?.faults).toEqual([`${at(ecr, 'drift/app')} is ${other.root.descriptor.digest}, not ${digest}`]);
   });
 
-  test('says where there is no mirror at all', async () => {
+  test('reports that no mirror exists', async () => {
     await lab.push(await makeImage({ seed: 12 }), registry, 'alone/app');
     const [result] = await run({ at: at(registry, 'alone/app'), against: at(ecr, 'alone/app') });
     expect(result?.faults).toEqual([expect.stringMatching(/^target: .*\/alone\/app:v1/)]);
   });
 
-  test('compares an archive with the registry it was made of', async () => {
+  test('compares an archive with its source registry', async () => {
     const image = await makeImage({ signed: true, seed: 13 });
     await lab.push(image, registry, 'compared/app');
     await lab.session().copy(at(registry, 'compared/app'), `s3://${bucket}/compared.tar`);

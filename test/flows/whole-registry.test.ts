@@ -1,4 +1,4 @@
-// A registry is lost, and brought back in another account and Region. test/soak/whole-registry.test.ts does the same with 400 images.
+// A registry is lost, and restored in another account and Region. test/soak/whole-registry.test.ts does the same with 400 images.
 import { afterAll } from 'vitest';
 import { openLab } from '../support/lab.ts';
 import { wholeRegistrySuite } from '../support/whole-registry-suite.ts';

@@ -39,7 +39,7 @@ async function pushed(name: string, where = registry): Promise<{ readonly image:
   return { image, from: at(where, name) };
 }
 
-/** What was told of the job itself. */
+/** The events of the job itself. */
 const story = (t: TestService): readonly unknown[] =>
   t.events
     .filter((event) => event.type.startsWith('job-'))
@@ -47,8 +47,8 @@ const story = (t: TestService): readonly unknown[] =>
       event.type === 'job-failed' ? `${event.type} ${event.code}${event.again ? ', again' : ''}` : event.type,
     );
 
-describe('a job with trouble on the way', () => {
-  test('goes on when tokens of ECR expire during a layer', async () => {
+describe('a job with transient faults', () => {
+  test('continues when tokens of ECR expire during a layer', async () => {
     const t = testService();
     const { image, from } = await pushed('faults/token', otherEcr);
     otherEcr.faults.add({ operation: 'blob-get', skip: 2 }, { kind: 'expire-token' });
@@ -61,7 +61,7 @@ describe('a job with trouble on the way', () => {
     expect(story(t)).toEqual(['job-started', 'job-done']);
   });
 
-  test('comes again while S3 is away, and sends no part twice', async () => {
+  test('is redelivered while S3 is unavailable, and sends no part twice', async () => {
     const t = testService();
     const { image, from } = await pushed('faults/s3-away', ecr);
     const to = `s3://${bucket}/faults/s3-away.tar`;
@@ -110,7 +110,7 @@ describe('a job with trouble on the way', () => {
     if (side === 'ECR') await expectSameImage(image.content, lab.view(otherEcr, name), image.root);
   });
 
-  test.each([429, 500] as const)('comes again while a registry answers %i', async (status) => {
+  test.each([429, 500] as const)('is redelivered while a registry answers %i', async (status) => {
     const t = testService();
     const { image, from } = await pushed(`faults/${status}`);
     const run = await t.enqueue(mirrorJob(from, at(ecr, `faults/${status}`)));
@@ -123,7 +123,7 @@ describe('a job with trouble on the way', () => {
     await expectSameImage(image.content, lab.view(ecr, `faults/${status}`), image.root);
   });
 
-  test('is not done before the settings of its repository are stored, though S3 was away for them', async () => {
+  test('is not done before the settings of its repository are stored, though S3 was unavailable for them', async () => {
     const t = testService();
     const { from } = await pushed('faults/settings', ecr);
     const run = await t.enqueue({ kind: 'backup', from, to: [`s3://${bucket}/faults/settings/v1.tar`] });
@@ -148,7 +148,7 @@ describe('a job with trouble on the way', () => {
     expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
   });
 
-  test('that never passes is a dead letter after eight attempts, within an hour', async () => {
+  test('is a dead letter after eight attempts, within an hour, when the fault never passes', async () => {
     const t = testService();
     const { from } = await pushed('faults/never');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/never')));
@@ -166,7 +166,7 @@ describe('a job with trouble on the way', () => {
     expect(job).toMatchObject({ state: 'failed', attempts: 8, code: 'UNAVAILABLE' });
   });
 
-  test('which ends its workers is a dead letter after eight of them', async () => {
+  test('is a dead letter after it ended eight workers', async () => {
     const t = testService();
     const { from } = await pushed('faults/killer');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/killer')));
@@ -178,8 +178,8 @@ describe('a job with trouble on the way', () => {
   });
 });
 
-describe('a job for which no credentials were to be had', () => {
-  test('comes again: its worker had some to get the message, so they are away for a while', async () => {
+describe('a job without credentials', () => {
+  test('is redelivered: its worker had credentials to receive the message, so they are missing for a while only', async () => {
     const t = testService();
     const { image, from } = await pushed('faults/without');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/without')));
@@ -202,7 +202,7 @@ describe('a job for which no credentials were to be had', () => {
 });
 
 describe('a job that cannot be done', () => {
-  test('for want of the image is a dead letter at once', async () => {
+  test('is a dead letter at once when the image does not exist', async () => {
     const t = testService();
     const from = at(registry, 'faults/unknown');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/unknown')));
@@ -215,7 +215,7 @@ describe('a job that cannot be done', () => {
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'failed', code: 'NOT_FOUND' }]);
   });
 
-  test('for wrong credentials is a dead letter that says so, and shows none', async () => {
+  test('is a dead letter that names wrong credentials, and contains none', async () => {
     const t = testService();
     const guarded = await lab.registry({ mode: 'oci', auth: 'basic', users: { ann: PASSWORD } });
     const { from } = await pushed('faults/credentials');
@@ -227,7 +227,7 @@ describe('a job that cannot be done', () => {
     expect(JSON.stringify([deadLetter, t.events])).not.toContain('wrong-wrong');
   });
 
-  test('at one of its destinations is done at the others, once', async () => {
+  test('is done at its other destinations, once, when one of them fails', async () => {
     const t = testService();
     const { image: before, from: old } = await pushed('faults/before');
     const { image, from } = await pushed('faults/partly');
@@ -262,7 +262,7 @@ describe('a job that cannot be done', () => {
 });
 
 describe('leases', () => {
-  test('of several destinations are had all or none, and two jobs with the same ones both end', async () => {
+  test('of several destinations are acquired all or none, and two jobs with the same ones both end', async () => {
     const t = testService();
     const { image, from } = await pushed('leases/overlap');
     const [a, b, c] = ['a', 'b', 'c'].map((name) => at(ecr, `leases/${name}`)) as [string, string, string];
@@ -282,7 +282,7 @@ describe('leases', () => {
     await expectSameImage(image.content, lab.view(ecr, 'leases/b'), image.root);
   });
 
-  test('that another has taken over end the work before its next write', async () => {
+  test('end the work before its next write when another worker takes them over', async () => {
     const t = testService();
     const { image, from } = await pushed('leases/lost');
     const to = at(ecr, 'leases/lost');
@@ -299,7 +299,7 @@ describe('leases', () => {
     });
     const first = t.worker(watched).next();
     await gate.reached;
-    // another worker believes that this one is dead
+    // another worker believes that this one has crashed
     await t.table.update(leaseOf(to), { set: { owner: 'another' }, add: { fence: 1 } }, {});
     await t.clock.advance(31_000);
     gate.open();
@@ -307,14 +307,14 @@ describe('leases', () => {
     expect(counts.every(({ bytesPut, calls }) => bytesPut === 0 && calls.tag === 0)).toBe(true);
     expect(await t.state.destinations.get(destinationKey(to))).toBe(undefined);
     expect(story(t)).toEqual(['job-started', 'job-failed UNAVAILABLE, again']);
-    // it is found dead in turn
+    // the other worker's lease expires in turn
     await t.clock.advance(200_000);
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { done: 1 });
     await expectSameImage(image.content, lab.view(ecr, 'leases/lost'), image.root);
   });
 
-  test('lost at one destination do not stop the others', async () => {
+  test('do not stop the other destinations when one of them is lost', async () => {
     const t = testService();
     const { image, from } = await pushed('leases/partly');
     const [lost, kept] = [at(ecr, 'leases/partly'), at(otherEcr, 'leases/partly')];
@@ -330,12 +330,12 @@ describe('leases', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'leases/partly'), image.root);
   });
 
-  test('of a worker that was killed are free when their time is over', async () => {
+  test('of a worker that was killed are free when they have expired', async () => {
     const t = testService();
     const { from } = await pushed('leases/killed');
     const to = at(ecr, 'leases/killed');
     const run = await t.enqueue(mirrorJob(from, to));
-    // its lease, and nobody who renews it
+    // its lease, which no worker renews
     await t.table.update(
       leaseOf(to),
       { set: { owner: 'the dead', fence: 1, leaseUntilMs: t.clock.now() + 90_000 } },
@@ -350,7 +350,7 @@ describe('leases', () => {
 });
 
 describe('a worker that stops', () => {
-  test('gives its job back at once, which is no attempt', async () => {
+  test('hands its job back at once, which is no attempt', async () => {
     const t = testService();
     const { image, from } = await pushed('stops/app');
     const to = at(ecr, 'stops/app');
@@ -364,13 +364,13 @@ describe('a worker that stops', () => {
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'waiting', attempts: 0 }]);
     await expectFree(t, to);
     expect(story(t)).toEqual(['job-started', 'job-handed-back']);
-    // no time has to pass
+    // the test advances no time
     expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'done' });
     await expectEnded(t, run, { done: 1 });
     await expectSameImage(image.content, lab.view(ecr, 'stops/app'), image.root);
   });
 
-  test('before it begins asks nobody for anything', async () => {
+  test('requests nothing when it stops before it begins', async () => {
     const t = testService();
     await t.enqueue(mirrorJob(at(registry, 'x'), at(ecr, 'x')));
     const { outcome } = (await t.worker(lab.session().backends).next({ signal: AbortSignal.abort() })) ?? {};
@@ -380,7 +380,7 @@ describe('a worker that stops', () => {
 });
 
 describe('a job of nearly twelve hours', () => {
-  test('goes on by a new message, with what it has done', async () => {
+  test('continues in a new message, with what it has done', async () => {
     const t = testService();
     const { image, from } = await pushed('long/app', ecr);
     const to = `s3://${bucket}/long/app.tar`;
@@ -407,7 +407,7 @@ describe('a job of nearly twelve hours', () => {
     await expectSameImage(image.content, archived, image.root);
   });
 
-  test('that copied nothing in them has used up an attempt', async () => {
+  test('has used up an attempt when it copied nothing in that time', async () => {
     const t = testService();
     const { from } = await pushed('stuck/app');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'stuck/app')));
@@ -430,7 +430,7 @@ describe('a job of nearly twelve hours', () => {
     ['a job', { version: 1, kind: 'mirror', from: at(registry, 'x'), to: [at(ecr, 'x')], id: '1', run: '2', at: NOW }],
     ['a request', { version: 1, kind: 'mirror', from: at(registry, 'x'), to: [at(ecr, 'x')] }],
     ['a push', pushEvent()],
-  ])('is not begun with a message that has not long to live: %s', async (_, message) => {
+  ])('is not begun with a message that expires soon: %s', async (_, message) => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify(message) }]);
     const signal = AbortSignal.abort(new Failure('ABORTED', 'too old', { context: { handover: true } }));
@@ -438,7 +438,7 @@ describe('a job of nearly twelve hours', () => {
     expect(old?.outcome).toEqual({ type: 'done' });
     expect(t.queue.bodies).toHaveLength(1);
     expect(t.events).toEqual([]);
-    // a request stays the run that it was
+    // a request keeps the id of its run
     const runs = await t.state.runs.list();
     expect(runs.map((run) => [run.id, run.jobs.waiting])).toEqual(
       'id' in message || !('from' in message) ? [] : [[`request-${old?.delivery.id}`, 1]],
@@ -447,7 +447,7 @@ describe('a job of nearly twelve hours', () => {
 });
 
 describe('a table', () => {
-  test('that throttles for a while loses nothing, and counts each job once', async () => {
+  test('loses nothing when it throttles for a while, and counts each job once', async () => {
     const t = testService();
     const { image, from } = await pushed('table/throttled');
     const places = ['a', 'b', 'c', 'd'].map((name) => at(ecr, `table/${name}`));
@@ -463,7 +463,7 @@ describe('a table', () => {
       await expectSameImage(image.content, lab.view(ecr, `table/${name}`), image.root);
   });
 
-  test('that is away brings the message back, and tells of it', async () => {
+  test('is reported when it is unavailable, and the message is redelivered', async () => {
     const t = testService();
     const { from } = await pushed('table/away');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'table/away')));

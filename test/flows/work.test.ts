@@ -70,7 +70,7 @@ describe('a job', () => {
     expect(others).toEqual([]);
   });
 
-  test('whose destinations are equal already is skipped', async () => {
+  test('is skipped when its destinations are equal already', async () => {
     const t = testService();
     const { from } = await pushed('work/unchanged');
     const to = [at(ecr, 'work/unchanged'), at(otherEcr, 'work/unchanged')];
@@ -83,7 +83,7 @@ describe('a job', () => {
     expect(t.events.at(-1)).toMatchObject({ type: 'job-done', unchanged: true });
   });
 
-  test('to back up remembers the version of the archive; to restore remembers what it put back', async () => {
+  test('to back up records the version of the archive; to restore records what it restored', async () => {
     const t = testService();
     const { image, from } = await pushed('work/backup', ecr);
     const archive = `s3://${bucket}/work/backup.tar`;
@@ -93,7 +93,7 @@ describe('a job', () => {
     const { version } = await lab.session().backends.bucket(bucket).stat('work/backup.tar');
     expect(version).toMatch(/./);
     expect(await t.state.destinations.get(destinationKey(archive))).toMatchObject({ version });
-    // its settings lie beside it, once for all archives of the repository
+    // its settings are beside it, once for all archives of the repository
     await lab.push(await makeImage({ seed: 999, tag: 'v2' }), ecr, 'work/backup');
     await t.enqueue({ kind: 'backup', from: at(ecr, 'work/backup', 'v2'), to: [`s3://${bucket}/work/backup-2.tar`] });
     const calls = await requestsDuring(ecr, async () => worker.drain());
@@ -113,7 +113,7 @@ describe('a job', () => {
     expect(restored).toMatchObject({ source: archive, digest: image.root.descriptor.digest });
   });
 
-  test('creates repositories as it says, or not', async () => {
+  test('creates repositories with its settings, or not at all', async () => {
     const t = testService();
     const { from } = await pushed('work/created');
     const worker = t.worker(lab.session().backends);
@@ -163,7 +163,7 @@ describe('a job', () => {
     await expectEnded(t, again, { skipped: 1 });
   });
 
-  test('to verify reads every byte; what it finds is a dead letter', async () => {
+  test('to verify reads every byte; its findings are a dead letter', async () => {
     const t = testService();
     const { image, from } = await pushed('work/verify', ecr);
     const archive = `s3://${bucket}/work/verify.tar`;
@@ -200,10 +200,10 @@ describe('a message', () => {
       `{"version":1,"pad":"${'x'.repeat(1024 * 1024)}"}`,
       /^the beginning of a message: INVALID: message of 1048598 bytes/,
     ],
-    ['asks for what nobody knows', '{"version":1,"kind":"dance"}', /^INVALID: message of kind "dance"/],
-  ])('that %s is a dead letter at once, with the reason', async (_, body, reason) => {
+    ['is of an unknown kind', '{"version":1,"kind":"dance"}', /^INVALID: message of kind "dance"/],
+  ])('is a dead letter at once, with the reason, when it %s', async (_, body, reason) => {
     const t = testService();
-    // sent by somebody else, who did not look
+    // sent by another program, which did not check
     const d = delivery(body);
     expect(await work(d, t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
     const [deadLetter, ...others] = await deadLettersOf(t);
@@ -225,7 +225,7 @@ describe('a message', () => {
   test.each([
     ['docker://host.example/app:1', ['docker://host.example/APP:1'], /names are lower case/],
     ['docker://host.example/app:1', [`docker://host.example/${'x/'.repeat(900)}x:1`], /longer than 256 characters/],
-  ])('with a place that cannot be (%s) is a dead letter', async (from, to, reason) => {
+  ])('with an invalid place (%s) is a dead letter', async (from, to, reason) => {
     const t = testService();
     const run = await t.enqueue({ kind: 'mirror', from, to });
     await t.worker(lab.session().backends).drain();
@@ -233,7 +233,7 @@ describe('a message', () => {
     expect((await deadLettersOf(t))[0]?.reason).toMatch(reason);
   });
 
-  test('with a key that no table takes is a dead letter', async () => {
+  test('with a key that no table accepts is a dead letter', async () => {
     const t = testService();
     const run = await t.enqueue({
       kind: 'backup',
@@ -244,7 +244,7 @@ describe('a message', () => {
     await expectEnded(t, run, { failed: 1 });
   });
 
-  test('by hand with more settings than an item of the table takes is done like others', async () => {
+  test('by hand with more settings than an item of the table holds is done like others', async () => {
     const t = testService({ allow: [registry.host] });
     const { image, from } = await pushed('work/settings');
     const create = { repositoryPolicy: JSON.stringify({ Version: '2012-10-17', pad: 'x'.repeat(500_000) }) };
@@ -255,7 +255,7 @@ describe('a message', () => {
     await expectSameImage(image.content, lab.view(registry, 'work/settings-copy'), image.root);
   });
 
-  test('written by hand is a run of its own, and the same one when it comes again', async () => {
+  test('written by hand is a run of its own, and the same run when it is redelivered', async () => {
     const t = testService({ allow: ['111111111111'] });
     const { image, from } = await pushed('work/by-hand');
     const to = at(ecr, 'work/by-hand');
@@ -269,7 +269,7 @@ describe('a message', () => {
     await expectFree(t, to);
   });
 
-  test('that starts nothing is done with', async () => {
+  test('is deleted when it starts nothing', async () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ 'detail-type': 'ECR Image Scan', detail: {} }) }]);
     await t.worker(lab.session().backends).drain();
@@ -317,13 +317,13 @@ describe('a message that plans', () => {
     await t.queue.send([{ body: JSON.stringify(event) }]);
     t.queue.deliveryFaults.add({}, { kind: 'duplicate' });
     await t.worker(lab.session().backends).drain();
-    // the one that plans and the one that copies
+    // the job that plans and the job that copies
     await expectEnded(t, `push-${event.id}-products`, { done: 2 });
     expect(await t.state.runs.list()).toMatchObject([{ rule: 'products', trigger: 'push' }]);
     await expectSameImage(image.content, lab.view(otherEcr, 'planned/pushed'), image.root);
   });
 
-  test('of a push to a registry that is away comes again, and is a dead letter in the end', async () => {
+  test('of a push to an unavailable registry is redelivered, and becomes a dead letter', async () => {
     const t = testService();
     await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
     const event = {
@@ -372,8 +372,8 @@ describe('a message that plans', () => {
   });
 });
 
-describe('a message that comes again', () => {
-  test('after its job has ended costs no registry a request', async () => {
+describe('a message that is redelivered', () => {
+  test('costs no registry a request after its job has ended', async () => {
     const t = testService();
     const { from } = await pushed('work/again');
     const to = at(ecr, 'work/again');
@@ -389,7 +389,7 @@ describe('a message that comes again', () => {
     await expectEnded(t, run, { done: 1 });
   });
 
-  test('while its job is being done comes again later, and never writes', async () => {
+  test('is redelivered later while its job is running, and never writes', async () => {
     const t = testService();
     const { image, from } = await pushed('work/twice');
     const to = at(ecr, 'work/twice');
@@ -411,7 +411,7 @@ describe('a message that comes again', () => {
     await expectSameImage(image.content, lab.view(ecr, 'work/twice'), image.root);
   });
 
-  test('too often is replaced by a new one, before the queue takes it for one that ends workers', async () => {
+  test('too often is replaced by a new one, before the queue counts it as ending its workers', async () => {
     const t = testService();
     const { from } = await pushed('work/busy');
     const to = at(ecr, 'work/busy');
@@ -427,7 +427,7 @@ describe('a message that comes again', () => {
     // waiting is no attempt
     const [job] = await Array.fromAsync(t.state.runs.jobs(run));
     expect(job).toMatchObject({ attempts: 0, state: 'waiting' });
-    // and the message is not taken for lost
+    // and the message does not count as lost
     expect(job?.changedAtMs).toBeGreaterThan(t.clock.now() - 15 * 60_000);
     await other?.[Symbol.asyncDispose]();
     await worker.drain();

@@ -24,11 +24,11 @@ const [native, other] = image.images as [Descriptor, Descriptor];
 const rawIndex = await rawManifest(source, o);
 const restored = await lab.startRegistry('restored');
 
-test('skopeo stored the index as it was made by hand', () => {
+test('skopeo stored the index as it was built by hand', () => {
   expect(digestOf(rawIndex)).toBe(image.root.digest);
 });
 
-describe('an archive of ours', async () => {
+describe('an archive written by Transship', async () => {
   const file = join(folder, 'archives', 'v1.tar');
   await mkdir(dirname(file));
   const first = await transshipJson<RunDocument>(
@@ -43,7 +43,7 @@ describe('an archive of ours', async () => {
     expect(first.faults).toEqual([]);
   });
 
-  test('is in S3 what it is in a file, byte for byte', async () => {
+  test('is in S3 the same as in a file, byte for byte', async () => {
     const { items } = await transshipJson<RunDocument>(
       ['backup', `${lab.registry.host}/${APP}:v1`, `s3://${BUCKET}/{repository}/{tag}.tar`],
       o,
@@ -63,7 +63,7 @@ describe('an archive of ours', async () => {
     expect(items).toMatchObject([{ outcome: 'unchanged', bytesSent: 0 }]);
   });
 
-  test('shows skopeo the manifest that the registry has, byte for byte', async () => {
+  test('shows skopeo the manifest of the registry, byte for byte', async () => {
     expect((await rawManifest(`oci-archive:${file}`, o)).equals(rawIndex)).toBe(true);
   });
 
@@ -75,7 +75,7 @@ describe('an archive of ours', async () => {
     }
   });
 
-  test('is pushed by skopeo with the one platform it is asked for', async () => {
+  test('is pushed by skopeo with the one platform that it is asked for', async () => {
     const to = `docker://${restored.host}/one-platform:v1`;
     await run(
       'skopeo',
@@ -106,7 +106,7 @@ describe('an archive of ours', async () => {
     expect(inspected.Layers).toHaveLength(3);
   });
 
-  /** Restores `from` to `to`, and looks for the image, its signature and its SBOM in `repository`. */
+  /** Restores `from` to `to`, and checks the image, its signature and its SBOM in `repository`. */
   const expectRestored = async (from: string, to: string, repository: string): Promise<void> => {
     const { items } = await transshipJson<RunDocument>(['restore', from, to], o);
     expect(items).toMatchObject([{ outcome: 'copied', digest: image.root.digest }]);
@@ -127,12 +127,12 @@ describe('an archive of ours', async () => {
     await expectRestored(`oci-archive:${file}`, `docker://${restored.host}/restored:v1`, 'restored');
   });
 
-  test('is restored from S3, with all that is below a prefix, under the name it had', async () => {
+  test('is restored from S3, with everything below a prefix, under its original name', async () => {
     await run(...transship(['backup', `${lab.registry.host}/${APP}`, `s3://${BUCKET}/all/`]), o);
     await expectRestored(`s3://${BUCKET}/all/`, `docker://${restored.host}/again`, `again/${APP}`);
   });
 
-  test('goes to a folder that umoci unpacks', async () => {
+  test('is copied to a folder that umoci unpacks', async () => {
     const out = join(folder, 'out');
     await run(...transship(['copy', `${lab.registry.host}/${APP}@${native.digest}`, `oci:${out}:native`]), o);
     await run('umoci', ['unpack', ...rootless(), '--image', `${out}:native`, join(folder, 'unpacked')], o);
@@ -140,7 +140,7 @@ describe('an archive of ours', async () => {
   });
 });
 
-describe('an archive of others is restored:', async () => {
+describe('an archive of another tool is restored:', async () => {
   const restore = async (from: string, name: string): Promise<string> => {
     const { items } = await transshipJson<RunDocument>(['restore', from, `docker://${restored.host}/${name}:v1`], o);
     expect(items.map(({ outcome }) => outcome)).toEqual(['copied']);
@@ -163,7 +163,7 @@ describe('an archive of others is restored:', async () => {
     ['', tar],
     ['.gz', gzipSync(tar, { level: 1 })],
     ['.zst', zstdCompressSync(tar)],
-  ])("skopeo's docker-archive%s, with the config it had", async (suffix, bytes) => {
+  ])("skopeo's docker-archive%s, with its original config", async (suffix, bytes) => {
     const file = `${dockerArchive}${suffix}`;
     await writeFile(file, bytes);
     const name = `from-docker-archive${suffix.replace('.', '-')}`;
@@ -172,7 +172,7 @@ describe('an archive of others is restored:', async () => {
     const config = await skopeo(['inspect', '--config', '--raw', `docker://${restored.host}/${name}:v1`], o);
     const made = await skopeo(['inspect', '--config', '--raw', `docker-archive:${dockerArchive}`], o);
     expect(digestOf(config)).toBe(digestOf(made));
-    // every layer is there, and is what the config says
+    // every layer is there, and matches the config
     await run(
       'skopeo',
       [
@@ -191,7 +191,7 @@ describe('an archive of others is restored:', async () => {
     expect(await restore(`oci:${image.layout}:native`, 'from-umoci')).toBe(native.digest);
     const manifest = await found('from-umoci');
     expect(digestOf(manifest)).toBe(native.digest);
-    // umoci writes no mediaType into its manifests; the registry knows it all the same
+    // umoci writes no mediaType into its manifests; the registry still knows it
     const head = await fetch(`${restored.url}/v2/from-umoci/manifests/v1`, {
       method: 'HEAD',
       headers: { accept: MEDIA_TYPE.ociManifest },

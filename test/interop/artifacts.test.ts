@@ -29,7 +29,7 @@ describe.skipIf(!isInstalled('oras'))('oras', async () => {
       await run('oras', ['pull', '--plain-http', '-o', to, `${files}:${hexOf(digestOf(bytes))}`], o);
       const names = await readdir(to);
       const name = key.slice(key.lastIndexOf('/') + 1);
-      // an empty object is the two bytes of the empty descriptor for those that do not know the annotation
+      // an empty object is the two bytes of the empty descriptor for tools that do not know the annotation
       const expected = bytes.byteLength === 0 ? Buffer.from('{}') : bytes;
       expect(names).toEqual([name]);
       expect(Buffer.compare(await readFile(join(to, name)), expected)).toBe(0);

@@ -1,4 +1,4 @@
-// What the documents and the outputs of the stacks have people type, read by the AWS CLI itself: services, commands, options, and what they need.
+// The commands in the documents and in the outputs of the stacks, parsed by the AWS CLI: services, commands, options, required arguments.
 import { globSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -9,14 +9,14 @@ import { attempt, CHECKOUT, createWorkspace, type Environment, type Workspace } 
 const DOCUMENTS = ['docs/deployment.md', 'docs/jobs.md', 'docs/runbook.md'];
 /** Options that Debian's CLI of 2023 does not know yet, by the API reference of their services. */
 const NEWER = [/^--no-deletion-protection-enabled$/, /^--by-resource-type=/];
-/** A command that it does not know yet: of the SDK for JavaScript since 3.1158, whose names these are. */
+/** A command that it does not know yet: the SDK for JavaScript has it since 3.1158 under these names. */
 const NEWER_COMMAND = 'ecr start-replication-backfill --destination … --region …';
-/** Version 2, as the documents ask for: Debian's. Another may be before it in PATH. */
+/** Version 2, which the documents require: Debian's. Another may be before it in PATH. */
 const CLI = '/usr/bin/aws';
-/** Nobody listens there: a command that was understood says so. */
+/** An endpoint without a listener: a valid command fails to connect to it. */
 const NOBODY = 'http://127.0.0.1:9';
 
-test('every `aws` command of the documents and the outputs is one', async () => {
+test('every `aws` command of the documents and the outputs is valid', async () => {
   await using workspace = await createWorkspace();
   const calls = new Map<string, readonly string[]>();
   for (const lines of [...DOCUMENTS.map(commandsOf), outputs()])
@@ -26,7 +26,7 @@ test('every `aws` command of the documents and the outputs is one', async () => 
 
   const wrong: string[] = [];
   const waiting = [...calls.values()];
-  // each is a second of Python
+  // each takes a second of Python
   await Promise.all(
     [0, 1].map(async () => {
       for (let call = waiting.pop(); call !== undefined; call = waiting.pop()) {
@@ -43,12 +43,12 @@ test('every `aws` command of the documents and the outputs is one', async () => 
   expect(wrong).toEqual([]);
 }, 400_000);
 
-/** What the CLI looks at before it asks anybody: one call of each shape will do. */
+/** What the CLI checks before it sends a request: one call of each shape is enough. */
 function shapeOf(call: readonly string[]): string {
   return call.map((some, i) => (i < 2 || some.startsWith('-') || call[i - 1] === '--query' ? some : '…')).join(' ');
 }
 
-/** Blocks of shell, and commands in a line of text that have an option: one session, as a reader has it. */
+/** Blocks of shell, and inline commands that have an option: one session, as a reader types it. */
 function commandsOf(document: string): string {
   const text = readFileSync(join(CHECKOUT, document), 'utf8');
   const blocks = [...text.matchAll(/^```sh.*\n([^]*?)^```$/gm)].map(([, block = '']) => block);
@@ -56,7 +56,7 @@ function commandsOf(document: string): string {
   return [...blocks, ...[...inText].map(([, command = '']) => command)].join('\n');
 }
 
-/** Of the reviewed templates, with something for what CloudFormation will know. */
+/** The outputs of the reviewed templates, with placeholders for values that CloudFormation computes. */
 function outputs(): string {
   const template = z.object({ Outputs: z.record(z.string(), z.object({ Value: z.unknown() })).default({}) });
   return globSync('test/infra/snapshots/*/*.yaml', { cwd: CHECKOUT })
@@ -74,19 +74,19 @@ function textOf(value: unknown): string {
   return parts.map(textOf).join(separator);
 }
 
-/** The arguments that a shell gives to each `aws` of these lines. Whatever else they call does nothing. */
+/** The arguments that a shell passes to each `aws` of these lines. Other commands do nothing. */
 async function callsOf(lines: string, { env, folder }: Workspace): Promise<readonly (readonly string[])[]> {
   const bin = join(folder, 'bin');
   const calls = join(folder, `calls-${crypto.randomUUID()}`);
   for (const name of [bin, calls, join(folder, 'dist/templates/assets')]) mkdirSync(name, { recursive: true });
-  // some read what they are to send before they ask anybody
+  // some read their input before they send a request
   for (const name of ['dist/templates/assets/code.zip', 'dist/templates/Transship.yaml', 'request.json'])
     writeFileSync(join(folder, name), '{}');
   const script = (name: string, body: string): void => {
     writeFileSync(join(bin, name), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
   };
   for (const name of ['cdk', 'docker', 'git', 'npm', 'npx']) script(name, 'exit 0');
-  // what it says is taken for a value, or evaluated
+  // its output is used as a value, or evaluated
   script('aws', `printf '%s\\0' "$@" >"$(mktemp "${calls}/XXXXXXXX")"; echo true`);
   const known = { ...env, PATH: `${bin}:${env['PATH'] ?? ''}`, TRANSSHIP_BUCKET: 'archives', TRANSSHIP_TABLE: 'table' };
   await attempt('timeout', ['30', 'bash', '-c', lines], { env: known, cwd: folder });

@@ -7,20 +7,20 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { APP, openLab } from '../support/interop-lab.ts';
 import { isInstalled, transship } from '../support/interop-process.ts';
 
-/** How each shell is started without settings of a user, and the first line that it gets. */
+/** How each shell is started without settings of a user, and its first line of input. */
 const SHELLS = {
   bash: { command: 'bash --norc --noprofile -i', begin: 'source <(transship completion bash)' },
   zsh: { command: 'zsh -f -i', begin: 'autoload -U compinit; compinit -u -D; source <(transship completion zsh)' },
   fish: { command: 'fish --no-config -i', begin: 'transship completion fish | source' },
 };
 
-/** What zsh rings where there is more than one way to go on. */
+/** zsh rings when several completions are possible. */
 const BELL = String.fromCharCode(7);
 
 describe('completion', async () => {
   const lab = await openLab();
   afterAll(() => lab[Symbol.asyncDispose]());
-  // as an installed package has it on the path
+  // on the path, as an installed package is
   const bin = join(lab.folder, 'bin');
   await mkdir(bin);
   const [node, [program = '']] = transship([]);
@@ -28,7 +28,7 @@ describe('completion', async () => {
   await chmod(join(bin, 'transship'), 0o755);
   const env = { ...lab.o.env, PATH: `${bin}:${lab.o.env['PATH'] ?? ''}`, TERM: 'dumb', PS1: '$ ' };
 
-  /** What a terminal shows once `typed` was answered with something that has `answer`. */
+  /** The screen of a terminal once `typed` was completed to something that contains `answer`. */
   async function type(shell: keyof typeof SHELLS, typed: string, answer: string): Promise<string> {
     const { command, begin } = SHELLS[shell];
     const terminal = spawn('script', ['-qfec', command, '/dev/null'], { env, cwd: lab.folder, detached: true });
@@ -42,7 +42,7 @@ describe('completion', async () => {
       throw new Error(`${shell} never showed ${what}:\n${shown}`);
     };
     try {
-      // the shell echoes what is typed: only what a command printed has the name in one piece
+      // the shell echoes what is typed: only the output of a command has the name in one piece
       terminal.stdin.write(`${begin}\recho rea""dy\r`);
       await until('ready');
       shown = '';
@@ -50,7 +50,7 @@ describe('completion', async () => {
       await until(answer);
       return shown;
     } finally {
-      // the shell too
+      // the shell exits too
       process.kill(-(terminal.pid ?? 0), 'SIGKILL');
       await ended;
     }
@@ -70,7 +70,7 @@ describe('completion', async () => {
     });
   });
 
-  test('offers each of several words that fit', async () => {
+  test('offers each of several matching words', async () => {
     const shown = await type('bash', 'transship stat\t\t', 'status');
     expect(shown).toContain('stats');
   });

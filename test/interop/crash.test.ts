@@ -19,11 +19,11 @@ import { expectNothingHalf, expectSameImage } from '../support/same-image.ts';
 
 /** Runs one life in a process of its own. */
 const LIFE = fileURLToPath(new URL('../support/life.ts', import.meta.url));
-/** On two cores, one of which is left to the servers now and then. */
+/** For two cores, which the servers share. */
 const LIVES_AT_ONCE = 3;
 const MIN_PART_BYTES = 4096;
 
-// hundreds of processes: two minutes on two cores that have nothing else to do
+// hundreds of processes: two minutes on two idle cores
 vi.setConfig({ testTimeout: 600_000 });
 
 const work = await createWorkspace();
@@ -41,7 +41,7 @@ const s3Environment = {
   AWS_ENDPOINT_URL_S3: s3.s3.endpoint,
 };
 
-/** Lives in a new process, until it is over or killed as ordered. */
+/** Runs a life in a new process, until it has ended or is killed as ordered. Returns what is known of it. */
 async function live(order: LifeOrder, env: Environment = {}): Promise<Life> {
   const ended = await attempt(process.execPath, [LIFE, JSON.stringify(order)], { env: { ...work.env, ...env } });
   const stdout = ended.signal === 'SIGKILL' ? ended.stdout : succeeded(ended);
@@ -50,7 +50,7 @@ async function live(order: LifeOrder, env: Environment = {}): Promise<Life> {
   return life;
 }
 
-/** Every point of a life that has so many, some of them at once. */
+/** Plays every crash point of a life that has so many, some of them at once. */
 async function atEvery(points: number, check: (at: number) => Promise<void>): Promise<void> {
   await forEachOf(
     Array.from({ length: points }, (_, i) => i + 1),
@@ -75,7 +75,7 @@ describe.each([
   ['files', 8 * 1024, { signed: true, layers: [3000, 150_000, 100_000] }, filesPlace],
   ['S3', 8 * 1024, { signed: true, layers: [3000, 100_000, 85_000] }, s3Place],
 ] as const)('a backup to %s', (_, partSize, recipe: ImageRecipe, makePlace) => {
-  test('whose process is killed at every write, and gone on with by another, ends in the same bytes', async () => {
+  test('ends in the same bytes when its process is killed at every write and another process resumes it', async () => {
     const place = await makePlace();
     const backup = (key: string, at?: number): Promise<Life> =>
       live({ recipe, store: place.order, key, partSize, at }, s3Environment);
@@ -105,7 +105,7 @@ describe.each([
   ['a signed image to the plain registry', lab.stack.registry, { signed: true, platforms: ['linux/amd64'] }, 35],
   ['an image of two platforms to ECR', lab.stack.ecr, {}, 20],
 ] as const)('a mirror of %s', (_, where, more, least) => {
-  test('whose process is killed at every write shows nothing before its parts, and another completes it', async () => {
+  test('shows nothing before its parts when its process is killed at every write, and another process completes it', async () => {
     const recipe = { ...more, layers: [20_000], sharedLayerBytes: 0 };
     const image = await makeImage(recipe);
     const mirror = (repository: string, at?: number): Promise<Life> =>

@@ -16,7 +16,7 @@ const archive = join(folder, 'good.tar');
 await run(...transship(['backup', image, `oci-archive:${archive}`]), o);
 const good = await readFile(archive);
 
-/** Runs a command that has to fail; its one sentence. */
+/** Runs a command that must fail. Returns its one sentence. */
 async function refused(code: 1 | 2, args: readonly string[], env: Environment = o.env): Promise<string> {
   const finished = await attempt(...transship([...args, '--quiet']), { ...o, env });
   expect(finished).toMatchObject({ code });
@@ -25,14 +25,14 @@ async function refused(code: 1 | 2, args: readonly string[], env: Environment = 
   return finished.stderr;
 }
 
-/** A folder of its own for what a command writes. */
+/** A folder of its own for the output of a command. */
 async function emptyFolder(name: string): Promise<string> {
   const made = join(folder, name);
   await mkdir(made);
   return made;
 }
 
-describe('a source that is not there', () => {
+describe('a missing source', () => {
   test.each([
     ['a tag', `${registry.host}/${APP}:v2`],
     ['a repository', `${registry.host}/no/such:v1`],
@@ -45,24 +45,24 @@ describe('a source that is not there', () => {
     expect(await readdir(out)).toEqual([]);
   });
 
-  test('is named by backup too, of one tag and of a whole repository', async () => {
+  test('is also named by backup, of one tag and of a whole repository', async () => {
     const to = `s3://${BUCKET}/missing/{tag}.tar`;
     expect(await refused(1, ['backup', `${registry.host}/${APP}:v2`, to])).toContain(`${registry.host}/${APP}:v2`);
     expect(await refused(1, ['backup', `${registry.host}/no/such`, to])).toContain(`${registry.host}/no/such`);
     expect(await lab.bucketContents()).toEqual({ keys: [], uploads: [] });
   });
 
-  test('an archive in S3: the key is named', async () => {
+  test('in S3 is named by the key of the archive', async () => {
     const said = await refused(1, ['restore', `s3://${BUCKET}/no/such.tar`, `${registry.host}/restored:v1`]);
     expect(said).toContain(`s3://${BUCKET}/no/such.tar`);
   });
 
-  test('a bucket is named', async () => {
+  test('is named by its bucket', async () => {
     const said = await refused(1, ['restore', 's3://no-such-bucket/a.tar', `${registry.host}/restored:v1`]);
     expect(said).toContain('no-such-bucket');
   });
 
-  test('a registry that nobody answers for is named', async () => {
+  test('without a listener is named by its registry', async () => {
     // a port that was free a moment ago
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -75,7 +75,7 @@ describe('a source that is not there', () => {
   });
 });
 
-describe('an archive that is not whole', async () => {
+describe('an incomplete archive', async () => {
   const turned = join(folder, 'turned.tar');
   const bad = Buffer.from(good);
   const middle = Math.floor(bad.byteLength / 2);
@@ -93,14 +93,14 @@ describe('an archive that is not whole', async () => {
     expect(answer.status).toBe(404);
   });
 
-  test('with one bit of a layer turned is not restored', async () => {
+  test('with one flipped bit of a layer is not restored', async () => {
     await refused(1, ['restore', `oci-archive:${turned}`, `${registry.host}/turned:v1`]);
     const answer = await fetch(`${registry.url}/v2/turned/manifests/v1`);
     await answer.body?.cancel();
     expect(answer.status).toBe(404);
   });
 
-  test('is found faulty by verify: 3', async () => {
+  test('is reported as faulty by verify: 3', async () => {
     const { code, stdout } = await attempt(...transship(['verify', `oci-archive:${turned}`]), o);
     expect(stdout.toString()).toContain('FAULTY');
     expect(code).toBe(3);
@@ -108,7 +108,7 @@ describe('an archive that is not whole', async () => {
 });
 
 describe('a key that holds something else', () => {
-  test('is not restored, and not written over by a backup', async () => {
+  test('is not restored, and not overwritten by a backup', async () => {
     const [Key, Body] = ['notes.tar', 'no archive at all'];
     await lab.client.send(new PutObjectCommand({ Bucket: BUCKET, Key, Body }));
     expect(await refused(1, ['restore', `s3://${BUCKET}/${Key}`, `${registry.host}/notes:v1`])).toContain(Key);
@@ -118,7 +118,7 @@ describe('a key that holds something else', () => {
 });
 
 describe('wrong credentials', () => {
-  test('of S3 are told, not shown', async () => {
+  test('for S3 are reported, not shown', async () => {
     const env = { ...o.env, AWS_SECRET_ACCESS_KEY: 'not-the-secret' };
     expect(await refused(1, ['backup', image, `s3://${BUCKET}/denied.tar`], env)).toContain('target: ');
     expect((await lab.bucketContents()).keys).not.toContain('denied.tar');
@@ -127,10 +127,10 @@ describe('wrong credentials', () => {
 
 describe('wrong usage', () => {
   test.each([
-    ['a reference that is none', ['copy', 'Upper/CASE::tag', `oci-archive:${folder}/x.tar`]],
-    ['a transport that is none', ['copy', 'ftp://host/app:v1', `oci-archive:${folder}/x.tar`]],
-    ['a digest that is none', ['inspect', `${registry.host}/${APP}@sha256:12`]],
-    ['credentials that are none', ['inspect', image, '--src-creds', 'nocolon']],
+    ['a malformed reference', ['copy', 'Upper/CASE::tag', `oci-archive:${folder}/x.tar`]],
+    ['an unknown transport', ['copy', 'ftp://host/app:v1', `oci-archive:${folder}/x.tar`]],
+    ['a malformed digest', ['inspect', `${registry.host}/${APP}@sha256:12`]],
+    ['malformed credentials', ['inspect', image, '--src-creds', 'nocolon']],
     ['an archive to back up', ['backup', `oci-archive:${archive}`, `s3://${BUCKET}/x/`]],
     ['an image of a registry to restore', ['restore', `docker://${image}`, `${registry.host}/x:v1`]],
   ])('%s: 2', async (_, args) => {
@@ -138,7 +138,7 @@ describe('wrong usage', () => {
   });
 
   test.each([[['copy', image]], [['copy', image, 'a', 'b']], [['frobnicate']], [['copy', '--frobnicate', image, 'x']]])(
-    'a command line that is none: 2, %j',
+    'an invalid command line: 2, %j',
     async (args) => {
       const { code, stdout, stderr } = await attempt(...transship(args), o);
       expect({ code, stdout: stdout.toString() }).toEqual({ code: 2, stdout: '' });
@@ -147,6 +147,6 @@ describe('wrong usage', () => {
   );
 });
 
-test('skopeo agrees that the archive these tests damage was whole', async () => {
+test('skopeo agrees that the archive that these tests damage was whole', async () => {
   await skopeo(['copy', '--all', `oci-archive:${archive}`, `dir:${join(folder, 'whole')}`], o);
 });

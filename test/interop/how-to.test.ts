@@ -1,4 +1,4 @@
-// Every command of docs/how-to, typed into bash as it stands, in order, against the embedded registries and S3.
+// Every command of docs/how-to, typed into bash as it is written, in order, against the embedded registries and S3.
 import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
@@ -24,13 +24,13 @@ const run = promisify(execFile);
 const image = await makeImage({ seed: 7, tag: 'v1', signed: true, layers: [500] });
 const otherImage = await makeImage({ seed: 8, tag: 'v1', layers: [500] });
 
-/** What a page needs beside an image in `$SOURCE`, and what is true when it was typed. */
+/** What a page needs beside an image in `$SOURCE`, and the state after it was typed. */
 interface Page {
-  /** Whether `$STORE` has a backup before. */
+  /** Whether `$STORE` holds a backup. */
   readonly backedUp?: boolean;
   /** Whether a worker runs, as in the deployed system. */
   readonly worker?: boolean;
-  /** Puts in place what the page takes for granted; gives variables that its commands use. */
+  /** Creates what the page assumes. Returns variables for its commands. */
   readonly prepare?: () => Promise<Readonly<Record<string, string>>>;
   readonly check: (output: string) => Promise<void>;
 }
@@ -48,7 +48,7 @@ const PAGES: Readonly<Record<string, Page>> = {
   'move-to-another-account': { check: async () => isAt(otherEcr, 'product/app') },
   'prove-it-to-an-auditor': {
     backedUp: true,
-    // a drill deletes what it made
+    // a drill deletes what it created
     check: async () => expect(await Array.fromAsync(lab.client(otherEcr).repositories('drill/'))).toEqual([]),
   },
   'air-gap': { check: async () => isAt(otherEcr, 'product/app') },
@@ -130,7 +130,7 @@ async function isAt(where: LocalRegistry, repository: string, { root }: MadeImag
   expect(digest).toBe(root.descriptor.digest);
 }
 
-/** A table as aws-ecr-mirror has it, with one image. */
+/** A table in the format of aws-ecr-mirror, with one image. */
 async function tableOfMirrors(): Promise<string> {
   const client = new DynamoDB({ endpoint: dynamodb.endpoint });
   await client.createTable({
@@ -145,7 +145,7 @@ async function tableOfMirrors(): Promise<string> {
   return 'mirrors';
 }
 
-test('every page of docs/how-to is typed', () => {
+test('every page of docs/how-to has a test', () => {
   expect(
     globSync('docs/how-to/*.md')
       .map((file) => basename(file, '.md'))
@@ -153,7 +153,7 @@ test('every page of docs/how-to is typed', () => {
   ).toEqual(Object.keys(PAGES).toSorted());
 });
 
-test.each(Object.entries(PAGES))('docs/how-to/%s.md does what it says', { timeout: 120_000 }, async (name, page) => {
+test.each(Object.entries(PAGES))('docs/how-to/%s.md works as written', { timeout: 120_000 }, async (name, page) => {
   const folder = await mkdtemp(join(lab.folder, 'how-to-'));
   await mkdir(join(folder, 'bin'));
   const script = `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`;
@@ -181,7 +181,7 @@ test.each(Object.entries(PAGES))('docs/how-to/%s.md does what it says', { timeou
   await using worker = page.worker === true ? startWorker(environment) : undefined;
   const blocks = await blocksOf(name);
   expect(blocks.length).toBeGreaterThan(1);
-  // in one shell, because a later block may need what an earlier one set
+  // in one shell, because a later block may need the variables of an earlier one
   const output = await type(blocks.join('\n'), variables);
   expect(worker?.stderr ?? '').toBe('');
   await page.check(output);

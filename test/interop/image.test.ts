@@ -1,4 +1,4 @@
-// The image of the worker: built as its Dockerfile says, run as a deployment runs it, over the embedded stack.
+// The image of the worker: built by its Dockerfile, run as a deployment runs it, over the embedded stack.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { env as own } from 'node:process';
@@ -16,9 +16,9 @@ import { attempt, CHECKOUT, createWorkspace, run, start, type Environment } from
 import { expectSameImage } from '../support/same-image.ts';
 
 const IMAGE = 'localhost/transship:built';
-/** Kept for the next time: a stand-in for the base takes a minute to make. `npm ci` removes it. */
+/** Cached for later runs: building a stand-in for the base takes a minute. `npm ci` removes it. */
 const STORE = join(CHECKOUT, 'node_modules', '.cache', 'image');
-/** As docs/worker.md tells people to run it. */
+/** As docs/worker.md shows it. */
 const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
 const MAX_BYTES = 230_000_000;
 
@@ -48,7 +48,7 @@ async function freePort(): Promise<number> {
   return health.port;
 }
 
-test('is small, and says what it is, who it runs as and how it is', async () => {
+test('is small, and has labels, a user and a health check', async () => {
   const inspected = async (what: string): Promise<unknown> =>
     JSON.parse(await podman('image', 'inspect', '--format', `{{json ${what}}}`, IMAGE));
   const size = Number(await inspected('.Size'));
@@ -72,11 +72,11 @@ test('has one Node and the bundle: no package manager, nothing of the embedded s
     ['/app:', 'LICENSE', 'bundle', 'package.json', '', '/usr/local/bin:', 'node'].join('\n'),
   );
   expect(await shell('grep -rliE "fauxqs|dynalite|startStack" /app/bundle || echo none')).toBe('none');
-  // what is loaded when it is needed would have no names
+  // modules that are loaded lazily would have no names
   expect(await shell('grep -rl "export default require_" /app/bundle || echo none')).toBe('none');
 });
 
-test('comes with its SBOM and its provenance, which a copy takes along', async () => {
+test('has an SBOM and a provenance, which a copy keeps', async () => {
   const transship = async (...args: readonly string[]): Promise<unknown> => {
     const env = { ...stack.environment, PATH: own['PATH'] ?? '', HOME: STORE };
     const output = await run(join(CHECKOUT, 'bin', 'transship.js'), [...args, '--json'], { env });
@@ -111,7 +111,7 @@ test('comes with its SBOM and its provenance, which a copy takes along', async (
   expect(provenance).toMatchObject({ subject: [{ digest: { sha256: copied.digest.slice('sha256:'.length) } }] });
 });
 
-test('does a job, is well meanwhile, and ends with 0 on SIGTERM: read-only, as nobody’s user, without capabilities', async () => {
+test('does a job, is healthy meanwhile, and exits with 0 on SIGTERM: read-only, as an unprivileged user, without capabilities', async () => {
   await using service = connectService(readSettings(stack.environment));
   const { registry, ecr, environment } = stack;
   const view = (side: typeof registry): ReturnType<ReturnType<typeof openRegistry>['repository']> => {
@@ -129,7 +129,7 @@ test('does a job, is well meanwhile, and ends with 0 on SIGTERM: read-only, as n
 
   const name = `transship-${process.pid}`;
   const variables = Object.entries({ ...environment, TRANSSHIP_HEALTH_PORT: String(await freePort()) });
-  // what runs in it is no child of podman's
+  // a process in it is not a child of podman
   onTestFinished(async () => void (await attempt('podman', ['rm', '-f', '-t', '0', name], { env: podmanEnvironment })));
   await using container = start(
     'podman',

@@ -10,7 +10,7 @@ import { attempt, run, start, succeeded, transship } from '../support/interop-pr
 import { BUCKET } from '../support/local-s3.ts';
 
 const MIB = 1024 * 1024;
-/** Of every part but the last: what the store chooses for an archive of this size. */
+/** The size of every part except the last: what the store chooses for an archive of this size. */
 const PART_BYTES = 8 * MIB;
 const LAYER_BYTES = 72 * MIB;
 const AN_HOUR_MS = 3_600_000;
@@ -28,7 +28,7 @@ afterEach(() => {
 const { o, image, folder, s3 } = lab;
 const source = `${gate.host}/${APP}:v1`;
 
-/** Backs up without interruption; the archive. */
+/** Backs up without interruption. Returns the archive. */
 async function uninterrupted(name: string): Promise<Buffer> {
   const file = join(folder, `${name}.tar`);
   await run(...transship(['backup', source, `oci-archive:${file}`, '--quiet']), o);
@@ -38,7 +38,7 @@ async function uninterrupted(name: string): Promise<Buffer> {
 describe('a backup to S3 killed in the middle of a layer', async () => {
   const key = 'killed/v1.tar';
   const expected = await uninterrupted('expected-s3');
-  /** Bytes of each part that the store took since, of the archive or of what marks the upload as ours. */
+  /** Bytes of each part that the store received since, of the archive or of the marker of the upload. */
   const stored = (from: number): readonly number[] =>
     s3.requests
       .slice(from)
@@ -66,13 +66,13 @@ describe('a backup to S3 killed in the middle of a layer', async () => {
     expect(left).toEqual({ keys: [], uploads: [key] });
   });
 
-  test('sends no part again that was stored', () => {
+  test('sends no stored part again', () => {
     succeeded(resumed);
     const sentBytes = stored(again).reduce((sum, bytes) => sum + bytes, 0);
     expect(sentBytes).toBe(expected.byteLength - partsKept * PART_BYTES);
   });
 
-  test('ends in the bytes of a backup that was not interrupted, and in nothing else but its snapshot', async () => {
+  test('ends in the bytes of an uninterrupted backup, and in nothing else but its snapshot', async () => {
     succeeded(resumed);
     expect((await lab.object(key)).equals(expected)).toBe(true);
     const snapshot: unknown = expect.stringMatching(/^killed\/snapshots\/[^/]+\.json\.zst$/);
@@ -99,7 +99,7 @@ test('a backup to a file killed in the middle of a layer shows no file, and ends
   expect((await readFile(join(target, 'v1.tar'))).equals(expected)).toBe(true);
 });
 
-test('a mirror killed in the middle of a layer shows no tag, and goes on', async () => {
+test('a mirror killed in the middle of a layer shows no tag, and resumes', async () => {
   const target = await lab.startRegistry('killed-mirror');
   const command = transship(['copy', source, `${target.host}/${APP}:v1`]);
   const closed = gate.closeAfter(LAYER_BYTES / 2);
@@ -131,19 +131,19 @@ describe.each(['SIGINT', 'SIGTERM'] as const)('%s in the middle of a layer', (si
       stdout: '',
       stderr: `transship: stopped by ${signal}; run the same command again to go on\n`,
     });
-    // one that comes when everything is done and Node is on its way out kills it, as it would any program
+    // a signal that arrives while Node is exiting kills it, as it would any program
     expect(times === 1 ? [130] : [130, signal]).toContain(ended.code ?? ended.signal);
     const { keys, uploads } = await lab.bucketContents();
     expect(keys).not.toContain(key);
     expect(uploads).toContain(key);
   };
 
-  test('ends the program with 130 and a word on how to go on', async () => {
+  test('ends the program with 130 and advice to run it again', async () => {
     await interrupted(`${signal}/once.tar`, 1);
   });
 
-  // Ctrl-C reaches the program from the terminal, and again from npx or the launcher, which pass on what they got from it
-  test('means the same when it comes several times at once', async () => {
+  // Ctrl-C reaches the program from the terminal, and again from npx or the launcher, which forward the signal
+  test('has the same effect when it arrives several times at once', async () => {
     await interrupted(`${signal}/again.tar`, 3);
   });
 });

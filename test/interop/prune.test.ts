@@ -1,4 +1,4 @@
-// Debian's docker-registry, and the embedded ECR, after `transship prune`, as skopeo finds them.
+// Debian's docker-registry, and the embedded ECR, after `transship prune`, read by skopeo.
 import { ECRClient, GetAuthorizationTokenCommand } from '@aws-sdk/client-ecr';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -26,7 +26,7 @@ interface Document {
   };
 }
 
-/** Pushes an index of two images that say when they were made. They have a base layer in common with all others. */
+/** Pushes an index of two images with creation times. All images share a base layer. */
 async function pushDated(
   host: string,
   name: string,
@@ -77,7 +77,7 @@ describe('prune of docker-registry', async () => {
   const old = await pushDated(registry.host, 'prune/app', ['b2'], '2025-02-01T00:00:00Z');
   const recent = await pushDated(registry.host, 'prune/app', ['b3', 'candidate'], '2025-03-01T00:00:00Z');
 
-  test('keeps the newest and what keepTags names; what goes leaves nothing without a tag', async () => {
+  test('keeps the newest and what keepTags names, and leaves nothing without a tag', async () => {
     const policy = ['--keep-last', '2', '--keep-tags', 'prod-*', '--yes'];
     const { result } = await transshipJson<Document>(['prune', repository, ...policy], o);
     expect(result).toMatchObject({ deleted: 3, failures: [] });
@@ -89,14 +89,14 @@ describe('prune of docker-registry', async () => {
     expect(again.plan.totals.delete).toBe(0);
   });
 
-  test('leaves what it keeps whole', async () => {
+  test('leaves the kept images whole', async () => {
     for (const tag of ['b3', 'prod-1', 'v1'])
       await skopeo(['copy', '--all', `docker://${repository}:${tag}`, `dir:${join(folder, `kept-${tag}`)}`], o);
     expect(await isThere(`${repository}:${image.signatureTag}`)).toBe(true);
     expect(await isThere(`${repository}@${image.sbom.digest}`)).toBe(true);
   });
 
-  test('says that it cannot remove one tag of two, and touches neither', async () => {
+  test('reports that it cannot remove one tag of two, and touches neither', async () => {
     const { code, stdout } = await prune(repository, '--delete-tags', 'candidate', '--yes');
     expect(code).toBe(1);
     expect(stdout.toString()).toMatch(/remove the tag .*:candidate: .*; tags alone cannot be deleted there/);
@@ -104,14 +104,14 @@ describe('prune of docker-registry', async () => {
     await skopeo(['copy', '--all', `docker://${repository}@${recent[0]?.digest}`, `dir:${join(folder, 'recent')}`], o);
   });
 
-  test('takes the signature, the SBOM and the list of referrers with their image', async () => {
+  test('deletes the signature, the SBOM and the list of referrers with their image', async () => {
     await run(...transship(['prune', repository, '--delete-tags', 'v1', '--yes']), o);
     expect(await tagsOf(repository)).toEqual(['b3', 'candidate', 'prod-1']);
     for (const { digest } of [image.root, ...image.images, image.signature, image.sbom, image.referrers])
       expect(await isThere(`${repository}@${digest}`)).toBe(false);
   });
 
-  test('says what to set where deleting is not enabled', async () => {
+  test('names the setting where deletion is not enabled', async () => {
     await using closed = await startDockerRegistry({ folder: join(folder, 'closed'), env: o.env, deletes: false });
     await pushDated(closed.host, 'app', ['a'], '2025-01-01T00:00:00Z');
     await pushDated(closed.host, 'app', ['b'], '2025-02-01T00:00:00Z');
@@ -144,11 +144,11 @@ describe('prune of the embedded ECR', async () => {
   await run(...transship(['copy', `${registry.host}/${APP}:v1`, `${ecr.registryHost}/app:v1`]), { env });
   daysAgo = 0;
 
-  test('takes images without a tag and old ones, and leaves what it keeps whole', async () => {
+  test('deletes untagged and old images, and leaves the kept ones whole', async () => {
     const policy = ['--keep-last', '2', '--keep-tags', 'prod-*', '--untagged-after-days', '1', '--yes'];
     const place = `${ecr.registryHost}/app`;
     const { result } = await transshipJson<Document>(['prune', place, ...policy], { env });
-    // b2, and what was v1 before
+    // b2, and the previous v1
     expect(result).toMatchObject({ deleted: 2, failures: [] });
     const credentials = await passwordOf(ecr);
     for (const tag of ['prod-1', 'b3', 'v1']) {

@@ -12,9 +12,9 @@ async function commandsUnder(heading: string): Promise<string> {
   return block;
 }
 
-test('the five minutes of the README work as they are written', async () => {
+test('the five minutes of the README work as written', async () => {
   await using workspace = await createWorkspace();
-  // a checkout after `npm ci`, so that what the commands leave behind is not in this one
+  // in a copy of the checkout after `npm ci`, so that files left by the commands are not in this one
   const checkout = join(workspace.folder, 'checkout');
   await mkdir(checkout);
   for (const name of await readdir(CHECKOUT)) {
@@ -25,7 +25,7 @@ test('the five minutes of the README work as they are written', async () => {
   const o = { env: { ...workspace.env, npm_config_update_notifier: 'false' }, cwd: checkout };
 
   const commands = await commandsUnder('Five minutes');
-  // `wait`: what they start in the background they also end; where they do not come to that, the whole process group is ended
+  // `wait`: the commands end what they start in the background; if they do not get there, the whole process group is ended
   const script = `trap '[ $? -eq 0 ] || kill -KILL 0' EXIT\n${commands}\nwait`;
   const ran = await attempt('timeout', ['170', 'bash', '-e', '-u', '-o', 'pipefail', '-c', script], o);
   const said = `${succeeded(ran).toString()}\n${ran.stderr}`;
@@ -36,7 +36,7 @@ test('the five minutes of the README work as they are written', async () => {
   expect(said.match(/^whole /gm)).toHaveLength(2); // the archive, and the restored image against the first
   expect(said).not.toContain('FAULTY');
   expect(said).toMatch(/^1 added, 0 changed/m);
-  expect(said).toMatch(/^run request-\S+ ended in .*: done (?:3, unchanged 0|2, unchanged 1), failed 0/m); // the plan, the snapshot, and the image, if its push did not do it
+  expect(said).toMatch(/^run request-\S+ ended in .*: done (?:3, unchanged 0|2, unchanged 1), failed 0/m); // the plan, the snapshot, and the image, unless its push copied it
   expect(said).toMatch(/^queue: .*; dead letters: 0$/m);
   const raw = await run('skopeo', ['inspect', '--raw', `oci-archive:${join(checkout, 'app.tar')}`], o);
   expect(JSON.parse(raw.toString())).toMatchObject({ manifests: [{}, {}] });

@@ -22,7 +22,7 @@ afterAll(() => lab[Symbol.asyncDispose]());
 const { o, image, registry } = lab;
 const source = `${registry.host}/${APP}`;
 
-/** Every manifest of the image at `repository`, as the registry gives it to skopeo. */
+/** Every manifest of the image at `repository`, as skopeo reads it from the registry. */
 async function manifestsOf(repository: string, flags: readonly string[] = []): Promise<readonly string[]> {
   const references = [
     ':v1',
@@ -35,7 +35,7 @@ async function manifestsOf(repository: string, flags: readonly string[] = []): P
   );
 }
 
-/** What the referrers tag of the image lists at `repository`. */
+/** The entries of the referrers tag of the image at `repository`. */
 async function referrersOf(repository: string, flags: readonly string[] = []): Promise<readonly string[]> {
   const raw = await rawManifest(`docker://${repository}:${image.referrersTag}`, o, flags);
   const { manifests } = JSON.parse(raw.toString()) as { readonly manifests: readonly Descriptor[] };
@@ -47,7 +47,7 @@ describe('a mirror from docker-registry to docker-registry', async () => {
   const mirrored = `${target.host}/mirror/of/app`;
   const first = await transshipJson<CopyDocument>(['copy', `${source}:v1`, `docker://${mirrored}:v1`], o);
 
-  test('tells the digest and that nothing was left out', () => {
+  test('reports the digest and that nothing was left out', () => {
     expect(first).toMatchObject({ outcome: 'copied', digest: image.root.digest, partial: false });
   });
 
@@ -63,7 +63,7 @@ describe('a mirror from docker-registry to docker-registry', async () => {
     await skopeo(['copy', '--all', `docker://${mirrored}:v1`, `dir:${join(lab.folder, 'mirrored')}`], o);
   });
 
-  test('moves nothing when it is there already', async () => {
+  test('sends nothing when everything is there already', async () => {
     const again = await transshipJson<CopyDocument>(['copy', `${source}:v1`, `docker://${mirrored}:v1`], o);
     expect(again).toMatchObject({ outcome: 'unchanged', bytesSent: 0, tallies: { copied: { count: 0 } } });
   });
@@ -71,7 +71,7 @@ describe('a mirror from docker-registry to docker-registry', async () => {
   test('within one registry reads no layer: blobs are mounted', async () => {
     const sibling = await transshipJson<CopyDocument>(['copy', `${source}:v1`, `${registry.host}/sibling:v1`], o);
     expect(sibling).toMatchObject({ digest: image.root.digest, tallies: { mounted: { count: expect.any(Number) } } });
-    // manifests are all that travelled
+    // only manifests were sent
     expect(sibling.bytesSent).toBeLessThan(10_000);
   });
 });
@@ -81,7 +81,7 @@ describe('the embedded registry', async () => {
   afterAll(() => servers.disposeAsync());
 
   test.each([{ referrersApi: true }, { referrersApi: false }])(
-    'takes an image from skopeo and gives it back, %o',
+    'accepts an image from skopeo and serves it, %o',
     async ({ referrersApi }) => {
       const embedded = servers.use(
         await startRegistry({ mode: 'oci', folder: join(lab.folder, `oci-${String(referrersApi)}`), referrersApi }),
@@ -105,7 +105,7 @@ describe('the embedded registry', async () => {
     expect(digestOf(await rawManifest(to, o, ['--creds=robot:pass:word']))).toBe(image.root.digest);
   });
 
-  test('as ECR takes an image from skopeo with a token of ECR, and gives it back through redirects', async () => {
+  test('as ECR accepts an image from skopeo with a token of ECR, and serves it through redirects', async () => {
     const ecr = servers.use(
       await startRegistry({
         mode: 'ecr',
@@ -137,7 +137,7 @@ describe('the embedded registry', async () => {
 });
 
 describe('docker-registry with passwords', async () => {
-  // bcrypt with the least work: `htpasswd -nbBC 4 NAME PASSWORD`
+  // bcrypt with the lowest cost: `htpasswd -nbBC 4 NAME PASSWORD`
   const READER = 'reader:$2b$04$7/RZQCQAP2yY3K.LynGT/O0EN6pGrcDIrc.0fwMfozvYogAHkQ8ZW\n';
   const WRITER = 'writer:$2b$04$H1mq.WgusQ2W.f7pFpBwoeKf2jnTbO/aOuk4NAFqbcmXNuylvaB9m\n';
   const [reader, writer] = ['reader:reader-secret', 'writer:writer-secret'];
@@ -151,7 +151,7 @@ describe('docker-registry with passwords', async () => {
   };
   const entry = (credentials: string): object => ({ auth: Buffer.from(credentials).toString('base64') });
 
-  test('is reached with --src-creds and --dest-creds, another for each end', async () => {
+  test('is reached with --src-creds and --dest-creds, different ones for each side', async () => {
     const flags = ['--src-creds', reader, '--dest-creds', writer];
     await run(...transship(['copy', `${from.host}/${APP}:v1`, `${to.host}/by-flags:v1`, ...flags]), o);
     await expectMirror('by-flags');
@@ -182,8 +182,8 @@ describe('docker-registry with passwords', async () => {
   test.each([
     ['a wrong password', ['--src-creds', 'reader:wrong-secret'], 'source'],
     ['no password', [], 'source'],
-    ["the other end's password", ['--src-creds', reader, '--dest-creds', reader], 'target'],
-  ])('refuses %s, and the program says at which end', async (_, flags, side) => {
+    ["the other side's password", ['--src-creds', reader, '--dest-creds', reader], 'target'],
+  ])('refuses %s, and the program names the side', async (_, flags, side) => {
     const args = ['copy', `${from.host}/${APP}:v1`, `${to.host}/refused:v1`, '--quiet', ...flags];
     const { code, stdout, stderr } = await attempt(...transship(args), o);
     expect(code).toBe(1);

@@ -1,4 +1,4 @@
-// The page of a report in a real browser, where there is one.
+// The page of a report in a real browser, where one is installed.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ describe.skipIf(name === undefined)('the page of a report in headless Chromium',
     await rm(folder, { recursive: true, force: true });
   });
 
-  test('is shown whole, and nothing of it is blocked or asked for elsewhere', async () => {
+  test('is shown whole, and nothing in it is blocked or requested from elsewhere', async () => {
     const page = await browser.render(url, { width: 1120, scheme: 'light' });
     expect(page.dom).toContain('the role needs ecr:BatchGetImage on shop/audit');
     expect(page.dom.match(/<svg class="heat"/g)).toHaveLength(16);

@@ -28,7 +28,7 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
-/** The commands `transship` and `docker`: podman stands in for a docker, which needs a daemon. */
+/** The commands `transship` and `docker`: podman stands in for docker, which needs a daemon. */
 async function commands(folder: string): Promise<void> {
   await mkdir(folder);
   const [node, args] = transship([]);
@@ -37,7 +37,7 @@ async function commands(folder: string): Promise<void> {
   for (const name of ['transship', 'docker']) await chmod(join(folder, name), 0o755);
 }
 
-test('every command of docs/serve.md does what the document says', async () => {
+test('every command of docs/serve.md works as documented', async () => {
   const place = `store:s3://${BUCKET}/prod/`;
   await run(...transship(['backup', `${lab.registry.host}/team/*`, place]), lab.o);
   const bin = join(lab.folder, 'bin');

@@ -1,4 +1,4 @@
-// Other tools pull from `transship serve`. What is not a package of Debian is skipped where it is missing: oras, crane, regctl, and the
+// Other tools pull from `transship serve`. Tools that are not in Debian are skipped where they are missing: oras, crane, regctl, and the
 // conformance tests of OCI (`go install github.com/opencontainers/distribution-spec/conformance@latest`).
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
   const host = await serve(place);
   const name = `${host}/${APP}:v1`;
 
-  test('gives skopeo every platform, digests unchanged', async () => {
+  test('serves skopeo every platform, digests unchanged', async () => {
     const layout = join(lab.folder, 'pulled');
     await skopeo(['copy', '--all', `docker://${name}`, `oci:${layout}:v1`], lab.o);
     const index = JSON.parse((await readFile(join(layout, 'index.json'))).toString()) as {
@@ -37,7 +37,7 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
     expect((await skopeo(['list-tags', `docker://${host}/${APP}`], lab.o)).toString()).toContain('"v1"');
   });
 
-  test('gives podman an image, which runs', async () => {
+  test('serves podman an image, which runs', async () => {
     const o = { env: await podmanEnvironment(lab) };
     await run('podman', ['pull', '--tls-verify=false', name], o);
     const said = await run('podman', ['run', '--rm', '--pull=never', '--network=none', name], o);
@@ -58,7 +58,7 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
     expect(parseManifest(raw, MEDIA_TYPE.ociIndex)).toMatchObject({ kind: 'index' });
   });
 
-  test('asks for a login, and takes one of `podman login` or a token', async () => {
+  test('asks for a login, and accepts one of `podman login` or a token', async () => {
     const [users, tokens] = [join(lab.folder, 'users'), join(lab.folder, 'tokens')];
     // the password is "secret"
     await writeFile(users, 'ann:$2y$05$grYerRSAoAiSd3pxtLctVeFVu5woOwajU.enttfW9Biaxd2QgPHgm\n');
@@ -78,19 +78,19 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
     expect(await inspect('--creds', 'any:0123456789abcdef0123456789abcdef')).toBe(0);
   });
 
-  test.skipIf(!isInstalled('oras'))('gives oras the image with what refers to it', async () => {
+  test.skipIf(!isInstalled('oras'))('serves oras the image with its referrers', async () => {
     const layout = join(lab.folder, 'by-oras');
     await run('oras', ['cp', '-r', '--from-plain-http', '--to-oci-layout', name, `${layout}:v1`], lab.o);
     const found = await run('oras', ['discover', '--plain-http', '--format', 'json', name], lab.o);
     expect(found.toString()).toContain(lab.image.sbom.digest);
   });
 
-  test.skipIf(!isInstalled('crane'))('gives crane an image that it finds whole', async () => {
+  test.skipIf(!isInstalled('crane'))('serves crane an image that it finds whole', async () => {
     await run('crane', ['validate', '--insecure', '--remote', name], lab.o);
     expect((await run('crane', ['catalog', '--insecure', host], lab.o)).toString().trim()).toBe(APP);
   });
 
-  test.skipIf(!isInstalled('regctl'))('gives regctl the image, its referrers and its cosign tags', async () => {
+  test.skipIf(!isInstalled('regctl'))('serves regctl the image, its referrers and its cosign tags', async () => {
     await run('regctl', ['registry', 'set', '--tls', 'disabled', host], lab.o);
     const layout = `ocidir://${join(lab.folder, 'by-regctl')}`;
     await run('regctl', ['image', 'copy', '--referrers', '--digest-tags', name, `${layout}:v1`], lab.o);
@@ -125,7 +125,7 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
       OCI_RO_DATA_BLOBS: [...new Set(blobs)].join(' '),
       OCI_RO_DATA_REFERRERS: lab.image.root.digest,
     };
-    // its exit code says nothing: where it was built without its repository it panics after the tests, when it writes its report
+    // its exit code is meaningless: built without its repository, it panics after the tests while it writes its report
     const { stdout, stderr } = await attempt('conformance', [], { env, cwd: lab.folder });
     const said = `${stdout.toString()}\n${stderr}`;
     expect(said).toMatch(/^ +FAIL\.*: +0$/m);

@@ -1,4 +1,4 @@
-// Rules, a planner tick and a worker process between registries that nobody here wrote; what came of it is looked at by skopeo.
+// Rules, a pass of the planner and a worker process between registries of other projects; skopeo checks the result.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -12,7 +12,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { image, registry } = lab;
 
-test('a rule mirrors docker-registry to two others and backs up: the digests that skopeo pushed, and nothing to do the second time', async () => {
+test('a rule mirrors docker-registry to two others and backs up the digests that skopeo pushed, and does nothing the second time', async () => {
   await using stack = await startStack({ folder: join(lab.folder, 'stack') });
   const o = { env: { ...lab.o.env, ...stack.environment } };
   const [one, two] = [await lab.startRegistry('one'), await lab.startRegistry('two')];

@@ -1,4 +1,4 @@
-// A signature of a snapshot, checked without Transship by the commands that docs/snapshot-format.md shows.
+// A signature of a snapshot, checked without Transship by the commands in docs/snapshot-format.md.
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -24,7 +24,7 @@ async function documented(name: string): Promise<string> {
 test.each([
   ['ECC_NIST_P256', ''],
   ['RSA_2048', ' -sigopt rsa_padding_mode:pss'],
-] as const)('a signature by a key of the kind %s is one for OpenSSL', async (spec, options) => {
+] as const)('a signature by a key of the kind %s is valid for OpenSSL', async (spec, options) => {
   const kms = await startLocalKms();
   Object.assign(process.env, {
     AWS_ENDPOINT_URL_KMS: kms.endpoint,

@@ -1,5 +1,5 @@
-// What other tools read of a store: a copy of it in a folder is an OCI image layout. oras and regctl are no packages of Debian: where one is not
-// installed, its tests are skipped.
+// A store read by other tools: a copy of it in a folder is an OCI image layout. Debian does not package oras and regctl: tests of a missing
+// tool are skipped.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -94,7 +94,7 @@ describe.skipIf(!isInstalled('oras'))('oras', () => {
     expect(await referrersIn('file-by-oras')).toEqual([image.sbom.digest]);
   });
 
-  test('discovers what refers to an image of a store', async () => {
+  test('discovers the referrers of an image in a store', async () => {
     const from = `${store}@${image.root.digest}`;
     const found = (await run('oras', ['discover', '--format', 'json', '--oci-layout', from], o)).toString();
     expect(found).toContain(image.sbom.digest);

@@ -12,7 +12,7 @@ const PLATFORMS = [
   { os: 'linux', architecture: 'arm64' },
 ];
 
-/** What differs from run to run: times, and what is made of them. */
+/** What differs from run to run: times, and what depends on them. */
 function steady(text: string): string {
   return (
     text
@@ -27,7 +27,7 @@ function steady(text: string): string {
   );
 }
 
-/** The demo without what two workers do at once, and without its status, which lists runs as they came. */
+/** The demo without what two workers do at once, and without its status, which lists runs in order of arrival. */
 function steadyStory(text: string): string {
   return (
     steady(text)
@@ -36,7 +36,7 @@ function steadyStory(text: string): string {
       .replaceAll(/ {2,}(?=SIZE)/g, '  ')
       .replace(/ {4}rule +kind[^]*dead letters: 0\n/, '    STATUS\n')
       .replaceAll(/\b(worker|where) [AB]\b/g, '$1 X')
-      // where a sentence breaks depends on the sizes in it
+      // line breaks of a sentence depend on the sizes in it
       .replaceAll(/\n {7}(?=\S)/g, ' ')
       .replaceAll('(SIZE in TIME)', '(in TIME)')
   );
@@ -53,7 +53,7 @@ describe.skipIf(!isInstalled('tmux'))('a real terminal', async () => {
 
   beforeAll(async () => {
     stack = await startStack({ folder: join(workspace.folder, 'stack') });
-    // as an installed package has it on the path
+    // on the path, as an installed package is
     const bin = join(workspace.folder, 'bin');
     await mkdir(bin);
     const [node, [program = '']] = transship([]);
@@ -80,7 +80,7 @@ describe.skipIf(!isInstalled('tmux'))('a real terminal', async () => {
   }
 
   describe.each([80, 120])('of %i columns', (columns) => {
-    test('shows copy, backup, verify, sync, list, status and help as they were looked at', async () => {
+    test('shows copy, backup, verify, sync, list, status and help as reviewed', async () => {
       const { ecr, otherEcr, bucket } = stack;
       const to = `s3://${bucket}/${columns}`;
       const rules = `rules-${columns}.yaml`;
@@ -119,8 +119,8 @@ rules:
   });
 
   describe.each([80, 120])('of %i columns', { concurrent: true }, (columns) => {
-    // `expect` of its own, since two run at once
-    test('tells the demo as a story', async ({ expect: expectHere }) => {
+    // its own `expect`, since two run at once
+    test('shows the demo as a story', async ({ expect: expectHere }) => {
       const text = await inTerminal(columns, async (terminal) => terminal.run('transship demo'), 300);
       expectHere(text).toMatch(/everything is back/);
       await expectHere(`${steadyStory(text)}\n`).toMatchFileSnapshot(`../golden/terminal/demo-${columns}.txt`);
@@ -138,9 +138,9 @@ rules:
     });
   });
 
-  test('is left clean by bars, also where it is made narrower and the command is interrupted', async () => {
+  test('is left clean by bars, also when it is made narrower and the command is interrupted', async () => {
     const image = `${stack.ecr.registryHost}/product/web:1.0`;
-    // each layer stays on its way
+    // each layer stays in transit
     stack.ecr.faults.add({ operation: 'blob-get', times: Infinity }, { kind: 'delay', ms: 600_000 });
     await inTerminal(120, async (terminal) => {
       await terminal.run('echo above');

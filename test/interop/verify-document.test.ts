@@ -15,7 +15,7 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { bucket, ecr, otherEcr, environment } = lab.stack;
 const run = promisify(execFile);
 
-/** The commands of a document, with the places of this stack. A moment of the document is today. */
+/** The commands of a document, with the places of this stack. Moments in the document become today. */
 async function commandsOf(page: string): Promise<readonly string[]> {
   const text = await readFile(new URL(`../../docs/${page}.md`, import.meta.url), 'utf8');
   return [...text.matchAll(/^transship .*$/gm)].map(([line]) =>
@@ -51,7 +51,7 @@ async function prepared(): Promise<(command: string) => Promise<string>> {
   return type;
 }
 
-test('every command of docs/verify.md does what the document says', { timeout: 120_000 }, async () => {
+test('every command of docs/verify.md works as documented', { timeout: 120_000 }, async () => {
   const type = await prepared();
   const commands = await commandsOf('verify');
   expect(commands.length).toBeGreaterThan(4);

@@ -5,7 +5,7 @@ export default defineConfig({
     include: ['test/interop/**/*.test.ts'],
     testTimeout: 180_000,
     hookTimeout: 180_000,
-    // the tools share the machine's two cores; in turn they are faster than at once
+    // the tools share the machine's two cores; one after the other they are faster than at once
     fileParallelism: false,
   },
 });

@@ -1,4 +1,4 @@
-// The Cleaner as it is started: as a process that goes on, and as a Lambda. Neither knows a queue.
+// The Cleaner as it is started: as a long-running process, and as a Lambda. Neither has a queue.
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { readSettings } from '../../worker/main/settings.ts';
 import { connectState } from '../../worker/main/wire.ts';
@@ -34,7 +34,7 @@ async function expectPruned(name: string): Promise<void> {
   expect((await view.resolve('keep')).digest).toBeDefined();
 }
 
-test('goes on until it is stopped, and reports what it deleted in logs and metrics', async () => {
+test('runs until it is stopped, and reports deletions in logs and metrics', async () => {
   await store('forever');
   await using cleaner = startWorker(environment, ['cleaner', '--every', '1s']);
   expect(await cleaner.event('pruned')).toMatchObject({
@@ -54,7 +54,7 @@ test('goes on until it is stopped, and reports what it deleted in logs and metri
   await expectPruned('forever');
 });
 
-test('ends at once where the table does not exist', async () => {
+test('exits at once where the table does not exist', async () => {
   const wrong = { ...environment, TRANSSHIP_TABLE: 'no-such-table' };
   await using cleaner = startWorker(wrong, ['cleaner']);
   expect(await cleaner.ended).toBe(1);
@@ -70,7 +70,7 @@ test('as a Lambda begins nothing in its last minute, and prunes in the next call
   const context = { getRemainingTimeInMillis: () => leftMs };
   await expect(handler({}, context)).rejects.toMatchObject({ code: 'ABORTED' });
   leftMs = 60_000;
-  // what is new waits for the next second
+  // a new rule waits for the next second
   await vi.waitFor(
     async () => {
       expect(await handler({}, context)).toMatchObject({ rules: 1, failed: 0, open: 0, places: { failed: 0 } });

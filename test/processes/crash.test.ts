@@ -16,7 +16,7 @@ import { expectSameImage } from '../support/same-image.ts';
 
 // Every life here is played in this process. test/interop/crash.test.ts does the same with real ones.
 
-/** Hundreds of lives. */
+/** Hundreds of runs. */
 const LONG = { timeout: 120_000 };
 
 interface Place {
@@ -26,7 +26,7 @@ interface Place {
 
 function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: () => Promise<Place>): void {
   describe(`a backup to ${name}`, () => {
-    test('killed at every write, once, and gone on with by a new process, ends in the same bytes', LONG, async () => {
+    test('killed at every write, once, and resumed by a new process, ends in the same bytes', LONG, async () => {
       const image = await makeImage(recipe);
       const place = await make();
       const { points } = await backupLife(image, place.open(), 'whole.tar', { partSize });
@@ -53,7 +53,7 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
       let [sent, allowed, deaths] = [0, whole.byteLength, 0];
       for (; ; deaths++) {
         assert.ok(deaths < 1000, 'it never ends');
-        // far enough that something new is stored in each life: all that is sent at once has begun, and some of it ended
+        // far enough to store something new in each life: everything that is sent at once has begun, and some of it has ended
         const life = await backupLife(image, place.open(), 'killed.tar', { partSize, at: 14 + (deaths % 5) });
         sent += life.bytesSent;
         if (!life.died) break;

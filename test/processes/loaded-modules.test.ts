@@ -1,4 +1,4 @@
-// What a command loads is most of the time that a short one takes. Times depend on the machine; which modules are loaded does not.
+// Most of the time of a short command is loading modules. Times depend on the machine; which modules are loaded does not.
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 
-/** The modules that a command loads, relative to the checkout; those of packages by package, with the files that it takes of undici. */
+/** The modules that a command loads, relative to the checkout; packages by name, with the files of undici that are loaded. */
 async function loadedBy(...args: readonly string[]): Promise<{ readonly own: string[]; readonly packages: string[] }> {
   const list = join(lab.folder, 'loaded');
   const env = { PATH: process.env['PATH'] ?? '', HOME: lab.folder, LOADED: list };

@@ -63,7 +63,7 @@ async function begun(of: CopyRule): Promise<PlannerBench> {
 }
 
 describe('planning in pieces', () => {
-  /** Late as soon as it was asked so often. */
+  /** Late after so many questions. */
   const lateAfter = (asked: number): Pick<Clock, 'now'> => {
     let left = asked;
     return { now: () => (left-- > 0 ? 0 : 1) };
@@ -116,7 +116,7 @@ describe('planning in pieces', () => {
     }
   }
 
-  test('is planning at once, wherever it is cut', async () => {
+  test('plans the same as at once, wherever it is cut', async () => {
     const whole = await planned([]);
     expect(new Set(whole.ids).size).toBe(1303);
     expect(whole).toMatchObject({ unchanged: 600, pieces: 1 });
@@ -133,20 +133,20 @@ describe('planning in pieces', () => {
     expect(most).toBeGreaterThan(3);
   }, 60_000);
 
-  test('leaves all of it to a worker when no time is left', async () => {
+  test('leaves everything to a worker when no time is left', async () => {
     const bench = await begun(MANY);
     expect(await bench.pass({ untilMs: bench.clock.now() })).toMatchObject({ begun: 1, failed: 0 });
     expect(bench.jobs).toMatchObject([{ kind: 'plan', rule: 'many', after: { repository: '', name: '' } }]);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, continued: true }]);
     await bench.clock.advance(MINUTE_MS);
-    // the worker is about to: nobody else plans
+    // the worker will plan: no other process does
     await bench.pass();
     expect(bench.jobs).toHaveLength(1);
     expect(await bench.work({ copies: false })).toHaveLength(1903);
     expect(await bench.run('many')).toMatchObject({ jobs: { done: 1904, failed: 0 }, endedAtMs: expect.any(Number) });
   }, 60_000);
 
-  test('of a rule that is gone ends the run with what there is', async () => {
+  test('ends the run of a rule that is gone with what there is', async () => {
     const bench = await begun(MANY);
     await bench.pass({ untilMs: bench.clock.now() });
     await bench.state.rules.remove('many', 1);
@@ -169,9 +169,9 @@ test('a planner that is killed after any of its writes leaves nothing that the n
     await bench.pass({ service: dying.service });
     if (!dying.dead) break;
     deaths++;
-    // whoever comes at once finds the run held
+    // a pass that follows at once finds the run held
     await bench.pass();
-    // what the dead one held is free by then
+    // the lock of the killed planner has expired by then
     await bench.clock.advance(3 * MINUTE_MS);
     await bench.pass();
     await bench.clock.advance(20 * MINUTE_MS);
@@ -184,7 +184,7 @@ test('a planner that is killed after any of its writes leaves nothing that the n
     const jobs = await jobsOf(bench.state, run.id);
     expect(jobs.map(({ id }) => id).toSorted()).toEqual(ids);
     expect(jobs.map(({ state }) => state)).toEqual(['done', 'done', 'done']);
-    // and the rule goes on
+    // and the rule continues
     await bench.clock.advance(HOUR_MS);
     expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
   }
@@ -197,7 +197,7 @@ describe('messages that are lost', () => {
       await delivery.settle({ type: 'done' });
   }
 
-  test('are sent again when nothing else is there for a while', async () => {
+  test('are sent again when nothing else arrives for a while', async () => {
     const bench = await begun(FEW);
     await bench.pass();
     const before = bench.queue.bodies.toSorted();
@@ -207,7 +207,7 @@ describe('messages that are lost', () => {
     await bench.clock.advance(6 * MINUTE_MS);
     expect(await bench.pass()).toMatchObject({ resent: 3 });
     expect(bench.queue.bodies.toSorted()).toEqual(before);
-    // they are there now
+    // they have arrived now
     expect(await bench.pass()).toMatchObject({ resent: 0 });
     await bench.work({ copies: false });
     expect(await bench.run('few')).toMatchObject({ jobs: { done: 3 }, endedAtMs: expect.any(Number) });
@@ -221,7 +221,7 @@ describe('messages that are lost', () => {
     expect(await bench.pass()).toMatchObject({ resent: 0 });
   });
 
-  /** A job of another rule that is begun, and one more that keeps the queue from being empty. */
+  /** A job of another rule that has begun, and one more that keeps the queue from being empty. */
   async function traffic(bench: PlannerBench): Promise<void> {
     const run = `traffic-${bench.clock.now()}`;
     await bench.state.runs.begin({ id: run, trigger: 'push' });
@@ -246,7 +246,7 @@ describe('messages that are lost', () => {
     expect(bench.queue.bodies.filter((body) => body !== 'another').toSorted()).toEqual(before);
   });
 
-  test('are not taken for lost when a request by hand overtakes them', async () => {
+  test('do not count as lost when a request by hand overtakes them', async () => {
     const bench = await begun(FEW);
     await bench.pass();
     await bench.clock.advance(20 * MINUTE_MS);
@@ -256,7 +256,7 @@ describe('messages that are lost', () => {
     expect(await bench.pass()).toMatchObject({ resent: 0 });
   });
 
-  test('are not taken for lost because a Cleaner pruned meanwhile', async () => {
+  test('do not count as lost because a Cleaner pruned meanwhile', async () => {
     const bench = await begun(FEW);
     await bench.pass();
     await bench.clock.advance(20 * MINUTE_MS);
@@ -271,7 +271,7 @@ describe('messages that are lost', () => {
     expect(await bench.pass()).toMatchObject({ resent: 0 });
   });
 
-  test('are sent again four times an hour at most, however many planners look', async () => {
+  test('are sent again at most four times an hour, however many planners look', async () => {
     const bench = await begun(FEW);
     await bench.pass();
     let resent = 0;
@@ -313,7 +313,7 @@ describe('messages that are lost', () => {
     expect(await bench.pass()).toMatchObject({ resent: 1 });
   });
 
-  test('are sent again for runs of nobody’s schedule too', async () => {
+  test('are sent again for runs without a schedule too', async () => {
     const bench = await begun({ ...FEW, onPush: true });
     await bench.push({ account: ACCOUNT, region: REGION, repository: 'few/b', digest: seededDigest('v3'), tag: 'v3' });
     await lose(bench, 1);
@@ -323,7 +323,7 @@ describe('messages that are lost', () => {
   });
 });
 
-test('a run of nobody’s schedule that never ends is dead in the end', async () => {
+test('a run without a schedule that never ends is declared dead', async () => {
   const bench = planner(lab.session());
   await bench.state.runs.begin({ id: 'left behind', rule: 'gone', trigger: 'push' });
   await bench.clock.advance(25 * HOUR_MS);
@@ -338,7 +338,7 @@ test('a run of nobody’s schedule that never ends is dead in the end', async ()
   ]);
 });
 
-test('a run of a rule that expired meanwhile is dead in the end like others', async () => {
+test('a run of a rule that expired meanwhile is declared dead like others', async () => {
   const bench = await begun({ ...FEW, expiresAtMs: Date.UTC(2030, 0, 1, 1) });
   await bench.pass();
   await bench.clock.advance(25 * HOUR_MS);
@@ -347,7 +347,7 @@ test('a run of a rule that expired meanwhile is dead in the end like others', as
   expect(await bench.run('few')).toMatchObject({ dead: true });
 });
 
-test('a planner that is stopped gives back what it held', async () => {
+test('a planner that is stopped releases its leases', async () => {
   const bench = await begun(FEW);
   const stop = new AbortController();
   const queue: Queue = {

@@ -1,4 +1,4 @@
-// The planner as it is started: as a command, as a process that goes on, and as a Lambda.
+// The planner as it is started: as a command, as a long-running process, and as a Lambda.
 import { execFile } from 'node:child_process';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
@@ -41,7 +41,7 @@ async function once(
   });
 }
 
-test('looks once, and says what came of it', async () => {
+test('plans once, and prints the result', async () => {
   await store('once');
   const first = await once();
   expect(first).toMatchObject({ code: 0, stdout: '1 of 1 rules was due\n' });
@@ -80,7 +80,7 @@ async function untilEnded(name: string, lines: readonly unknown[]): Promise<void
   expect.unreachable(`the run goes on: ${JSON.stringify(lines)}`);
 }
 
-test('goes on until it is stopped', async () => {
+test('runs until it is stopped', async () => {
   await store('forever');
   await using planner = startWorker(environment, ['planner', '--every', '1s']);
   expect(await planner.event('run-planned')).toMatchObject({ rule: 'forever', jobs: 1, level: 'info' });
@@ -92,7 +92,7 @@ test('goes on until it is stopped', async () => {
 });
 
 test.each(['planner', 'planner --once'])(
-  'ends at once where the queue or the table is not there (%s)',
+  'exits at once where the queue or the table does not exist (%s)',
   async (command) => {
     for (const wrong of ['TRANSSHIP_QUEUE_URL', 'TRANSSHIP_TABLE']) {
       await using planner = startWorker({ ...environment, [wrong]: `${environment[wrong]}-other` }, command.split(' '));
@@ -102,7 +102,7 @@ test.each(['planner', 'planner --once'])(
   },
 );
 
-test('is a Lambda that fails where no rule could be served', async () => {
+test('is a Lambda that fails where it could serve no rule', async () => {
   await store('lambda');
   Object.assign(process.env, environment);
   const { handler } = await import('../../worker/main/planner.lambda.ts');

@@ -56,7 +56,7 @@ interface Ended {
   readonly code: number | null;
   readonly stdout: Buffer;
   readonly stderr: string;
-  /** What is left in the folder for temporary files. */
+  /** The content of the folder for temporary files. */
   readonly left: readonly string[];
 }
 
@@ -72,7 +72,7 @@ describe('an archive from standard input', () => {
     ['oci-archive:/dev/stdin', false],
     ['docker-archive:-', false],
     ['oci-archive:/dev/stdin:v1', true],
-  ])('is copied from %s by way of a temporary file (compressed: %s)', async (source, compressed) => {
+  ])('is copied from %s through a temporary file (compressed: %s)', async (source, compressed) => {
     const name = `from/app${source.length}`;
     const input = compressed ? gzipSync(archive, { level: 1 }) : archive;
     const { code, stderr, left } = await run(input, 'copy', source, `docker://${registry.host}/${name}:v1`);
@@ -115,7 +115,7 @@ describe('an archive from standard input', () => {
     expect(stderr).toMatch(new RegExp(`transship: .*stopped by ${signal}`));
   });
 
-  test('that is empty is refused with a sentence', async () => {
+  test('is refused with a sentence when it is empty', async () => {
     const { code, stderr, left } = await run(new Uint8Array(), 'inspect', 'oci-archive:-');
     expect({ code, left }).toEqual({ code: 2, left: [] });
     expect(stderr).toMatch(/^transship: source: read standard input: it is empty: /m);
@@ -140,7 +140,7 @@ describe('an archive to standard output', () => {
     expect(stdout.equals(archive)).toBe(true);
   });
 
-  test('is refused with --json, whose document would be in it: 2', async () => {
+  test('is refused with --json, whose document would be mixed with it: 2', async () => {
     const { code, stdout, stderr } = await run(new Uint8Array(), 'copy', '--json', from, 'oci-archive:/dev/stdout');
     expect({ code, stdout: stdout.byteLength }).toEqual({ code: 2, stdout: 0 });
     expect(stderr).toMatch(/^transship: --json .*standard output/m);
@@ -152,7 +152,7 @@ describe('an archive to standard output', () => {
     expect(stderr).toMatch(/transship copy/);
   });
 
-  test('is a failure where its reader goes away', async () => {
+  test('fails when its reader closes it', async () => {
     const { child } = await start('copy', from, 'oci-archive:/dev/stdout');
     child.stdout.destroy();
     const [stderr] = await Promise.all([text(child.stderr), once(child, 'close')]);

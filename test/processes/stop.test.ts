@@ -1,5 +1,5 @@
-// A process that gets SIGTERM or SIGINT while services accept its connections and never answer. Each situation has a stack and a process
-// of its own, and all of them run at once: most of their time is waiting.
+// A process that receives SIGTERM or SIGINT while services accept its connections and never answer. Each situation has its own stack and
+// process, and all of them run at once: most of their time is waiting.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,15 +16,15 @@ import { startWorker, type Line } from '../support/worker-process.ts';
 const DEPENDENCIES = ['dynamodb', 'sqs', 's3', 'registry'] as const;
 type Dependency = (typeof DEPENDENCIES)[number];
 
-/** A process, what stops it, and what does not answer from then on. */
+/** A process, what stops it, and what stops answering then. */
 interface Situation {
   readonly what: string;
   readonly args: readonly string[];
   readonly signal: NodeJS.Signals;
   readonly hanging: readonly Dependency[];
-  /** Jobs that the process runs when it is stopped. */
+  /** Jobs that the process is doing when it is stopped. */
   readonly jobs?: number;
-  /** What is on stderr when it is stopped; everything answers until then. */
+  /** The text on stderr when it is stopped; until then every service answers. */
   readonly begun?: RegExp;
 }
 
@@ -67,7 +67,7 @@ const COMMANDS = [
   command('SIGINT', 'verify', 's3://transship-backups/'),
 ];
 
-/** For a machine that does much else at the same time. */
+/** Long enough for a busy machine. */
 const MAX_SECONDS = STOP_SECONDS + 10;
 
 const stopped = new Map<Situation, Stopped>();
@@ -82,7 +82,7 @@ beforeAll(async () => {
   await Promise.all(prepared.map(async (run) => run()));
 }, 240_000);
 
-/** A stack with the jobs of the situation in its queue. One after the other: clients take their endpoints from the environment of this process. */
+/** A stack with the jobs of the situation in its queue. Stacks start one after the other: clients read endpoints from this process's environment. */
 async function prepare({
   hanging,
   jobs = 0,
@@ -111,12 +111,12 @@ function hang(stack: Stack, dependency: Dependency): void {
   stack[dependency].faults.add({ times: Infinity }, { kind: 'delay', ms: 600_000 });
 }
 
-/** How many requests a stack got that hang. */
+/** The number of hanging requests to a stack. */
 function asked({ dynamodb, sqs, s3, registry }: Stack): number {
   return dynamodb.calls.length + sqs.calls.length + s3.requests.length + registry.requests.length;
 }
 
-/** Starts the process of the situation, waits until it is at work, and stops it. */
+/** Starts the process of the situation, waits until it is working, and stops it. */
 async function stop(situation: Situation, stack: Stack, service: Service): Promise<Stopped> {
   const { args, signal, hanging, jobs = 0, begun } = situation;
   // jobs reach their source, and no further
@@ -142,7 +142,7 @@ async function stop(situation: Situation, stack: Stack, service: Service): Promi
   return { code, seconds, stderr: started.stderr, lines: started.lines, visible };
 }
 
-test.each(WORKERS)('$what: it ends within 20 seconds of SIGTERM', (situation) => {
+test.each(WORKERS)('$what: it exits within 20 seconds of SIGTERM', (situation) => {
   const { code, seconds, stderr, lines, visible } = stopped.get(situation) ?? expect.unreachable('it never ended');
   expect(seconds, JSON.stringify(lines.slice(-20))).toBeLessThan(MAX_SECONDS);
   const isGivenBack = !situation.hanging.includes('dynamodb') && !situation.hanging.includes('sqs');
@@ -154,7 +154,7 @@ test.each(WORKERS)('$what: it ends within 20 seconds of SIGTERM', (situation) =>
   if (!situation.hanging.includes('sqs')) expect(visible).toBe(situation.jobs);
 });
 
-test.each(COMMANDS)('$what, stopped while nothing answers, ends by itself', (situation) => {
+test.each(COMMANDS)('$what, stopped while nothing answers, exits by itself', (situation) => {
   const { code, seconds, stderr } = stopped.get(situation) ?? expect.unreachable('it never ended');
   expect(seconds).toBeLessThan(STOP_SECONDS);
   const isPlanner = situation.args[0] === 'planner';

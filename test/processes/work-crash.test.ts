@@ -23,13 +23,13 @@ import {
   type TestService,
 } from '../support/test-service.ts';
 
-// A worker is killed at each of its writes, to the table, to the queues and to the destinations; another gets the message again.
+// A worker is killed at each of its writes, to the table, to the queues and to the destinations; another receives the message again.
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry, bucket } = lab.stack;
 
-/** One delivery, in the life of a worker that dies at `at`. Returns how many points it passed. */
+/** One delivery to a worker that is killed at `at`. Returns how many points it passed. */
 async function life(t: TestService, backends: Backends, at: number): Promise<number> {
   const points = new CrashPoints(at);
   const { table } = crashingTable(t.table, points);
@@ -38,12 +38,12 @@ async function life(t: TestService, backends: Backends, at: number): Promise<num
   const [d] = await queue.receive(1, { waitSeconds: 0 });
   if (d === undefined) throw new Error('there is no message');
   const outcome = await work(d, context, { signal: new AbortController().signal });
-  // the dead settle nothing
+  // a killed worker settles nothing
   await d.settle(outcome).catch(() => undefined);
   return points.count;
 }
 
-/** Everything that reaches an end, as a process sees it that dies at one of `points`. */
+/** A backend as a process sees it that is killed at one of `points`. */
 function dying(backends: Backends, points: CrashPoints): Backends {
   const write = async <T>(effect: () => Promise<T>): Promise<T> => {
     points.point();
@@ -93,7 +93,7 @@ function crashingQueue(queue: Queue, points: CrashPoints): Queue {
 const image = await makeImage({ platforms: ['linux/amd64'], layers: [2000], sharedLayerBytes: 0 });
 const from = `docker://${registry.registryHost}/crash/app:v1`;
 
-/** The service with one job, its worker killed at `at`, and then done by another. */
+/** The service with one job whose worker is killed at `at`, and which another worker then does. */
 async function killedAt(
   at: number,
   job: JobDraft,
@@ -101,7 +101,7 @@ async function killedAt(
   const t = testService();
   const run = await t.enqueue(job);
   const points = await life(t, lab.session().backends, at);
-  // until its leases are over, and its message is to be seen again
+  // until its leases have expired, and its message is visible again
   await t.clock.advance(200_000);
   await t.worker(lab.session().backends).drain();
   return { t, run, points };
@@ -109,7 +109,7 @@ async function killedAt(
 
 const nameOf = (at: number): string => (at === Infinity ? 'whole' : String(at));
 
-/** As many deaths as there are writes. */
+/** Kills a worker at every write. */
 async function atEveryWrite(check: (at: number) => Promise<number>): Promise<void> {
   const whole = await check(Infinity);
   expect(whole).toBeGreaterThanOrEqual(10);
@@ -176,10 +176,10 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       const { t, run, points } = await killedAt(at, job);
       await expectEnded(t, run, { failed: 1 });
       await expectFree(t, to);
-      // killed between the two it is there twice, never not at all
+      // killed between the two it is there twice, but never missing
       const deadLetters = await deadLettersOf(t);
       expect([1, 2]).toContain(deadLetters.length);
-      // and is there until the work is done, and no longer
+      // it is there until the work is done, and no longer
       await dropDone(t, {});
       expect(await deadLettersOf(t)).toEqual(deadLetters);
       await lab.push(image, registry, repository);
@@ -191,7 +191,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
     });
   });
 
-  test('of a job that comes again for a while', async () => {
+  test('of a job that is retried', async () => {
     await lab.push(image, registry, 'crash/app');
     await atEveryWrite(async (at) => {
       registry.faults.add({ operation: 'manifest-get', times: 6 }, { kind: 'answer', status: 500 });

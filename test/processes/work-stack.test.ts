@@ -1,4 +1,4 @@
-// Workers over SQS and DynamoDB, by the AWS SDK, with everything that those may do.
+// Workers over SQS and DynamoDB, by the AWS SDK, with every allowed behaviour of those services.
 import { afterAll, expect, test, vi } from 'vitest';
 import type { Source, Target } from '../../worker/content/content.ts';
 import { consume } from '../../worker/queue/consume.ts';
@@ -24,7 +24,7 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry, sqs, dynamodb, environment } = lab.stack;
 
 const JOBS = 12;
-/** Waits between attempts are as many times shorter. */
+/** Divides the waits between attempts. */
 const HASTE = 30;
 
 interface Worker {
@@ -66,7 +66,7 @@ function startWorker(service: Service, backends: Backends): Worker {
   };
 }
 
-/** Backends that note when two workers write to one repository at once. */
+/** Backends that record when two workers write to one repository at once. */
 function watched(backends: Backends, worker: string, writing: Map<string, Set<string>>, clashes: string[]): Backends {
   const repository = (end: Source & Target, side: Side, name: string): Source & Target => {
     if (side === 'source') return end;
@@ -120,7 +120,7 @@ test('two workers do every job once and never write at once, whatever the queue 
 
   sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'duplicate' });
   sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'reorder' });
-  // visible again while the first is at it, and its deletion has no effect
+  // visible again while the first worker has it, whose deletion has no effect
   sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'reappear' });
   sqs.faults.add({ times: 5, share: 0.2 }, { kind: 'answer' });
   sqs.faults.add({ times: 5, share: 0.2 }, { kind: 'lose-answer' });

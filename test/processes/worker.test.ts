@@ -1,4 +1,4 @@
-// A worker as a process of its own, by the entry of its image, over the embedded stack.
+// A worker as a process of its own, by the entry point of its image, over the embedded stack.
 import { PurgeQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
@@ -41,7 +41,7 @@ function worker(more: Readonly<Record<string, string>> = {}): WorkerProcess {
   return started;
 }
 
-/** The run when it has ended. */
+/** The run once it has ended. */
 async function ended({ id }: Run): Promise<Run> {
   return vi.waitFor(
     async () => {
@@ -55,7 +55,7 @@ async function ended({ id }: Run): Promise<Run> {
 
 const metrics = (lines: readonly Line[]): readonly Line[] => lines.filter((line) => line['_aws'] !== undefined);
 
-test('a worker does a job, tells of it, and ends with 0 when it is told to', async () => {
+test('a worker does a job, reports it, and exits with 0 on SIGTERM', async () => {
   const image = await pushed('worker/plain', 100_000);
   const from = `docker://${registry.host}/worker/plain:v1`;
   const run = await enqueueImage({ from, to: `docker://${ecr.registryHost}/worker/plain:v1` }, service, {
@@ -80,10 +80,10 @@ test('a worker does a job, tells of it, and ends with 0 when it is told to', asy
   expect(process.lines.at(-1)).toMatchObject({ event: 'note', message: 'worker stopped' });
 });
 
-test('stopped in the middle of a backup it gives the job back at once, and another goes on with the parts that are missing', async () => {
+test('hands its job back at once when it is stopped in the middle of a backup, and another worker sends the missing parts', async () => {
   await pushed('worker/large', 64 * MIB);
   await using gate = await startGate(registry.host);
-  // up to eight connections bring 3 MiB each: so much that two parts come before the first gap, in whatever order they do
+  // up to eight connections fetch 3 MiB each, enough for two parts before the first gap, in whatever order they arrive
   const passed = gate.closeAfter(48 * MIB);
   const key = 'worker/large.tar';
   const run = await enqueueImage(
@@ -95,7 +95,7 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   await passed;
   const stored = (): typeof s3.requests =>
     s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
-  // the marker, and one part at least that is full and has nothing but the layer
+  // the marker, and at least one full part that holds only the layer
   await vi.waitFor(() => expect(stored().length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
   const stoppedMs = systemClock.now();
   first.kill('SIGTERM');
@@ -109,7 +109,7 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   expect((await ended(run)).jobs).toMatchObject({ done: 1 });
   expect(await second.event('resumed')).toMatchObject({ level: 'info', total: 9, parts: expect.any(Number) });
   const done = await second.event('job-done');
-  // nine parts, the last of them short; those under way when the first worker was stopped may be sent again
+  // nine parts, the last of them short; those in transit when the first worker was stopped may be sent again
   const bytes = stored().reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
   expect(bytes).toBeLessThan(64 * MIB + 16 * MIB);
   const { size } = await lab.session().backends.bucket(bucket).stat(key);
@@ -158,13 +158,13 @@ test('a request by hand starts within seconds while 500 jobs of pushes are queue
   messages.destroy();
 });
 
-test('a second signal ends it on the spot', async () => {
+test('a second signal ends it at once', async () => {
   await pushed('worker/held', MIB);
   await using gate = await startGate(registry.host);
   const passed = gate.closeAfter(1000);
   const from = `docker://${gate.host}/worker/held:v1`;
   await enqueueImage({ from, to: `s3://${bucket}/worker/held.tar` }, service, { clock: systemClock });
-  // the agent does not answer when protection is taken back, which keeps the worker from its end for a while
+  // the agent does not answer the end of protection, which delays the exit of the worker
   await using agent = await scriptedServer({
     'PUT /task-protection/v1/state': [
       { status: 200, body: '{"protection":{}}' },
@@ -176,7 +176,7 @@ test('a second signal ends it on the spot', async () => {
   await vi.waitFor(() => expect(agent.requests).toHaveLength(1));
   process.kill('SIGTERM');
   await vi.waitFor(() => expect(agent.requests).toHaveLength(2));
-  // one that follows at once may be the same one, passed on by whoever started the process
+  // a signal that follows at once may be the same one, forwarded by the parent of the process
   const again = setInterval(() => process.kill('SIGTERM'), 100);
   onTestFinished(() => clearInterval(again));
   expect(await process.ended).toBe(130);
@@ -185,8 +185,8 @@ test('a second signal ends it on the spot', async () => {
 
 const NO_QUEUE = 'there is no such queue: check its URL';
 
-describe('a worker that cannot begin', () => {
-  test('says what its environment misses', async () => {
+describe('a worker that cannot start', () => {
+  test('names the missing environment variable', async () => {
     const { TRANSSHIP_TABLE: _, ...rest } = environment;
     const process = startWorker(rest);
     expect(await process.ended).toBe(2);
@@ -194,21 +194,21 @@ describe('a worker that cannot begin', () => {
   });
 
   test.each([
-    ['a table that is not there', { TRANSSHIP_TABLE: 'other' }, 'there is no such table: check its name'],
-    ['a queue that is not there', { TRANSSHIP_QUEUE_URL: `${environment['TRANSSHIP_QUEUE_URL']}-other` }, NO_QUEUE],
+    ['a missing table', { TRANSSHIP_TABLE: 'other' }, 'there is no such table: check its name'],
+    ['a missing queue', { TRANSSHIP_QUEUE_URL: `${environment['TRANSSHIP_QUEUE_URL']}-other` }, NO_QUEUE],
     [
-      'a dead-letter queue that is not there',
+      'a missing dead-letter queue',
       { TRANSSHIP_DEAD_LETTER_QUEUE_URL: `${environment['TRANSSHIP_DEAD_LETTER_QUEUE_URL']}-other` },
       NO_QUEUE,
     ],
-    ['a region that cannot be', { AWS_REGION: '' }, 'none that can be: set AWS_REGION'],
-  ])('says so of %s, and does not wait for a better time', async (_, wrong, message) => {
+    ['an empty region', { AWS_REGION: '' }, 'none that can be: set AWS_REGION'],
+  ])('names %s, and exits at once', async (_, wrong, message) => {
     const process = startWorker({ ...environment, ...wrong });
     expect(await process.ended).toBe(1);
     expect(process.stderr).toContain(message);
   });
 
-  test('says what it was told wrong', async () => {
+  test('names an invalid option', async () => {
     const process = startWorker(environment, ['worker', '--slots', '0']);
     expect(await process.ended).toBe(2);
     expect(process.stderr).toContain('a whole number from 1 to 64 is expected');

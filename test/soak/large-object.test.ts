@@ -24,7 +24,7 @@ interface Ended {
   readonly peakMib: number;
 }
 
-/** Runs the program; `peakMib` is the most memory that it had. */
+/** Runs the program; `peakMib` is its highest memory use. */
 async function run(...args: readonly string[]): Promise<Ended> {
   const startedMs = systemClock.now();
   const env = { ...environment, PATH: process.env['PATH'] ?? '', HOME: lab.folder, AWS_EC2_METADATA_DISABLED: 'true' };
@@ -46,7 +46,7 @@ async function run(...args: readonly string[]): Promise<Ended> {
   return { result, seconds, peakMib };
 }
 
-test('an object of 2 GiB is published once and extracted, in a memory that does not depend on it', async () => {
+test('an object of 2 GiB is published once and extracted, in memory that does not depend on its size', async () => {
   const store = lab.session().backends.bucket(bucket);
   const block = Buffer.from(seededBytes('block', MIB));
   const body = async function* (): Bytes {

@@ -38,7 +38,7 @@ test.each([
   ['a store', (name: string): string => `store:s3://${bucket}/${name}/`],
   ['archives', (name: string): string => `s3://${bucket}/${name}/{repository}/{tag}.tar`],
 ])(
-  'ends the run of %s with a snapshot, wherever planner or worker are killed',
+  'ends the run of %s with a snapshot, wherever the planner or the worker is killed',
   { timeout: 600_000 },
   async (kind, to) => {
     for (let at = 1; ; at++) {
@@ -56,7 +56,7 @@ test.each([
       const dying = t.worker(backends, { table, queue: dyingQueue(t.queue, points) });
       await runPass(dying.context.service, { use }, { clock: t.clock }).catch(() => undefined);
       for (let message = 0; message < 5 && points.count < at; message++) await dying.next().catch(() => undefined);
-      // until its leases are over, and what was lost is sent again
+      // until its leases have expired, and lost messages are sent again
       const worker = t.worker(backends);
       for (let round = 0; round < 3; round++) {
         await t.clock.advance(HOUR_MS / 3);

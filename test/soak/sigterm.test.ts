@@ -1,4 +1,4 @@
-// A worker that is told to stop in the middle of a backup of 1 GiB: what it costs in time and in bytes.
+// A worker that is stopped in the middle of a backup of 1 GiB: what it costs in time and in bytes.
 import { join } from 'node:path';
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { writeSampleImage } from '../../local/sample-image.ts';
@@ -28,7 +28,7 @@ function worker(): WorkerProcess {
   return started;
 }
 
-test('SIGTERM in the middle of 1 GiB: it ends within 10 seconds with the job visible again, and the next sends only what is missing', async () => {
+test('exits within 10 seconds of SIGTERM in the middle of 1 GiB with the job visible again, and the next worker sends only what is missing', async () => {
   const folder = join(lab.folder, 'image');
   const layerBytes = Array.from({ length: LAYERS }, () => 256 * MIB);
   const platforms = [{ os: 'linux', architecture: 'amd64' }];

@@ -1,5 +1,5 @@
-// Five hundred jobs on four workers that are killed and stopped at random, while everything they talk to fails now and then. The choices
-// follow from a seed: TRANSSHIP_SOAK_SEED=… npm run test:soak
+// Five hundred jobs on four workers that are killed and stopped at random, while every service that they use fails now and then. The seed
+// decides the choices: TRANSSHIP_SOAK_SEED=… npm run test:soak
 import { DynamoDBClient, ScanCommand } from '@aws-sdk/client-dynamodb';
 import { HeadObjectCommand, ListMultipartUploadsCommand } from '@aws-sdk/client-s3';
 import { writeFileSync } from 'node:fs';
@@ -50,7 +50,7 @@ const environment = {
 const service = connectService(readSettings(environment));
 afterAll(async () => service[Symbol.asyncDispose]());
 const { runs, rules } = service.state;
-/** A person who asks again as long as the queue is away: what was made known and not sent would be sent by a planner, a quarter of an hour on. */
+/** A person who asks again as long as the queue is unavailable: a planner would send a recorded job only 15 minutes later. */
 const stubborn: Service = {
   ...service,
   queue: persistent(service.queue),
@@ -67,14 +67,14 @@ function persistent(queue: Queue): Queue {
 }
 
 const WORKERS = 4;
-/** Of a product, and of a base image: planning asks for repositories one by one, and is to end long before the copies. */
+/** The repositories of a product, and of a base image: planning lists them one by one, and should end long before the copies. */
 const TAGS = 10;
 const BASE_TAGS = 20;
 const BASES = 11;
 const PRODUCTS = 10;
 const REQUESTS = 50;
 const PUSHES = 20;
-/** Once a year, so that a rule is due once here. */
+/** Once a year, so that a rule is due once in this test. */
 const SCHEDULE = { cron: '0 0 1 1 *', timeZone: 'UTC' };
 
 interface Placed {
@@ -83,13 +83,13 @@ interface Placed {
   readonly repository: string;
   readonly tag: string;
 }
-/** What has to be where. */
+/** The image that each destination must hold. */
 const wanted: { readonly from: Placed; readonly to: string }[] = [];
 
 const nameOf = ({ at, repository, tag }: Omit<Placed, 'image'>): string =>
   `docker://${at.registryHost}/${repository}:${tag}`;
 
-/** As stubborn: who pushes pushes again. */
+/** Retries as well: a person whose push fails pushes again. */
 async function put(image: MadeImage, at: LocalRegistry, repository: string, tag: string): Promise<Placed> {
   const push = async (): Promise<unknown> =>
     copy(image.content, lab.view(at, repository), [{ ...image.root, tags: [tag] }]);
@@ -97,7 +97,7 @@ async function put(image: MadeImage, at: LocalRegistry, repository: string, tag:
   return { image, at, repository, tag };
 }
 
-/** Images of several layers and platforms. Those of one seed share layers; some are signed; some are archives of more than one part. */
+/** Images of several layers and platforms. Those of one seed share layers; some are signed; some become archives of more than one part. */
 async function makeImages(): Promise<readonly MadeImage[]> {
   const variants: readonly ImageRecipe[] = [
     { layers: [2000, 40_000] },
@@ -144,7 +144,7 @@ async function settled(): Promise<readonly Run[]> {
 
 const sum = (run: Run): number => Object.values(run.jobs).reduce((a, b) => a + b, 0);
 
-test('whatever happens, every destination is equal to its source, and nothing is left behind', async () => {
+test('whatever happens, makes every destination equal to its source, and leaves nothing unfinished', async () => {
   const images = await makeImages();
   const products = await putAll(images, ecr, 'product/app', { repositories: PRODUCTS, tags: TAGS });
   const bases = await putAll(images, registry, 'base/app', { repositories: BASES, tags: BASE_TAGS });
@@ -196,7 +196,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
     );
     const file = join(tmpdir(), `transship-soak-${seed}.jsonl`);
     writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
-    say(`what the processes told is in ${file}`);
+    say(`the output of the processes is in ${file}`);
   });
   const chaos = startChaos(lab.stack, { ...workers, one: (by) => (by() < 0.03 ? planners : workers).one(by) }, random);
   const scheduled = await vi.waitFor(
@@ -223,7 +223,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
     await systemClock.sleep(250);
   }
   say('everything is pushed and asked for');
-  // until most is done
+  // until most of the work is done
   await vi.waitFor(
     async () => {
       const { visible } = await countMessages(service);
@@ -237,7 +237,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   const first = await settled();
   say(`${first.length} runs have ended`);
 
-  // an event that the queue did not take is lost: the next look at the rule makes up for it
+  // an event that the queue did not accept is lost: the next pass of the rule makes up for it
   for (const name of ['backups', 'both', 'hub']) await enqueueRule(name, service, { clock: systemClock });
   await settled();
   const looked = await Promise.all(
@@ -257,7 +257,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
 
   const codes = [...(await workers.stop()), ...(await planners.stop())];
   expect(codes).toEqual(Array.from({ length: WORKERS + 1 }, () => 0));
-  // a worker that is stopped while the table hangs says that it ends without waiting
+  // a worker that is stopped while the table hangs reports that it exits without waiting
   const said = [...workers.all, ...planners.all].map(({ stderr }) => stderr);
   expect(said.filter((text) => !/^(?:transship: stop after SIGTERM: .* within 20 seconds.*\n)?$/.test(text))).toEqual(
     [],
@@ -304,13 +304,13 @@ test('whatever happens, every destination is equal to its source, and nothing is
       return { key: Key, isLate: Number(Initiated) > Number(LastModified) };
     }),
   );
-  // a request that hung until its worker was gone begins an upload when the object is complete: a lifecycle rule ends it
+  // a request that hung until its worker was gone begins an upload after the object is complete: a lifecycle rule ends it
   expect(left.filter(({ isLate }) => !isLate)).toEqual([]);
 
   say(`${jobs} jobs in ${all.length} runs; ${wanted.length} destinations are compared`);
   const { backends, options } = lab.session();
   const views = new Map<string, ReturnType<typeof lab.view>>();
-  // one for each repository: every view keeps connections of its own
+  // one for each repository: every view keeps its own connections
   const viewOf = (at: LocalRegistry, repository: string): ReturnType<typeof lab.view> => {
     const name = `${at.registryHost}/${repository}`;
     const view = views.get(name) ?? lab.view(at, repository);
@@ -337,7 +337,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   say(`all are equal; ${workers.all.length + planners.all.length} processes in all`);
 });
 
-/** What the table says of leases that somebody has at this moment. */
+/** The leases in the table that are held at this moment. */
 async function leasesHeld(): Promise<readonly string[]> {
   const client = new DynamoDBClient({
     endpoint: dynamodb.endpoint,

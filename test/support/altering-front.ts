@@ -8,10 +8,10 @@ export interface FrontAnswer {
   readonly body: Buffer;
 }
 
-/** What becomes of an answer on its way through. `line` is `GET /v2/app/manifests/v1`. */
+/** Changes an answer in transit. `line` is `GET /v2/app/manifests/v1`. */
 export type Alter = (line: string, answer: FrontAnswer) => FrontAnswer;
 
-/** A reverse proxy before a real server, which changes some of its answers. Returns its host. Closed with the test. */
+/** A reverse proxy before a real server, which changes some of its answers. Returns its host. It is closed with the test. */
 export async function alteringFront(url: string, alter: Alter): Promise<string> {
   const pass = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const sent: Buffer[] = [];

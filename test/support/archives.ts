@@ -7,12 +7,12 @@ import type { ObjectInfo, ObjectStore } from '../../worker/objects/objects.ts';
 
 export const REPOSITORY = 'registry.example.com/team/app';
 
-/** The archive of an image as it is planned. */
+/** The planned archive of an image. */
 export async function planOf(source: Source, root: Root, repository = REPOSITORY): Promise<ArchiveLayout> {
   return planArchive(await walk(source, [root]), { tag: root.tags[0], repository });
 }
 
-/** Writes the archive of an image whole, as a backup does. */
+/** Writes the archive of a whole image, as a backup does. */
 export async function archiveImage(
   source: Source,
   root: Root,

@@ -7,16 +7,16 @@ import type { Snapshot } from '../../worker/store/snapshot.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Session } from './lab.ts';
 
-/** Backs up into a store; returns the id of its snapshot. */
+/** Backs up into a store. Returns the id of its snapshot. */
 export async function backedUpToStore(from: string, to: string, { backends, options }: Session): Promise<string> {
-  // the lock of a backup is refreshed while it runs: a clock that jumps with each sleep would never stand still
+  // a backup refreshes its lock while it runs: a clock that jumps with each sleep would never stop
   const timed = { ...options, clock: systemClock };
   const { failures, snapshot } = await backupToStore({ from, to, tool: 'test', untagged: true }, backends, timed);
   expect(failures).toEqual([]);
   return snapshot?.id ?? '';
 }
 
-/** Backs up into archives below `s3://bucket/prefix/`. With `edit`, a second snapshot follows, as that makes it of the first; returns its id. */
+/** Backs up into archives below `s3://bucket/prefix/`. `edit` makes a second snapshot of the first. Returns the id of the last. */
 export async function backedUpToArchives(
   from: string,
   to: string,

@@ -50,7 +50,7 @@ export function replaceBackends(
   };
 }
 
-/** Backends whose sources give no blob until the gate is opened, but for the first `letThrough`. */
+/** Backends whose sources serve no blob until the gate is opened, except the first `letThrough`. */
 export function gated(
   backends: Backends,
   { letThrough = 0 }: { readonly letThrough?: number } = {},

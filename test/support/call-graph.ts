@@ -23,7 +23,7 @@ import {
 } from 'typescript/unstable/ast';
 import { API, SymbolFlags, type Checker, type Symbol, type Type } from 'typescript/unstable/sync';
 
-/** A piece of code that is reached as a whole: a function, constant or class at the top of a file, or one method of a class. */
+/** A piece of code that counts as a whole: a function, constant or class at the top level of a file, or one method of a class. */
 interface Unit {
   /** `worker/objects/s3/store.ts S3Store.write`. */
   readonly name: string;
@@ -31,27 +31,27 @@ interface Unit {
   readonly text: string;
 }
 
-/** Which code of worker/ names which, as the compiler resolves names. Tests are no part of it. */
+/** Which code of worker/ names which other code, as the compiler resolves names. Tests are left out. */
 export interface CallGraph extends Disposable {
-  /** What may run once one of these units does. A call through an interface may reach every class that implements it. */
+  /** What may run once one of these units runs. A call through an interface may reach every class that implements it. */
   reachableFrom(...names: readonly string[]): readonly Unit[];
-  /** How one unit comes to reach another, for the message of a test that fails. */
+  /** How one unit reaches another, for the message of a failing test. */
   pathBetween(from: string, to: string): readonly string[];
   /**
-   * The methods of an interface, with the units that name each. A member of the same name does not count: a decorator that passes the call on
-   * is no caller.
+   * The methods of an interface, with the units that name each. A member of the same name does not count: a decorator that forwards the call
+   * is not a caller.
    */
   callersOf(file: string, name: string): ReadonlyMap<string, readonly Unit[]>;
 }
 
-/** The declaration that a name stands for: its file and the number of its node there. */
+/** The declaration that a name refers to: its file and the number of its node there. */
 type Key = string;
 
 interface MutableUnit extends Unit {
   readonly names: Set<Key>;
 }
 
-/** Reads worker/ with the compiler, which takes seconds: once for a file of tests. Disposing ends the compiler. */
+/** Reads worker/ with the compiler, which takes seconds: once for a file of tests. Disposing stops the compiler. */
 export function readCallGraph(): CallGraph {
   const api = new API();
   const [project] = api.updateSnapshot({ openProjects: [resolve('tsconfig.json')] }).getProjects();
@@ -172,7 +172,7 @@ class GraphReader {
     }
   }
 
-  /** Finds the methods of classes that implement those of interfaces, whether a class declares so or not. */
+  /** Finds the methods of classes that implement those of interfaces, whether or not a class declares it. */
   #findImplementations(): void {
     for (const one of this.#classes)
       for (const other of this.#interfaceTypes) {
@@ -182,7 +182,7 @@ class GraphReader {
       }
   }
 
-  /** Adds the interfaces that a class declares: also generic ones, which are not a type by themselves. */
+  /** Adds the interfaces that a class declares: also generic ones, which are not types by themselves. */
   #addNamedImplementations(node: ClassDeclaration, methods: ReadonlyMap<string, Key>): void {
     for (const { types } of node.heritageClauses ?? [])
       for (const one of types) {
@@ -221,7 +221,7 @@ class GraphReader {
     return property !== undefined && keyIn(property) === key;
   }
 
-  /** The member that `const { member } = value` takes. */
+  /** The member that `const { member } = value` reads. */
   #destructured(name: Node): Key | undefined {
     const { parent: element } = name;
     if (!isBindingElement(element)) return undefined;
@@ -245,7 +245,7 @@ class GraphReader {
     return this.#aliased.get(symbol.id);
   }
 
-  /** The units that these names reach, each with the unit before it on the way. */
+  /** The units that these names reach, each with the previous unit on the path. */
   #reached(names: readonly string[]): ReadonlyMap<MutableUnit, MutableUnit | undefined> {
     const reached = new Map<MutableUnit, MutableUnit | undefined>();
     const loaded = new Set<string>();
@@ -254,7 +254,7 @@ class GraphReader {
       this.#named(name),
       undefined,
     ]);
-    /** Methods that are called through an interface, by their class, while no instance of it is made. */
+    /** Methods that are called through an interface, by their class, while no instance of the class is created. */
     const waiting = new Map<string, (readonly [MutableUnit, MutableUnit])[]>();
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       const [unit, from] = next;
@@ -319,7 +319,7 @@ function namesIn(node: Node): readonly Node[] {
 
 interface Named {
   readonly node: Node;
-  /** The members of the same name around it. */
+  /** The members of the same name around the node. */
   readonly inside: readonly Node[];
 }
 

@@ -7,13 +7,13 @@ import { startWorker, type WorkerProcess } from './worker-process.ts';
 /** Numbers from 0 to 1, the same for the same seed. */
 export type Random = Clock['random'];
 
-/** Processes that are started anew whenever they end, until the fleet is stopped. */
+/** Processes that are restarted whenever they exit, until the fleet is stopped. */
 export interface Fleet extends AsyncDisposable {
-  /** All that there ever were. */
+  /** All processes that ever ran. */
   readonly all: readonly WorkerProcess[];
-  /** One of those that run. */
+  /** One of the running processes. */
   one(random: Random): WorkerProcess;
-  /** Ends all that run by SIGTERM, and starts none any more. Returns how they ended. */
+  /** Stops all running processes by SIGTERM, and starts no more. Returns their exit codes. */
   stop(): Promise<readonly (number | undefined)[]>;
 }
 
@@ -48,7 +48,7 @@ export interface Chaos {
   readonly killed: number;
   readonly stopped: number;
   readonly faults: number;
-  /** Ends it, and takes back what has not happened yet. */
+  /** Ends the chaos, and takes back faults that have not happened yet. */
   stop(): Promise<void>;
 }
 
@@ -90,13 +90,13 @@ const S3_FAULTS: readonly RequestFault[] = [
 const HANG = { kind: 'delay', ms: 60_000 } as const;
 const TURN_MS = 250;
 const AWAY_MS = 3000;
-/** A fault that no request met for so long is taken back: kept, those of a quiet time would all happen to the next request and its retries. */
+/** A fault that no request met for so long is taken back: otherwise old faults would all strike the next request and its retries. */
 const WAIT_MS = 3000;
 
 /**
- * Every quarter of a second something goes wrong, by chance: a process is killed or told to stop, requests fail, S3, the queue or the table
- * refuses some calls, or is away or silent for up to three seconds; tokens expire, requests hang. All the while the queue delivers twice, in
- * another order, and again while work is under way. The choices follow from the seed; when they come about depends on the machine.
+ * Every quarter of a second something fails at random: a process is killed or stopped, requests fail, S3, the queue or the table refuses
+ * some calls, or is unavailable or silent for up to three seconds; tokens expire, requests hang. Meanwhile the queue delivers twice, in
+ * another order, and again while work is under way. The seed decides the choices; their times depend on the machine.
  */
 export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
   const { s3, sqs, dynamodb, ecr, otherEcr, registry } = stack;
@@ -110,7 +110,7 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
     await sleep(random() * AWAY_MS);
     server.comeBack();
   };
-  /** Queues a fault of the next three seconds. */
+  /** Queues a fault for the next three seconds. */
   const soon = (takeBack: () => void): void => void sleep(WAIT_MS).then(takeBack);
   const events: readonly (readonly [share: number, happen: () => Promise<void> | void])[] = [
     [
@@ -143,7 +143,7 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
     ],
     [0.02, () => soon(oneOf([ecr, otherEcr, registry, s3], random).faults.add({}, HANG))],
     [0.02, () => soon(registry.faults.add({}, { kind: 'expire-token' }))],
-    // the tokens of ECR itself last for hours, and a refusal of one that is new is taken for a missing permission
+    // the tokens of ECR itself last for hours, and a refusal of a new one counts as a missing permission
     [0.02, () => soon(oneOf([ecr, otherEcr], random).faults.add({ operation: 'api' }, EXPIRED))],
     [0.02, async () => away(dynamodb.faults)],
     [0.02, async () => away(sqs.faults)],
@@ -197,6 +197,6 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
 
 export function oneOf<T>(some: readonly T[], random: Random): T {
   const one = some[Math.floor(random() * some.length)];
-  if (one === undefined) throw new Error('there is none to choose from');
+  if (one === undefined) throw new Error('there is nothing to choose from');
   return one;
 }

@@ -4,10 +4,10 @@ import type { Bytes } from '../../worker/content/content.ts';
 /** Sizes at which parsers break: one byte, a prime, both sides of a tar block, and a socket's read. */
 export const CHUNK_SIZES: readonly number[] = [1, 7, 511, 512, 513, 65_536];
 
-/** Sizes at which a target that keeps a chunk is found out: small ones are gathered, large ones are written as they are. */
+/** Sizes that expose a target that keeps a chunk: small ones are gathered, large ones are written directly. */
 export const LENT_SIZES: readonly number[] = [1, 7, 511, 16_384, 262_144];
 
-/** The same bytes in chunks of exactly `sizes`, one after the other and again, the last one what is left. Keeps no chunk without copying it. */
+/** The same bytes in chunks of exactly `sizes`, repeated; the last chunk holds the rest. Keeps no chunk without copying it. */
 export async function* rechunk(body: Bytes, ...sizes: readonly number[]): Bytes {
   let held: Uint8Array[] = [];
   let given = 0;
@@ -38,7 +38,7 @@ export function chunked(bytes: Uint8Array, size: number): Bytes {
   );
 }
 
-/** All of a body in one piece, in memory of its own. */
+/** All of a body in one buffer of its own. */
 export async function collect(body: Bytes): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) chunks.push(Uint8Array.from(chunk));
@@ -46,8 +46,8 @@ export async function collect(body: Bytes): Promise<Buffer> {
 }
 
 /**
- * The same bytes, each chunk lent: in one buffer that is used again, and full of 0xdb whenever a chunk was given back. Code that keeps a chunk
- * without copying it ends up with another digest.
+ * The same bytes, each chunk lent: one buffer is used again and again, and filled with 0xdb when a chunk is given back. Code that keeps a
+ * chunk without copying it computes another digest.
  */
 export async function* lent(body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
   let buffer = Buffer.alloc(0);
@@ -63,7 +63,7 @@ export async function* lent(body: Bytes): AsyncGenerator<Uint8Array, void, undef
   }
 }
 
-/** All of a body, each chunk looked at again after other work had its turn: a chunk must not change before the next one is asked for. */
+/** All of a body, with each chunk checked again after other work had its turn: a chunk must not change before the next one is requested. */
 export async function collectLate(body: Bytes): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) {

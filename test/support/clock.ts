@@ -2,20 +2,20 @@ import { checkAborted, orAborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 
 export interface FakeClock extends Clock {
-  /** Every wait that was asked for, in milliseconds, in order. */
+  /** Every requested wait in milliseconds, in order. */
   readonly sleeps: readonly number[];
 }
 
 export interface FakeClockOptions {
-  /** Equal seeds give equal chances. Default 1. */
+  /** Equal seeds give equal random numbers. Default 1. */
   readonly seed?: number;
-  /** What `now` says first. Default: the first of January 2026. */
+  /** The first result of `now`. Default: the first of January 2026. */
   readonly startMs?: number;
   /** Called during each wait, before it ends: the place to abort in the middle of one. */
   readonly onSleep?: (ms: number) => void;
 }
 
-/** A clock on which no time passes but what is slept, and sleeping takes none. */
+/** A clock on which only sleeping passes time, and sleeping returns at once. */
 export function fakeClock(options: FakeClockOptions = {}): FakeClock {
   const sleeps: number[] = [];
   let nowMs = options.startMs ?? Date.UTC(2026, 0, 1);
@@ -40,7 +40,7 @@ export function fakeClock(options: FakeClockOptions = {}): FakeClock {
   };
 }
 
-/** As `fakeClock`, but a wait of a minute or more lasts until it is aborted: what only runs beside the work does not move its time on. */
+/** Like `fakeClock`, but a wait of a minute or more lasts until it is aborted: background work does not advance the clock. */
 export function workClock(options: FakeClockOptions = {}): FakeClock {
   const clock = fakeClock(options);
   const never = new Promise<void>(() => undefined);
@@ -51,13 +51,13 @@ export function workClock(options: FakeClockOptions = {}): FakeClock {
 }
 
 export interface ManualClock extends Clock {
-  /** Moves on, and ends the waits that are over by then one after the other. What they set off in this process has happened afterwards. */
+  /** Advances the time, and ends the waits that are over, one after the other. Their effects in this process have happened afterwards. */
   advance(ms: number): Promise<void>;
-  /** How many waits there are now. */
+  /** The number of current waits. */
   readonly sleeping: number;
 }
 
-/** A clock that stands until it is moved on: for what waits in the background. Its chance is always the same. */
+/** A clock that stands until it is advanced, for background work. Its random numbers are constant. */
 export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
   const sleepers = new Set<{ readonly untilMs: number; readonly wake: () => void }>();
   let nowMs = startMs;
@@ -93,7 +93,7 @@ export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
   };
 }
 
-/** Everything that waits for nothing but its turn has had it. */
+/** Runs everything that is ready to run. */
 async function settled(): Promise<void> {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

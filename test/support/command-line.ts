@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { execute } from '../../worker/main/program.ts';
 
-/** What a command printed, and the code with which it exited. */
+/** The output of a command, and its exit code. */
 export interface Ended {
   readonly code: number;
   readonly stdout: string;
@@ -15,11 +15,11 @@ interface CommandOptions {
   readonly stop?: AbortSignal;
   /** What the command reads from standard input. */
   readonly stdin?: string;
-  /** Called with what the command prints to standard error, as it prints it. */
+  /** Called with the output of the command to standard error, as it is written. */
   readonly onStderr?: (text: string) => void;
 }
 
-/** Runs a command of the program in this process, as a shell without a terminal does. */
+/** Runs a command of the program in this process, as in a shell without a terminal. */
 export async function runCommand(
   args: readonly string[],
   { env, columns = 120, stop = new AbortController().signal, stdin, onStderr }: CommandOptions,
@@ -43,7 +43,7 @@ export async function runCommand(
   return { code, stdout, stderr };
 }
 
-/** As `runCommand`, with the same environment for each command. */
+/** Like `runCommand`, with the same environment for each command. */
 export function commandLine(
   env: Readonly<Record<string, string>>,
   { columns }: { readonly columns?: number } = {},

@@ -1,4 +1,4 @@
-/** What every call meets of an end that has crashed. */
+/** The error of every call to a backend that has crashed. */
 export class Crash extends Error {
   override readonly name = 'Crash';
 }
@@ -9,31 +9,31 @@ export async function crashed(work: Promise<unknown>): Promise<boolean> {
     await work;
     return false;
   } catch (error) {
-    // a resource that is given back after the crash fails too
+    // disposing a resource after the crash fails too
     for (let at = error; at instanceof Error; at = at instanceof SuppressedError ? at.error : at.cause)
       if (at instanceof Crash) return true;
     throw error;
   }
 }
 
-/** The points of one life at which it could be killed. */
+/** The points of one run at which it could be killed. */
 export class CrashPoints {
   readonly offset: number;
   readonly #onCrash: (() => void) | undefined;
   #passed = 0;
 
-  /** Crashes at the `at`-th point (counted from 1; Infinity: never). Where `onCrash` does not end the process, all that follows throws Crash. */
+  /** Crashes at the `at`-th point (counted from 1; Infinity: never). Unless `onCrash` ends the process, every later call throws Crash. */
   constructor(offset: number, onCrash?: () => void) {
     this.offset = offset;
     this.#onCrash = onCrash;
   }
 
-  /** So far, the one of the crash among them. */
+  /** The points so far, including the one of the crash. */
   get count(): number {
     return this.#passed;
   }
 
-  /** Throws Crash after the crash, so that nothing is done after it that the dead could not have done. */
+  /** Throws Crash after the crash, so that nothing happens after it that the killed process could not have done. */
   alive(): void {
     if (this.#passed >= this.offset) throw new Crash(`crashed at write ${this.offset}`);
   }

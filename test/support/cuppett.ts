@@ -7,12 +7,12 @@ const value = z.union([
 ]);
 const output = z.strictObject({ Items: z.array(z.record(z.string(), value)) });
 
-/** The items in what `aws dynamodb scan` prints. */
+/** The items in the output of `aws dynamodb scan`. */
 export function cuppettScan(text: string): z.infer<typeof output>['Items'] {
   return output.parse(JSON.parse(text)).Items;
 }
 
-/** The same as the program reads them from the table. */
+/** The same items as the program reads them from the table. */
 export function cuppettItems(text: string): Readonly<Record<string, string | number | readonly string[]>>[] {
   return cuppettScan(text).map((item) =>
     Object.fromEntries(

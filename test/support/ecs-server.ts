@@ -13,14 +13,14 @@ const update = z.strictObject({
   forceNewDeployment: z.boolean().optional(),
 });
 
-/** A running ECS with one service, which starts tasks when it is asked to. */
+/** A running ECS with one service, which starts tasks on request. */
 export interface EcsServer extends AsyncDisposable {
   readonly url: string;
   readonly serviceArn: string;
   readonly faults: Faults;
-  /** What the service has now. */
+  /** The current state of the service. */
   readonly service: { desiredCount: number; capacityProviderStrategy: object[] };
-  /** The actions that were called, in their order. */
+  /** The actions that were called, in order. */
   readonly calls: () => readonly string[];
 }
 

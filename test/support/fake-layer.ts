@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Answer, HttpRequest, Layer } from '../../worker/registry/transport/layer.ts';
 
-/** Where the registry of these tests answers. */
+/** The address of the registry in these tests. */
 export const BASE = 'https://registry.example';
 
 /** An answer of a fake layer. Default: 200 with an empty body. */
@@ -11,7 +11,7 @@ export interface FakeAnswer {
   readonly body?: string | Uint8Array;
   /** Whether the body breaks off instead of ending. */
   readonly breaks?: true;
-  /** Where the answer comes from. Default: where the request went. */
+  /** The URL of the answer. Default: the URL of the request. */
   readonly url?: string;
   readonly ended?: Promise<void>;
 }
@@ -22,7 +22,7 @@ export interface FakeLayer extends Layer {
   readonly discarded: number;
 }
 
-/** A layer that answers with `answers`, one after the other, or fails with those that are errors. It expects no more requests than that. */
+/** A layer that answers with `answers`, one after the other, and throws those that are errors. It expects no more requests than that. */
 export function fakeLayer(...answers: readonly (FakeAnswer | Error)[]): FakeLayer {
   const requests: HttpRequest[] = [];
   let discarded = 0;

@@ -1,4 +1,4 @@
-// Each wrapper gives back the end it was given, whole (a Source that is a Target too stays both), but for the fault. They compose.
+// Each wrapper returns the whole backend that it was given (a Source that is also a Target stays both), with one fault. Wrappers compose.
 import type { Bytes, Source, Target } from '../../worker/content/content.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
@@ -49,7 +49,7 @@ export function failing<T extends Source | Target>(
   });
 }
 
-/** The body of `digest` ends at byte `at` as if that were all, the first `times` that it gets there. */
+/** The body of `digest` ends at byte `at` as if it were complete, the first `times` that it gets there. */
 export function truncated<T extends Source>(source: T, digest: Digest, offset: number, times = Infinity): T {
   return cut(source, digest, offset, times, undefined);
 }
@@ -65,7 +65,7 @@ export function broken<T extends Source>(source: T, digest: Digest, offset: numb
   );
 }
 
-/** The bytes of `digest` come with the one at `at` changed. */
+/** The bytes of `digest` have the one at `at` changed. */
 export function corrupting<T extends Source>(source: T, digest: Digest, offset = 0): T {
   return withBodies(source, async function* (body, descriptor, from) {
     let position = from;
@@ -78,17 +78,17 @@ export function corrupting<T extends Source>(source: T, digest: Digest, offset =
   });
 }
 
-/** All bodies come in chunks of `size` bytes. */
+/** All bodies have chunks of `size` bytes. */
 export function rechunked<T extends Source>(source: T, size: number): T {
   return withBodies(source, (body) => rechunk(body, size));
 }
 
-/** Every chunk of every body is lent: its memory holds other bytes once the next one is asked for. */
+/** Every chunk of every body is lent: its memory holds other bytes once the next one is requested. */
 export function lending<T extends Source>(source: T): T {
   return withBodies(source, (body) => lent(body));
 }
 
-/** Every body brings a chunk of `chunkBytes` in `msPerChunk` of the clock's time, as over a connection of its own. Chunks are lent. */
+/** Every body delivers a chunk of `chunkBytes` in `msPerChunk` of the clock's time, as over its own connection. Chunks are lent. */
 export function slow<T extends Source>(
   source: T,
   clock: Clock,
@@ -108,7 +108,7 @@ export function slow<T extends Source>(
   });
 }
 
-/** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is not heeded. */
+/** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is ignored. */
 export function rangeless<T extends Source>(source: T): T {
   return withMethods(source, {
     open: async (descriptor, options) => {
@@ -119,8 +119,8 @@ export function rangeless<T extends Source>(source: T): T {
 }
 
 /**
- * A target that says it has `digest` when it has not, as a registry does whose storage lost a blob: `has` is true, and what names it is
- * refused with NOT_FOUND, until it was really put.
+ * A target that claims to have `digest` although it is missing, like a registry whose storage lost a blob: `has` returns true, and a
+ * manifest that names it is refused with NOT_FOUND, until it was really put.
  */
 export function lying<T extends Target>(target: T, digest: Digest): T {
   let present = false;
@@ -144,26 +144,26 @@ export function lying<T extends Target>(target: T, digest: Digest): T {
   });
 }
 
-/** A body that `open` gave. */
+/** A body that `open` returned. */
 export interface Opened {
   readonly digest: Digest;
   readonly from: number;
   /** Undefined: to the end. */
   readonly to: number | undefined;
-  /** Bytes that were taken from its body. */
+  /** Bytes that were read from its body. */
   bytes: number;
-  /** Whether its body was read to the end, failed, or was closed by leaving it. */
+  /** Whether its body was read to the end, failed, or was closed early. */
   ended: boolean;
 }
 
 export interface Counts {
   readonly calls: Readonly<Record<keyof Methods, number>>;
   readonly opened: readonly Opened[];
-  /** Bytes that `put` and `tag` took from their openers. */
+  /** Bytes that `put` and `tag` read from their openers. */
   readonly bytesPut: number;
 }
 
-/** An end that counts what it is asked for, and what it has counted so far. */
+/** A backend that counts its calls, and the counts so far. */
 export function counting<T extends Source | Target>(end: T): { readonly end: T; readonly counts: Counts } {
   const inner = methodsOf(end);
   const opened: Opened[] = [];
@@ -256,7 +256,7 @@ function cut<T extends Source>(
   });
 }
 
-/** The source with every body handed through `change`, which is told what it is a body of and at which byte it starts. */
+/** The source with every body passed through `change`, with its descriptor and the byte at which it starts. */
 function withBodies<T extends Source>(
   source: T,
   change: (body: Bytes, descriptor: Descriptor, from: number) => Bytes,
@@ -266,7 +266,7 @@ function withBodies<T extends Source>(
   });
 }
 
-/** The end with some of its methods replaced; one that it has not is not added. */
+/** The backend with some of its methods replaced; a method that it lacks is not added. */
 function withMethods<T extends Source | Target>(end: T, methods: Partial<Methods>): T {
   return new Proxy(end, {
     get: (inner, name) => {
@@ -277,7 +277,7 @@ function withMethods<T extends Source | Target>(end: T, methods: Partial<Methods
   });
 }
 
-/** All methods of both interfaces; only those that the end has are ever called. */
+/** All methods of both interfaces; only those that the backend has are ever called. */
 function methodsOf(end: Source | Target): Methods {
   return end as Methods;
 }

@@ -3,17 +3,17 @@ import { CrashPoints } from './crash.ts';
 
 interface CrashingStore {
   readonly store: ObjectStore;
-  /** Points at which it could have crashed, so far. */
+  /** Points so far at which it could have crashed. */
   writes(): number;
-  /** Bytes handed to `part` and `write` of the store behind it. */
+  /** Bytes passed to `part` and `write` of the wrapped store. */
   bytesSent(): number;
 }
 
 /**
  * `store` as a process sees it that is killed at the write number `crashAt` (counted from 1; Infinity: never), or at one of points that it
  * shares with others. Each upload, part, commit, write, stream and abort is two points: before it takes effect, and after it did but before
- * the caller hears of it. From then on every call throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the
- * process itself.
+ * the caller learns of it. From then on every call throws Crash, so that nothing happens that the killed process could not have done, unless
+ * `onCrash` ends the process itself.
  */
 export function crashing(store: ObjectStore, crashAt: number | CrashPoints, onCrash?: () => void): CrashingStore {
   const points = typeof crashAt === 'number' ? new CrashPoints(crashAt, onCrash) : crashAt;

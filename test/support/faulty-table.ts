@@ -3,8 +3,7 @@ import { CrashPoints } from './crash.ts';
 
 /**
  * `table` as a process sees it that is killed at its `at`-th point (counted from 1; Infinity: never), or at one of points that it shares with
- * others: each change is two, before it takes
- * effect, and after it did but before the process hears of it.
+ * others: each change is two, before it takes effect, and after it did but before the process learns of it.
  */
 export function crashingTable(table: Table, at: number | CrashPoints): { readonly table: Table; points(): number } {
   const points = typeof at === 'number' ? new CrashPoints(at) : at;
@@ -39,7 +38,7 @@ export function crashingTable(table: Table, at: number | CrashPoints): { readonl
   return { table: wrapped, points: () => points.count };
 }
 
-/** `table` behind a wait before and after each call: the place where others come in between. */
+/** `table` with a wait before and after each call: the place where other processes interleave. */
 export function slowTable(table: Table, wait: () => Promise<void>): Table {
   return {
     get: async (key, options) => {

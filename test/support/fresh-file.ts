@@ -5,7 +5,7 @@ const KEY = Symbol.for('transship-test-environment');
 const shared = globalThis as { [KEY]?: { readonly itself: NodeJS.ProcessEnv; readonly variables: NodeJS.ProcessEnv } };
 const { itself, variables: environment } = (shared[KEY] ??= { itself: process.env, variables: { ...process.env } });
 
-// vitest deletes the variables of the first environment only, so no test may put another in its place
+// vitest deletes only the variables of the first environment, so no test may replace the environment
 if (process.env !== itself) throw new Error('a file before this one replaced process.env: stub its variables instead');
 for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
 Object.assign(process.env, environment);

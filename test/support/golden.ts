@@ -7,9 +7,9 @@ import { addJson, type MadeImage } from './images.ts';
 export const GOLDEN_REPOSITORY = 'registry.example.com/team/hello';
 
 /**
- * The image in test/fixtures/archive-v1.tar: two platforms with a layer in common, a signature and an SBOM that refer to the index, and
- * cosign's tags of the index and of one child. It runs nothing, but it is a real image: its layers are plain tars, and their digests the diff
- * ids. Nothing in it may ever change, nor depend on what compressors or seeds give.
+ * The image in test/fixtures/archive-v1.tar: two platforms with a common layer, a signature and an SBOM that refer to the index, and
+ * cosign's tags of the index and of one child. It runs nothing, but it is a real image: its layers are plain tars, whose digests are the
+ * diff ids. Nothing in it may ever change, nor depend on compressors or seeds.
  */
 export async function goldenImage(): Promise<MadeImage> {
   const content = new MemoryContent();

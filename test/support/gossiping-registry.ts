@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 
-/** What a presigned URL of this registry signs with. */
+/** The signature in presigned URLs of this registry. */
 export const SIGNED = {
   'X-Amz-Credential': 'ASIAPLANTEDKEY/20260101/us-east-1/s3/aws4_request',
   'X-Amz-Security-Token': 'planted-session-token',
@@ -14,12 +14,12 @@ export const SIGNED = {
 } as const;
 
 /**
- * A registry that repeats in its errors whatever it was sent: headers as they came and decoded, bodies, and paths with their queries. It asks
- * for `bearer` in repositories that begin so, and for `basic` in others; images of `presigned/` have layers behind presigned URLs.
+ * A registry that repeats in its errors whatever it received: headers as sent and decoded, bodies, and paths with their queries. It asks
+ * for `bearer` in repositories whose names begin so, and for `basic` in others; images of `presigned/` have layers with presigned URLs.
  */
 export interface GossipingRegistry extends AsyncDisposable {
   readonly host: string;
-  /** Every request that came with credentials. */
+  /** Every request with credentials. */
   readonly authorized: number;
 }
 
@@ -34,7 +34,7 @@ const MANIFEST = Buffer.from(
   }),
 );
 
-/** `token` is what its token service gives. */
+/** `token` is what its token service returns. */
 export async function startGossipingRegistry(token: string): Promise<GossipingRegistry> {
   let authorized = 0;
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {

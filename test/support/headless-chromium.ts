@@ -1,4 +1,4 @@
-// Chromium by its DevTools protocol: what a test wants to know of a page that has no script.
+// Chromium by its DevTools protocol: what a test checks of a page without scripts.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -17,18 +17,18 @@ interface Screen {
 interface RenderedPage {
   /** The whole page as PNG. */
   readonly picture: Buffer;
-  /** How wide its content is, in CSS pixels. */
+  /** The width of its content, in CSS pixels. */
   readonly width: number;
   readonly height: number;
   readonly dom: string;
   readonly background: string;
-  /** The addresses that it asked for, the page itself left out. */
+  /** The addresses that it requested, without the page itself. */
   readonly requests: readonly string[];
-  /** What the browser wrote to the console of the page, as refusals of the page's policy. */
+  /** What the browser wrote to the console of the page, such as violations of its policy. */
   readonly console: readonly string[];
 }
 
-/** The name of the Chromium of this machine. */
+/** The name of the Chromium on this machine. */
 export async function findChromium(): Promise<string | undefined> {
   for (const name of ['chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome']) {
     const works = await promisify(execFile)(name, ['--version']).then(
@@ -46,7 +46,7 @@ export interface Chromium extends AsyncDisposable {
 
 export async function openChromium(name: string): Promise<Chromium> {
   const profile = await mkdtemp(join(tmpdir(), 'transship-chromium-'));
-  // without these a Chromium of Debian asks its maker for updates first, and hangs where there is no network
+  // without these, a Chromium of Debian first asks its maker for updates, and hangs without a network
   const quiet = ['--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update'];
   const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-sync', '--hide-scrollbars', ...quiet];
   const child = spawn(name, [...flags, `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank'], {
@@ -75,7 +75,7 @@ async function debuggerUrl(stderr: NodeJS.ReadableStream): Promise<string> {
     said.push(line);
     const url = /DevTools listening on (ws:\S+)/.exec(line)?.[1];
     if (url === undefined) continue;
-    // the rest of what it prints is not read
+    // the rest of its output is discarded
     stderr.resume();
     return url;
   }

@@ -1,4 +1,4 @@
-/** The names of the commands that a text of `--help` lists, without `help` itself; none where its usage takes no command. */
+/** The names of the commands in the output of `--help`, without `help` itself; none if its usage takes no command. */
 export function commandsIn(help: string): readonly string[] {
   if (!/^Usage: .*\[command\]$/m.test(help)) return [];
   const [, listed = ''] = (help.split('\nExamples:\n')[0] ?? '').split(/^Usage: .*$/m);

@@ -8,11 +8,11 @@ import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 export interface ImageRecipe {
   /** Equal seeds give equal images. Default 1. */
   readonly seed?: number;
-  /** More than one gives an index. Default linux/amd64 and linux/arm64. */
+  /** More than one makes an index. Default linux/amd64 and linux/arm64. */
   readonly platforms?: readonly string[];
   /** Bytes of each layer of each platform. Default 3000, 70000. */
   readonly layers?: readonly number[];
-  /** A layer that every platform has. Default 5000 bytes; 0 for none. */
+  /** A layer that all platforms share. Default 5000 bytes; 0 for none. */
   readonly sharedLayerBytes?: number;
   readonly tag?: string;
   /** Adds an OCI 1.1 signature and SBOM of the image, a signature of the SBOM, and a cosign .sig tag of each child. Default false. */

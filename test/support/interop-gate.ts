@@ -2,15 +2,15 @@ import { once } from 'node:events';
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** A way to a registry that can be closed in the middle of a layer: the same moment in every run, whatever the machine is doing. */
+/** A path to a registry that can be closed in the middle of a layer: at the same moment in every run, whatever the machine is doing. */
 export interface Gate extends AsyncDisposable {
-  /** `127.0.0.1:port`: the registry of references that go this way. */
+  /** `127.0.0.1:port`: the registry of references that pass the gate. */
   readonly host: string;
-  /** Bytes of blobs that came through so far. */
+  /** Bytes of blobs that passed so far. */
   readonly passedBytes: number;
-  /** Lets so many more bytes of blobs through, and no more. Resolves when they are through. */
+  /** Lets so many more bytes of blobs pass, and no more. Resolves when they have passed. */
   closeAfter(bytes: number): Promise<void>;
-  /** Lets everything through that comes from now on. What is held stays held. */
+  /** Lets later requests pass. Held ones stay held. */
   open(): void;
 }
 
@@ -41,7 +41,7 @@ export async function startGate(host: string): Promise<Gate> {
     answer.end();
   };
   const server = createServer((asked, answer) => {
-    // a client that was killed is what this is for
+    // this gate exists for clients that are killed
     serve(asked, answer).catch(() => answer.destroy());
   });
   server.listen(0, '127.0.0.1');

@@ -11,27 +11,27 @@ export interface UmociImage {
   readonly layout: string;
   /** The index: `v1` in the layout. */
   readonly root: Descriptor;
-  /** The images below it, that of this machine first: `native` and `other` in the layout. */
+  /** The images of the index, that of this machine first: `native` and `other` in the layout. */
   readonly images: readonly Descriptor[];
-  /** A signature as cosign keeps it: an image that only its tag relates to the index. */
+  /** A signature as cosign stores it: only its tag relates the image to the index. */
   readonly signature: Descriptor;
   readonly signatureTag: string;
   /** An SBOM whose manifest names the index as its subject. */
   readonly sbom: Descriptor;
-  /** The index of referrers for registries without the API of OCI 1.1, and the tag it has there. */
+  /** The index of referrers for registries without the API of OCI 1.1, and its tag there. */
   readonly referrers: Descriptor;
   readonly referrersTag: string;
 }
 
 export interface UmociRecipe {
-  /** The size of a file that does not compress, in a layer of its own. Default 3 MB. */
+  /** The size of an incompressible file, in a layer of its own. Default 3 MB. */
   readonly dataBytes?: number;
 }
 
-/** What busybox says in `podman run`. */
+/** What busybox prints in `podman run`. */
 export const GREETING = 'whole and running';
 
-/** Makes the image in `folder`, which must not be there yet. */
+/** Creates the image in `folder`, which must not exist yet. */
 export async function buildImage(
   folder: string,
   options: ProcessOptions,
@@ -69,7 +69,7 @@ export async function buildImage(
 }
 
 /**
- * Pushes all of the image to a registry without the referrers API: the index as `v1`, and what belongs to it under the tags that it gets there.
+ * Pushes all of the image to a registry without the referrers API: the index as `v1`, and its referrers under their tags.
  * `credentials` are `user:password`.
  */
 export async function pushImage(
@@ -86,7 +86,7 @@ export async function pushImage(
   await push('v1', ':v1');
   await push(image.signatureTag, `:${image.signatureTag}`);
   await push('sbom', `@${image.sbom.digest}`);
-  // skopeo 1.9 takes no index whose entries have no platform
+  // skopeo 1.9 refuses an index whose entries have no platform
   const [host = '', ...name] = repository.split('/');
   const answer = await fetch(`http://${host}/v2/${name.join('/')}/manifests/${image.referrersTag}`, {
     method: 'PUT',
@@ -102,7 +102,7 @@ export async function pushImage(
   await answer.body?.cancel();
 }
 
-/** The manifest at `place`, byte for byte as skopeo got it. */
+/** The manifest at `place`, byte for byte as skopeo read it. */
 export async function rawManifest(
   place: string,
   options: ProcessOptions,
@@ -111,7 +111,7 @@ export async function rawManifest(
   return skopeo(['inspect', '--raw', ...flags, place], options);
 }
 
-/** How OCI calls this machine. */
+/** The name of this machine's architecture in OCI. */
 export function goArchitecture(): string {
   return arch === 'x64' ? 'amd64' : arch;
 }

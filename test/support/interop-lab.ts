@@ -6,10 +6,10 @@ import { startDockerRegistry, type DockerRegistry } from './interop-registry.ts'
 import { BUCKET, openS3 } from './local-s3.ts';
 import type { LocalS3 } from '../../local/s3/s3.ts';
 
-/** A docker-registry that holds an image, an S3 that holds nothing, and a folder to work in. Disposing ends and removes all of it. */
+/** A docker-registry with an image, an empty S3, and a folder to work in. Disposing stops and removes all of it. */
 export interface Lab extends AsyncDisposable {
   readonly folder: string;
-  /** For every process: an environment that knows the S3, and no credentials of registries. */
+  /** For every process: an environment with the S3, and without credentials of registries. */
   readonly o: ProcessOptions;
   readonly image: UmociImage;
   readonly registry: DockerRegistry;
@@ -20,7 +20,7 @@ export interface Lab extends AsyncDisposable {
   startRegistry(name: string, htpasswd?: string): Promise<DockerRegistry>;
   /** An object of the S3's bucket. */
   object(key: string): Promise<Buffer>;
-  /** Everything in the bucket: keys of objects, then keys of uploads that are open. */
+  /** Everything in the bucket: keys of objects, then keys of open uploads. */
   bucketContents(): Promise<{ readonly keys: readonly string[]; readonly uploads: readonly string[] }>;
 }
 

@@ -6,7 +6,7 @@ interface Moto extends AsyncDisposable {
   readonly endpoint: string;
 }
 
-/** Starts moto on a port that is free. It takes any credentials, and holds everything in memory. */
+/** Starts moto on a free port. It accepts any credentials, and keeps everything in memory. */
 export async function startMoto(env: Environment): Promise<Moto> {
   const server = start('moto_server', ['-H', '127.0.0.1', '-p', '0'], { env });
   try {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Lab } from './interop-lab.ts';
 import type { Environment } from './interop-process.ts';
 
-/** Settings under which podman needs no systemd, no overlay, no network and no limit raised: what a container of a CI has. */
+/** Settings under which podman needs no systemd, overlay, network or raised limit, as in a container of a CI. */
 export async function podmanEnvironment(lab: Lab): Promise<Environment> {
   const containers = join(lab.folder, 'containers.conf');
   const storage = join(lab.folder, 'storage.conf');

@@ -9,13 +9,13 @@ import { fileURLToPath } from 'node:url';
 export type Environment = Readonly<Record<string, string>>;
 
 export interface ProcessOptions {
-  /** The whole environment of the process. Nothing of the test's own comes along. */
+  /** The whole environment of the process. Nothing is inherited from the test. */
   readonly env: Environment;
   /** Default: the checkout. */
   readonly cwd?: string;
 }
 
-/** A process that ended, however it did. */
+/** A process that exited, with any result. */
 export interface Finished {
   /** The command line, for messages. */
   readonly command: string;
@@ -26,19 +26,19 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** A process under way. Disposing kills it and waits for its end. */
+/** A running process. Disposing kills it and waits for its exit. */
 export interface Running extends AsyncDisposable {
   readonly finished: Promise<Finished>;
   /** What it wrote to stderr so far. */
   readonly stderr: string;
-  /** Resolves with the first match in stderr, or rejects when the process ends without one. */
+  /** Resolves with the first match in stderr, or rejects when the process exits without one. */
   stderrMatch(pattern: RegExp): Promise<RegExpExecArray>;
-  /** Resolves with what was awaited, or rejects when the process ends before. */
+  /** Resolves with the awaited value, or rejects when the process exits first. */
   until<T>(awaited: Promise<T>): Promise<T>;
   kill(signal: NodeJS.Signals): void;
 }
 
-/** A folder that is gone at the end, and an environment whose home it holds: no credentials, no settings of the machine's user. */
+/** A folder that is removed at the end, and an environment whose home is in it: no credentials, no settings of the machine's user. */
 export interface Workspace extends AsyncDisposable {
   readonly folder: string;
   readonly env: Environment;
@@ -47,7 +47,7 @@ export interface Workspace extends AsyncDisposable {
 /** The root of the checkout. */
 export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** What Debian calls the tools; where one is missing, this is what to do about it. */
+/** The Debian packages of the tools, for the message about a missing one. */
 const INSTALL =
   'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static buildah debootstrap awscli';
 
@@ -66,7 +66,7 @@ export async function createWorkspace(): Promise<Workspace> {
       PATH: process.env['PATH'] ?? '',
       HOME: home,
       TMPDIR: folder,
-      // where skopeo looks before it looks in the home
+      // where skopeo looks before the home
       XDG_RUNTIME_DIR: home,
       LANG: 'C.UTF-8',
       AWS_EC2_METADATA_DISABLED: 'true',
@@ -80,7 +80,7 @@ export async function createWorkspace(): Promise<Workspace> {
 /** Starts a process without a terminal and with an empty stdin. */
 export function start(command: string, args: readonly string[], options: ProcessOptions): Running {
   const line = [command, ...args].join(' ');
-  // ends with this process, however that ends: no server is left behind by a test runner that was stopped
+  // ends with this process, however that ends: a stopped test runner leaves no server running
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
     env: options.env,
     cwd: options.cwd ?? CHECKOUT,
@@ -114,7 +114,7 @@ export function start(command: string, args: readonly string[], options: Process
       stderr,
     };
   })();
-  // whoever waits for it learns of a failure; nobody has to wait
+  // a caller that awaits it learns of a failure; not awaiting it is allowed
   finished.catch(() => undefined);
   return {
     finished,
@@ -146,12 +146,12 @@ export function start(command: string, args: readonly string[], options: Process
   };
 }
 
-/** Runs a process to its end, whatever that is. */
+/** Runs a process until it exits, with any result. */
 export async function attempt(command: string, args: readonly string[], options: ProcessOptions): Promise<Finished> {
   return start(command, args, options).finished;
 }
 
-/** Runs a process that has to succeed; its stdout. */
+/** Runs a process that must succeed. Returns its stdout. */
 export async function run(command: string, args: readonly string[], options: ProcessOptions): Promise<Buffer> {
   return succeeded(await attempt(command, args, options));
 }
@@ -162,17 +162,17 @@ export function succeeded(f: Finished): Buffer {
   throw new Error(`${f.command}\nended with ${f.signal ?? `code ${f.code}`}:\n${f.stderr}${f.stdout.toString()}`);
 }
 
-/** The arguments by which this Node runs the program as it is in the checkout. */
+/** The arguments with which this Node runs the program of the checkout. */
 export function transship(args: readonly string[]): readonly [command: string, args: readonly string[]] {
   return [process.execPath, [join(CHECKOUT, 'bin', 'transship.js'), ...args]];
 }
 
-/** Runs the program, which has to succeed; what `--json` printed. */
+/** Runs the program, which must succeed. Returns the document of `--json`. */
 export async function transshipJson<T>(args: readonly string[], options: ProcessOptions): Promise<T> {
   return JSON.parse((await run(...transship([...args, '--json']), options)).toString()) as T;
 }
 
-/** Runs skopeo, which has to succeed, over plain HTTP and with any image; its stdout. */
+/** Runs skopeo, which must succeed, over plain HTTP and with any image. Returns its stdout. */
 export async function skopeo(args: readonly string[], options: ProcessOptions): Promise<Buffer> {
   const [command = '', ...rest] = args;
   const tls =

@@ -4,18 +4,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { start, type Environment } from './interop-process.ts';
 
 export interface DockerRegistryOptions {
-  /** Holds its configuration and everything pushed. Made when it is not there. */
+  /** Holds its configuration and everything pushed. Created if it does not exist. */
   readonly folder: string;
   readonly env: Environment;
-  /** Lines of an htpasswd file, bcrypt only. Absent: anybody may do anything. */
+  /** Lines of an htpasswd file, bcrypt only. Absent: no credentials are required. */
   readonly htpasswd?: string;
-  /** Whether manifests can be deleted. Default true; that of the registry itself is false. */
+  /** Whether manifests can be deleted. Default true; the default of the registry itself is false. */
   readonly deletes?: boolean;
   /** Files of its certificate and key. Absent: plain HTTP. */
   readonly tls?: { readonly certificate: string; readonly key: string };
 }
 
-/** A docker-registry 2.8, ended when it is disposed. */
+/** A docker-registry 2.8 that stops when it is disposed. */
 export interface DockerRegistry extends AsyncDisposable {
   /** `http://127.0.0.1:port`, or https. */
   readonly url: string;
@@ -23,11 +23,11 @@ export interface DockerRegistry extends AsyncDisposable {
   readonly host: string;
 }
 
-/** How often a registry that just began to listen is asked whether it answers. */
+/** How often a registry that has just started to listen is polled. */
 const ATTEMPTS = 200;
 const BETWEEN_MS = 25;
 
-/** Starts Debian's docker-registry on a port that is free, and waits until it answers. */
+/** Starts Debian's docker-registry on a free port, and waits until it answers. */
 export async function startDockerRegistry(options: DockerRegistryOptions): Promise<DockerRegistry> {
   await mkdir(options.folder, { recursive: true });
   const configuration = {

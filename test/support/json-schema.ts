@@ -1,8 +1,8 @@
-// As much of JSON Schema (draft 7) as ours use: a word that is not known here is an error, not left aside.
+// As much of JSON Schema (draft 7) as ours use: an unknown keyword is an error, and never ignored.
 import { isDeepStrictEqual } from 'node:util';
 import { isRecord } from '../../worker/util/record.ts';
 
-/** Where `value` is not what `schema` says, `/path: word` each; empty: it is. */
+/** Where `value` does not match `schema`, as `/path: keyword`; empty if it matches. */
 export function violations(schema: unknown, value: unknown, path = ''): readonly string[] {
   if (!isRecord(schema)) throw new Error(`${path}: not a schema`);
   return Object.entries(schema).flatMap(([word, said]): readonly string[] => {

@@ -19,32 +19,32 @@ import { connectDeleting } from '../../worker/main/wire.ts';
 import { fakeClock, type FakeClock } from './clock.ts';
 import type { MadeImage } from './images.ts';
 
-/** The embedded stack, with what flows over it need. Tests of one file share it, each with repositories and keys of its own. */
+/** The embedded stack, with what flows over it need. The tests of one file share it, each with its own repositories and keys. */
 export interface Lab extends AsyncDisposable {
   readonly stack: Stack;
-  /** For files. */
+  /** A folder for files. */
   readonly folder: string;
-  /** What one command is to the program: ends of its own, that know nothing from before. Closed with the test. */
+  /** What one command is to the program: its own backends, without earlier knowledge. Closed with the test. */
   session(options?: Partial<ConnectOptions>): Session;
-  /** One more registry, for this test only. The SDK finds an ECR by its region: take one that the stack has not. */
+  /** One more registry, for this test only. The SDK finds an ECR by its region: choose one that the stack does not have. */
   registry(options: ServerOptions): Promise<LocalRegistry>;
-  /** A client of the test itself, to look at a registry whatever the program makes of it. Closed with the test. */
+  /** A client of the test itself, to look at a registry independently of the program. Closed with the test. */
   client(registry: LocalRegistry): RegistryClient;
   /** A repository by a client of its own. */
   view(registry: LocalRegistry, repository: string): Source & Target;
-  /** Puts an image there, as somebody else did. */
+  /** Puts an image there, as another program would. */
   push(image: MadeImage, registry: LocalRegistry, repository: string): Promise<void>;
 }
 
 type WithoutFolder<T> = T extends unknown ? Omit<T, 'folder'> & { readonly folder?: string } : never;
 type ServerOptions = WithoutFolder<RegistryServerOptions>;
 
-/** Retries and paces take no time here: the clock moves when somebody sleeps. */
+/** Retries and paces take no time here: sleeping advances the clock. */
 export interface Session {
   readonly backends: DeletingBackends;
   readonly options: OperationOptions & { readonly clock: FakeClock };
   readonly events: readonly Event[];
-  /** What `transship copy from to` does. */
+  /** Does what `transship copy from to` does. */
   readonly copy: (from: string, to: string, more?: Omit<ImageCopyRequest, 'from' | 'to'>) => Promise<ImageCopyResult>;
 }
 
@@ -112,7 +112,7 @@ export async function openLab(stackOptions: { readonly pushEvents?: boolean } = 
 /** The password of `ann`, a user of each registry that has users. */
 export const PASSWORD = 'correct-horse-battery';
 
-/** The Failure that `work` ends with, which has to have this code. */
+/** The Failure of `work`, which must have this code. */
 export async function failureOf(work: Promise<unknown>, code: Failure['code']): Promise<Failure> {
   const error = await work.then(
     (value) => expect.unreachable(`it succeeded: ${JSON.stringify(value)}`),
@@ -128,7 +128,7 @@ export async function sentenceOf(work: Promise<unknown>, code: Failure['code']):
   return describeFailure(await failureOf(work, code));
 }
 
-/** How many requests of each kind (`manifest-head`, `blob-get`) a registry gets while `work` runs. */
+/** How many requests of each kind (`manifest-head`, `blob-get`) a registry receives while `work` runs. */
 export async function requestsDuring(
   registry: LocalRegistry,
   work: () => Promise<unknown>,

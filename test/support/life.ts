@@ -1,5 +1,5 @@
-// One life in a process of its own, which dies by SIGKILL at the point it is told, or runs to its end. Its argument is a LifeOrder as JSON;
-// what is known of the life is on stdout when it is over. Where S3 and the registries are it learns from the environment, as the program does.
+// One life in a process of its own, which is killed by SIGKILL at the ordered point, or runs to its end. Its argument is a LifeOrder as JSON;
+// it writes the Life as JSON to stdout at the end. The environment names S3 and the registries, as for the program.
 import { writeSync } from 'node:fs';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { makeImage, type ImageRecipe } from './images.ts';
@@ -29,7 +29,7 @@ function onDeath(life: Life): void {
 const order = JSON.parse(process.argv[2] ?? '') as LifeOrder;
 const image = await makeImage(order.recipe);
 const { at } = order;
-// each imports only what it needs: the start is most of what hundreds of lives cost
+// each imports only what it needs: starting up is most of the cost of hundreds of processes
 if ('registry' in order) {
   const [{ connect }, { readSettings }] = await Promise.all([
     import('../../worker/main/wire.ts'),

@@ -1,4 +1,4 @@
-// Lives of a process that may be killed at any write: of one that a test plays, and of the real ones that life.ts is run as.
+// Runs of a process that may be killed at any write: runs that a test simulates, and the real processes that life.ts is run as.
 import type { Target } from '../../worker/content/content.ts';
 import { manifestsFrom } from '../../worker/content/manifests-from.ts';
 import { walk } from '../../worker/content/graph.ts';
@@ -12,30 +12,30 @@ import { crashed, CrashPoints } from './crash.ts';
 import { crashing } from './faulty-objects.ts';
 import type { MadeImage } from './images.ts';
 
-/** What is known of a life when it is over. */
+/** What is known of a run at its end. */
 export interface Life {
   readonly died: boolean;
-  /** Points at which it could have been killed; where it died, up to that one. */
+  /** Points at which it could have been killed; if it was killed, up to that point. */
   readonly points: number;
-  /** How many bytes of the archive were handed to the store. */
+  /** How many bytes of the archive were passed to the store. */
   readonly bytesSent: number;
-  /** When it died: parts that were handed to the store, which had not answered. */
+  /** If it was killed: parts that were passed to the store, which had not answered. */
   readonly partsInFlight: number;
 }
 
 export interface LifeOptions {
-  /** The point at which it dies, counted from 1. Default: it does not. */
+  /** The point at which it is killed, counted from 1. Default: never. */
   readonly at?: number | undefined;
-  /** Called as it dies. Where that does not end the process, it is played on as if it had. */
+  /** Called when it is killed. Unless that ends the process, the rest is simulated as if it had. */
   readonly onDeath?: (life: Life) => void;
 }
 
-/** Bytes that may be sent twice because of a death: those of the parts in flight. */
+/** Bytes that may be sent twice because of a kill: those of the parts in transit. */
 export function sentTwiceAllowed(death: Life, partSize: number): number {
   return death.partsInFlight * partSize;
 }
 
-/** Backs `image` up as `transship backup` does, with its defaults but for the size of parts, or goes on with what earlier lives left. */
+/** Backs `image` up as `transship backup` does, with its defaults except for the size of parts, or resumes an earlier run. */
 export async function backupLife(
   image: MadeImage,
   store: ObjectStore,
@@ -65,7 +65,7 @@ async function writeArchive(
   await target.write({ source: content, graph, repository: REPOSITORY });
 }
 
-/** Mirrors `image` to `target`, or completes what an earlier life left. */
+/** Mirrors `image` to `target`, or completes what an earlier run left. */
 export async function mirrorLife(image: MadeImage, target: Target, options: LifeOptions = {}): Promise<Life> {
   let death: Life | undefined;
   const points = new CrashPoints(options.at ?? Infinity, () => {
@@ -77,8 +77,8 @@ export async function mirrorLife(image: MadeImage, target: Target, options: Life
 }
 
 /**
- * `target` as a process sees it that is killed at one of `points`. Each put and tag is several: before it begins, when the first bytes of each
- * chunk were sent, and when it took effect but the caller has not heard of it.
+ * `target` as a process sees it that is killed at one of `points`. Each put and tag has several points: before it begins, when the first
+ * bytes of each chunk were sent, and when it took effect but the caller does not know yet.
  */
 export function dyingTarget(target: Target, points: CrashPoints): Target {
   const write = async (
@@ -88,7 +88,7 @@ export function dyingTarget(target: Target, points: CrashPoints): Target {
     points.point();
     await work(async function* () {
       for await (const chunk of open()) {
-        // half of a chunk is on its way when it happens
+        // half of a chunk is in transit at this point
         if (chunk.byteLength > 1) yield chunk.subarray(0, chunk.byteLength / 2);
         points.point();
         yield chunk.subarray(chunk.byteLength > 1 ? chunk.byteLength / 2 : 0);
@@ -107,7 +107,7 @@ export function dyingTarget(target: Target, points: CrashPoints): Target {
   };
 }
 
-/** The store with uploads in parts of this size, of which `flying` counts those that it has not answered. */
+/** The store with uploads in parts of this size; `flying` counts the parts that it has not answered. */
 function inParts(store: ObjectStore, partSize: number, flying: { parts: number }): ObjectStore {
   return {
     ...store,

@@ -1,4 +1,4 @@
-/** A module for `node --import`: writes the URLs of the modules that were loaded into the file that `LOADED` names when the process ends. */
+/** A module for `node --import`: writes the URLs of the loaded modules into the file that `LOADED` names when the process exits. */
 export const RECORDER = `data:text/javascript,${encodeURIComponent(`
   import { registerHooks } from 'node:module';
   import { writeFileSync } from 'node:fs';

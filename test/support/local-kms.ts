@@ -28,11 +28,11 @@ interface MadeKey {
 export interface LocalKms {
   /** For `AWS_ENDPOINT_URL_KMS`. */
   readonly endpoint: string;
-  /** The operations that were asked for. */
+  /** The operations that were called. */
   readonly calls: readonly string[];
-  /** Makes a key, or replaces the one that the alias names; in PEM what anybody may know of it. */
+  /** Creates a key, or replaces the one that the alias names. Returns its public key in PEM. */
   key(alias: string, spec: KeySpec): { readonly arn: string; readonly pem: string };
-  /** From now on access is denied to this operation. */
+  /** From now on this operation is denied. */
   deny(operation: string): void;
 }
 

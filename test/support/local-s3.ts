@@ -45,7 +45,7 @@ export function clientOf(s3: LocalS3, config: S3ClientConfig = {}): S3Client {
   return lendBodies(client, { concurrency: READ_AT_ONCE, connectTimeoutMs: 10_000, stallTimeoutMs: 60_000 });
 }
 
-/** How S3 refused, as `status Code`; throws when it did not. */
+/** The refusal of S3, as `status Code`; throws when it did not refuse. */
 export async function refusal(call: Promise<unknown>): Promise<string> {
   try {
     await call;
@@ -66,7 +66,7 @@ export interface RawRequest {
   /** Encoded, with its query. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Several: sent as separate writes. */
+  /** Several chunks are sent as separate writes. */
   readonly body?: string | Buffer | readonly Buffer[];
 }
 
@@ -76,7 +76,7 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-/** Sends a request exactly as it is written, for what no SDK would send. */
+/** Sends a request exactly as written, for what no SDK would send. */
 export async function sendRaw(s3: LocalS3, raw: RawRequest): Promise<RawAnswer> {
   const { hostname, port } = new URL(s3.endpoint);
   const { method = 'GET', path, headers = {}, body = '' } = raw;

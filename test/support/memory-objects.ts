@@ -28,19 +28,19 @@ interface Stored {
   readonly info: ObjectInfo;
 }
 
-/** The state of an upload that outlives the process that began it. */
+/** The state of an upload, which outlives the process that began it. */
 interface Unfinished {
   readonly parts: Map<number, Uint8Array>;
   committed?: ObjectInfo;
 }
 
-/** Objects in memory. Unfinished uploads stay, as they do in a bucket, until another begins where they left off. */
+/** Objects in memory. Unfinished uploads stay, as in a bucket, until another process resumes them. */
 export class MemoryObjects implements ObjectStore {
   /** Every range that was read, as `offset+length`. */
   readonly reads: string[] = [];
   /** The numbers of the parts that were stored, in order. */
   readonly stored: number[] = [];
-  /** The parts that were copied, in their order. */
+  /** The parts that were copied, in order. */
   readonly copied: number[] = [];
   readonly #objects = new Map<string, Stored>();
   readonly #unfinished = new Map<string, Unfinished>();
@@ -104,7 +104,7 @@ export class MemoryObjects implements ObjectStore {
     checkAborted(options);
   }
 
-  /** For tests: as if another program had removed it. */
+  /** For tests: removes the object, as another program would. */
   remove(key: string): void {
     this.#objects.delete(key);
   }
@@ -154,7 +154,7 @@ export class MemoryObjects implements ObjectStore {
         const source = this.#objects.get(from);
         if (source?.info.etag !== etag) return false;
         const copied = Buffer.from(source.bytes.subarray(offset, offset + bytes.byteLength));
-        // as S3: the part is stored whatever it should have been
+        // as in S3: the part is stored whatever its bytes should have been
         state.parts.set(n, copied);
         done.delete(n);
         if (crc32(copied) !== crc32(bytes)) return false;
@@ -207,7 +207,7 @@ async function* stopping(body: Bytes, options: Abortable): Bytes {
 }
 
 function conflict(name: string): Failure {
-  return failure('CONFLICT', name, 'is another than the condition says');
+  return failure('CONFLICT', name, 'does not meet the condition');
 }
 
 function failure(code: Code, location: string, what: string): Failure {

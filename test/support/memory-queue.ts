@@ -13,13 +13,13 @@ import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
 
 export interface MemoryQueueOptions {
-  /** Time passes for messages as it does on this clock. */
+  /** The clock that messages use. */
   readonly clock: Clock;
   /** Default `memory`. */
   readonly name?: string;
   /** The visibility timeout of receives that name none. Default 30. */
   readonly visibilitySeconds?: number;
-  /** Where messages go that were received so often and never settled as done. */
+  /** The dead-letter queue, and after how many receives a message is moved there. */
   readonly deadLetters?: { readonly queue: MemoryQueue; readonly maxReceiveCount: number };
 }
 
@@ -38,17 +38,17 @@ interface Stored {
 
 const MAX_HELD_MS = 12 * 60 * 60 * 1000;
 
-/** What can go wrong where nothing is sent. */
+/** Faults that are possible without a network. */
 type CallFault = Extract<RequestFault, { kind: 'answer' | 'cut-request' | 'lose-answer' }>;
 
-/** A queue in memory, with the faults of the embedded SQS: those of calls go by SQS's names of them. */
+/** A queue in memory, with the faults of the embedded SQS; faults of calls use the names of SQS. */
 export class MemoryQueue implements Queue {
   readonly name: string;
-  /** What goes wrong with calls. */
+  /** Faults of calls. */
   readonly faults = new Faults<string, CallFault>();
-  /** What goes wrong with messages. */
+  /** Faults of messages. */
   readonly deliveryFaults: DeliveryFaults = new Faults();
-  /** What was asked of it, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
+  /** The calls, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
   readonly calls: string[] = [];
   readonly #options: MemoryQueueOptions;
   #messages: Stored[] = [];
@@ -60,7 +60,7 @@ export class MemoryQueue implements Queue {
     this.name = options.name ?? 'memory';
   }
 
-  /** The bodies of all messages that are there, visible or not. */
+  /** The bodies of all messages in the queue, visible or not. */
   get bodies(): readonly string[] {
     return this.#messages.map(({ body }) => body);
   }

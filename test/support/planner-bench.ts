@@ -29,7 +29,7 @@ import { manualClock, type ManualClock } from './clock.ts';
 import type { Session } from './lab.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
-/** Planners, and workers that do what they ask for, over a state and a queue in memory. */
+/** Planners, and workers that do their jobs, over a state and a queue in memory. */
 export interface PlannerBench extends Service {
   readonly clock: ManualClock;
   readonly queue: MemoryQueue;
@@ -41,13 +41,13 @@ export interface PlannerBench extends Service {
   readonly backends: Pick<BackendPool, 'use'>;
   apply(...rules: readonly Rule[]): Promise<void>;
   pass(options?: Partial<PassOptions> & { readonly service?: Service }): Promise<PassResult>;
-  /** Gathers the push, plans its runs at once, and returns what came of each. */
+  /** Gathers the push, plans its runs at once, and returns the result of each. */
   push(event: PushDraft): Promise<{ readonly runs: readonly (PlanResult & { readonly run: string })[] }>;
   /** Jobs in the queue. */
   readonly jobs: readonly Job[];
-  /** Does all jobs, and returns the images that were copied. `copies` false: only says that they were. */
+  /** Does all jobs, and returns the images that were copied. `copies` false: only records the copies. */
   work(options?: { readonly copies?: boolean }): Promise<readonly CopyJob[]>;
-  /** Says that everything in a group was copied before. */
+  /** Records that everything in a group was copied before. */
   remember(rule: CopyRule, group: string, digests: ReadonlyMap<string, Digest>): Promise<void>;
   run(rule: string): Promise<Run>;
   of<T extends Event['type']>(type: T): readonly Extract<Event, { type: T }>[];
@@ -55,7 +55,7 @@ export interface PlannerBench extends Service {
 
 type PushDraft = Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>;
 
-/** Later than whatever the test does to registries, which know no other time than the real one. */
+/** Later than anything that the test does to registries, which only know the real time. */
 const START_MS = Date.UTC(2030, 0, 1);
 
 export function planner(session: Session): PlannerBench {
@@ -142,7 +142,7 @@ async function workAll(service: Service, options: WorkOptions): Promise<readonly
   }
 }
 
-/** Does the jobs in the queue that plan the run. One that fails is visible again. */
+/** Does the jobs in the queue that plan the run. A failed job becomes visible again. */
 async function planNow(
   run: string,
   service: Service,
@@ -251,8 +251,8 @@ async function record(state: StateStore, what: SyncRecord): Promise<void> {
 }
 
 /**
- * A process that ends right after its `writes`th write to the state or the queue, with nothing tidied up. `writes` undefined: it lives, and
- * counts.
+ * A process that ends right after its `writes`th write to the state or the queue, without cleaning up. `writes` undefined: it runs on, and
+ * counts its writes.
  */
 export function mortal(
   bench: PlannerBench,

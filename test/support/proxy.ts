@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, request as httpRequest } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 
-/** An HTTP proxy that connects to one server, whatever host it is asked for: so tests can use names that do not exist. */
+/** An HTTP proxy that connects to one server, whatever host is requested: so tests can use names that do not exist. */
 export interface TestProxy extends AsyncDisposable {
   /** `http://127.0.0.1:port` */
   readonly url: URL;
@@ -12,7 +12,7 @@ export interface TestProxy extends AsyncDisposable {
   readonly credentials: readonly (string | undefined)[];
 }
 
-/** A proxy to the server at `to`. With `status` it refuses every request so. */
+/** A proxy to the server at `to`. With `status` it answers every request with that status. */
 export async function startProxy(options: { readonly to: string; readonly status?: number }): Promise<TestProxy> {
   const lines: string[] = [];
   const credentials: (string | undefined)[] = [];

@@ -8,14 +8,14 @@ import { parseObjectPlace } from '../../worker/oci/object-place.ts';
 import { parseReference, parseRepository } from '../../worker/oci/reference.ts';
 import { collect } from './chunks.ts';
 
-/** An object as a test makes it. */
+/** An object as a test creates it. */
 export interface MadeObject {
   readonly bytes: Uint8Array;
   readonly contentType?: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** What of an object has to be the same after it was published and extracted. */
+/** What must be the same about an object after it was published and extracted. */
 export type Tree = Readonly<Record<string, unknown>>;
 
 interface Ends {
@@ -23,7 +23,7 @@ interface Ends {
   readonly options: OperationOptions;
 }
 
-/** What `transship publish from to` does. */
+/** Does what `transship publish from to` does. */
 export async function runPublish(
   { backends, options }: Ends,
   from: string,
@@ -33,7 +33,7 @@ export async function runPublish(
   return publish({ from: parseObjectPlace(from), to: parseRepository(to), ...more }, backends, options);
 }
 
-/** What `transship extract from to` does. */
+/** Does what `transship extract from to` does. */
 export async function runExtract(
   { backends, options }: Ends,
   from: string,
@@ -62,7 +62,7 @@ export async function treeIn(from: ObjectStore, prefix = ''): Promise<Tree> {
   return found;
 }
 
-/** What `treeIn` finds where these objects are stored; where files are, without what they cannot keep. */
+/** What `treeIn` finds where these objects are stored; for files, without what they cannot keep. */
 export function treeOf(objects: Readonly<Record<string, MadeObject>>, o: { readonly files?: boolean } = {}): Tree {
   return Object.fromEntries(
     Object.entries(objects).map(([key, { bytes, contentType, metadata }]) => [

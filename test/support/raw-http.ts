@@ -3,7 +3,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { onTestFinished } from 'vitest';
 
-/** A server that writes exactly what a test has it write. */
+/** A server that writes exactly the bytes of a test. */
 export interface RawHttpServer {
   readonly url: URL;
   /** The head of each request, in order. */
@@ -12,7 +12,7 @@ export interface RawHttpServer {
   readonly sockets: readonly Socket[];
 }
 
-/** Answers each request, whose head ends with an empty line, by `answer`. Closed with the test. */
+/** Answers each request, whose head ends with an empty line, with `answer`. Closed with the test. */
 export async function rawHttpServer(
   answer: (socket: Socket, number: number) => void | Promise<void>,
   tls?: TlsOptions,
@@ -45,18 +45,18 @@ export async function rawHttpServer(
   return { url: new URL(`${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`), requests, sockets };
 }
 
-/** Writes `bytes` in pieces of `size`, each in a packet of its own as far as the kernel allows; a turn of the event loop is between them. */
+/** Writes `bytes` in pieces of `size`, each in its own packet as far as the kernel allows, with a turn of the event loop between them. */
 export async function writeInPieces(socket: Socket, bytes: Uint8Array, size: number): Promise<void> {
   for (let at = 0; at < bytes.byteLength && !socket.destroyed; at += size) {
     const { promise, resolve } = Promise.withResolvers<void>();
-    // called when the kernel took it, and when the connection ended before
+    // called when the kernel has taken it, or when the connection has ended before
     socket.write(bytes.subarray(at, at + size), () => resolve());
     await promise;
     await new Promise((next) => setImmediate(next));
   }
 }
 
-/** `bytes` in chunks of HTTP, each of at most `size`. */
+/** `bytes` in HTTP chunks of at most `size`. */
 export function inHttpChunks(bytes: Uint8Array, size: number, trailer = ''): Buffer {
   const parts: Uint8Array[] = [];
   for (let at = 0; at < bytes.byteLength; at += size) {

@@ -4,7 +4,7 @@ import { digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { seededBytes } from './images.ts';
 
-/** A registry's answer as it came. */
+/** A registry's answer as received. */
 export interface RawAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
@@ -23,7 +23,7 @@ export interface PushedImage {
   readonly layer: Digest;
 }
 
-/** Says to a registry exactly what a test wants said: no retries, no redirects, nothing made better. */
+/** Sends a registry exactly the request of a test: no retries, no redirects, no corrections. */
 export class RawRegistry {
   readonly #url: string;
   readonly #headers: Readonly<Record<string, string>>;
@@ -47,7 +47,7 @@ export class RawRegistry {
     return { status: statusCode, headers, body: Buffer.from(await body.arrayBuffer()) };
   }
 
-  /** Puts the bytes of an answer into `received` as they come; rejects when they break off. */
+  /** Puts the bytes of an answer into `received` as they arrive; rejects when they break off. */
   async stream(path: string, received: Uint8Array[], headers: Readonly<Record<string, string>> = {}): Promise<void> {
     const { body } = await request(new URL(path, this.#url), { headers: { ...this.#headers, ...headers } });
     for await (const bytes of body as AsyncIterable<Uint8Array>) received.push(bytes);
@@ -151,7 +151,7 @@ export function withDigest(location: string, digest: string): string {
   return `${location}${location.includes('?') ? '&' : '?'}digest=${digest}`;
 }
 
-/** Where the next page is, verbatim. */
+/** The link to the next page, verbatim. */
 export function nextOf(answer: RawAnswer): string | undefined {
   const link = answer.headers['link'];
   if (link === undefined) return undefined;

@@ -12,7 +12,7 @@ import { openRegistry, type RegistryClient, type RegistryOptions } from '../../w
 /** A registry of its own for one test, and clients of it that close with it. */
 export interface RegistryUnderTest extends AsyncDisposable {
   readonly local: LocalRegistry;
-  /** A new client: it knows nothing that others learned. */
+  /** A new client, without anything that others learned. */
   client(options?: Partial<RegistryOptions>): RegistryClient;
 }
 

@@ -1,4 +1,4 @@
-// Writes docs/report.png: the page of the sample report, as a browser shows it.
+// Writes docs/report.png: the page of the sample report in a browser.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

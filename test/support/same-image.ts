@@ -8,7 +8,7 @@ import { forEachOf } from '../../worker/util/limit.ts';
 import { fakeClock } from './clock.ts';
 
 export interface SameImageOptions {
-  /** Whether what refers to the image has to be the same too. Default true. */
+  /** Whether the referrers of the image must be the same too. Default true. */
   readonly referrers?: boolean;
 }
 
@@ -31,7 +31,7 @@ export async function expectSameImage(
   expect(found, ['the images differ', ...missing, ...extra].join('\n')).toEqual(expected);
 }
 
-/** Fails when `view` shows something of the image without what it names: a manifest without a child, or a tag before all of it is there. */
+/** Fails when `view` shows part of the image without what it names: a manifest without a child, or a tag before all of it is there. */
 export async function expectNothingHalf(source: Source, view: Source & Target, root: Root): Promise<void> {
   for (const node of (await walk(source, [root])).manifests.values()) {
     if (!(await view.has(node.descriptor))) continue;
@@ -46,7 +46,7 @@ export async function expectNothingHalf(source: Source, view: Source & Target, r
   }
 }
 
-/** What there is of an image, one line each; what cannot be read is told as such. */
+/** What is there of an image, one line each; unreadable content has a line with the reason. */
 async function inventory(
   side: Side,
   source: Source,
@@ -75,7 +75,7 @@ async function inventory(
   return lines.sort();
 }
 
-/** The digest and size of `d` when its bytes are right, else what is wrong with them, and where: both sides wrong is not the same. */
+/** The digest and size of `d` when its bytes are right, otherwise what is wrong with them, and where: both sides wrong is not equal. */
 async function hashed(side: Side, source: Source, descriptor: Descriptor): Promise<string> {
   let bytes = 0;
   try {

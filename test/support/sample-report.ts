@@ -11,10 +11,10 @@ const DAY_MS = 86_400_000;
 const MB = 1_000_000;
 const HOST = SNAPSHOT_FACTS.registry.host;
 
-/** The layers that images share, by what they are written in. */
+/** The layers that images share, by their programming language. */
 const RUNTIMES = { node: 52 * MB, java: 148 * MB, python: 61 * MB, go: 2 * MB } as const;
 
-/** Each with its runtime, the megabytes of its own layer, and how many versions it keeps. */
+/** Each with its runtime, the megabytes of its own layer, and the number of its versions. */
 const REPOSITORIES: readonly (readonly [name: string, runtime: keyof typeof RUNTIMES, megabytes: number, number])[] = [
   ['shop/web', 'node', 46, 12],
   ['shop/api', 'java', 71, 10],

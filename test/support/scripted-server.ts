@@ -8,7 +8,7 @@ export interface Reply {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: string | Uint8Array;
-  /** Gives no length: the body is sent in chunks. */
+  /** Sends no length: the body is chunked. */
   readonly unsized?: true;
   /** Breaks the connection after so many bytes of the body. */
   readonly cutAfter?: number;
@@ -27,20 +27,20 @@ interface SeenRequest {
   readonly body: Buffer;
 }
 
-/** By `METHOD /path?query`: the answers in their order, each given once. A function makes one from the request. */
+/** By `METHOD /path?query`: the answers in order, each used once. A function computes one from the request. */
 export type Script = Readonly<Record<string, readonly (Reply | ((request: SeenRequest) => Reply))[]>>;
 
-/** A server that knows exactly what it is going to be asked. Disposing of it fails when it was asked for more, or for less. */
+/** A server with an exact script of requests. Disposing fails when there were more requests, or fewer. */
 export interface ScriptedServer extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   readonly url: string;
   readonly host: string;
   readonly requests: readonly SeenRequest[];
-  /** What was asked, in order. */
+  /** The requests, in order. */
   readonly lines: readonly string[];
-  /** How many connections were made. */
+  /** The number of connections. */
   readonly connections: number;
-  /** Adds to the script: for answers that name the server's own address. */
+  /** Adds to the script, for answers that name the server's own address. */
   expect(script: Script): void;
 }
 
@@ -79,7 +79,7 @@ export async function scriptedServer(script: Script = {}): Promise<ScriptedServe
     if (isEarly) request.resume();
   };
   const server = createServer((request, response) => {
-    // a client that goes away in the middle is part of some tests
+    // clients that disconnect in the middle are part of some tests
     answer(request, response).catch(() => request.socket.destroy());
   });
   server.on('connection', () => connections++);

@@ -8,8 +8,8 @@ export interface Seed {
 }
 
 /**
- * Fills the folder of a registry that is not running with images of nothing but a manifest, one for each tag: as many as one likes, to be
- * listed and asked for by HEAD, not to be read. The same tag is the same image everywhere.
+ * Fills the folder of a registry that is not running with images that are only a manifest, one for each tag: any number of images to list
+ * and to HEAD, not to read. The same tag is the same image everywhere.
  */
 export async function seedRegistry(folder: string, seeds: readonly Seed[]): Promise<void> {
   const store = await openRegistryStore(folder);
@@ -18,7 +18,7 @@ export async function seedRegistry(folder: string, seeds: readonly Seed[]): Prom
     for (const tag of tags) {
       const bytes = seededManifest(tag);
       const manifest = describeManifest(parseManifest(bytes, MEDIA_TYPE.ociManifest), bytes, digestOf(bytes), 0);
-      // without the file, which takes longer than all else
+      // without the file, which takes longer than everything else
       store.updateManifest(r, manifest);
       store.tag(r, tag, manifest.digest);
     }
@@ -26,7 +26,7 @@ export async function seedRegistry(folder: string, seeds: readonly Seed[]): Prom
   await store.close();
 }
 
-/** What a seeded tag stands for. */
+/** The digest of a seeded tag. */
 export function seededDigest(tag: string): Digest {
   return digestOf(seededManifest(tag));
 }

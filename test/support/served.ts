@@ -23,7 +23,7 @@ export interface Served {
   readonly host: string;
   readonly url: string;
   readonly events: readonly Event[];
-  /** As a signal does; resolves when it has ended. */
+  /** Stops it as a signal does; resolves when it has exited. */
   readonly stop: () => Promise<void>;
   readonly get: (path: string, headers?: Readonly<Record<string, string>>, method?: string) => Promise<Response>;
   readonly repository: (name: string) => Source;

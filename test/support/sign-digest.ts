@@ -1,7 +1,7 @@
 // Node signs only what it hashes itself; KMS signs digests. These are the algorithms themselves.
 import { constants, createECDH, createHash, privateEncrypt, randomBytes, type KeyObject } from 'node:crypto';
 
-/** A signature of a SHA-256, as KMS gives it. https://www.rfc-editor.org/rfc/rfc8017#section-8, https://www.rfc-editor.org/rfc/rfc6979#section-2.4 */
+/** A signature of a SHA-256, as KMS returns it. https://www.rfc-editor.org/rfc/rfc8017#section-8, https://www.rfc-editor.org/rfc/rfc6979#section-2.4 */
 export function signDigest(key: KeyObject, algorithm: string, digest: Buffer): Buffer {
   if (algorithm === 'ECDSA_SHA_256') return ecdsa(key, digest);
   if (algorithm === 'RSASSA_PSS_SHA_256')
@@ -41,7 +41,7 @@ function modulo(value: bigint): bigint {
   return ((value % ORDER) + ORDER) % ORDER;
 }
 
-/** By the extended Euclidean algorithm. */
+/** Uses the extended Euclidean algorithm. */
 function inverse(value: bigint): bigint {
   let [a, b, x, y] = [modulo(value), ORDER, 1n, 0n];
   while (a > 1n) {

@@ -8,7 +8,7 @@ import { Failure } from '../../worker/util/failure.ts';
 
 /** A request takes effect within so long after it was sent, or never. */
 const MAX_EFFECT_MS = 15 * 60_000;
-/** Objects of a page of a list: few, so that much happens between pages. */
+/** Objects in a page of a list: few, so that much happens between pages. */
 const PAGE = 8;
 
 interface StoredObject {
@@ -20,9 +20,9 @@ interface StoredObject {
 /** Something that happens when the world chooses it. */
 interface Step {
   readonly process: SimulatedProcess;
-  /** `effect`: a request reaches the store. `answer`: its process hears of it. `timer`: a wait of the process is over. */
+  /** `effect`: a request reaches the store. `answer`: its process learns of it. `timer`: a wait of the process is over. */
   readonly kind: 'effect' | 'answer' | 'timer';
-  /** A timer fires not before this, an effect happens not after it. */
+  /** A timer fires no earlier than this, an effect happens no later. */
   readonly atMs: number;
   readonly run: () => void;
 }
@@ -30,13 +30,13 @@ interface Step {
 export interface Change {
   readonly key: string;
   readonly action: 'write' | 'delete';
-  /** What was there before. */
+  /** The previous content. */
   readonly before: StoredObject | undefined;
 }
 
 /**
- * A bucket, its clock, and processes that use it, in an order that chance decides: requests take effect and are answered at any time, in any
- * order, while processes are suspended or killed. Everything that happens is decided by the seed.
+ * A bucket, its clock, and processes that use it, in a random order: requests take effect and are answered at any time, in any order,
+ * while processes are suspended or killed. The seed decides everything.
  */
 export class SimulatedStore {
   readonly objects = new Map<string, StoredObject>();
@@ -70,7 +70,7 @@ export class SimulatedStore {
     this.#steps.add(step);
   }
 
-  /** Runs one step that may happen now. False where none can. */
+  /** Runs one step that may happen now. Returns whether there was one. */
   async step(): Promise<boolean> {
     const ready = [...this.#steps].filter(
       ({ process, kind, atMs }) => kind === 'effect' || (process.isAwake && (kind === 'answer' || atMs <= this.nowMs)),
@@ -80,7 +80,7 @@ export class SimulatedStore {
     return true;
   }
 
-  /** Lets time pass. Requests that were sent take effect in time. */
+  /** Advances time. Requests that were sent take effect in time. */
   async pass(ms: number): Promise<void> {
     const untilMs = this.nowMs + ms;
     for (;;) {
@@ -92,12 +92,12 @@ export class SimulatedStore {
     this.nowMs = untilMs;
   }
 
-  /** Whether a request is on its way, or an answer. */
+  /** Whether a request or an answer is in transit. */
   get hasWork(): boolean {
     return [...this.#steps].some(({ process, kind }) => kind !== 'timer' && process.isAwake);
   }
 
-  /** How long until something can happen by itself. Undefined: nothing ever. */
+  /** How long until something can happen by itself. Undefined: never. */
   get idleMs(): number | undefined {
     const times = [...this.#steps].flatMap(({ process, kind, atMs }) =>
       process.isDead || kind !== 'timer' ? [] : [Math.max(atMs, process.asleepUntilMs)],
@@ -109,7 +109,7 @@ export class SimulatedStore {
     return all.length === 0 ? undefined : Math.max(0, Math.min(...all) - this.nowMs);
   }
 
-  /** Forgets what a killed process waits for. Some of its requests were on their way. */
+  /** Forgets what a killed process waits for. Some of its requests were in transit. */
   drop(process: SimulatedProcess): void {
     for (const step of this.#steps)
       if (step.process === process && (step.kind !== 'effect' || this.random() < 0.5)) this.#steps.delete(step);
@@ -154,7 +154,7 @@ export class SimulatedStore {
   async #run(step: Step): Promise<void> {
     this.#steps.delete(step);
     step.run();
-    // all that follows in its process until it waits again
+    // everything that follows in its process until it waits again
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -163,7 +163,7 @@ function byTime(a: Step, b: Step): number {
   return a.atMs - b.atMs;
 }
 
-/** One process: its own view of the store, and a clock that may be off. */
+/** One process: its own view of the store, and a clock that may be wrong. */
 export class SimulatedProcess {
   readonly name: string;
   readonly clock: Clock;
@@ -171,7 +171,7 @@ export class SimulatedProcess {
   readonly #world: SimulatedStore;
   #isDead = false;
   asleepUntilMs = 0;
-  /** What it listed. */
+  /** The keys that it listed. */
   readonly listed: string[] = [];
 
   constructor(world: SimulatedStore, name: string, skewMs: number) {
@@ -219,7 +219,7 @@ export class SimulatedProcess {
     return promise;
   }
 
-  /** A request: `work` happens at the store some time later, and is heard of some time after that. */
+  /** A request: `work` happens at the store some time later, and its answer arrives some time after that. */
   async #call<T>(work: () => T, options: Abortable | undefined): Promise<T> {
     checkAborted(options);
     const world = this.#world;

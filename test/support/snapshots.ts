@@ -17,7 +17,7 @@ export function digestFor(name: string | number): Digest {
   return digestOf(Buffer.from(String(name)));
 }
 
-/** An image of one manifest, a config and a layer of its own, and a layer that all have. */
+/** An image of one manifest, a config and a layer of its own, and a layer that all images share. */
 export function snapshotImage(name: string, tags: readonly string[], more: Partial<BackedUpImage> = {}): BackedUpImage {
   const content: readonly SnapshotContent[] = [
     { digest: digestFor(name), size: 700, mediaType: MEDIA_TYPE.ociManifest },
@@ -62,7 +62,7 @@ export interface SnapshotRecipe extends Partial<SnapshotFacts> {
   readonly failures?: readonly SnapshotFailure[];
 }
 
-/** A snapshot of these repositories, each complete unless it says otherwise. */
+/** A snapshot of these repositories, each complete by default. */
 export function makeSnapshot(recipe: SnapshotRecipe = {}): Snapshot {
   const { finishedAt = '2026-12-01T02:10:00.000Z', repositories = {}, failures = [], ...facts } = recipe;
   const builder = new SnapshotBuilder({ ...SNAPSHOT_FACTS, ...facts });
@@ -74,9 +74,9 @@ export function makeSnapshot(recipe: SnapshotRecipe = {}): Snapshot {
   return builder.finish({ finishedAt, added: { blobs: 3, bytes: 1_000_300 } });
 }
 
-/** Readers leave out a member `__proto__`, which no setting is called. */
+/** Readers drop a member `__proto__`, and no setting has that name. */
 const settingName = fc.string().filter((name) => name !== '__proto__');
-/** Any value that JSON can hold as it is: it has no negative zero. */
+/** Any value that JSON can hold unchanged: it has no negative zero. */
 const jsonValue = fc.jsonValue().map((value): unknown => JSON.parse(JSON.stringify(value)));
 
 /** Any snapshot that a backup may write. */

@@ -9,11 +9,11 @@ export interface StockOptions {
   readonly repositories: number;
   /** Tags of each repository. Default 2. */
   readonly tags?: number;
-  /** Bytes of each of the four layers that every image of the stock has. Default 4000. */
+  /** Bytes of each of the four layers that all images of the stock share. Default 4000. */
   readonly baseBytes?: number;
-  /** Bytes of the layer of each image alone. Default 1000. */
+  /** Bytes of the layer that each image has alone. Default 1000. */
   readonly ownBytes?: number;
-  /** What the names of repositories begin with. Default `team`. */
+  /** The prefix of repository names. Default `team`. */
   readonly prefix?: string;
 }
 
@@ -23,9 +23,9 @@ export function stockRepository(number: number, prefix = 'team'): string {
 }
 
 /**
- * Pushes images that share most of their layers, as those of one base image do. Every third repository has indexes, every fourth images with a
- * signature by subject, an SBOM of it and a tag of cosign. Each but the second, whose tags
- * may be immutable, has an older image that lost its tag.
+ * Pushes images that share most of their layers, like images of one base. Every third repository has indexes, every fourth has images with
+ * a signature by subject, an SBOM of it and a cosign tag. Each repository except the second, whose tags may be immutable, has an older
+ * image that lost its tag.
  */
 export async function stockRegistry(lab: Lab, registry: LocalRegistry, o: StockOptions): Promise<readonly MadeImage[]> {
   const made: MadeImage[] = [];

@@ -30,13 +30,13 @@ export interface Seen {
   collections: number;
   blobsDeleted: number;
   snapshotsDeleted: number;
-  /** Backups that found, before their snapshot, that they had been taken for crashed. */
+  /** Backups that found, before their snapshot, that other processes considered them crashed. */
   relisted: number;
 }
 
 /**
- * Backups and collections of one store, many at once, in the order that a seed decides, on a store that a list, a write or a delete may reach late.
- * Throws as soon as a snapshot names what is not there.
+ * Backups and collections of one store, many at once, in the order that a seed decides, on a store where requests may take effect late.
+ * Throws as soon as a snapshot names a missing blob.
  */
 export class StoreSimulation {
   readonly #world: SimulatedStore;
@@ -131,7 +131,7 @@ export class StoreSimulation {
     for (let tag = 0; tag < IMAGES; tag++) {
       const layers = Array.from({ length: 2 }, () => contentOf(`layer ${this.#some(LAYERS)}`));
       const image = contentOf(`image of ${layers.map(({ digest }) => digest).join(' ')}`);
-      // a backup trusts its list: it asks for nothing that is in it
+      // a backup trusts its list: it does not ask for anything in it
       for (const { bytes, ...descriptor } of [...layers, image])
         if (!(await backup.target.has(descriptor))) await backup.target.put(descriptor, () => once(bytes));
       if (world.random() < 0.2) await clock.sleep(this.#some(world.pick([MINUTE, 20 * MINUTE])));
@@ -178,7 +178,7 @@ export class StoreSimulation {
     this.#seen.collections++;
   }
 
-  /** Looks at the store after each change of it. */
+  /** Checks the store after each change of it. */
   #check({ key, action, before }: Change): void {
     try {
       if (key.startsWith(`${PREFIX}snapshots/`)) this.#checkSnapshot(key, action);
@@ -212,7 +212,7 @@ export class StoreSimulation {
         throw new Error(`${key} was written, and ${digest} is not there`);
   }
 
-  /** All processes are gone; a backup and a collection, each alone, leave what the snapshots need and nothing else. */
+  /** When all processes are gone, a backup and a collection, each alone, leave what the snapshots need and nothing else. */
   async #end(): Promise<void> {
     const world = this.#world;
     for (const process of this.#processes) process.kill();
@@ -261,7 +261,7 @@ interface Content extends Descriptor {
   readonly bytes: Uint8Array;
 }
 
-/** Blobs all: what order they come in is for other tests. */
+/** All are blobs: other tests check their order. */
 function contentOf(text: string): Content {
   const bytes = Buffer.from(text);
   const digest: Digest = digestOf(bytes);

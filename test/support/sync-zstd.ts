@@ -1,6 +1,6 @@
 import { vi } from 'vitest';
 
-// for files in which time is simulated: it would pass while a thread works
+// for files with simulated time, which would pass while a thread works
 vi.mock(import('node:zlib'), async (original) => {
   const real = await original();
   type Callback = (error: Error | null, bytes?: Buffer) => void;

@@ -5,11 +5,11 @@ export interface TarFile {
   readonly content?: Uint8Array | string;
   /** Default: a file. */
   readonly type?: Header['type'];
-  /** What a link points at. */
+  /** The target of a link. */
   readonly target?: string;
 }
 
-/** A tar as others make them, by tar-stream. */
+/** A tar as other tools write it, by tar-stream. */
 export async function makeTar(files: readonly TarFile[]): Promise<Buffer> {
   const tar = pack();
   for (const { name, content = '', type = 'file', target } of files) {

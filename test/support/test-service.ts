@@ -19,27 +19,27 @@ import type { Event, JobName, Report } from '../../worker/util/events.ts';
 import { manualClock, type ManualClock } from './clock.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
-/** What was reported, and of which job. */
+/** What was reported, and for which job. */
 type JobEvent = Event & { readonly of: JobName | undefined };
 
-/** The deployed system in memory but for its backends: a state, the queues, and workers that do one message at a time. */
+/** The deployed system in memory, except its backends: a state, the queues, and workers that do one message at a time. */
 export interface TestService {
   readonly table: Table;
   readonly state: StateStore;
   readonly queue: MemoryQueue;
   readonly deadLetters: MemoryQueue;
-  /** The clock of state, queues and messages: it stands until a test moves it on. */
+  /** The clock of state, queues and messages: it stands until a test advances it. */
   readonly clock: ManualClock;
   readonly events: readonly JobEvent[];
   /** A worker with these backends. */
   worker(backends: Backends, options?: Partial<WorkerParts>): TestWorker;
-  /** Makes a run of these jobs and sends them, as a planner does. Returns its id. */
+  /** Creates a run of these jobs and sends them, as a planner does. Returns its id. */
   enqueue(...jobs: readonly JobDraft[]): Promise<string>;
-  /** The run, whose counts are all that is left to say. */
+  /** The run with its counts. */
   run(id: string): Promise<Run>;
 }
 
-/** What of a worker is another one's where faults are played. */
+/** The parts of a worker that tests replace to play faults. */
 interface WorkerParts {
   readonly table: Table;
   readonly queue: Queue;
@@ -48,15 +48,15 @@ interface WorkerParts {
 
 interface TestWorker {
   readonly context: WorkContext;
-  /** Takes the next message that can be seen, and does it. Undefined when there is none. */
+  /** Takes the next visible message, and does it. Undefined if no message is visible. */
   next(options?: {
     readonly signal?: AbortSignal;
   }): Promise<{ readonly outcome: Outcome; readonly delivery: Delivery } | undefined>;
-  /** Does message after message, and moves the clock on when none can be seen, until there is none at all. */
+  /** Does message after message, and advances the clock while none is visible, until no message is left. */
   drain(): Promise<void>;
 }
 
-/** A job without what a planner fills in. */
+/** A job without the members that a planner fills in. */
 export type JobDraft = Job extends infer J ? (J extends Job ? Omit<J, 'version' | 'id' | 'run' | 'at'> : never) : never;
 
 /** `allow` as in `Service`. */
@@ -124,7 +124,7 @@ export function poolOf<B extends Backends>(backends: B): Pick<BackendPool<B>, 'u
 
 export const HOUR_MS = 3_600_000;
 
-/** Moves the clock on by `hours`, and runs a pass of the planner, which must begin one run. Returns that run. */
+/** Advances the clock by `hours`, and runs a pass of the planner, which must begin one run. Returns that run. */
 export async function planRun(
   t: TestService,
   backends: Backends,
@@ -139,7 +139,7 @@ export async function planRun(
 
 export const NO_JOBS = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
 
-/** Nothing is left of the run, its jobs ended so, and no message is left. */
+/** The run has no open jobs, its jobs ended as given, and no message is left. */
 export async function expectEnded(t: TestService, run: string, counts: Partial<typeof NO_JOBS>): Promise<void> {
   const { jobs, endedAtMs } = await t.run(run);
   expect(jobs).toEqual({ ...NO_JOBS, ...counts });
@@ -191,7 +191,7 @@ function testWorker(context: WorkContext, queue: MemoryQueue, clock: ManualClock
   };
 }
 
-/** The clock, but for short waits, such as between the tries of a request, which take no time. */
+/** The clock, except that short waits, such as between the attempts of a request, take no time. */
 function impatient(clock: ManualClock): Clock {
   return {
     now: () => clock.now(),

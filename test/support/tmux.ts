@@ -9,16 +9,16 @@ const execute = promisify(execFile);
 
 /** A shell in a terminal of tmux, which draws what a person would see. Disposing ends both. */
 export interface Terminal extends AsyncDisposable {
-  /** Types a command, waits until it is over, and returns all that it left on the screen and above it. */
+  /** Types a command, waits until it has ended, and returns everything that it left on the screen and above it. */
   run(command: string): Promise<string>;
   /** Types a command, and waits until the screen shows something. */
   begin(command: string, shown: RegExp): Promise<string>;
-  /** Waits until the screen shows something; returns what it shows then. */
+  /** Waits until the screen shows something. Returns the screen. */
   until(shown: RegExp): Promise<string>;
   resize(columns: number): Promise<void>;
   /** Presses keys by the names of tmux, such as `C-c`, and waits for the prompt. */
   press(key: string): Promise<string>;
-  /** What it shows, with the sequences of colours. */
+  /** The screen, with the sequences of colours. */
   coloured(): Promise<string>;
 }
 
@@ -30,13 +30,13 @@ interface TerminalOptions {
   readonly folder: string;
 }
 
-/** Opens a terminal with a shell that has no settings of a user. */
+/** Opens a terminal with a shell without settings of a user. */
 export async function openTerminal({ columns, rows = 40, env, folder }: TerminalOptions): Promise<Terminal> {
   const socket = join(folder, `tmux-${columns}`);
   const tmux = async (...args: readonly string[]): Promise<string> =>
     (await execute('tmux', ['-S', socket, '-f', '/dev/null', ...args], { env })).stdout;
   const size = ['-x', String(columns), '-y', String(rows)];
-  // the shell says when it is ready for the next command
+  // the shell signals when it is ready for the next command
   const shell = [
     'env',
     `PROMPT_COMMAND=tmux -S ${socket} wait-for -S prompt`,
@@ -60,7 +60,7 @@ export async function openTerminal({ columns, rows = 40, env, folder }: Terminal
       await changed;
     }
   };
-  /** The shell signals just before it writes its prompt; what is typed in between would be seen twice. */
+  /** The shell signals just before it writes its prompt; input typed in between would be shown twice. */
   const answered = async (): Promise<string> => {
     await tmux('wait-for', 'prompt');
     return (await until(/(?:^|\n)\$$/)).replace(/\n?\$$/, '');

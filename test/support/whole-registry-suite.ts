@@ -16,7 +16,7 @@ import {
   type RegistrySize,
 } from './whole-registry.ts';
 
-/** Registers the flow of a registry that is lost and brought back, from a store and from archives. */
+/** Registers the flow of a registry that is lost and restored, from a store and from archives. */
 export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kills: number }): void {
   const { ecr, otherEcr, bucket } = lab.stack;
   const { store, restored } = flowOf(lab);
@@ -25,7 +25,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
   const equalIn = ({ repositories }: SnapshotRestoreResult): number =>
     repositories.reduce((sum, { comparison }) => sum + (comparison?.equal ?? 0), 0);
 
-  test(`${images} images of ${size.repositories} repositories come back from a store, killed at any point, and as of an earlier day`, async () => {
+  test(`${images} images of ${size.repositories} repositories are restored from a store, killed at any point, and as of an earlier day`, async () => {
     const prefix = 'lost';
     await fillRegistry(lab, ecr, prefix, size);
     const rows = await Array.fromAsync(lab.client(ecr).images?.(`${prefix}/team-1/app-1`) ?? []);
@@ -36,7 +36,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     await storage?.moveToStorageClass(`${prefix}/team-1/app-1`, archived?.digest ?? 'sha256:', 'ARCHIVE', options);
     await store(prefix);
     const day = systemClock.now();
-    // the next day a tag moves, a repository goes, and one comes
+    // the next day a tag moves, a repository is deleted, and another is created
     const moved = await makeImage({ seed: 77, tag: 'v2' });
     await lab.push(moved, ecr, `${prefix}/team-1/app-1`);
     await lab.stack.deleteRepository(`${prefix}/team-2/app-2`);
@@ -44,7 +44,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     await store(prefix, 86_400_000);
     await emptyRegistry(lab, prefix);
 
-    // as it was on the first day, by processes that are killed
+    // as on the first day, by processes that are killed
     const dice = fakeClock({ seed: size.kills });
     const from = `store:s3://${bucket}/${prefix}`;
     let deaths = 0;
@@ -67,7 +67,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     expect(equalIn(result)).toBe(images);
     expect(await listRegistry(otherEcr, prefix, lab.session())).toEqual(before);
 
-    // and as it was at the end
+    // and as at the end
     const last = await restored(from, { onExisting: 'overwrite', maps: [`${prefix}/*=${prefix}-end/*`] });
     expect(last).toMatchObject({ failures: [], faults: [] });
     expect(last.repositories.map(({ from: name }) => name.split('/').slice(1).join('/'))).not.toContain(
@@ -77,7 +77,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
     expect((await view.resolve('v2')).digest).toBe(moved.root.descriptor.digest);
   });
 
-  test(`${images} images of ${size.repositories} repositories come back from archives`, async () => {
+  test(`${images} images of ${size.repositories} repositories are restored from archives`, async () => {
     const prefix = 'lost-archives';
     await fillRegistry(lab, ecr, prefix, size);
     const before = await listRegistry(ecr, prefix, lab.session());
@@ -89,12 +89,12 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
   });
 }
 
-/** Registers the flow of a registry that mounts blobs. It counts requests, so it has a stack of its own, whose list of them is short. */
+/** Registers the flow of a registry that mounts blobs. It counts requests, so it has its own stack, whose list of requests is short. */
 export function mountingSuite(lab: Lab, size: RegistrySize): void {
   const { ecr, otherEcr, bucket } = lab.stack;
   const { store, restored } = flowOf(lab);
 
-  test('a registry that mounts blobs gets each blob once in all, and another once for each repository', async () => {
+  test('a registry that mounts blobs is sent each blob once in all, and another registry once for each repository', async () => {
     const prefix = 'mounting';
     await fillRegistry(lab, ecr, prefix, size);
     await store(prefix);
@@ -109,7 +109,7 @@ export function mountingSuite(lab: Lab, size: RegistrySize): void {
       return { uploads: digests.length, distinct: new Set(digests).size };
     };
     const plain = await sent('mounting-off');
-    // the base layer of all, and one layer for each repository, come once for each repository
+    // the base layer of all, and one layer of each repository, are sent once for each repository
     expect(plain.uploads - plain.distinct).toBe(size.repositories - 1);
     const { backends, options } = lab.session();
     const target = backends.registry(otherEcr.registryHost, 'target');
@@ -120,7 +120,7 @@ export function mountingSuite(lab: Lab, size: RegistrySize): void {
   });
 }
 
-/** What all flows do: back `prefix` of the one registry up into a store, and restore into the other. */
+/** What all flows do: back up `prefix` of one registry into a store, and restore it into the other. */
 function flowOf(lab: Lab): {
   readonly store: (prefix: string, laterMs?: number) => Promise<string>;
   readonly restored: (from: string, more?: object) => Promise<SnapshotRestoreResult>;

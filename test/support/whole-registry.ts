@@ -1,4 +1,4 @@
-// A registry of many repositories, and what a restore of all of it has to bring back.
+// A registry of many repositories, and what a restore of all of it must restore.
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
@@ -109,7 +109,7 @@ export async function emptyRegistry(lab: Lab, prefix: string): Promise<void> {
     await lab.stack.deleteRepository(name);
 }
 
-/** `backends` of a process that is killed at one of `points`: each write to a registry is two of them, before and after it took effect. */
+/** `backends` of a process that is killed at one of `points`: each write to a registry has two of them, before and after it took effect. */
 export function dyingBackends(backends: Backends, points: CrashPoints): Backends {
   const write = async <T>(work: () => Promise<T>): Promise<T> => {
     points.point();
@@ -158,7 +158,7 @@ export function dyingBackends(backends: Backends, points: CrashPoints): Backends
   };
 }
 
-/** Whether a result says that the process was killed: what it did after that, it could not have done. */
+/** Whether a result shows that the process was killed: later calls could not have happened. */
 export function isDead(points: CrashPoints): boolean {
   try {
     points.alive();

@@ -5,19 +5,19 @@ import { createInterface } from 'node:readline';
 /** One line that a worker wrote. */
 export type Line = Readonly<Record<string, unknown>>;
 
-/** A worker as a process of its own, as its image starts it. Disposing kills it. */
+/** A worker as a process of its own, started as in its image. Disposing kills it. */
 export interface WorkerProcess extends AsyncDisposable {
   /** Every line so far, logs and metrics. */
   readonly lines: readonly Line[];
   readonly stderr: string;
-  /** The first line of this event that is there, or that comes. Rejects when the process ends before. */
+  /** The first line of this event so far, or the next one. Rejects when the process exits without one. */
   event(name: string): Promise<Line>;
   kill(signal: NodeJS.Signals): void;
   /** The exit code; undefined when a signal ended it. */
   readonly ended: Promise<number | undefined>;
 }
 
-/** Starts `transship worker` by the entry of its image. */
+/** Starts `transship worker` by the entry point of its image. */
 export function startWorker(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = ['worker'],

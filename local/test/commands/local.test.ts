@@ -11,7 +11,7 @@ import { listen, stopListening } from '../../http/listen.ts';
 
 const CLI = fileURLToPath(new URL('../../cli.ts', import.meta.url));
 
-/** Runs `transship local` to its end, with an empty folder for what it keeps. */
+/** Runs `transship local` until it exits, with an empty folder for its temporary files. */
 async function runLocal(...args: readonly string[]): Promise<{ code: number | null; stderr: string; left: string[] }> {
   const folder = await mkdtemp(join(tmpdir(), 'transship-local-test-'));
   onTestFinished(async () => rm(folder, { recursive: true, force: true }));
@@ -30,7 +30,7 @@ async function runLocal(...args: readonly string[]): Promise<{ code: number | nu
 
 test('local exits with 2 where a port is taken, names the server, and leaves nothing in its folder', async () => {
   const other = createServer();
-  // below those that the system gives out: the ports after it are free too
+  // below the range from which the system assigns ports, so the ports after it are free too
   const port = 20_000 + (process.pid % 10_000);
   await listen(other, { name: 'another program', port });
   const { code, stderr, left } = await runLocal('--port', String(port));

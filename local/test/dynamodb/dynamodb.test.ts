@@ -76,7 +76,7 @@ const get = async ({ client }: Open, Key: Item = KEY): Promise<Item | undefined>
   (await client.send(new GetItemCommand({ TableName, Key, ConsistentRead: true }))).Item;
 
 describe('a table', () => {
-  test('is there from the start, on demand, with its keys, in its region and account', async () => {
+  test('exists from the start, on demand, with its keys, in its region and account', async () => {
     const { client } = await open();
     const { Table } = await client.send(new DescribeTableCommand({ TableName }));
     assert.equal(Table?.TableStatus, 'ACTIVE');
@@ -92,7 +92,7 @@ describe('a table', () => {
     );
   });
 
-  test('takes items and gives them', async () => {
+  test('stores items and returns them', async () => {
     const it = await open();
     await put(it, { n: { N: '12345678901234567890123456789012345678' } });
     const PutRequest = { Item: { ...KEY, sk: { S: 'c' } } };
@@ -103,7 +103,7 @@ describe('a table', () => {
     assert.deepEqual(Items?.map(({ sk, n }) => [sk?.S, n?.N]), [['b', '12345678901234567890123456789012345678'], ['c', undefined]]); // prettier-ignore
   });
 
-  test('that is protected cannot be deleted', async () => {
+  test('cannot be deleted while it is protected', async () => {
     const { client } = await open();
     const protect = async (DeletionProtectionEnabled: boolean): Promise<boolean | undefined> => {
       const updated = await client.send(new UpdateTableCommand({ TableName, DeletionProtectionEnabled }));
@@ -118,7 +118,7 @@ describe('a table', () => {
     assert.deepEqual((await client.send(new ListTablesCommand({}))).TableNames, []);
   });
 
-  test('is protected from its creation when that is asked for', async () => {
+  test('is protected from its creation on request', async () => {
     const { client } = await open();
     const table: CreateTableCommandInput = {
       TableName: 'other',
@@ -135,7 +135,7 @@ describe('a table', () => {
     assert.equal(await nameOf(make({ TableName: 'third', StreamSpecification: streams })), 'NotImplemented');
   });
 
-  test('refuses loudly what nobody here does', async () => {
+  test('refuses loudly what the embedded DynamoDB does not implement', async () => {
     const { client, dynamodb } = await open();
     const Put = { TableName, Item: KEY };
     // of updates alone
@@ -146,7 +146,7 @@ describe('a table', () => {
     assert.equal(await nameOf(client.send(statement)), 'NotImplemented');
   });
 
-  test('makes all updates of a transaction, or none and reports whose condition failed', async () => {
+  test('applies all updates of a transaction or none, and reports whose condition failed', async () => {
     const it = await open();
     await put(it, { v: { S: 'before' } });
     const update = (sk: string, condition: string, value: string) => ({
@@ -219,7 +219,7 @@ describe('a condition that fails', () => {
     assert.deepEqual(await get(it), error.Item);
   });
 
-  test('comes without one when there is none, or nobody asked', async () => {
+  test('returns no item when the item does not exist, or when the request did not ask for it', async () => {
     const it = await open();
     const mustBeThere = { TableName, Key: KEY, ConditionExpression: 'attribute_exists(pk)' };
     const missing = await failure(
@@ -233,7 +233,7 @@ describe('a condition that fails', () => {
     assert.ok(unasked instanceof ConditionalCheckFailedException && unasked.Item === undefined);
   });
 
-  test('comes with the item that it failed on, whoever else is writing', async () => {
+  test('returns the item that it failed on, even while others write', async () => {
     const it = await open();
     await put(it, { n: { N: '0' } });
     let failed = 0;
@@ -258,7 +258,7 @@ describe('a condition that fails', () => {
     assert.ok(failed > 0 && failed < 300, `${failed} failed`);
   });
 
-  test('lets one of many win', async () => {
+  test('lets one of many writers win', async () => {
     const { client } = await open();
     const take = async (owner: string): Promise<string> => {
       const ConditionExpression = 'attribute_not_exists(pk)';
@@ -278,7 +278,7 @@ describe('a condition that fails', () => {
 });
 
 describe('expiry', () => {
-  test('leaves what has expired there, until it is swept', async () => {
+  test('keeps expired items until they are swept', async () => {
     const clock = fakeClock();
     const it = await open({ clock });
     const nowSeconds = clock.now() / 1000;
@@ -338,7 +338,7 @@ describe('faults', () => {
     assert.equal((await get(it))?.['v']?.S, 'written');
   });
 
-  test('make it go away, and come back with everything', async () => {
+  test('make the service unavailable, then available again with everything in it', async () => {
     const it = await open();
     await put(it);
     it.dynamodb.faults.goAway();
@@ -349,7 +349,7 @@ describe('faults', () => {
     assert.deepEqual(await get(it), KEY);
   });
 
-  test('do not happen unasked', async () => {
+  test('strike only when requested', async () => {
     const it = await open();
     await Promise.all(Array.from({ length: 100 }, async () => put(it)));
     assert.ok(it.dynamodb.calls.every(({ status }) => status === 200));

@@ -27,7 +27,7 @@ useEcr();
 
 // ---- access
 
-test('an authorization token says when it ends and where it is good', async () => {
+test('an authorization token has its expiry and the endpoint that accepts it', async () => {
   const { authorizationData } = await ecr.send(new GetAuthorizationTokenCommand({}));
   const [data] = authorizationData ?? [];
   assert.equal(data?.proxyEndpoint, `https://${HOST}`);
@@ -51,7 +51,7 @@ test('requests must be signed, for this service and region', async () => {
   abroad.destroy();
 });
 
-test('what IAM does not allow is refused with its sentence', async () => {
+test('a request that IAM does not allow is refused with the sentence of IAM', async () => {
   await restart({ deny: ['ecr:CreateRepository', 'ecr:GetAuthorizationToken'] });
   await assert.rejects(create('app'), (error: Error) => {
     assert.equal(error.name, 'AccessDeniedException');
@@ -71,7 +71,7 @@ test('creating a repository with tags takes two permissions', async () => {
   await assert.rejects(ecr.send(tagged), { name: 'AccessDeniedException', message: /perform: ecr:TagResource on/ });
 });
 
-test('an operation that is not there is refused aloud', async () => {
+test('an unknown operation is refused with an error', async () => {
   await create('app');
   const scan = new StartImageScanCommand({ repositoryName: 'app', imageId: { imageTag: 'v1' } });
   await assert.rejects(ecr.send(scan), (error: Error & { $metadata?: { httpStatusCode?: number } }) => {
@@ -164,7 +164,7 @@ test('filters of tag mutability go with an exclusion only, five at most, of know
   assert.equal(repositories?.[0]?.imageTagMutability, 'MUTABLE_WITH_EXCLUSION');
 });
 
-test('repositories come by pages, or by name', async () => {
+test('repositories are listed by pages, or by name', async () => {
   for (const name of ['b', 'c', 'a']) await create(`app/${name}`);
   const names: (string | undefined)[][] = [];
   for await (const page of paginateDescribeRepositories({ client: ecr, pageSize: 2 }, {})) {
@@ -190,7 +190,7 @@ test('a repository of another account is not found', async () => {
   await assert.rejects(ecr.send(abroad), { name: 'RepositoryNotFoundException' });
 });
 
-test('a repository with images is deleted only by force, with all that is in it', async () => {
+test('a repository with images is deleted only by force, with everything in it', async () => {
   await create('app');
   const { layer } = await raw.pushImage('app', 'v1');
   const repositoryName = 'app';
@@ -239,7 +239,7 @@ test('settings can be changed and read back, after a restart too', async () => {
   assert.equal((await ecr.send(new GetAccountSettingCommand({ name: 'BLOB_MOUNTING' }))).value, 'ENABLED');
 });
 
-test('policies that are no JSON, and settings that do not exist, are refused', async () => {
+test('policies that are not JSON, and settings that do not exist, are refused', async () => {
   await create('app');
   const repositoryName = 'app';
   const invalid = { name: 'InvalidParameterException' };
@@ -253,6 +253,6 @@ test('policies that are no JSON, and settings that do not exist, are refused', a
   await assert.rejects(ecr.send(new ListTagsForResourceCommand({ resourceArn })), invalid);
 });
 
-test('blob mounting is off until it is put on', async () => {
+test('blob mounting is off until it is turned on', async () => {
   assert.equal((await ecr.send(new GetAccountSettingCommand({ name: 'BLOB_MOUNTING' }))).value, 'DISABLED');
 });

@@ -62,7 +62,7 @@ test('images are described with tags, sizes, times and types', async () => {
   );
 });
 
-test('images come by pages of 100, or as many as asked for up to 1000', async () => {
+test('images are listed by pages of 100, or of as many as requested up to 1000', async () => {
   await create('app');
   for (let i = 0; i < 101; i++) await raw.pushImage('app', i % 2 === 0 ? `t${i}` : undefined, `image ${i}`);
   const sizes = async (pageSize?: number): Promise<number[]> => {
@@ -89,7 +89,7 @@ test('images come by pages of 100, or as many as asked for up to 1000', async ()
   assert.equal(new Set(listed.map((id) => id.imageDigest)).size, 50);
 });
 
-test('images are described by id; one that is not there is an error', async () => {
+test('images are described by id; an id that does not exist is an error', async () => {
   await create('app');
   const { descriptor } = await raw.pushImage('app', 'v1');
   const describe = async (imageIds: ImageIdentifier[]): Promise<(string | undefined)[]> => {
@@ -105,7 +105,7 @@ test('images are described by id; one that is not there is an error', async () =
   });
 });
 
-test('archived images are left out unless they are asked for', async () => {
+test('archived images are listed only on request', async () => {
   await create('app');
   const { descriptor } = await raw.pushImage('app', 'v1');
   await raw.pushImage('app', 'v2', 'another');
@@ -135,7 +135,7 @@ test('archived images are left out unless they are asked for', async () => {
   assert.equal(failures?.[0]?.failureCode, 'ImageNotFound');
 });
 
-test('manifests are given byte for byte, and what is not there is named', async () => {
+test('manifests are returned byte for byte, and missing ones are named', async () => {
   await create('app');
   const { bytes, descriptor } = await raw.pushImage('app', 'v1');
   const other = digestOf(Buffer.from('other'));
@@ -166,7 +166,7 @@ test('manifests are given byte for byte, and what is not there is named', async 
   );
 });
 
-test('deleting by tag takes the tag, by digest or with the last tag the image', async () => {
+test('deleting by tag removes the tag; deleting by digest or the last tag removes the image', async () => {
   await create('app');
   const { bytes, descriptor } = await raw.pushImage('app', 'v1');
   const imageDigest = descriptor.digest;

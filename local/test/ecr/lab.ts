@@ -62,7 +62,7 @@ export async function basic(): Promise<string> {
   return `Basic ${authorizationData?.[0]?.authorizationToken ?? ''}`;
 }
 
-/** Starts the ECR once more, with other options, on the same folder. */
+/** Restarts the ECR on the same folder, with other options. */
 export async function restart(options: Parameters<typeof start>[0]): Promise<void> {
   ecr.destroy();
   await registry.close();

@@ -44,12 +44,12 @@ test('too many manifests in a second are 429', async () => {
   await clock.sleep(500);
   assert.equal((await raw.putManifest('app', 'v3', bytes)).status, 201);
   assert.equal((await raw.putManifest('app', 'v4', bytes)).status, 429);
-  // what was not used is not saved up
+  // unused capacity is not saved up
   await clock.sleep(60_000);
   for (const status of [201, 201, 429]) assert.equal((await raw.putManifest('app', 'v4', bytes)).status, status);
 });
 
-test('an archived image is as if it were not there, until it is restored or pushed again', async () => {
+test('an archived image counts as missing until it is restored or pushed again', async () => {
   await restart({ restoreSeconds: 600 });
   await create('app');
   const { bytes, layer, descriptor } = await raw.pushImage('app', 'v1');
@@ -70,7 +70,7 @@ test('an archived image is as if it were not there, until it is restored or push
   assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 200);
 });
 
-test('referrers are listed, but for archived ones', async () => {
+test('referrers are listed, except archived ones', async () => {
   await create('app');
   const { descriptor } = await raw.pushImage('app', 'v1');
   const { answer, descriptor: referrer } = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
@@ -88,7 +88,7 @@ test('referrers are listed, but for archived ones', async () => {
   assert.deepEqual(await listed(), []);
 });
 
-test('an image goes with its last tag, and layers that no image has go too', async () => {
+test('an image is deleted with its last tag, and so are layers that no image has any more', async () => {
   await create('app');
   const { bytes, descriptor, layer, config } = await raw.pushImage('app', 'v1');
   await raw.putManifest('app', 'v2', bytes);
@@ -102,7 +102,7 @@ test('an image goes with its last tag, and layers that no image has go too', asy
   assert.equal((await raw.call('HEAD', `/v2/app/blobs/${config}`)).status, 200);
 });
 
-test('an image that an index names can not be deleted', async () => {
+test('an image that an index names cannot be deleted', async () => {
   await create('app');
   const { descriptor } = await raw.pushImage('app', 'v1');
   const index = await raw.pushIndex('app', 'multi', [descriptor]);
@@ -112,7 +112,7 @@ test('an image that an index names can not be deleted', async () => {
   assert.equal((await raw.call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 202);
 });
 
-test('a GET of a manifest counts as a pull once a day, a HEAD never', async () => {
+test('a GET of a manifest counts as a pull once a day, a HEAD does not', async () => {
   await create('app');
   await raw.pushImage('app', 'v1');
   const pulledAt = async (): Promise<number | undefined> => {

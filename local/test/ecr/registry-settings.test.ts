@@ -25,7 +25,7 @@ useEcr();
 
 const registryId = '111111111111';
 
-test('a new registry has nothing set', async () => {
+test('a new registry has no settings', async () => {
   const registry = await ecr.send(new DescribeRegistryCommand({}));
   assert.deepEqual(registry.replicationConfiguration, { rules: [] });
   assert.equal(registry.registryId, registryId);
@@ -40,7 +40,7 @@ test('a new registry has nothing set', async () => {
   assert.deepEqual((await ecr.send(new ListPullTimeUpdateExclusionsCommand({}))).pullTimeUpdateExclusions, []);
 });
 
-test('what is set is there after a restart too', async () => {
+test('settings survive a restart', async () => {
   const replicationConfiguration = { rules: [{ destinations: [{ region: 'eu-west-1', registryId }] }] };
   await ecr.send(new PutReplicationConfigurationCommand({ replicationConfiguration }));
   const rules = [{ signingProfileArn: 'arn:aws:signer:us-east-1:111111111111:/signing-profiles/p' }];
@@ -101,7 +101,7 @@ test('a cache rule keeps its upstream', async () => {
   });
 });
 
-test('what cannot be is refused', async () => {
+test('invalid settings are refused', async () => {
   const invalid = { name: 'InvalidParameterException' };
   const rules = [{ destinations: [{ region: 'us-east-1', registryId }] }];
   await assert.rejects(

@@ -18,7 +18,7 @@ const MIB = 1024 * 1024;
 
 useEcr();
 
-// How /v2/ of ECR differs from the specification. What is the same is tested in ../registry/.
+// Where /v2/ of ECR differs from the specification. ../registry/ tests what is the same.
 
 // ---- access
 
@@ -50,7 +50,7 @@ test('tokens can be made to expire at once, or by the request that a fault strik
   assert.equal((await raw.call('GET', '/v2/')).status, 200);
 });
 
-test('what is no token of this registry is 400', async () => {
+test('a token of another registry is 400', async () => {
   const token = Buffer.from((await basic()).slice('Basic '.length), 'base64').toString();
   for (const credentials of ['AWS:nonsense', token.replace('AWS:', 'me:')]) {
     const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
@@ -73,7 +73,7 @@ test('what IAM does not allow is 403, and the message names the action', async (
   assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 200);
 });
 
-test('bytes need the permission for parts, their end the one to complete', async () => {
+test('sending parts needs one permission, completing the upload another', async () => {
   await create('app');
   await restart({ deny: ['ecr:UploadLayerPart'] });
   const blob = Buffer.from('part');
@@ -91,7 +91,7 @@ test('bytes need the permission for parts, their end the one to complete', async
 
 // ---- repositories and tags
 
-test('a push does not make the repository', async () => {
+test('a push does not create the repository', async () => {
   const answer = await raw.call('POST', '/v2/app/blobs/uploads/');
   assert.deepEqual(errorOf(answer), [404, 'NAME_UNKNOWN']);
   const message = "The repository with name 'app' does not exist in the registry with id '111111111111'";
@@ -128,7 +128,7 @@ test.each([
   },
 );
 
-test('tags come by pages of 100, whose cursor is no tag; more than 1000 at once are 405', async () => {
+test('tags are listed by pages of 100, whose cursor is not a tag; more than 1000 at once are 405', async () => {
   await create('app');
   const { bytes } = await raw.pushImage('app', undefined);
   for (let i = 0; i < 101; i++) await raw.putManifest('app', `t${i}`, bytes);
@@ -146,7 +146,7 @@ test('tags come by pages of 100, whose cursor is no tag; more than 1000 at once 
 
 // ---- uploads
 
-test('a blob goes up with POST and PUT; Locations are absolute', async () => {
+test('a blob is uploaded with POST and PUT; Locations are absolute', async () => {
   await create('app');
   const location = await raw.startUpload('app');
   assert.ok(location.startsWith(`${registry.url}/v2/app/blobs/uploads/`));
@@ -179,7 +179,7 @@ test('a PATCH is 201, and its Range stays at the end of the first chunk while th
   assert.equal((await raw.call('HEAD', `/v2/app/blobs/${digestOf(blob)}`)).headers['content-length'], `${11 * MIB}`);
 });
 
-test('a chunk that does not go on where the last one ended is 416; so is the whole blob again', async () => {
+test('a chunk that does not continue where the last one ended is 416; so is sending the whole blob again', async () => {
   await create('app');
   const blob = seededBytes('chunks', 6 * MIB);
   const location = await raw.startUpload('app');
@@ -203,7 +203,7 @@ test('one streamed PATCH of any size and an empty PUT make a blob', async () => 
   }
 });
 
-test('parts under 5 MiB are refused, but for the last', async () => {
+test('parts under 5 MiB are refused, except the last', async () => {
   await create('app');
   const blob = seededBytes('small', 6 * MIB);
   const location = await raw.startUpload('app');
@@ -212,7 +212,7 @@ test('parts under 5 MiB are refused, but for the last', async () => {
   assert.deepEqual(errorOf(done), [400, 'BLOB_UPLOAD_INVALID']);
 });
 
-test('a blob of no bytes is refused, and so are bytes of another digest', async () => {
+test('an empty blob is refused, and so are bytes of another digest', async () => {
   await create('app');
   const empty = await raw.putBlob('app', Buffer.alloc(0));
   assert.deepEqual(errorOf(empty), [400, 'BLOB_UPLOAD_INVALID']);
@@ -221,7 +221,7 @@ test('a blob of no bytes is refused, and so are bytes of another digest', async 
   assert.deepEqual(errorOf(other), [400, 'BLOB_UPLOAD_INVALID']);
 });
 
-test('a blob can not be deleted', async () => {
+test('a blob cannot be deleted', async () => {
   await create('app');
   const digest = await raw.pushBlob('app', Buffer.from('{}'));
   assert.deepEqual(errorOf(await raw.call('DELETE', `/v2/app/blobs/${digest}`)), [405, 'UNSUPPORTED']);
@@ -229,7 +229,7 @@ test('a blob can not be deleted', async () => {
 
 // ---- mounts
 
-test('a blob is mounted where mounting is on and an image has it; otherwise the upload has begun', async () => {
+test('a blob is mounted where mounting is on and an image has it; otherwise an upload begins', async () => {
   await create('from');
   await create('to');
   const { layer } = await raw.pushImage('from', 'v1');
@@ -254,7 +254,7 @@ test('a blob is mounted where mounting is on and an image has it; otherwise the 
   assert.equal(await mount(layer, 'third'), 202);
 });
 
-test('the upload that a refused mount has begun can be used', async () => {
+test('the upload that a refused mount began can be used', async () => {
   await create('from');
   await create('to');
   const blob = seededBytes('image', 20_000);
@@ -265,7 +265,7 @@ test('the upload that a refused mount has begun can be used', async () => {
 
 // ---- layers
 
-test('a layer is at another address, for a GET without credentials, whole or by range', async () => {
+test('a layer is served from another address, to a GET without credentials, whole or by range', async () => {
   await create('app');
   const { layer } = await raw.pushImage('app', 'v1');
   const blob = seededBytes('image', 20_000);
@@ -284,7 +284,7 @@ test('a layer is at another address, for a GET without credentials, whole or by 
   assert.equal((await bucket.call('GET', address, { headers: { range: 'bytes=20000-' } })).status, 416);
 });
 
-test('the address of a layer refuses credentials, a HEAD, a change and being used late', async () => {
+test('the address of a layer refuses credentials, a HEAD, a write and a late request', async () => {
   await create('app');
   const { layer, config } = await raw.pushImage('app', 'v1');
   const address = locationOf(await raw.call('GET', `/v2/app/blobs/${layer}`));
@@ -327,7 +327,7 @@ test('faults of the bucket are those of S3', async () => {
   assert.equal(served[1]?.sentBytes, 7000);
 });
 
-test('a HEAD of a layer tells its size; its bytes are only given once an image has it', async () => {
+test('a HEAD of a layer returns its size; its bytes are only served once an image has it', async () => {
   await create('app');
   const digest = await raw.pushBlob('app', seededBytes('loose', 1234));
   const head = await raw.call('HEAD', `/v2/app/blobs/${digest}`);

@@ -25,7 +25,7 @@ const post = async (
   });
 
 describe('a front', () => {
-  test('answers a call, and says what it refuses', async () => {
+  test('answers a call, and reports what it refuses', async () => {
     const front = await open(async ({ action, input, text }) => {
       if (input['bad'] === true) throw new CallRefusal(418, 'Teapot', 'short and stout', { Item: 1 });
       if (input['bug'] === true) throw new TypeError('no such thing');
@@ -45,7 +45,7 @@ describe('a front', () => {
     await front.close();
   });
 
-  test('takes back what a call did whose client has gone before the answer', async () => {
+  test('undoes a call whose client has gone before the answer', async () => {
     const [started, answered, undone] = [0, 1, 2].map(() => Promise.withResolvers<void>());
     assert.ok(started && answered && undone);
     const front = await open(async ({ signal }) => {
@@ -64,7 +64,7 @@ describe('a front', () => {
     await front.close();
   });
 
-  test('does not take back what was answered', async () => {
+  test('does not undo a call that was answered', async () => {
     let undone = 0;
     const front = await open(async () => ({ body: {}, undo: async () => void undone++ }));
     await (await post(front)).json();
@@ -72,7 +72,7 @@ describe('a front', () => {
     assert.equal(undone, 0);
   });
 
-  test('ends calls that wait when it closes, and waits for them', async () => {
+  test('when it closes, ends waiting calls and waits for them', async () => {
     const waiting = Promise.withResolvers<void>();
     let ended = false;
     const front = await open(async ({ signal }) => {
@@ -93,7 +93,7 @@ describe('a front', () => {
 });
 
 describe('faults of calls', () => {
-  test('refuse, cut the request and lose the answer, as often as they should, of the actions they wait for', async () => {
+  test('refuse, cut the request and lose the answer, as often as requested, for the actions they wait for', async () => {
     let done = 0;
     const faults = new Faults();
     const front = await open(async () => ({ body: { done: ++done } }), faults);
@@ -117,7 +117,7 @@ describe('faults of calls', () => {
     await front.close();
   });
 
-  test('cut a request in its midst, and an answer', async () => {
+  test('cut a request or an answer in the middle', async () => {
     let done = 0;
     const faults = new Faults();
     const front = await open(async () => ({ body: { done: ++done } }), faults);
@@ -134,7 +134,7 @@ describe('faults of calls', () => {
     await front.close();
   });
 
-  test('answer with what they are given, and delay', async () => {
+  test('answer with the given status and code, and delay', async () => {
     const faults = new Faults();
     const front = await open(async () => ({ body: {} }), faults);
     faults.add({}, { kind: 'answer', status: 500, code: 'Broken', retryAfterSeconds: 7 });
@@ -154,7 +154,7 @@ describe('faults of calls', () => {
     await waiting;
   });
 
-  test('make a service go away until it comes back', async () => {
+  test('make a service unavailable until it is available again', async () => {
     const faults = new Faults();
     const front = await open(async () => ({ body: {} }), faults);
     faults.goAway();

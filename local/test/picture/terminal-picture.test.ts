@@ -20,7 +20,7 @@ test('puts each piece at its column, with its colour and weight', () => {
   ]);
 });
 
-test('keeps the columns of a table, although SVG makes one space of several', () => {
+test('keeps the columns of a table, although SVG collapses spaces', () => {
   expect(spansOf(terminalPicture(['  one a   2'], 'a'))).toEqual(['32.8 one a', '100.0 2']);
 });
 

@@ -22,7 +22,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-test('basic: the right password lets in, anything else is challenged', async () => {
+test('basic: accepts the right password, and challenges anything else', async () => {
   await start({ auth: 'basic' });
   for (const authorization of [undefined, basic('ann', 'wrong'), basic('bob', 'secret'), 'Bearer x', 'Basic !']) {
     const answer = await get('/v2/', authorization);
@@ -32,7 +32,7 @@ test('basic: the right password lets in, anything else is challenged', async () 
   assert.equal((await get('/v2/', basic('ann', 'secret'))).status, 200);
 });
 
-test('bearer: the challenge says where to get a token for what', async () => {
+test('bearer: the challenge names the realm, the service and the scope of a token', async () => {
   await start({ auth: 'bearer' });
   const challenge = async (method: 'GET' | 'POST', path: string): Promise<string> => {
     const answer = await raw.call(method, path);
@@ -48,7 +48,7 @@ test('bearer: the challenge says where to get a token for what', async () => {
   assert.equal(await challenge('GET', '/v2/_catalog'), `${prefix},scope="registry:catalog:*"`);
 });
 
-test('bearer: a token opens what it was asked for, and nothing else', async () => {
+test('bearer: a token allows what it was requested for, and nothing else', async () => {
   await start({ auth: 'bearer' });
   const pull = await tokenFor('repository:a:pull');
   assert.equal((await get('/v2/', pull)).status, 200);
@@ -63,7 +63,7 @@ test('bearer: a token opens what it was asked for, and nothing else', async () =
   assert.equal((await get('/v2/b/tags/list', push)).status, 404);
 });
 
-test('bearer: a token ends with its lifetime, or when all are made to', async () => {
+test('bearer: a token expires after its lifetime, or when all tokens are made to expire', async () => {
   await start({ auth: 'bearer', tokenLifetimeSeconds: 60 });
   const token = await tokenFor();
   await clock.sleep(59_999);
@@ -78,7 +78,7 @@ test('bearer: a token ends with its lifetime, or when all are made to', async ()
   assert.equal((await get('/v2/', another)).status, 401);
 });
 
-test('bearer: a token that was changed is worth nothing', async () => {
+test('bearer: a token that was changed is refused', async () => {
   await start({ auth: 'bearer' });
   const token = await tokenFor('repository:a:pull');
   const [payload = '', signature = ''] = token.replace('Bearer ', '').split('.');
@@ -88,7 +88,7 @@ test('bearer: a token that was changed is worth nothing', async () => {
   assert.equal((await get('/v2/', 'Bearer ')).status, 401);
 });
 
-test('bearer: tokens are refused to strangers, except for pulls where that is allowed', async () => {
+test('bearer: tokens are refused without credentials, except for pulls where anonymous pulls are allowed', async () => {
   await start({ auth: 'bearer' });
   const scope = 'service=transship-local&scope=repository:a:pull,push';
   assert.equal((await get(`/token?${scope}`)).status, 401);
@@ -102,7 +102,7 @@ test('bearer: tokens are refused to strangers, except for pulls where that is al
   assert.equal((await post('/v2/a/blobs/uploads/', `Bearer ${token}`)).status, 401);
 });
 
-test('bearer: a refresh token gets new tokens, outlives them, and opens nothing itself', async () => {
+test('bearer: a refresh token gets new tokens, outlives them, and grants nothing itself', async () => {
   await start({ auth: 'bearer', tokenLifetimeSeconds: 60 });
   const granted = await form({ grant_type: 'password', username: 'ann', password: 'secret', access_type: 'offline' });
   assert.equal(granted.status, 200);

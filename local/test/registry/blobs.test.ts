@@ -9,7 +9,7 @@ import { folder, raw, useRegistry } from './lab.ts';
 
 useRegistry();
 
-test('a blob that was pushed with POST and PUT is given back, with its digest and length', async () => {
+test('a blob that was pushed with POST and PUT is served with its digest and length', async () => {
   const blob = seededBytes('blob', 3_000_000);
   const digest = digestOf(blob);
   const done = await raw.call('PUT', withDigest(await raw.startUpload('app'), digest), { body: blob });
@@ -39,7 +39,7 @@ test('a single POST with the digest stores a blob', async () => {
   assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
 });
 
-test('a blob of no bytes, and one named by its sha512, are stored', async () => {
+test('an empty blob, and one named by its sha512, are stored', async () => {
   for (const [bytes, algorithm] of [
     [0, 'sha256'],
     [0, 'sha512'],
@@ -54,7 +54,7 @@ test('a blob of no bytes, and one named by its sha512, are stored', async () => 
   }
 });
 
-test('bytes that are not those of the digest are refused, and nothing of them stays', async () => {
+test('bytes that do not match the digest are refused, and none of them stays', async () => {
   const wrong = digestOf(seededBytes('another', 10));
   const refused = await raw.call('PUT', withDigest(await raw.startUpload('app'), wrong), {
     body: seededBytes('x', 10),
@@ -73,7 +73,7 @@ test('a closing PUT without a digest, or with one that is malformed, is refused'
   ]);
 });
 
-test('a blob of another repository, or of none, is unknown', async () => {
+test('a blob of another repository, or of a repository that does not exist, is unknown', async () => {
   const digest = await raw.pushBlob('app', seededBytes('b', 10));
   await raw.startUpload('other');
   assert.deepEqual(errorOf(await raw.call('GET', `/v2/other/blobs/${digest}`)), [404, 'BLOB_UNKNOWN']);
@@ -111,7 +111,7 @@ test.each(['bytes=0-1,4-5', 'bytes=5-1', 'bytes=-', 'lines=0-1'])('the range %s 
   assert.equal(got.body.byteLength, 1000);
 });
 
-test('a range holds only while If-Range is the ETag of the blob', async () => {
+test('a range is served only while If-Range is the ETag of the blob', async () => {
   const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
   const get = async (ifRange: string): Promise<number> =>
     (await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=5-', 'if-range': ifRange } })).status;

@@ -41,7 +41,7 @@ test.each([0, 1, 70_000, 1_999_999])('a body is cut after %i bytes', async (afte
   assert.ok((await raw.call('GET', path)).body.equals(blob));
 });
 
-test('a cut after nothing comes after the head', async () => {
+test('a cut after zero bytes happens after the head', async () => {
   registry.faults.add({ operation: 'blob-get' }, { kind: 'cut-answer', afterBytes: 0 });
   const { statusCode, headers, body } = await request(new URL(path, registry.url));
   assert.equal(statusCode, 200);
@@ -55,14 +55,14 @@ test('an answer without a body is cut before it begins', async () => {
   assert.equal(registry.faults.pending, 0);
 });
 
-test('a cut counts from the beginning of the range', async () => {
+test('a cut counts from the start of the range', async () => {
   registry.faults.add({ operation: 'blob-get' }, { kind: 'cut-answer', afterBytes: 10 });
   const received: Uint8Array[] = [];
   await assert.rejects(raw.stream(path, received, { range: 'bytes=1000-' }));
   assert.ok(Buffer.concat(received).equals(blob.subarray(1000, 1010)));
 });
 
-test('a status is answered, with the wait that is asked for', async () => {
+test('a status is answered with the requested Retry-After', async () => {
   registry.faults.add({ operation: 'manifest-get' }, { kind: 'answer', status: 429, retryAfterSeconds: 7 });
   const answer = await raw.call('GET', '/v2/app/manifests/v1');
   assert.deepEqual(errorOf(answer), [429, 'TOOMANYREQUESTS']);
@@ -70,7 +70,7 @@ test('a status is answered, with the wait that is asked for', async () => {
   assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 404);
 });
 
-test('faults strike in their order, each as often as it is told, and leave others alone', async () => {
+test('faults strike in their order, each as often as requested, and leave others alone', async () => {
   const other = await raw.pushBlob('app', Buffer.from('other'));
   registry.faults.add({ operation: 'blob-get', digest, skip: 1, times: 2 }, { kind: 'answer', status: 503 });
   registry.faults.add({ operation: 'blob-get', digest }, { kind: 'answer', status: 500 });
@@ -92,13 +92,13 @@ test('faults that were taken back do not strike', async () => {
   assert.equal((await raw.call('GET', path)).status, 200);
 });
 
-test('a delayed request is served after its wait', async () => {
+test('a delayed request is served after its delay', async () => {
   registry.faults.add({ operation: 'blob-get' }, { kind: 'delay', ms: 5000 });
   assert.equal((await raw.call('GET', path)).status, 200);
   assert.deepEqual(clock.sleeps, [5000]);
 });
 
-test('a lie about the digest has the right length and other bytes', async () => {
+test('a false digest fault serves other bytes of the right length', async () => {
   registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-digest' });
   const answer = await raw.call('GET', path);
   assert.equal(answer.headers['docker-content-digest'], digest);
@@ -107,17 +107,20 @@ test('a lie about the digest has the right length and other bytes', async () => 
   assert.equal(digestOf((await raw.call('GET', path)).body), digest);
 });
 
-test.each([-1, -1_999_999, 1, 700_000])('a lie about the size is told by HEAD and GET: %i bytes', async (byBytes) => {
-  registry.faults.add({ operation: 'blob-head' }, { kind: 'lie-size', byBytes });
-  registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-size', byBytes });
-  const length = blob.byteLength + byBytes;
-  assert.equal((await raw.call('HEAD', path)).headers['content-length'], String(length));
-  const { body } = await raw.call('GET', path);
-  assert.equal(body.byteLength, length);
-  assert.ok(body.subarray(0, blob.byteLength).equals(blob.subarray(0, length)));
-});
+test.each([-1, -1_999_999, 1, 700_000])(
+  'a false size fault answers HEAD and GET with the size off by %i bytes',
+  async (byBytes) => {
+    registry.faults.add({ operation: 'blob-head' }, { kind: 'lie-size', byBytes });
+    registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-size', byBytes });
+    const length = blob.byteLength + byBytes;
+    assert.equal((await raw.call('HEAD', path)).headers['content-length'], String(length));
+    const { body } = await raw.call('GET', path);
+    assert.equal(body.byteLength, length);
+    assert.ok(body.subarray(0, blob.byteLength).equals(blob.subarray(0, length)));
+  },
+);
 
-test('an upload can be taken and the answer lost: the blob is there', async () => {
+test('an upload can be accepted and its answer lost: the blob is stored', async () => {
   const another = seededBytes('another', 300_000);
   const location = withDigest(await raw.startUpload('app'), digestOf(another));
   registry.faults.add({ operation: 'upload-put', digest: digestOf(another) }, { kind: 'lose-answer' });
@@ -126,7 +129,7 @@ test('an upload can be taken and the answer lost: the blob is there', async () =
   assert.equal((await raw.call('HEAD', `/v2/app/blobs/${digestOf(another)}`)).status, 200);
 });
 
-test('an upload can be cut: what came is kept, and the upload tells how much that is', async () => {
+test('an upload can be cut: received bytes are kept, and the upload reports how many they are', async () => {
   const another = seededBytes('another', 300_000);
   const location = await raw.startUpload('app');
   registry.faults.add({ operation: 'upload-patch' }, { kind: 'cut-request', afterBytes: 100_000 });

@@ -23,7 +23,7 @@ export function useRegistry(): void {
   });
 }
 
-/** Starts the registry once more, with other options, on the same folder. */
+/** Restarts the registry on the same folder, with other options. */
 export async function restart(options: Omit<OciServerOptions, 'folder' | 'mode'>): Promise<void> {
   await registry.close();
   registry = await startRegistry({ folder, mode: 'oci', ...options });

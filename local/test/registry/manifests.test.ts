@@ -7,7 +7,7 @@ import { raw, useRegistry } from './lab.ts';
 
 useRegistry();
 
-test('a manifest is given back byte for byte, by tag and by digest', async () => {
+test('a manifest is served byte for byte, by tag and by digest', async () => {
   const { bytes, descriptor } = await raw.pushImage('app', 'v1');
   for (const reference of ['v1', descriptor.digest]) {
     const got = await raw.call('GET', `/v2/app/manifests/${reference}`);
@@ -24,13 +24,13 @@ test('a manifest is given back byte for byte, by tag and by digest', async () =>
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/nowhere/manifests/v1')), [404, 'NAME_UNKNOWN']);
 });
 
-test('a manifest is no blob, and a blob no manifest', async () => {
+test('a manifest is not served as a blob, nor a blob as a manifest', async () => {
   const { descriptor, config } = await raw.pushImage('app', 'v1');
   assert.equal((await raw.call('GET', `/v2/app/blobs/${descriptor.digest}`)).status, 404);
   assert.equal((await raw.call('GET', `/v2/app/manifests/${config}`)).status, 404);
 });
 
-test('a manifest is withheld from whoever does not accept its type', async () => {
+test('a manifest is withheld from a client that does not accept its type', async () => {
   await raw.pushImage('app', 'v1');
   const get = async (accept: string): Promise<number> =>
     (await raw.call('GET', '/v2/app/manifests/v1', { headers: { accept } })).status;
@@ -39,7 +39,7 @@ test('a manifest is withheld from whoever does not accept its type', async () =>
   assert.equal(await get('*/*'), 200);
 });
 
-test('a manifest that was not changed since is not sent again', async () => {
+test('a manifest that has not changed is not sent again', async () => {
   const { descriptor } = await raw.pushImage('app', 'v1');
   const again = await raw.call('GET', '/v2/app/manifests/v1', {
     headers: { 'if-none-match': `"${descriptor.digest}"` },
@@ -47,7 +47,7 @@ test('a manifest that was not changed since is not sent again', async () => {
   assert.equal(again.status, 304);
 });
 
-test('manifests that can not be are refused', async () => {
+test('malformed manifests are refused', async () => {
   const { config, bytes } = await raw.pushImage('app', 'v1');
   const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
   const put = async (body: string, type: string = MEDIA_TYPE.ociManifest, reference = 'bad'): Promise<unknown> =>
@@ -69,7 +69,7 @@ test('manifests that can not be are refused', async () => {
   assert.equal((await raw.call('HEAD', '/v2/app/manifests/bad')).status, 404);
 });
 
-test('a manifest over 4 MiB is 413, and one of just 4 MiB is taken', async () => {
+test('a manifest over 4 MiB is 413, and one of exactly 4 MiB is accepted', async () => {
   const { bytes } = await raw.pushImage('app', 'v1');
   const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
   const padded = (size: number): Buffer => {
@@ -85,7 +85,7 @@ test('a manifest over 4 MiB is 413, and one of just 4 MiB is taken', async () =>
   assert.equal((await put(4 * 1024 * 1024)).status, 201);
 });
 
-test('a refusal is heard by whoever sends far too much', async () => {
+test('a refusal reaches a client that sends far too much', async () => {
   await raw.startUpload('app');
   const huge = Buffer.alloc(64 * 1024 * 1024);
   assert.deepEqual(errorOf(await raw.putManifest('app', 'huge', huge)), [413, 'SIZE_INVALID']);
@@ -106,7 +106,7 @@ test('an image whose blobs are missing, and an index whose images are missing, a
   assert.equal((await raw.call('HEAD', '/v2/other/manifests/v1')).status, 404);
 });
 
-test('layers that stay elsewhere need not be there', async () => {
+test('layers that stay elsewhere need not exist', async () => {
   const config = await raw.pushBlob('app', Buffer.from('{}'));
   const foreign = {
     mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
@@ -118,7 +118,7 @@ test('layers that stay elsewhere need not be there', async () => {
   assert.equal(pushed.status, 201);
 });
 
-test('deleting a tag leaves the manifest, deleting the manifest takes its tags along', async () => {
+test('deleting a tag leaves the manifest, deleting the manifest deletes its tags', async () => {
   const { descriptor } = await raw.pushImage('app', 'v1');
   await raw.pushImage('app', 'v2');
   assert.equal((await raw.call('DELETE', '/v2/app/manifests/v1')).status, 202);

@@ -46,7 +46,7 @@ test('one streamed PATCH without Content-Range and an empty PUT make a blob', as
   assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
 });
 
-test('a chunk out of order is 416, and the upload tells where it stands and goes on', async () => {
+test('a chunk out of order is 416, and the upload reports its offset and continues', async () => {
   const blob = seededBytes('disorder', 3000);
   const location = locationOf(await raw.call('PATCH', await raw.startUpload('app'), chunk(blob, 0, 1000)));
   assert.deepEqual(errorOf(await raw.call('PATCH', location, chunk(blob, 2000, 3000))), [416, 'BLOB_UPLOAD_INVALID']);
@@ -58,7 +58,7 @@ test('a chunk out of order is 416, and the upload tells where it stands and goes
   assert.equal(rest.status, 201);
 });
 
-test('a Location that was superseded only tells the newest one', async () => {
+test('a superseded Location only returns the newest one', async () => {
   const blob = seededBytes('stale', 2000);
   const first = await raw.startUpload('app');
   await raw.call('PATCH', first, chunk(blob, 0, 1000));
@@ -77,7 +77,7 @@ test('a Location without its query, or under another repository, is refused', as
   assert.deepEqual(errorOf(await raw.call('PATCH', moved, { body: Buffer.from('x') })), [404, 'BLOB_UPLOAD_UNKNOWN']);
 });
 
-test('an upload that its client broke off goes on where it stands', async () => {
+test('an upload that its client broke off continues at its offset', async () => {
   const blob = seededBytes('broken', 300_000);
   const location = await raw.startUpload('app');
   const received = (): number | undefined => registry.requests.find((r) => r.kind === 'upload-patch')?.receivedBytes;
@@ -138,7 +138,7 @@ test('a deleted upload is unknown', async () => {
 
 // ---- mounts
 
-test('a blob is mounted from a repository that has it, and where none has it an upload begins', async () => {
+test('a blob is mounted from a repository that has it; otherwise an upload begins', async () => {
   const digest = await raw.pushBlob('from', seededBytes('mounted', 5000));
   const mounted = await raw.call('POST', `/v2/to/blobs/uploads/?mount=${digest}&from=from`);
   assert.equal(mounted.status, 201);
@@ -205,7 +205,7 @@ test('referrers are listed with type and annotations, filtered where asked for',
   assert.deepEqual((JSON.parse(some.body.toString()) as { manifests: unknown }).manifests, [sbom.descriptor]);
 });
 
-test('the referrers of what is unknown are an empty list, and of what is no digest an error', async () => {
+test('the referrers of an unknown digest are an empty list, and of a malformed digest an error', async () => {
   await raw.pushImage('app', 'v1');
   const none = await raw.call('GET', `/v2/app/referrers/${digestOf(Buffer.from('never pushed'))}`);
   assert.equal(none.status, 200);
@@ -213,7 +213,7 @@ test('the referrers of what is unknown are an empty list, and of what is no dige
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/referrers/v1')), [400, 'DIGEST_INVALID']);
 });
 
-test('a subject may come after what refers to it', async () => {
+test('a subject may be pushed after its referrers', async () => {
   const { bytes } = await raw.pushImage('elsewhere', 'v1');
   const subject = { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(bytes), size: bytes.byteLength };
   const { descriptor } = await raw.pushReferrer('app', subject, 'application/spdx+json');
@@ -221,7 +221,7 @@ test('a subject may come after what refers to it', async () => {
   assert.deepEqual((JSON.parse(listed.body.toString()) as { manifests: unknown }).manifests, [descriptor]);
 });
 
-test('without the referrers API there is no OCI-Subject either', async () => {
+test('without the referrers API there is no OCI-Subject header either', async () => {
   await restart({ referrersApi: false });
   const { descriptor } = await raw.pushImage('app', 'v1');
   const { answer } = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
@@ -230,7 +230,7 @@ test('without the referrers API there is no OCI-Subject either', async () => {
   assert.equal((await raw.call('GET', `/v2/app/referrers/${descriptor.digest}`)).status, 404);
 });
 
-test('referrers come by pages where there are many', async () => {
+test('referrers are listed by pages where there are many', async () => {
   await restart({ pageSize: 2 });
   const { descriptor } = await raw.pushImage('app', 'v1');
   for (const i of [1, 2, 3, 4, 5]) await raw.pushReferrer('app', descriptor, `application/x${i}`);
@@ -248,7 +248,7 @@ test('referrers come by pages where there are many', async () => {
 
 // ---- the rest
 
-test('the base answers, and what is not of the API is refused aloud', async () => {
+test('the base answers, and a path outside the API is refused with an error', async () => {
   const base = await raw.call('GET', '/v2/');
   assert.equal(base.status, 200);
   assert.equal(base.headers['docker-distribution-api-version'], 'registry/2.0');
@@ -257,41 +257,41 @@ test('the base answers, and what is not of the API is refused aloud', async () =
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/App/tags/list')), [400, 'NAME_INVALID']);
 });
 
-test('a target that is no path is refused like any other', async () => {
+test('a request target that is not a path is refused like any other', async () => {
   const { port } = new URL(registry.url);
   const socket = connect(Number(port), '127.0.0.1');
   socket.end('GET *%zz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
   assert.match((await buffer(socket)).toString(), /^HTTP\/1\.1 404 /);
 });
 
-test('a port that is taken is told', async () => {
+test('a port that is taken is reported', async () => {
   const port = Number(new URL(registry.url).port);
   const other = startRegistry({ folder: join(folder, 'other'), mode: 'oci', port });
   await assert.rejects(other, { code: 'INVALID', message: new RegExp(`port ${port}`) });
-  // and nothing of it stays open
+  // and no socket stays open
   await (await startRegistry({ folder: join(folder, 'other'), mode: 'oci' })).close();
 });
 
-test('names may hold the words of the API', async () => {
+test('names may contain the words of the API', async () => {
   const blob = seededBytes('tricky', 100);
   const digest = await raw.pushBlob('a/blobs/uploads/b/manifests', blob);
   assert.ok((await raw.call('GET', `/v2/a/blobs/uploads/b/manifests/blobs/${digest}`)).body.equals(blob));
 });
 
-test('what is denied is 403', async () => {
+test('a denied request is 403', async () => {
   await restart({ deny: ['DELETE', 'manifest-put'] });
   const digest = await raw.pushBlob('app', Buffer.from('{}'));
   assert.deepEqual(errorOf(await raw.call('DELETE', `/v2/app/blobs/${digest}`)), [403, 'DENIED']);
   assert.deepEqual(errorOf(await raw.putManifest('app', 'v1', imageOf({ digest, size: 2 }, []))), [403, 'DENIED']);
 });
 
-test('asking for an upload does not make a repository', async () => {
+test('starting an upload does not create a repository', async () => {
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/blobs/uploads/none')), [404, 'NAME_UNKNOWN']);
   assert.equal((await raw.putManifest('app', 'v1', Buffer.from('{'))).status, 400);
   assert.deepEqual((await raw.list('/v2/_catalog')).items, []);
 });
 
-test('everything is there again after a restart, and a second one', async () => {
+test('everything survives a restart, and a second one', async () => {
   const { bytes, descriptor } = await raw.pushImage('app', 'v1');
   const referrer = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
   await raw.putManifest('app', 'gone', bytes);
@@ -311,7 +311,7 @@ test('everything is there again after a restart, and a second one', async () => 
   assert.equal((await raw.call('GET', open)).status, 404);
 });
 
-test('requests are remembered with what they carried', async () => {
+test('requests are recorded with their kind, status, bytes, and whether they were authorized', async () => {
   const digest = await raw.pushBlob('app', seededBytes('counted', 1000));
   await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=0-9', authorization: 'Basic eDp5' } });
   assert.deepEqual(

@@ -18,7 +18,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-test('what a process was killed while writing is dropped, and what it wrote before stays', async () => {
+test('a write during which the process was killed is dropped, and earlier writes stay', async () => {
   const store = await openRegistryStore(folder);
   const digest = await addBlob(store, 'app', 'kept');
   await store.close();
@@ -28,7 +28,7 @@ test('what a process was killed while writing is dropped, and what it wrote befo
   await again.close();
 });
 
-test('blobs that nothing knows of, and uploads that were under way, are removed', async () => {
+test('unreferenced blobs and unfinished uploads are removed', async () => {
   const store = await openRegistryStore(folder);
   const digest = await addBlob(store, 'app', 'kept');
   await store.close();
@@ -40,7 +40,7 @@ test('blobs that nothing knows of, and uploads that were under way, are removed'
   await again.close();
 });
 
-test('the journal is short again after a restart', async () => {
+test('the journal is compacted at a restart', async () => {
   const store = await openRegistryStore(folder);
   for (let i = 0; i < 50; i++) store.setAccount('BLOB_MOUNTING', i % 2 === 0 ? 'ENABLED' : 'DISABLED');
   store.create('app', 0);
@@ -60,7 +60,7 @@ test('a journal that is damaged is not taken for an empty registry', async () =>
   await (await openRegistryStore(folder)).close();
 });
 
-test('a folder is open once at a time; a process that is gone does not count', async () => {
+test('a folder is open once at a time; the lock of a process that is gone does not count', async () => {
   const store = await openRegistryStore(folder);
   await assert.rejects(openRegistryStore(folder), { code: 'CONFLICT' });
   await store.close();
@@ -99,7 +99,7 @@ test('an upload to a repository that was deleted meanwhile fails, and leaves not
   await (await openRegistryStore(folder)).close();
 });
 
-test('nothing is recorded of a repository that is gone', async () => {
+test('nothing is recorded for a repository that was deleted', async () => {
   const store = await openRegistryStore(folder);
   const r = store.create('app', 0);
   store.delete(r);

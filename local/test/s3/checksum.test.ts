@@ -27,7 +27,7 @@ test.each([
   assert.equal(hash(algorithm, Buffer.from('123456789')), Buffer.from(value, 'hex').toString('base64'));
 });
 
-test('a checksum does not depend on how the bytes come', () => {
+test('a checksum does not depend on how the bytes are split', () => {
   const cut = fc.tuple(fc.uint8Array({ maxLength: 200 }), fc.uint8Array({ maxLength: 200 }));
   fc.assert(
     fc.property(cut, fc.constantFrom(...CHECKSUM_ALGORITHMS), ([head, tail], algorithm) => {
@@ -41,7 +41,7 @@ test('a checksum does not depend on how the bytes come', () => {
   );
 });
 
-test('the CRCs of parts combine to that of the whole, whatever the parts', () => {
+test('the CRCs of parts combine to the CRC of the whole, whatever the parts', () => {
   const parts = fc.array(fc.uint8Array({ maxLength: 300 }), { minLength: 1, maxLength: 6 });
   fc.assert(
     fc.property(parts, fc.constantFrom(...CRCS), (bodies, algorithm) => {
@@ -62,7 +62,7 @@ test('the CRCs of parts beyond 4 GiB combine as those of many small ones', () =>
   }
 });
 
-test('a composite checksum is that of the binary checksums, and counts them', () => {
+test('a composite checksum is the checksum of the binary checksums, and counts them', () => {
   const bodies = ['one', 'two', 'three'].map((text) => Buffer.from(text));
   const sums = bodies.map((body) => ({ bytes: body.length, checksum: hash('SHA256', body) }));
   const digests = bodies.map((body) => createHash('sha256').update(body).digest());

@@ -17,7 +17,7 @@ describe('copying', () => {
   const copy = (open: OpenS3, source: string, key: string, o: object = {}): Promise<unknown> =>
     open.client.send(new CopyObjectCommand({ Bucket: BUCKET, Key: key, CopySource: source, ...o }));
 
-  test('brings metadata and tags along, or replaces them', async () => {
+  test('copies metadata and tags, or replaces them', async () => {
     await using open = await openS3();
     await open.client.send(new CreateBucketCommand({ Bucket: 'source' }));
     const key = 'dir/a: b+ü%.txt';
@@ -40,7 +40,7 @@ describe('copying', () => {
     assert.deepEqual([other.Metadata, other.TagCount, other.StorageClass], [{ b: '2' }, undefined, 'STANDARD_IA']);
   });
 
-  test('shares the bytes until nobody needs them', async () => {
+  test('shares the bytes until no object needs them', async () => {
     await using open = await openS3();
     const files = async (): Promise<number> => (await readdir(join(open.dir, 'data'))).length;
     await put(open, 'a', randomBytes(70_000));
@@ -53,7 +53,7 @@ describe('copying', () => {
     assert.equal(await files(), 0);
   });
 
-  test('gives the checksum that is asked for', async () => {
+  test('returns the requested checksum', async () => {
     await using open = await openS3();
     const body = randomBytes(70_000);
     await put(open, 'a', body);
@@ -62,7 +62,7 @@ describe('copying', () => {
     assert.equal(head.ChecksumSHA256, createHash('sha256').update(body).digest('base64'));
   });
 
-  test('has conditions on both ends', async () => {
+  test('has conditions on both sides', async () => {
     await using open = await openS3();
     const etag = await put(open, 'a', 'v');
     await put(open, 'there', 'old');
@@ -75,7 +75,7 @@ describe('copying', () => {
     assert.equal((await get(open, 'b')).bytes.toString(), 'v');
   });
 
-  test('refuses sources that are missing, and itself unchanged', async () => {
+  test('refuses missing sources, and a copy onto itself without a change', async () => {
     await using open = await openS3();
     await put(open, 'a', 'v');
     assert.equal(await refusal(copy(open, `${BUCKET}/none`, 'b')), '404 NoSuchKey');

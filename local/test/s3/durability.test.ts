@@ -40,7 +40,7 @@ interface UploadKey {
   readonly UploadId: string;
 }
 
-/** The folder as a process that is killed at this moment leaves it, opened by a new one. */
+/** The folder as a process killed at this moment leaves it, opened by a new process. */
 async function crash(open: OpenS3, change: (dir: string) => Promise<void> = async () => undefined): Promise<OpenS3> {
   const dir = await mkdtemp(join(tmpdir(), 'transship-s3-'));
   await cp(open.dir, dir, { recursive: true });
@@ -90,7 +90,7 @@ describe('a new server on the folder of one that was killed', () => {
     assert.ok(third.VersionId);
   });
 
-  test('goes on with unfinished uploads, and remembers finished ones', async () => {
+  test('continues unfinished uploads, and remembers finished ones', async () => {
     await using open = await openS3({ minPartBytes: 1 });
     const { client } = open;
     const begin = async (Key: string): Promise<UploadKey> => {
@@ -126,7 +126,7 @@ describe('a new server on the folder of one that was killed', () => {
     assert.equal((await get(again)).toString(), 'one two three');
   });
 
-  test('has nothing of a write that was cut off in the journal, and loses nothing before it', async () => {
+  test('drops a write that was cut off in the journal, and loses nothing before it', async () => {
     await using open = await openS3();
     await open.client.send(new PutObjectCommand({ ...at, Body: 'first' }));
     const lengthOf = async (): Promise<number> => (await readFile(join(open.dir, JOURNAL))).length;
@@ -152,7 +152,7 @@ describe('a new server on the folder of one that was killed', () => {
     assert.equal((await get(again)).toString(), 'kept');
   });
 
-  test('keeps what a copy shares for as long as the copy is there', async () => {
+  test('keeps what a copy shares for as long as the copy exists', async () => {
     await using open = await openS3();
     await open.client.send(new PutObjectCommand({ ...at, Body: 'shared' }));
     await open.client.send(new CopyObjectCommand({ Bucket: BUCKET, Key: 'copy', CopySource: `${BUCKET}/k` }));
@@ -165,7 +165,7 @@ describe('a new server on the folder of one that was killed', () => {
   });
 });
 
-test('the journal is written anew at each start, as long as the state is', async () => {
+test('the journal is rewritten at each start, with the length of the state', async () => {
   await using open = await openS3();
   for (let i = 0; i < 50; i++) await open.client.send(new PutObjectCommand({ ...at, Body: String(i) }));
   await open.s3.close();
@@ -189,7 +189,7 @@ test('a folder is served by one server at a time', async () => {
   assert.deepEqual((await again.client.send(new ListObjectsV2Command({ Bucket: BUCKET }))).Contents, undefined);
 });
 
-test('a folder whose journal is not one is refused', async () => {
+test('a folder whose journal is not a journal is refused', async () => {
   await using open = await openS3();
   await open.s3.close();
   await writeFile(join(open.dir, JOURNAL), 'something\nelse\n');
@@ -198,7 +198,7 @@ test('a folder whose journal is not one is refused', async () => {
   await assert.rejects(startS3({ dir: open.dir }), { name: 'Failure', code: 'CORRUPT' });
 });
 
-test('a port that is taken is a failure that says so, and leaves the folder free', async () => {
+test('a port that is taken is reported as a failure, and the folder stays free', async () => {
   await using open = await openS3();
   const port = Number(new URL(open.s3.endpoint).port);
   const dir = join(open.dir, 'other');
@@ -207,7 +207,7 @@ test('a port that is taken is a failure that says so, and leaves the folder free
   assert.ok(free.s3.endpoint);
 });
 
-test('another process that is killed while it serves leaves a folder that the next one opens', async () => {
+test('a folder can be opened after the process that served it was killed', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'transship-s3-'));
   const module = new URL('../../s3/s3.ts', import.meta.url).href;
   const script = join(dir, 'serve.mjs');

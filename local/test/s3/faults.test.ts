@@ -14,7 +14,7 @@ const get = async ({ client }: OpenS3): Promise<string> => {
 const CUT = { code: 'ECONNRESET' };
 
 describe('a fault', () => {
-  test('answers SlowDown, or what it is told, before anything happens', async () => {
+  test('answers SlowDown, or the requested code, before anything happens', async () => {
     await using open = await openS3();
     await put(open, 'before');
     open.s3.faults.add({ operation: 'PutObject' }, { kind: 'answer' });
@@ -39,7 +39,7 @@ describe('a fault', () => {
     assert.match(raw.body, /<Error><Code>InternalError<\/Code>/);
   });
 
-  test('happens to the requests it waits for, after those it skips, as often as it should', async () => {
+  test('strikes the requests it waits for, after those it skips, as often as requested', async () => {
     await using open = await openS3();
     await put(open);
     open.s3.faults.add({ operation: 'GetObject', key: 'k', skip: 1, times: 2 }, { kind: 'answer' });

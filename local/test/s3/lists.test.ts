@@ -37,7 +37,7 @@ async function pages(open: OpenS3, o: object): Promise<string[][]> {
 const TREE = ['a', 'b/1', 'b/2', 'b/c/3', 'c/1', 'd', 'ü', '\u{ff5e}', '\u{1f600}'];
 
 describe('a list of objects', () => {
-  test('is in the order of UTF-8 bytes, with what a list tells of each', async () => {
+  test('is in the order of UTF-8 bytes, with the description of each object', async () => {
     await using open = await openWith(TREE.toReversed());
     assert.deepEqual(await pages(open, {}), [TREE]);
     const { Contents = [] } = await open.client.send(new ListObjectsV2Command({ Bucket: BUCKET, MaxKeys: 2 }));
@@ -69,7 +69,7 @@ describe('a list of objects', () => {
     assert.deepEqual(await pages(open, o), expected);
   });
 
-  test('goes on after the last key, whatever comes or goes meanwhile', async () => {
+  test('continues after the last key, whatever is added or removed meanwhile', async () => {
     await using open = await openWith(['a', 'b', 'c', 'd']);
     const first = await open.client.send(new ListObjectsV2Command({ Bucket: BUCKET, MaxKeys: 2 }));
     await open.client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'b' }));
@@ -80,7 +80,7 @@ describe('a list of objects', () => {
     assert.deepEqual(rest.Contents?.map(({ Key }) => Key), ['c', 'cc', 'd']); // prettier-ignore
   });
 
-  test('writes keys that XML has no room for percent-encoded when it is asked to', async () => {
+  test('percent-encodes keys that XML cannot express, on request', async () => {
     const key = 'a b/\u0001+&/ü';
     await using open = await openWith([key]);
     const page = await open.client.send(
@@ -89,7 +89,7 @@ describe('a list of objects', () => {
     assert.deepEqual([page.Contents?.[0]?.Key, page.Prefix], ['a%20b/%01%2B%26/%C3%BC', 'a%20b']);
   });
 
-  test('refuses tokens, counts and encodings that are none', async () => {
+  test('refuses malformed tokens, counts and encodings', async () => {
     await using open = await openWith([]);
     const list = (o: object): Promise<string> =>
       refusal(open.client.send(new ListObjectsV2Command({ Bucket: BUCKET, ...o })));
@@ -99,7 +99,7 @@ describe('a list of objects', () => {
     assert.equal(await list({ Bucket: 'none' }), '404 NoSuchBucket');
   });
 
-  test('has at most a thousand keys, whatever is asked for', async () => {
+  test('has at most a thousand keys, whatever the request allows', async () => {
     await using open = await openS3();
     const names = Array.from({ length: 1001 }, (_, i) => String(i).padStart(4, '0'));
     for (let at = 0; at < names.length; at += 50) {
@@ -111,13 +111,13 @@ describe('a list of objects', () => {
     assert.deepEqual(await pages(open, { MaxKeys: 5000 }), [names.slice(0, 1000), names.slice(1000)]);
   });
 
-  test('of the old kind is not implemented, and says so', async () => {
+  test('of version 1 answers NotImplemented', async () => {
     await using open = await openS3();
     assert.equal(codeOf(await sendRaw(open.s3, signed(open.s3, { path: `/${BUCKET}` }))), '501 NotImplemented');
   });
 });
 
-test('a list of versions comes in pages, markers among the versions', async () => {
+test('a list of versions is paged, with markers among the versions', async () => {
   await using open = await openS3();
   const { client } = open;
   await client.send(new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }));
@@ -142,7 +142,7 @@ test('a list of versions comes in pages, markers among the versions', async () =
       const { NextKeyMarker: KeyMarker, NextVersionIdMarker: VersionIdMarker } = page;
       markers = page.IsTruncated === true ? { KeyMarker, VersionIdMarker } : undefined;
     }
-    // within one page the client tells markers and versions apart, and loses their order
+    // within one page the client separates markers from versions, and loses their order
     assert.deepEqual(MaxKeys === 1 ? found : found.sort(), MaxKeys === 1 ? ordered : expected.toSorted());
   }
   const level = await client.send(new ListObjectVersionsCommand({ Bucket: BUCKET, Delimiter: '/' }));

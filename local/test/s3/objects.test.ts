@@ -28,7 +28,7 @@ import { BUCKET, clientOf, openS3, randomBytes, refusal } from '../../../test/su
 import { get, put } from './objects.ts';
 
 describe('buckets', () => {
-  test('are made, listed, found and removed', async () => {
+  test('are created, listed, found and deleted', async () => {
     await using open = await openS3();
     const { client } = open;
     await client.send(new CreateBucketCommand({ Bucket: 'another.bucket' }));
@@ -41,7 +41,7 @@ describe('buckets', () => {
     assert.equal(await refusal(client.send(new DeleteBucketCommand({ Bucket: BUCKET }))), '404 NoSuchBucket');
   });
 
-  test('can be made twice in us-east-1 without losing anything, and nowhere else', async () => {
+  test('can be created twice in us-east-1 without losing anything, and nowhere else', async () => {
     await using east = await openS3();
     await put(east, 'k', 'v');
     await east.client.send(new CreateBucketCommand({ Bucket: BUCKET }));
@@ -58,7 +58,7 @@ describe('buckets', () => {
     assert.equal(none.LocationConstraint, undefined);
   });
 
-  test('with objects in them stay', async () => {
+  test('with objects in them cannot be deleted', async () => {
     await using open = await openS3();
     await put(open, 'k', 'v');
     assert.equal(await refusal(open.client.send(new DeleteBucketCommand({ Bucket: BUCKET }))), '409 BucketNotEmpty');
@@ -74,7 +74,7 @@ describe('buckets', () => {
 });
 
 describe('an object', () => {
-  test('comes back as it was put, with its description', async () => {
+  test('is returned as it was put, with its description', async () => {
     await using open = await openS3();
     const body = randomBytes(100_000);
     const etag = await put(open, 'k', body, {
@@ -157,7 +157,7 @@ describe('an object', () => {
     assert.equal(await refusal(put(open, 'k', 'v', { Metadata: { a: 'x'.repeat(2048) } })), '400 MetadataTooLarge');
   });
 
-  test('that is not there, or whose bucket is not, has errors of its own', async () => {
+  test('has its own errors when it or its bucket does not exist', async () => {
     await using open = await openS3();
     const { client } = open;
     assert.equal(await refusal(get(open, 'none')), '404 NoSuchKey');
@@ -204,7 +204,7 @@ describe('an object', () => {
     assert.equal(await refusal(put(open, 'k', 'v', { Tagging: 'a=1&a=2' })), '400 InvalidTag');
   });
 
-  test('answers under other headers when it is asked to', async () => {
+  test('answers with other headers on request', async () => {
     await using open = await openS3();
     await put(open, 'k', 'v');
     const got = await get(open, 'k', { ResponseContentType: 'text/plain', ResponseCacheControl: 'no-cache' });
@@ -216,7 +216,7 @@ describe('checksums of an object', () => {
   const body = randomBytes(200_000);
 
   test.each(['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'] as const)(
-    '%s is verified, kept, and given back when it is asked for',
+    '%s is verified, kept, and returned on request',
     async (algorithm) => {
       await using open = await openS3();
       const field = `Checksum${algorithm}` as const;
@@ -292,7 +292,7 @@ describe('a range', () => {
     assert.equal(await refusal(get(open, 'empty', { Range: 'bytes=0-' })), '416 InvalidRange');
   });
 
-  test('that is none is read over, and several at once are refused', async () => {
+  test('is ignored when malformed, and refused when there are several', async () => {
     await using open = await openS3();
     await put(open, 'k', '0123456789');
     for (const Range of ['bytes=5-2', 'lines=1-2', 'bytes=-'])
@@ -353,7 +353,7 @@ describe('conditions', () => {
 });
 
 describe('overwriting', () => {
-  test('by forty writers at once leaves one of them, whole', async () => {
+  test('by forty writers at once leaves the object of one of them, whole', async () => {
     await using open = await openS3();
     const bodies = Array.from({ length: 40 }, (_, i) => randomBytes(20_000, i));
     await Promise.all(bodies.map((body) => put(open, 'k', body)));
@@ -376,7 +376,7 @@ describe('overwriting', () => {
 });
 
 describe('deleting', () => {
-  test('of an object succeeds whether it is there or not', async () => {
+  test('of an object succeeds whether the object exists or not', async () => {
     await using open = await openS3();
     await put(open, 'k', 'v');
     for (const Key of ['k', 'k', 'none']) {
@@ -386,7 +386,7 @@ describe('deleting', () => {
     assert.equal(await refusal(get(open, 'k')), '404 NoSuchKey');
   });
 
-  test('of many reports each, and may be quiet about those that went well', async () => {
+  test('of many reports each, and may be quiet about those that succeeded', async () => {
     await using open = await openS3();
     const keys = ['a', 'b & <c>', 'none'];
     await put(open, 'a', 'v');
@@ -405,7 +405,7 @@ describe('deleting', () => {
   });
 });
 
-test('attributes of an object are told, its entity tag without quotes', async () => {
+test('attributes of an object are returned, its entity tag without quotes', async () => {
   await using open = await openS3();
   const etag = await put(open, 'k', 'value', { ChecksumAlgorithm: 'SHA256' satisfies ChecksumAlgorithm });
   const ask = (ObjectAttributes: string[]): GetObjectAttributesCommand =>

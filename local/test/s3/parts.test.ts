@@ -14,7 +14,7 @@ import { BUCKET, refusal, type OpenS3 } from '../../../test/support/local-s3.ts'
 import { bytesOf, files, openSmall, part, PART, Uploading } from './uploading.ts';
 
 describe('one part of an object', () => {
-  test('is read by its number, which tells how many there are', async () => {
+  test('is read by its number, and the answer counts the parts', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k');
     const parts = [await upload.part(1, part(1)), await upload.part(2, part(2, 77))];
@@ -31,7 +31,7 @@ describe('one part of an object', () => {
     assert.equal(await refusal(bytesOf(open, 'k', { PartNumber: 1, Range: 'bytes=0-1' })), '400 InvalidRequest');
   });
 
-  test('is the whole of an object that was put in one piece', async () => {
+  test('is the whole object for an object that was put in one piece', async () => {
     await using open = await openSmall();
     await open.client.send(new PutObjectCommand({ Bucket: BUCKET, Key: 'k', Body: 'whole' }));
     const got = await open.client.send(new GetObjectCommand({ Bucket: BUCKET, Key: 'k', PartNumber: 1 }));
@@ -72,7 +72,7 @@ describe('a part copied from an object', () => {
     return open;
   };
 
-  test('is its bytes, whole or a range, beside parts that are sent', async () => {
+  test('has the bytes of its source, whole or a range, beside parts that are sent', async () => {
     await using open = await openWithSource();
     const upload = await Uploading.begin(open, 'k');
     const parts = [

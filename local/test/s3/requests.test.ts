@@ -39,7 +39,7 @@ async function send(open: OpenS3, raw: RawRequest, o?: Signature): Promise<RawAn
 }
 
 describe('a signature', () => {
-  test('of the SDK passes, one with another secret, key or region does not', async () => {
+  test('of the SDK is accepted, one with another secret, key or region is not', async () => {
     await using open = await openWithObject();
     const get = new GetObjectCommand({ Bucket: BUCKET, Key: 'k' });
     const { accessKeyId, secretAccessKey } = open.s3.credentials;
@@ -97,7 +97,7 @@ describe('a signature', () => {
 });
 
 describe('a presigned request', () => {
-  test('needs nothing else, for reading, writing and parts', async () => {
+  test('needs nothing else, to read, write and upload parts', async () => {
     await using open = await openS3();
     const put = { method: 'PUT', path: PATH, body: 'presigned' };
     assert.equal((await sendRaw(open.s3, { ...put, path: presigned(open.s3, put) })).status, 200);
@@ -109,7 +109,7 @@ describe('a presigned request', () => {
     assert.equal(sent.headers.etag, `"${createHash('md5').update('part').digest('hex')}"`);
   });
 
-  test('is good for its own method alone', async () => {
+  test('is valid for its own method only', async () => {
     await using open = await openWithObject();
     const path = presigned(open.s3, { path: PATH });
     assert.equal((await sendRaw(open.s3, { method: 'HEAD', path })).status, 403);
@@ -117,7 +117,7 @@ describe('a presigned request', () => {
     assert.equal((await sendRaw(open.s3, { path, headers: { range: 'bytes=0-2' } })).body, 'con');
   });
 
-  test('ends, at the latest after a week', async () => {
+  test('expires, after a week at the latest', async () => {
     await using open = await openWithObject();
     const ask = async (o: Parameters<typeof presigned>[2]): Promise<string> =>
       codeOf(await sendRaw(open.s3, { path: presigned(open.s3, { path: PATH }, o) }));
@@ -158,7 +158,7 @@ describe('a presigned request', () => {
     assert.equal(codeOf(await sendRaw(open.s3, { path: presigned(open.s3, unknown) })), '501 NotImplemented');
   });
 
-  test('may not say in headers what was not signed', async () => {
+  test('must not have headers that were not signed', async () => {
     await using open = await openS3();
     const put = { method: 'PUT', path: PATH, body: 'v' };
     const headers = { 'x-amz-meta-a': '1' };
@@ -188,7 +188,7 @@ describe('an aws-chunked body', () => {
     body: o.bytes ?? chunked(body, 16_384, { 'x-amz-checksum-crc32': checksum }),
   });
 
-  test('is taken apart wherever the network cuts it', async () => {
+  test('is decoded wherever the network cuts it', async () => {
     await using open = await openS3();
     const { body: framed } = put();
     assert.ok(Buffer.isBuffer(framed));
@@ -222,7 +222,7 @@ describe('an aws-chunked body', () => {
     assert.equal((await readdir(join(open.dir, 'data'))).length, 1);
   });
 
-  test('whose chunks are not signed as it says is refused', async () => {
+  test('is refused when its chunks are not signed although its headers announce it', async () => {
     await using open = await openS3();
     const payload = 'STREAMING-AWS4-HMAC-SHA256-PAYLOAD';
     const headers = { 'x-amz-decoded-content-length': String(body.length) };
@@ -254,7 +254,7 @@ describe('what this server does not do', () => {
     assert.equal((await send(open, { path: PATH })).body, 'content');
   });
 
-  test('includes access lists, which buckets of today do not allow', async () => {
+  test('includes access lists, which new buckets do not allow', async () => {
     await using open = await openWithObject();
     const put = (acl: string): RawRequest => ({ method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-acl': acl } });
     assert.equal(codeOf(await send(open, put('public-read'))), '400 AccessControlListNotSupported');
@@ -281,7 +281,7 @@ describe('a request', () => {
     assert.match(await refusal(open.client.send(head('111111111111'))), /^403 /);
   });
 
-  test('that makes no sense is refused, not guessed at', async () => {
+  test('is refused when it makes no sense', async () => {
     await using open = await openS3();
     assert.equal(codeOf(await sendRaw(open.s3, { path: `/${BUCKET}/%ff` })), '400 InvalidURI');
     const twice = { path: `${PATH}?versionId=null&versionId=null` };
@@ -300,7 +300,7 @@ describe('a request', () => {
     assert.equal(codeOf(await send(open, framed, { payload: 'STREAMING-UNSIGNED-PAYLOAD-TRAILER' })), '400 EntityTooLarge'); // prettier-ignore
   });
 
-  test('that waits to be told to go on is refused before it sends its body', async () => {
+  test('with Expect: 100-continue is refused before it sends its body', async () => {
     await using open = await openS3();
     const { hostname, port } = new URL(open.s3.endpoint);
     const ask = async (headers: Record<string, string>): Promise<[status: number, continued: boolean]> => {
@@ -322,7 +322,7 @@ describe('a request', () => {
     assert.deepEqual(await ask({ ...raw.headers, ...waiting }), [200, true]);
   });
 
-  test('that is cut in the middle of its body leaves nothing', async () => {
+  test('leaves nothing when it is cut in the middle of its body', async () => {
     await using open = await openWithObject();
     const { hostname, port } = new URL(open.s3.endpoint);
     const raw = signed(open.s3, { method: 'PUT', path: PATH, body: 'v' }, { payload: 'UNSIGNED-PAYLOAD' });
@@ -339,7 +339,7 @@ describe('a request', () => {
     assert.equal((await send(again, { path: PATH })).body, 'content');
   });
 
-  test('that is given up in the middle of its answer leaves nothing open', async () => {
+  test('leaves nothing open when it is aborted in the middle of its answer', async () => {
     await using open = await openS3();
     await open.client.send(new PutObjectCommand({ Bucket: BUCKET, Key: 'k', Body: randomBytes(8_000_000) }));
     const { hostname, port } = new URL(open.s3.endpoint);
@@ -352,7 +352,7 @@ describe('a request', () => {
     assert.deepEqual(await readdir(join(open.dir, 'data')), []);
   });
 
-  test('that is refused in the middle of its body leaves the connection to the next one', async () => {
+  test('leaves the connection to the next one when it is refused in the middle of its body', async () => {
     await using open = await openS3();
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const bytes = chunked(randomBytes(5_000_000), 1000);
@@ -375,7 +375,7 @@ describe('a request', () => {
     agent.destroy();
   });
 
-  test('that is refused does not take its connection with it', async () => {
+  test('keeps its connection open when it is refused', async () => {
     await using open = await openS3();
     const body = randomBytes(3_000_000);
     const wrong = { Bucket: BUCKET, Key: 'k', Body: body, ContentMD5: 'AAAAAAAAAAAAAAAAAAAAAA==' };

@@ -49,7 +49,7 @@ describe('the signature of a header', () => {
   });
 });
 
-test('the signature of a presigned request is that of the example, until it expires', () => {
+test('the signature of a presigned request is the one of the example, until it expires', () => {
   const query = `X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=${encodeURIComponent(SCOPE)}&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404`;
   const request = parts('GET', `/test.txt?${query}`, {});
   assert.deepEqual(authenticate(request, SIGNER, NOW_MS), { kind: 'unsigned' });
@@ -74,7 +74,7 @@ const CHUNKED = {
 };
 const PATH = '/examplebucket/chunkObject.txt';
 
-test('the signatures of chunks are those of the example, each over the one before', () => {
+test('the signatures of chunks are those of the example, each over the previous one', () => {
   const headers = {
     ...CHUNKED,
     'content-length': '66824',
@@ -92,7 +92,7 @@ test('the signatures of chunks are those of the example, each over the one befor
   );
 });
 
-test('the signature of trailers is that of the example', () => {
+test('the signature of trailers is the one of the example', () => {
   const headers = {
     ...CHUNKED,
     'x-amz-content-sha256': 'STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER',

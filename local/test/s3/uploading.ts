@@ -26,7 +26,7 @@ export class Uploading {
     this.#at = { Bucket: BUCKET, Key: key, UploadId: id };
   }
 
-  /** With CRC32 checksums, composite, unless it is told otherwise. */
+  /** With CRC32 checksums, composite, by default. */
   static async begin(open: OpenS3, Key: string, o: object = {}): Promise<Uploading> {
     const command = new CreateMultipartUploadCommand({ Bucket: BUCKET, Key, ChecksumAlgorithm: 'CRC32', ...o });
     const { UploadId = '' } = await open.client.send(command);

@@ -51,7 +51,7 @@ describe('an upload in parts', () => {
     assert.ok((await bytesOf(open, 'k')).equals(body));
   });
 
-  test('keeps the last of what was sent as one part, and the bytes of no other', async () => {
+  test('keeps the last body sent for each part number', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k');
     const before = await upload.part(1, part(1));
@@ -119,7 +119,7 @@ describe('an upload in parts', () => {
     assert.equal((await list()).length, 1);
   });
 
-  test('gives the object what was said when it began', async () => {
+  test('gives the object the metadata that it began with', async () => {
     await using open = await openSmall();
     const o = { Metadata: { a: '1' }, ContentType: 'x/y', StorageClass: 'STANDARD_IA', Tagging: 't=1' };
     const upload = await Uploading.begin(open, 'k', o);
@@ -129,7 +129,7 @@ describe('an upload in parts', () => {
     assert.equal((await open.client.send(new GetObjectCommand({ Bucket: BUCKET, Key: 'k' }))).TagCount, 1);
   });
 
-  test('completed twice, or twice at once, answers the same and makes one object', async () => {
+  test('completed twice, or twice at once, answers the same and creates one object', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k');
     const parts = [await upload.part(1, part(1))];
@@ -143,7 +143,7 @@ describe('an upload in parts', () => {
     assert.ok((await bytesOf(open, 'k')).equals(part(1)));
   });
 
-  test('aborted takes no part any more and leaves nothing', async () => {
+  test('once aborted, accepts no part and leaves nothing', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k');
     const one = await upload.part(1, part(1));
@@ -166,7 +166,7 @@ describe('an upload in parts', () => {
 });
 
 describe('the conditions of a Complete', () => {
-  test('decide at the moment it would become visible', async () => {
+  test('decide at the moment the object would become visible', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k');
     const parts = [await upload.part(1, part(1))];
@@ -294,7 +294,7 @@ describe('checksums of parts', () => {
     assert.deepEqual([done.ChecksumCRC64NVME, done.ChecksumType], [value, 'FULL_OBJECT']);
   });
 
-  test('that nobody announced are verified and forgotten: a Complete that lists them finds no such part', async () => {
+  test('are verified without being announced, and forgotten: a Complete that lists them finds no such part', async () => {
     await using open = await openSmall();
     const upload = await Uploading.begin(open, 'k', UNDECLARED);
     const wrong = { ChecksumCRC32: hash('CRC32', part(2)).toString('base64') };

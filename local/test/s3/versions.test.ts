@@ -85,7 +85,7 @@ describe('versions', () => {
     assert.equal(objects.Contents?.length, 1);
   });
 
-  test('that are deleted without an id get a marker, which hides them and can go again', async () => {
+  test('deleted without an id get a marker, which hides them and can be deleted', async () => {
     await using open = await openVersioned();
     const first = await put(open, '1');
     const [isMarker, marker] = await remove(open);
@@ -101,7 +101,7 @@ describe('versions', () => {
     assert.equal(await get(open), '1');
   });
 
-  test('that are deleted by id are gone for good, and the one before is the current one', async () => {
+  test('deleted by id are deleted permanently, and the previous one becomes current', async () => {
     await using open = await openVersioned();
     const [first, second] = [await put(open, '1'), await put(open, '2')];
     assert.deepEqual(await remove(open, { VersionId: second }), [undefined, second]);
@@ -111,7 +111,7 @@ describe('versions', () => {
     await open.client.send(new DeleteBucketCommand({ Bucket: BUCKET }));
   });
 
-  test('have ids in a form of their own', async () => {
+  test('have ids of an opaque form', async () => {
     await using open = await openVersioned();
     await put(open, '1');
     assert.equal(await refusal(get(open, { VersionId: 'made up' })), '400 InvalidArgument');
@@ -190,7 +190,7 @@ async function putLocked({ client }: OpenS3, o: object = {}): Promise<string> {
 const later = (hours: number): Date => new Date(Math.floor(Date.now() / 1000) * 1000 + hours * HOUR_MS);
 
 describe('object lock', () => {
-  test('turns versioning on, for good', async () => {
+  test('turns versioning on permanently', async () => {
     await using open = await openLocked();
     const { Status } = await open.client.send(new GetBucketVersioningCommand({ Bucket: LOCKED.Bucket }));
     assert.equal(Status, 'Enabled');
@@ -237,7 +237,7 @@ describe('object lock', () => {
     else await client.send(bypass);
   });
 
-  test('can be made longer; shorter only governance, with a bypass', async () => {
+  test('can be extended; only governance can be shortened, with a bypass', async () => {
     await using open = await openLocked();
     const { client } = open;
     await putLocked(open);
@@ -259,7 +259,7 @@ describe('object lock', () => {
     assert.equal(await (await client.send(new GetObjectCommand(LOCKED))).Body?.transformToString(), 'v');
   });
 
-  test('as a legal hold lasts until it is taken off', async () => {
+  test('as a legal hold lasts until it is removed', async () => {
     await using open = await openLocked();
     const { client } = open;
     const VersionId = await putLocked(open, { ObjectLockLegalHoldStatus: 'ON' });
@@ -273,7 +273,7 @@ describe('object lock', () => {
     await client.send(gone);
   });
 
-  test('of a bucket without it is refused, and leaves the object as it was', async () => {
+  test('is refused on a bucket without object lock, and leaves the object as it was', async () => {
     await using open = await openS3();
     await put(open, 'v');
     const retention = { Mode: 'GOVERNANCE' as const, RetainUntilDate: later(1) };
@@ -285,7 +285,7 @@ describe('object lock', () => {
     assert.equal(await get(open), 'v');
   });
 
-  test('demands a digest of what it is going to protect', async () => {
+  test('demands a digest of the object that it protects', async () => {
     await using open = await openLocked();
     const headers = { 'x-amz-object-lock-legal-hold': 'ON' };
     const raw = { method: 'PUT', path: `/${LOCKED.Bucket}/k`, headers, body: 'v' };
@@ -307,7 +307,7 @@ describe('object lock', () => {
   });
 });
 
-test('a lifecycle configuration is kept as it came', async () => {
+test('a lifecycle configuration is returned as it was put', async () => {
   await using open = await openS3();
   const ask = new GetBucketLifecycleConfigurationCommand({ Bucket: BUCKET });
   assert.equal(await refusal(open.client.send(ask)), '404 NoSuchLifecycleConfiguration');

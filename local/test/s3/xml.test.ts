@@ -31,18 +31,18 @@ describe('a request document', () => {
     '<Delete><![CDATA[x]]></Delete>',
     `<Delete>${'<a>'.repeat(100_000)}`,
     '<Delete',
-  ])('that is not one is refused: %.40s', (text) => {
+  ])('is refused when it is malformed: %.40s', (text) => {
     assert.throws(() => parseXml(text, 'Delete'), { code: 'MalformedXML' });
   });
 
-  test('with an element that nobody knows, or one twice, is refused', () => {
+  test('is refused with an unknown element, or with one twice', () => {
     const node = parseXml('<A><B/><B/></A>', 'A');
     assert.throws(() => node.allow('C'), { code: 'NotImplemented' });
     assert.throws(() => node.textOf('B'), { code: 'MalformedXML' });
   });
 });
 
-test('text comes through rendering and parsing unchanged', () => {
+test('text survives rendering and parsing unchanged', () => {
   const text = fc.string({ unit: 'binary' }).filter((s) => !/[\ud800-\udfff]/.test(s));
   fc.assert(
     fc.property(fc.array(text, { maxLength: 3 }), (texts) => {

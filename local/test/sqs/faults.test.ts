@@ -5,7 +5,7 @@ import { Faults } from '../../faults.ts';
 import { bodies, extend, handleOf, open, pass, refusal, remove } from './lab.ts';
 
 describe('faults', () => {
-  test('do not happen unasked', async () => {
+  test('strike only when requested', async () => {
     const it = await open();
     const sent = Array.from({ length: 50 }, (_, at) => `${at}`);
     await it.send(...sent);
@@ -18,7 +18,7 @@ describe('faults', () => {
     assert.equal(it.sqs.faults.pending + it.sqs.deliveryFaults.pending, 0);
   });
 
-  test('throttle as SQS does, and the SDK tries again', async () => {
+  test('throttle as SQS does, and the SDK retries', async () => {
     const it = await open();
     it.sqs.faults.add({ operation: 'SendMessage' }, { kind: 'answer' });
     assert.equal(await refusal(it.send('x')), 'RequestThrottled');
@@ -38,7 +38,7 @@ describe('faults', () => {
     assert.deepEqual(bodies(await it.receive()), ['x']);
   });
 
-  test('lose the answer to a receive, which has the message until its time is over', async () => {
+  test('lose the answer to a receive, which holds the message until its visibility timeout ends', async () => {
     const it = await open();
     await it.send('x');
     it.sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'lose-answer' });
@@ -81,7 +81,7 @@ describe('faults', () => {
     assert.ok([...times.values()].every((count) => count <= 2));
   });
 
-  test('mix the order, without a count or a message more, the same with the same seed', async () => {
+  test('shuffle the order, with the same count and messages, the same with the same seed', async () => {
     const sent = Array.from({ length: 30 }, (_, at) => `${at}`);
     const orderOf = async (seed: number): Promise<readonly string[]> => {
       const it = await open({ deliveryFaults: new Faults({ seed }) });
@@ -100,7 +100,7 @@ describe('faults', () => {
     assert.notDeepEqual(await orderOf(4), order);
   });
 
-  test('make a message visible before its time, though it is extended, and the delivery worthless', async () => {
+  test('make a message visible early, although it was extended, and its delivery invalid', async () => {
     const it = await open();
     await it.send('x');
     it.sqs.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });

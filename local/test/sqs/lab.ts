@@ -19,7 +19,7 @@ export const HANDLE = '00000000-0000-4000-8000-000000000000';
 export interface Open {
   readonly sqs: LocalSqs;
   readonly client: SQSClient;
-  /** Of the queue `jobs`: visibility 30 s, dead letters to `dead` after the second delivery. */
+  /** The queue `jobs`: visibility 30 s, dead letters to `dead` after the second delivery. */
   readonly QueueUrl: string;
   readonly send: (...bodies: readonly string[]) => Promise<void>;
   readonly receive: (o?: Partial<ReceiveMessageCommandInput> & { signal?: AbortSignal }) => Promise<readonly Message[]>;
@@ -66,7 +66,7 @@ export async function open(options: SqsOptions = {}): Promise<Open> {
   };
 }
 
-/** Lets so many seconds pass, for the queue and for everybody. From here on time stands still in this test. */
+/** Advances time by so many seconds, for the queue and every client. From here on time stands still in this test. */
 export function pass(seconds: number): void {
   const nowMs = Date.now();
   vi.useFakeTimers({ toFake: ['Date'], now: nowMs + seconds * 1000 });

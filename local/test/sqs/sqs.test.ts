@@ -42,7 +42,7 @@ describe('queues', () => {
     assert.equal(Attributes?.VisibilityTimeout, '30');
   });
 
-  test('that are not there, or of somebody else, are refused', async () => {
+  test('are refused when they do not exist or belong to another account', async () => {
     const { sqs, client } = await open();
     const send = async (QueueUrl: string): Promise<unknown> =>
       client.send(new SendMessageCommand({ QueueUrl, MessageBody: 'x' }));
@@ -51,7 +51,7 @@ describe('queues', () => {
     assert.equal(await refusal(client.send(new GetQueueUrlCommand({ QueueName: 'none' }))), 'QueueDoesNotExist');
   });
 
-  test('name dead-letter queues that are there', async () => {
+  test('name existing dead-letter queues', async () => {
     const { client, QueueUrl } = await open();
     const policy = (queue: string): { RedrivePolicy: string } => ({
       RedrivePolicy: JSON.stringify({ deadLetterTargetArn: `${ARN}:${queue}`, maxReceiveCount: '3' }),
@@ -66,14 +66,14 @@ describe('queues', () => {
     await set('dead');
   });
 
-  test('refuse loudly what they do not know', async () => {
+  test('loudly refuse unknown parameters', async () => {
     const { client, QueueUrl, sqs } = await open();
     const command = new AddPermissionCommand({ QueueUrl, Label: 'l', AWSAccountIds: [ACCOUNT], Actions: ['*'] });
     assert.equal(await refusal(client.send(command)), 'NotImplemented');
     assert.deepEqual(sqs.calls.at(-1), { action: 'AddPermission', status: 501 });
   });
 
-  test('count what is visible, in flight and delayed, without anybody receiving', async () => {
+  test('count visible, in-flight and delayed messages, without a receive', async () => {
     const it = await open();
     await it.send('a', 'b');
     const MessageBody = 'later';
@@ -90,7 +90,7 @@ describe('queues', () => {
 });
 
 describe('messages', () => {
-  test('come with their attributes when those are asked for', async () => {
+  test('have their attributes on request', async () => {
     const { client, QueueUrl, receive } = await open();
     const MessageAttributes = {
       a: { DataType: 'String', StringValue: '1' },
@@ -129,7 +129,7 @@ describe('messages', () => {
     assert.deepEqual(bodies(await receive({ MaxNumberOfMessages: 10 })), ['with 10']);
   });
 
-  test('of a batch that is wrong as a whole are refused together', async () => {
+  test('of a batch that is wrong as a whole are all refused', async () => {
     const { client, QueueUrl, counts } = await open();
     const batch = async (ids: readonly string[]): Promise<unknown> =>
       client.send(
@@ -141,7 +141,7 @@ describe('messages', () => {
     assert.deepEqual(await counts(), [0, 0, 0]);
   });
 
-  test('go to the dead-letter queue after their last delivery, and back when they are moved', async () => {
+  test('go to the dead-letter queue after their last delivery, and return when they are moved', async () => {
     const it = await open();
     const { client, sqs } = it;
     const dead = sqs.queueUrl('dead');
@@ -179,7 +179,7 @@ describe('messages', () => {
     assert.equal(await refusal(move(`${ARN}:dead`, `${ARN}:none`)), 'ResourceNotFoundException');
   });
 
-  test('in flight are not moved, and those that are go where they are sent', async () => {
+  test('in flight are not moved, and the others are moved to the given queue', async () => {
     const it = await open();
     const { client, sqs } = it;
     const QueueUrl = sqs.queueUrl('dead');
@@ -204,7 +204,7 @@ describe('a delivery', () => {
     assert.deepEqual(bodies(await it.receive()), ['x']);
   });
 
-  test('that expired cannot be extended, received again or not', async () => {
+  test('cannot be extended once it has expired, received again or not', async () => {
     const it = await open();
     await it.send('x');
     const handle = handleOf((await it.receive())[0]);
@@ -221,7 +221,7 @@ describe('a delivery', () => {
     assert.equal(await refusal(extend(it, HANDLE, 30)), 'MessageNotInflight');
   });
 
-  test('that expired can be deleted until somebody else has it', async () => {
+  test('can be deleted after it has expired, until another consumer receives the message', async () => {
     const it = await open();
     await it.send('x');
     const handle = handleOf((await it.receive())[0]);
@@ -246,7 +246,7 @@ describe('a delivery', () => {
     await extend(it, handle, 190);
   });
 
-  test('has a handle that SQS gave', async () => {
+  test('has a handle that SQS issued', async () => {
     const it = await open();
     await it.send('x');
     const ReceiptHandle = handleOf((await it.receive())[0]);
@@ -266,7 +266,7 @@ describe('a delivery', () => {
     assert.deepEqual(await it.counts(), [0, 0, 0]);
   });
 
-  test('that is extended in a batch is extended', async () => {
+  test('is extended by a batch', async () => {
     const it = await open();
     await it.send('x');
     const ReceiptHandle = handleOf((await it.receive())[0]);
@@ -285,7 +285,7 @@ describe('a long poll', () => {
     await vi.waitFor(() => assert.equal(waiting(), count), { interval: 5 });
   };
 
-  test('ends with its time when nothing comes', async () => {
+  test('ends with its wait time when no message arrives', async () => {
     const it = await open();
     const before = performance.now();
     assert.deepEqual(await it.receive({ WaitTimeSeconds: 1 }), []);
@@ -295,7 +295,7 @@ describe('a long poll', () => {
       assert.equal(await refusal(it.receive({ WaitTimeSeconds })), 'InvalidParameterValue');
   });
 
-  test('takes its time from the queue when it says none', async () => {
+  test('takes its wait time from the queue by default', async () => {
     const it = await open();
     const { client, QueueUrl } = it;
     await client.send(new SetQueueAttributesCommand({ QueueUrl, Attributes: { ReceiveMessageWaitTimeSeconds: '20' } }));
@@ -305,7 +305,7 @@ describe('a long poll', () => {
     assert.deepEqual(bodies(await polled), ['x']);
   });
 
-  test('goes on when another one got the message', async () => {
+  test('continues when another one received the message', async () => {
     const it = await open();
     const polls = [1, 2, 3].map(async () => it.receive({ WaitTimeSeconds: 20 }));
     await waitingFor(it, 3);
@@ -315,7 +315,7 @@ describe('a long poll', () => {
     assert.deepEqual((await Promise.all(polls)).flatMap(bodies).sort(), ['a', 'b', 'c']);
   });
 
-  test('whose client has gone takes nothing', async () => {
+  test('takes nothing when its client has gone', async () => {
     const it = await open();
     const leaving = new AbortController();
     const polled = assert.rejects(it.receive({ WaitTimeSeconds: 20, signal: leaving.signal }));
@@ -328,7 +328,7 @@ describe('a long poll', () => {
     assert.equal(message?.Attributes?.ApproximateReceiveCount, '1');
   });
 
-  test('gives back what it took for a client that went in that very moment', async () => {
+  test('returns what it received for a client that disconnected at that very moment', async () => {
     const it = await open({ queues: [{ name: 'jobs' }] });
     await it.send('x');
     const url = new URL(it.sqs.endpoint);
@@ -355,7 +355,7 @@ describe('a long poll', () => {
     assert.ok(performance.now() - before < 5000);
   });
 
-  test('ends when the service goes away', async () => {
+  test('ends when the service becomes unavailable', async () => {
     const it = await open();
     const polled = assert.rejects(it.receive({ WaitTimeSeconds: 20 }));
     await waitingFor(it, 1);

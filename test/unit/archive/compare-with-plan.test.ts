@@ -19,7 +19,7 @@ import { MemoryObjects } from '../../support/memory-objects.ts';
 import { makeTar } from '../../support/tars.ts';
 
 const golden = await readFile(fileURLToPath(new URL('../../fixtures/archive-v1.tar', import.meta.url)));
-/** Bits that are flipped anywhere, beside one in each byte of a header. */
+/** Bits that are flipped anywhere, in addition to one in each byte of a header. */
 const SAMPLE = 2000;
 
 async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
@@ -45,7 +45,7 @@ async function verifyBytes(bytes: Uint8Array, metadata: Readonly<Record<string, 
   return verifyIn(store, 'x.tar');
 }
 
-/** Every byte of every header that is not zero, with a bit of it: zeros are padding, of which the sample has enough. */
+/** Every byte of every header that is not zero, with one of its bits: zeros are padding, of which the sample has enough. */
 async function* headerBits(): AsyncGenerator<readonly [number, number]> {
   const readAt = async (offset: number, length: number): Promise<Uint8Array> =>
     golden.subarray(offset, offset + length);
@@ -76,7 +76,7 @@ test('verify finds the golden archive whole, and every flipped bit in it', { tim
 });
 
 test(
-  'verify finds a flipped bit in any character of the documents of an archive, also one of its case',
+  'verify finds a flipped bit in any character of the documents of an archive, including the bit of its case',
   { timeout: 300_000 },
   async () => {
     const end = golden.indexOf('blobs/sha256/');
@@ -84,7 +84,7 @@ test(
     const missed: (readonly [number, number])[] = [];
     for (let offset = 0; offset < end; offset++) {
       const before = bytes[offset] ?? 0;
-      // the lowest bit, or the one that is the case of a letter; zeros are padding, of which the other test has a sample
+      // the lowest bit, or the bit of a letter's case; zeros are padding, of which the other test has a sample
       for (const bit of before === 0 ? [] : [offset % 2 === 0 ? 0 : 5]) {
         bytes[offset] = before ^ (1 << bit);
         const { complete, faults } = await verifyBytes(bytes);
@@ -96,7 +96,7 @@ test(
   },
 );
 
-test('verify names the byte and the file of a flipped bit that only other readers trip over', async () => {
+test('verify names the byte and the file of a flipped bit that only other readers notice', async () => {
   const bytes = Buffer.from(golden);
   const place = bytes.indexOf('RepoTags');
   bytes[place] = (bytes[place] ?? 0) ^ 1;
@@ -110,7 +110,7 @@ test('verify finds bytes that were appended to an archive', async () => {
   expect(faults).toEqual(['512 bytes follow the end of memory://x.tar']);
 });
 
-test('verify finds every bit that flips in the gzip header of a .tar.gz and bytes behind it, and takes what others compressed', async () => {
+test('verify finds every flipped bit in the gzip header of a .tar.gz and bytes after it, and accepts what others compressed', async () => {
   const image = await makeImage({ platforms: ['linux/amd64'] });
   const graph = await walk(image.content, [image.root]);
   const layout = planArchive(graph, { tag: 'v1', repository: 'registry.test/app' });
@@ -128,7 +128,7 @@ test('verify finds every bit that flips in the gzip header of a .tar.gz and byte
     if (faults.length === 0) missed.push([offset, bit]);
   }
   expect(missed).toEqual([]);
-  // gzip itself takes both for a part of the file that unpacks to nothing
+  // gzip itself accepts both as a part of the file that unpacks to nothing
   for (const more of [Buffer.alloc(512), gzipSync(Buffer.alloc(0))]) {
     await store.write('x.tar.gz', Buffer.concat([store.bytesOf('a.tar.gz'), more]), { metadata });
     expect((await verifyIn(store, 'x.tar.gz')).faults).toEqual([
@@ -139,7 +139,7 @@ test('verify finds every bit that flips in the gzip header of a .tar.gz and byte
   expect(await verifyIn(store, 'theirs.tar.gz')).toMatchObject({ complete: true, faults: [] });
 });
 
-test('verify finds a frame that unpacks to nothing in a .tar.zst, and takes what others compressed', async () => {
+test('verify finds a frame that unpacks to nothing in a .tar.zst, and accepts what others compressed', async () => {
   const image = await makeImage({ platforms: ['linux/amd64'] });
   const layout = planArchive(await walk(image.content, [image.root]), { tag: 'v1', repository: 'registry.test/app' });
   const store = new MemoryObjects();
@@ -151,9 +151,9 @@ test('verify finds a frame that unpacks to nothing in a .tar.zst, and takes what
   // https://github.com/facebook/zstd/blob/v1.5.7/doc/zstd_compression_format.md#skippable-frames
   const skippable = Buffer.from('502a4d18040000006d6f7265', 'hex');
   const empty = zstdCompressSync(Buffer.alloc(0));
-  // the writer leaves out what Node adds at times: the same archive is the same file
+  // the writer removes what Node adds at times: the same archive is the same file
   expect(bytes.subarray(-empty.byteLength)).not.toEqual(empty);
-  // which archives of before have
+  // which earlier archives have
   await store.write('before.tar.zst', Buffer.concat([bytes, empty]), { metadata });
   expect((await verifyIn(store, 'before.tar.zst')).faults).toEqual([]);
   for (const parts of [
@@ -197,7 +197,7 @@ test('verify calls an archive that another tool packed whole as far as its blobs
     entries.map(({ name, offset, size }) => ({ name, content: whole.subarray(offset, offset + size) })),
   );
   expect(await verifyBytes(packed)).toMatchObject({ complete: false, faults: [] });
-  // by its metadata, this program made it
+  // according to its metadata, this program wrote it
   const { metadata } = await store.stat('a.tar');
   expect((await verifyBytes(packed, metadata)).faults).not.toEqual([]);
 });

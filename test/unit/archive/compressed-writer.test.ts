@@ -12,7 +12,7 @@ describe.each([
   ['app.tar.gz', 'gzip', gunzipSync],
   ['app.tar.zst', 'zstd', zstdDecompressSync],
 ] as const)('%s', (key, compression, decompress) => {
-  test('is the plain archive inside, the same file every time', async () => {
+  test('unpacks to the plain archive, and is the same file every time', async () => {
     const { content, root } = await makeImage({ signed: true });
     const layout = await planOf(content, root);
     const store = new MemoryObjects();
@@ -53,7 +53,7 @@ describe.each([
     await expect(store.stat(key)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('keeps to its condition', async () => {
+  test('keeps its condition', async () => {
     const { content, root } = await makeImage();
     const store = new MemoryObjects();
     await store.write(key, Buffer.from('x'));
@@ -61,7 +61,7 @@ describe.each([
     await expect(writing).rejects.toMatchObject({ code: 'CONFLICT' });
   });
 
-  test('stops when told to', async () => {
+  test('stops when it is aborted', async () => {
     const { content, root } = await makeImage({ layers: [500_000] });
     const store = new MemoryObjects();
     const stop = new AbortController();
@@ -73,7 +73,7 @@ describe.each([
     await expect(store.stat(key)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('tells of its progress as a copy does', async () => {
+  test('reports its progress like a copy', async () => {
     const { content, root } = await makeImage();
     const layout = await planOf(content, root);
     const events: Event[] = [];
@@ -98,7 +98,7 @@ describe.each([
     expect(Buffer.compare(got, Buffer.concat([plain, plain]))).toBe(0);
   });
 
-  test('closes what it is unpacked from when it is left early', async () => {
+  test('closes its source when it is abandoned', async () => {
     let closed = false;
     const body = (async function* () {
       try {

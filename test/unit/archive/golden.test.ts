@@ -12,13 +12,13 @@ import { goldenImage, GOLDEN_REPOSITORY } from '../../support/golden.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 
-// Archives outlive the program that wrote them. When one of these fails, the code is wrong: neither the file nor the numbers are ever changed.
+// Archives outlive the program that wrote them. When one of these fails, the code is wrong: neither the file nor the numbers ever change.
 const FIXTURES = fileURLToPath(new URL('../../fixtures', import.meta.url));
 const NAME = 'archive-v1.tar';
 const LAYOUT_DIGEST = 'sha256:ee6c012e910daa5b4b8ebdc043c9d8410e3719ced989d5a835cae663d4339d71';
 const FILE_SHA256 = '1ab8afbdf9a57b531a3ca5abc184d9dafc73b1450185b2e38b203bd680084e84';
 
-test('the golden archive is what it was', async () => {
+test('the golden archive is unchanged', async () => {
   const bytes = await readFile(`${FIXTURES}/${NAME}`);
   expect(createHash('sha256').update(bytes).digest('hex')).toBe(FILE_SHA256);
 });

@@ -56,7 +56,7 @@ describe('an archive that is written in place', () => {
   const fill = async (store: ObjectStore = openFiles(folder), content = image.content): Promise<void> =>
     void (await archiveImage(content, image.root, store, KEY, { partSize: PART_BYTES }));
   const written = async (): Promise<Buffer> => readFile(join(folder, KEY));
-  /** Writes all blobs, and leaves before the archive becomes visible. */
+  /** Writes all blobs, and abandons the archive before it becomes visible. */
   const interrupt = async (): Promise<void> => {
     const archive = await createArchive(openFiles(folder), KEY, layout, { partSize: PART_BYTES });
     for (const blob of blobsOf(await walk(image.content, [image.root])))
@@ -67,7 +67,7 @@ describe('an archive that is written in place', () => {
     const name = (await readdir(folder)).find((file) => file.endsWith(extension)) ?? expect.unreachable();
     return join(folder, name);
   };
-  /** Another byte than the one that was written, as when a machine loses power before all is on its disk. */
+  /** Another byte than the one that was written, as after a power loss before all is on the disk. */
   const lose = async (position: number): Promise<void> => {
     const file = await open(await own('.partial'), 'r+');
     await file.write(Buffer.from([(tar[position] ?? 0) ^ 1]), 0, 1, position);
@@ -91,7 +91,7 @@ describe('an archive that is written in place', () => {
     expect(Buffer.compare(await written(), tar)).toBe(0);
   });
 
-  test('is right though its journal outlived bytes: of content, a header, padding, a document or the end', async () => {
+  test('is right although its journal outlived bytes: of content, a header, padding, a document or the end', async () => {
     const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
     const document = layout.entries.find(({ bytes }) => bytes !== undefined) ?? expect.unreachable();
     const content = layer.offset + layer.header.byteLength;
@@ -113,7 +113,7 @@ describe('an archive that is written in place', () => {
     }
   });
 
-  test('is right though its journal names parts that were never written', async () => {
+  test('is right although its journal names parts that were never written', async () => {
     await createArchive(openFiles(folder), KEY, layout, { partSize: PART_BYTES });
     const all = Array.from({ length: Math.ceil(layout.size / PART_BYTES) }, (_, i) => `${i + 1}\n`);
     await appendFile(await own('.parts'), all.join(''));

@@ -16,7 +16,7 @@ const OLD = 'app/v1.tar';
 const KEY = 'app/v2.tar';
 const PART = 1000;
 
-test('a part comes from a known blob exactly where all its bytes are content of the blob', () => {
+test('a part is copied from a known blob exactly where all its bytes are content of the blob', () => {
   const shape = fc.record({
     size: fc.integer({ min: 0, max: 400 }),
     offset: fc.integer({ min: 0, max: 300 }),
@@ -63,7 +63,7 @@ async function knownIn(store: MemoryObjects, layout: ArchiveLayout, key = OLD): 
   return blobs;
 }
 
-/** How many parts lie in the content of a layer that both states have. */
+/** The number of parts inside a layer that both states share. */
 function partsIn(layout: ArchiveLayout, other: ArchiveLayout): number {
   const blobs = new Set(other.entries.map(({ descriptor }) => descriptor?.digest));
   let count = 0;
@@ -91,7 +91,7 @@ async function fill(image: MadeImage, store: ObjectStore, blobs: KnownBlobs): Pr
 }
 
 describe('an archive whose layers are in another one', () => {
-  test('is the same byte for byte, and only what the store does not have is sent', async () => {
+  test('is the same byte for byte, and only what the store lacks is sent', async () => {
     const { before, after } = await states();
     const store = new MemoryObjects({ partSize: PART });
     await archiveImage(before.content, before.root, store, OLD);
@@ -107,7 +107,7 @@ describe('an archive whose layers are in another one', () => {
 
   test.each([
     ['was replaced meanwhile', true],
-    ['has other bytes than its plan says', false],
+    ['does not match its plan', false],
   ])('is sent where the other %s', async (_, isReplaced) => {
     const { before, after } = await states();
     const store = new MemoryObjects({ partSize: PART });
@@ -120,7 +120,7 @@ describe('an archive whose layers are in another one', () => {
     expect(Buffer.compare(store.bytesOf(KEY), await written(after))).toBe(0);
   });
 
-  test('ends in the identical bytes wherever the process before was killed', async () => {
+  test('ends in the identical bytes wherever the previous process was killed', async () => {
     const { before, after } = await states();
     const old = await planOf(before.content, before.root);
     const tar = await written(after);
@@ -136,7 +136,7 @@ describe('an archive whose layers are in another one', () => {
     for (let point = 1; point <= points.writes(); point++) {
       const store = await disk();
       const blobs = await knownIn(store, old);
-      // in one life the other archive is damaged: what is copied of it counts for nothing
+      // in one life the other archive is damaged: none of its bytes may be copied
       const original = Buffer.from(store.bytesOf(OLD));
       if (point % 3 === 0) store.bytesOf(OLD).fill(9);
       await expect(fill(after, crashing(store, point).store, blobs)).rejects.toThrow('crashed');

@@ -62,7 +62,7 @@ describe('an OCI layout folder', () => {
     return manifests.map((entry) => entry.annotations?.['org.opencontainers.image.ref.name']);
   };
 
-  test('keeps the other images that it holds, and what it does not know in index.json', async () => {
+  test('keeps the other images that it holds, and unknown members of index.json', async () => {
     const one = await makeImage({ tag: 'one' });
     await copy(one.content, await openFolderTarget(store), [one.root]);
     await writeFile(
@@ -105,12 +105,12 @@ describe('an OCI layout folder', () => {
     await target.list(root.descriptor);
     expect(await namesIn()).toEqual([undefined]);
     expect((await openImage(store, '')).root).toEqual({ ...root, tags: [] });
-    // and takes the entry over when it gets one
+    // and reuses the entry when the image gets a tag
     await copy(content, target, [root]);
     expect(await namesIn()).toEqual(['v1']);
   });
 
-  test('has the image as the only one without asking for its tag, its signatures beside it', async () => {
+  test('holds the image as the only one without its tag, with its signatures beside it', async () => {
     const image = await makeImage({ signed: true });
     await copy(image.content, await openFolderTarget(store), [image.root]);
     const opened = await openImage(store, '');
@@ -132,7 +132,7 @@ describe('an OCI layout folder', () => {
     return lists;
   };
 
-  test('names what refers to an image by the fallback tag of its subject, where regctl looks for it', async () => {
+  test('names referrers of an image by the fallback tag of its subject, where regctl looks for them', async () => {
     const image = await makeImage({ signed: true });
     await copy(image.content, await openFolderTarget(store), [image.root]);
     const expected: Record<string, unknown[]> = {};
@@ -145,7 +145,7 @@ describe('an OCI layout folder', () => {
     expect(sorted(await fallbackLists())).toEqual(sorted(expected));
   });
 
-  test('names a referrer that an earlier copy wrote and did not come to list', async () => {
+  test('names a referrer that an earlier copy wrote and did not list', async () => {
     const image = await makeImage({ signed: true });
     await copy(image.content, await openFolderTarget(store), [image.root]);
     const before = await fallbackLists();
@@ -174,7 +174,7 @@ describe('an OCI layout folder', () => {
     expect(await namesIn()).toHaveLength(13);
   });
 
-  test('shows nothing before the image is there whole', async () => {
+  test('shows nothing before the image is complete', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64'], layers: [5000, 6000] });
     const layer = blobsOf(await walk(content, [root])).at(-1) ?? expect.unreachable();
     const writing = copy(corrupting(content, layer.digest, 100), await openFolderTarget(store), [root]);
@@ -186,12 +186,12 @@ describe('an OCI layout folder', () => {
   test.each<[string, Readonly<Record<string, string>>, string, RegExp]>([
     ['of another version', { 'oci-layout': '{"imageLayoutVersion":"2.0.0"}' }, 'UNSUPPORTED', /not of version 1/],
     [
-      'whose index is no JSON',
+      'whose index is not JSON',
       { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}', 'index.json': '{' },
       'INVALID',
       /index\.json.*not JSON/,
     ],
-    ['whose index is none', { 'index.json': '[]' }, 'INVALID', /index\.json/],
+    ['whose index is not an object', { 'index.json': '[]' }, 'INVALID', /index\.json/],
   ])('%s is left alone', async (_, files, code, message) => {
     for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
     const { content, root } = await makeImage();
@@ -200,7 +200,7 @@ describe('an OCI layout folder', () => {
     for (const [name, text] of Object.entries(files)) expect(await readFile(join(folder, name), 'utf8')).toBe(text);
   });
 
-  test('that is none is NOT_FOUND', async () => {
+  test('is NOT_FOUND when it does not exist', async () => {
     await expect(openImage(store, '')).rejects.toMatchObject({
       code: 'NOT_FOUND',
       message: expect.stringContaining(folder),

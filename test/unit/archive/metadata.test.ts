@@ -9,7 +9,7 @@ import {
 import { planOf } from '../../support/archives.ts';
 import { makeImage } from '../../support/images.ts';
 
-test('metadata says the layout digest, and how much to read first only where an archive can be read in ranges', async () => {
+test('metadata has the layout digest, and the head size only where an archive can be read in ranges', async () => {
   const { content, root } = await makeImage();
   const layout = await planOf(content, root);
   const [whole, ranged] = [metadataOf(layout), rangedMetadataOf(layout, 0)];
@@ -20,7 +20,7 @@ test('metadata says the layout digest, and how much to read first only where an 
   expect(ranged).toMatchObject({ ...whole, 'transship-created': '1970-01-01T00:00:00.000Z' });
 });
 
-test('metadata names the settings where they are known, and none otherwise', async () => {
+test('metadata names the settings where they are known', async () => {
   const { content, root } = await makeImage();
   const layout = await planOf(content, root);
   expect(settingsDigestIn(metadataOf(layout, { settings: layout.digest }))).toBe(layout.digest);
@@ -28,7 +28,7 @@ test('metadata names the settings where they are known, and none otherwise', asy
   expect(Object.keys(metadataOf(layout))).not.toContain('transship-settings');
 });
 
-test.each([undefined, '', '0', '-5', 'many'])('the head size %j is none', (size) => {
+test.each([undefined, '', '0', '-5', 'many'])('the head size %j is ignored', (size) => {
   expect(headSizeIn(size === undefined ? {} : { 'transship-head': size })).toBe(undefined);
 });
 

@@ -1,4 +1,4 @@
-// A compressed tar that is read by passes over it, without a disk.
+// A compressed tar that is read in passes, without a disk.
 import { buffer } from 'node:stream/consumers';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
@@ -21,7 +21,7 @@ const FILES: readonly (readonly [name: string, size: number])[] = [
   ['index.json', 300],
 ];
 
-/** Bytes that repeat after a prime number of them, so that another offset has others. */
+/** Bytes that repeat after a prime number of them, so that another offset has other bytes. */
 function bytesOf(size: number, seed: number): Buffer {
   const period = Uint8Array.from({ length: 251 }, (_, at) => (at * at + seed) % 256);
   return Buffer.alloc(size, period);
@@ -59,7 +59,7 @@ describe.each([
 ] as const)('a tar that is compressed with %s', (compression, compress) => {
   const packedTar = compress(TAR);
 
-  test('gives every range as what it unpacks to', async () => {
+  test('serves every range as it unpacks', async () => {
     const { packed } = await open(packedTar, compression);
     expect(packed.info.size).toBe(TAR.byteLength);
     for (const [offset, length] of [
@@ -85,12 +85,12 @@ describe.each([
     expect(store.passes).toBe(2);
   });
 
-  test('is refused where it is damaged, cut off, or unpacks to more than is allowed', async () => {
+  test('is refused where it is damaged, truncated, or unpacks to more than is allowed', async () => {
     await failureOf(open(packedTar.subarray(0, packedTar.byteLength - 100), compression), 'CORRUPT');
     await failureOf(open(packedTar, compression, { maxBytes: LARGE }), 'INVALID');
   });
 
-  test('holds up no more passes than are allowed, and gives them back when a reader goes away', async () => {
+  test('delays no more passes than are allowed, and frees them when a reader leaves', async () => {
     const passes = new Limit(1);
     const { packed } = await open(packedTar, compression, { passes });
     const first = (await packed.read('', { offset: 0, length: 2 * LARGE }))[Symbol.asyncIterator]();

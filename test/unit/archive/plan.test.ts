@@ -12,7 +12,7 @@ import { addJson, makeImage } from '../../support/images.ts';
 const NAMES = { tag: 'v1', repository: REPOSITORY };
 
 describe('the plan of an archive', () => {
-  test('has the documents first, then what refers, manifests with children before parents, configs and layers', async () => {
+  test('has the documents first, then referrers, manifests with children before parents, configs and layers', async () => {
     const { content, root } = await makeImage({ signed: true });
     const graph = await walk(content, [root]);
     const layout = planArchive(graph, NAMES);
@@ -31,7 +31,7 @@ describe('the plan of an archive', () => {
     expect(layout.headSize).toBe(firstLayer?.offset);
   });
 
-  test('puts every file directly behind the one before it, and two blocks of zeros at the end', async () => {
+  test('puts every file directly after the previous one, and two blocks of zeros at the end', async () => {
     const { content, root } = await makeImage({ signed: true, layers: [0, 1, 511, 512, 513, 70_000] });
     const { entries, size } = await planOf(content, root);
     let offset = 0;
@@ -43,7 +43,7 @@ describe('the plan of an archive', () => {
     expect(size).toBe(offset + 1024);
   });
 
-  test('is the same for the same image, and its digest another for every change', async () => {
+  test('is the same for the same image, and every change changes its digest', async () => {
     const { content, root } = await makeImage({ signed: true });
     const layout = await planOf(content, root);
     expect(await planOf(content, root)).toEqual(layout);
@@ -57,7 +57,7 @@ describe('the plan of an archive', () => {
     expect(new Set([layout, ...others].map((plan) => plan.digest)).size).toBe(5);
   });
 
-  test('has one entry in index.json, named for skopeo by the tag and for containerd in full', async () => {
+  test('has one entry in index.json, with the tag for skopeo and the full name for containerd', async () => {
     const { content, root } = await makeImage();
     const { mediaType, digest, size } = root.descriptor;
     const annotations = {
@@ -80,7 +80,7 @@ describe('the plan of an archive', () => {
     expect(layout.tags.size).toBe(0);
   });
 
-  test('lists everything that refers to the image, with the tags of cosign', async () => {
+  test('lists all referrers of the image, with the tags of cosign', async () => {
     const { content, root } = await makeImage({ signed: true });
     const graph = await walk(content, [root]);
     const layout = planArchive(graph, NAMES);
@@ -94,7 +94,7 @@ describe('the plan of an archive', () => {
     expect([...layout.tags.keys()].sort()).toEqual((await Array.fromAsync(content.tags())).sort());
   });
 
-  test('keeps sha512 blobs under their own folder, with a pax header', async () => {
+  test('keeps sha512 blobs in their own folder, with a pax header', async () => {
     const content = new MemoryContent();
     const config = content.add(MEDIA_TYPE.ociConfig, Buffer.from('{}'));
     const bytes = Buffer.from('layer');
@@ -118,7 +118,7 @@ describe('the plan of an archive', () => {
     );
   });
 
-  test('refuses an archive that is larger than what is uploaded to S3, and no other', () => {
+  test('refuses only an archive that is too large for an upload to S3', () => {
     const most = 50e12;
     expect(() => partSizeFor(most)).not.toThrow();
     expect(() => partSizeFor(most + 1)).toThrow();
@@ -155,7 +155,7 @@ describe('manifest.json, which docker load reads,', () => {
     for (const layer of Layers) expect(names).toContain(layer);
   });
 
-  test('passes over attestations and images with layers that are elsewhere or encrypted', async () => {
+  test('leaves out attestations and images with layers that are elsewhere or encrypted', async () => {
     const content = new MemoryContent();
     const image = (name: string, layerType: string): Descriptor => {
       const config = content.add(MEDIA_TYPE.ociConfig, Buffer.from(JSON.stringify({ name })));
@@ -175,7 +175,7 @@ describe('manifest.json, which docker load reads,', () => {
     expect(await textOf(content, Config)).toBe('{"name":"runs"}');
   });
 
-  test('is left out for what is no image', async () => {
+  test('is left out for an artifact that is not an image', async () => {
     const content = new MemoryContent();
     const config = content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}'));
     const layer = content.add('application/vnd.cncf.helm.chart.content.v1.tar+gzip', Buffer.from('chart'));
@@ -195,7 +195,7 @@ interface DockerImage {
   readonly Layers: readonly string[];
 }
 
-/** An image of layers that nobody has to have. */
+/** An image of layers that do not exist. */
 function graphOf(sizes: readonly number[]): Graph {
   const layers = sizes.map((size, i) => ({
     mediaType: MEDIA_TYPE.ociLayer,

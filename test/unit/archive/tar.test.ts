@@ -30,8 +30,8 @@ const sizes = fc.oneof(
   fc.integer({ min: 0, max: 60 * TB }),
 );
 
-describe('headers that we write', () => {
-  test('are read back by us to the same name and size, wherever they are in the tar', async () => {
+describe('headers that this program writes', () => {
+  test('are read back with the same name and size, wherever they are in the tar', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.record({ name: names, size: sizes }), { minLength: 1, maxLength: 5 }),
@@ -47,7 +47,7 @@ describe('headers that we write', () => {
     );
   });
 
-  test('are read by tar-stream to the same name and size', async () => {
+  test('are read by tar-stream with the same name and size', async () => {
     await fc.assert(
       fc.asyncProperty(names, sizes, async (name, size) => {
         const header = await firstEntry(encodeHeader(name, size));
@@ -84,8 +84,8 @@ describe('headers that we write', () => {
   });
 });
 
-describe('tars that others made', () => {
-  test('written by tar-stream, are found as they are', async () => {
+describe('tars of other tools', () => {
+  test('written by tar-stream are read as they are', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.record({ name: names, size: fc.integer({ min: 0, max: 3000 }) }), { maxLength: 6 }),
@@ -210,13 +210,13 @@ describe('tars that could mislead', () => {
       'INVALID',
       /no tar header at byte 512/,
     ],
-    ['something that is no tar', Buffer.from('<html>'.repeat(200)), 'INVALID', /it is not a tar/],
-    ['a size that is no number', reseal(nonsense), 'INVALID', /no size that can be read \(at byte 0\)/],
+    ['something that is not a tar', Buffer.from('<html>'.repeat(200)), 'INVALID', /it is not a tar/],
+    ['a size that is not a number', reseal(nonsense), 'INVALID', /no size that can be read \(at byte 0\)/],
     ['a pax record that is too long', pax('99 path=x\n'), 'INVALID', /wrong lengths/],
     ['a pax record that is too short', pax('6 path=x\n'), 'INVALID', /wrong lengths/],
     ['a pax record without a length', pax('path=x\n'), 'INVALID', /wrong lengths/],
     ['a pax record of length zero', pax('0 path=x\n'), 'INVALID', /wrong lengths/],
-    ['a pax size that is no number', pax('12 size=0x5\n'), 'INVALID', /the size "0x5"/],
+    ['a pax size that is not a number', pax('12 size=0x5\n'), 'INVALID', /the size "0x5"/],
     ['a negative pax size', pax('11 size=-5\n'), 'INVALID', /the size "-5"/],
     ['two sizes', pax('13 size=1024\n'), 'INVALID', /states two sizes for "x": 1024 and 5/],
     ['a global header with a size', pax('10 size=5\n', undefined, 'g'), 'INVALID', /global pax header/],
@@ -246,14 +246,14 @@ describe('tars that could mislead', () => {
     await expect(scan(tar)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  test('names are cleaned, or refused', () => {
+  test('names are normalized, or refused', () => {
     expect(safeName('./a//b/./c')).toBe('a/b/c');
     expect(safeName('')).toBe('');
     expect(safeName('a..b/...')).toBe('a..b/...');
     for (const name of ['/a', '..', 'a/..', 'a/../b', 'a\0b']) expect(() => safeName(name)).toThrow(/leads outside/);
   });
 
-  test('any bytes at all end in entries or in one sentence, and never read beyond the end', async () => {
+  test('any bytes result in entries or in one sentence, and are never read beyond the end', async () => {
     const blocks = fc.array(
       fc.oneof(
         fc.uint8Array({ minLength: 512, maxLength: 512 }),
@@ -305,7 +305,7 @@ interface File {
   readonly size: number;
 }
 
-/** A tar of any size of which only the headers are there. */
+/** A tar of any size that has only headers. */
 function virtualTar(files: readonly File[]): {
   readAt: (offset: number, length: number) => Promise<Uint8Array>;
   length: number;
@@ -366,7 +366,7 @@ function padded(text: string): Buffer {
   return Buffer.concat([bytes, Buffer.alloc(paddingOf(bytes.byteLength))]);
 }
 
-/** Makes the checksum right again. */
+/** Corrects the checksum. */
 function reseal(header: Buffer): Buffer {
   header.fill(' ', 148, 156);
   const sum = header.reduce((all, byte) => all + byte, 0);

@@ -37,7 +37,7 @@ for (const partSize of [1000, 1024 * 1024]) {
 }
 
 describe('the bytes of an archive', () => {
-  test('are those of the plan, whatever the size of parts, the order and number of blobs at once', async () => {
+  test('are those of the plan, whatever the size of parts, the order and number of concurrent blobs', async () => {
     const image = await makeImage({ signed: true, layers: [0, 1, 3000, 70_000] });
     const { layout, tar } = await expected(image);
     for (const partSize of [512, 700, 4096, 10_000, 65_536, layout.size - 1, layout.size, layout.size + 1]) {
@@ -60,7 +60,7 @@ describe('the bytes of an archive', () => {
     expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
   });
 
-  test('come with metadata that tells what it is', async () => {
+  test('have metadata that describes them', async () => {
     const { content, root } = await makeImage({ signed: true });
     const layout = await planOf(content, root);
     const store = new MemoryObjects();
@@ -83,7 +83,7 @@ describe('the bytes of an archive', () => {
     const [child] = graph.manifests.keys();
     const node = child === undefined ? undefined : graph.manifests.get(child);
     if (node === undefined) throw new Error('the image has manifests');
-    // an index of nothing
+    // an empty index
     const bytes = Buffer.from('{"schemaVersion":2,"manifests":[]}');
     const empty: Graph = {
       roots: [root],
@@ -111,7 +111,7 @@ describe('the bytes of an archive', () => {
 });
 
 describe('an archive that is being filled', () => {
-  test('demands every blob before it becomes visible, and names what is missing', async () => {
+  test('requires every blob before it becomes visible, and names what is missing', async () => {
     const { content, root } = await makeImage();
     const store = new MemoryObjects();
     const layout = await planOf(content, root);
@@ -136,7 +136,7 @@ describe('an archive that is being filled', () => {
     }
   });
 
-  test('takes nothing that was not planned', async () => {
+  test('accepts nothing that was not planned', async () => {
     const { content, root } = await makeImage();
     const other = await makeImage({ seed: 2 });
     const archive = await createArchive(new MemoryObjects(), KEY, await planOf(content, root));
@@ -150,7 +150,7 @@ describe('an archive that is being filled', () => {
     await archive.tag('v1', root.descriptor, nothing);
   });
 
-  test('takes no blob of another size than planned', async () => {
+  test('accepts no blob of another size than planned', async () => {
     const { content, root } = await makeImage();
     const layout = await planOf(content, root);
     const archive = await createArchive(new MemoryObjects({ partSize: 700 }), KEY, layout);
@@ -166,7 +166,7 @@ describe('an archive that is being filled', () => {
     expect(await archive.has(d)).toBe(true);
   });
 
-  test('leaves an upload behind that can be thrown away', async () => {
+  test('leaves an upload that can be aborted', async () => {
     const { content, root } = await makeImage();
     const store = new MemoryObjects({ partSize: 700 });
     const layout = await planOf(content, root);
@@ -183,7 +183,7 @@ describe('an archive that is being filled', () => {
     expect(store.stored.length - sent).toBe(Math.ceil(layout.size / 700));
   });
 
-  test('is CONFLICT where another archive took its place, and replaces the one that it was told to', async () => {
+  test('is CONFLICT where another archive took its place, and replaces the archive that its condition names', async () => {
     const { content, root } = await makeImage();
     const store = new MemoryObjects();
     const { etag } = await archiveImage(content, root, store, KEY, { condition: { ifAbsent: true } });
@@ -195,7 +195,7 @@ describe('an archive that is being filled', () => {
   });
 
   test.each(['DENIED', 'ABORTED'] as const)(
-    'fails with the first part that the store does not take (%s), and goes on later',
+    'fails with the first part that the store refuses (%s), and resumes later',
     async (code) => {
       const image = await makeImage({ layers: [3000, 70_000] });
       const { layout, tar } = await expected(image);
@@ -225,11 +225,11 @@ describe('an archive that is being filled', () => {
     const layers = Array.from({ length: 20 }, (_, i) => 10_000 + i);
     const image = await makeImage({ platforms: ['linux/amd64'], layers });
     const concurrency = 2;
-    // what the blobs in flight must have: an own part each, and the parts that they share with their neighbours
+    // what the blobs in transit need: their own part each, and the parts that they share with their neighbours
     const least = concurrency + (concurrency + 1);
     for (const budget of [1, 8]) {
       const disk = new MemoryObjects({ partSize: 1000 });
-      // buffers are used again: there are as many as were ever held at once
+      // buffers are reused: there are as many as were ever held at once
       const buffers = new Set<ArrayBufferLike>();
       const store: ObjectStore = Object.assign(Object.create(disk) as ObjectStore, {
         upload: async (...args: Parameters<ObjectStore['upload']>) => {
@@ -248,7 +248,7 @@ describe('an archive that is being filled', () => {
       await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency });
       await archive.commit();
       expect(disk.stored.length).toBeGreaterThan(200);
-      // a blob that begins has its parts at once, and waits for none of the others to give theirs back
+      // a blob that begins gets its parts at once, and waits for no other blob to release memory
       expect(buffers.size).toBeLessThanOrEqual(Math.max(least, budget + 2 * (concurrency - 1)));
       expect(buffers.size).toBeGreaterThanOrEqual(Math.min(least, budget));
     }
@@ -258,7 +258,7 @@ describe('an archive that is being filled', () => {
     const partSize = 4096;
     for (const [blobs, budget, atOnce] of [
       [1, 1, 1],
-      [1, 6, 5], // one is shared with what is before the blob
+      [1, 6, 5], // one is shared with the previous bytes
       [3, 1, 3],
     ] as const) {
       const layers = Array.from({ length: blobs }, () => 200_000);
@@ -285,7 +285,7 @@ describe('an archive that is being filled', () => {
     }
   });
 
-  test('gives its memory back, however it ends', async () => {
+  test('releases its memory, however it ends', async () => {
     const image = await makeImage({ layers: [50_000] });
     const layout = await planOf(image.content, image.root);
     for (const crashAt of [3, 20, Infinity]) {
@@ -301,7 +301,7 @@ describe('an archive that is being filled', () => {
     }
   });
 
-  test('goes on with every blob while the source of another stands still', async () => {
+  test('continues with every blob while the source of another is stalled', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [50_000, 50_000, 50_000] });
     const { layout, tar } = await expected(image);
     const store = new MemoryObjects({ partSize: 1000 });
@@ -375,7 +375,7 @@ describe('an archive that is being filled', () => {
     );
   });
 
-  test('stops when told to, with nothing left running, and goes on later', async () => {
+  test('stops when it is aborted, with nothing left running, and resumes later', async () => {
     const image = await makeImage({ layers: [70_000] });
     const { tar } = await expected(image);
     const stop = new AbortController();
@@ -396,16 +396,16 @@ describe('an archive that is being filled', () => {
       code: 'ABORTED',
     });
     expect(running).toBe(0);
-    // in the same process: the archive is not broken by a caller that stopped
+    // in the same process: a caller that aborts does not break the archive
     await copy(image.content, archive, [image.root], { graph });
     await archive.commit();
     expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
   });
 });
 
-describe('an archive that is taken up again', () => {
+describe('an archive that is resumed', () => {
   test.each([1, 4, 12])(
-    'ends in the identical bytes wherever the process before was killed (%i parts)',
+    'ends in the identical bytes wherever the previous process was killed (%i parts)',
     async (budget) => {
       const image = await makeImage({ signed: true, layers: [900, 20_000] });
       const partSize = 2048;
@@ -422,7 +422,7 @@ describe('an archive that is taken up again', () => {
         const second = crashing(disk, Infinity);
         await fill(image, second.store, concurrency, memory);
         expect(Buffer.compare(disk.bytesOf(KEY), tar)).toBe(0);
-        // what was handed to the store and lost, or sent before it could be known to be wrong
+        // what was passed to the store and lost, or sent before it could be known to be wrong
         const twice = first.bytesSent() + second.bytesSent() - layout.size;
         expect(twice).toBeLessThanOrEqual(Math.max(memory, concurrency * partSize));
       }
@@ -435,7 +435,7 @@ describe('an archive that is taken up again', () => {
     const disk = new MemoryObjects({ partSize: 2048 });
     let lives = 0;
     for (; ; lives++) {
-      // upload, a part, and the point before its caller hears of it
+      // upload, a part, and the point before its caller learns of it
       const life = crashing(disk, 5);
       try {
         await fill(image, life.store, 2);
@@ -462,7 +462,7 @@ describe('an archive that is taken up again', () => {
     const again = await createArchive(store, KEY, layout);
     const stored = [];
     for (const { descriptor } of entries) if (await again.has(descriptor)) stored.push(descriptor.digest);
-    // all but the last, and the one before it, which shares a part with the last
+    // all except the last, and the previous one, which shares a part with the last
     expect(stored).toEqual(entries.slice(0, -2).map((entry) => entry.descriptor.digest));
     for (const { descriptor } of entries) await again.put(descriptor, () => read(end, descriptor));
     expect(counts.opened.map((opened) => opened.digest)).toEqual(
@@ -471,7 +471,7 @@ describe('an archive that is taken up again', () => {
     await again.commit();
   });
 
-  test('sends a part again that holds bytes nobody verified, and only that', async () => {
+  test('sends a part again that holds unverified bytes, and only that', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [20_000], sharedLayerBytes: 0 });
     const { layout, tar } = await expected(image);
     const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
@@ -493,8 +493,8 @@ describe('an archive that is taken up again', () => {
     expect(again).toEqual([wrong]);
   });
 
-  test('holds back the parts of a blob that it shares until its own are all stored', async () => {
-    // otherwise a crash in between would leave a blob that looks whole, with a wrong part inside
+  test('holds back the shared parts of a blob until its own are all stored', async () => {
+    // otherwise a crash in between would leave a blob that looks complete, with a wrong part inside
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [20_000], sharedLayerBytes: 0 });
     const layout = await planOf(image.content, image.root);
     const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
@@ -520,7 +520,7 @@ describe('an archive that is taken up again', () => {
     expect(order[0]).toBe('own');
   });
 
-  test('begins anew when the image is another', async () => {
+  test('begins anew when the image is another one', async () => {
     const image = await makeImage({ layers: [20_000] });
     const other = await makeImage({ layers: [20_000], seed: 2 });
     const disk = new MemoryObjects({ partSize: 1024 });
@@ -534,7 +534,7 @@ function bytesRead(counts: Counts): number {
   return counts.opened.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** What a backup does, with so many blobs at once. */
+/** Does what a backup does, with so many blobs at once. */
 async function fill(
   { content, root }: MadeImage,
   store: ObjectStore,
@@ -550,7 +550,7 @@ async function fill(
   await archive.commit();
 }
 
-/** Which archive is there already. */
+/** Which archive exists already. */
 async function layoutAt(store: ObjectStore): Promise<string | undefined> {
   try {
     return (await openImage(store, KEY)).layoutDigest;
@@ -560,7 +560,7 @@ async function layoutAt(store: ObjectStore): Promise<string | undefined> {
   }
 }
 
-/** The archive as its plan says it, put together without any of the code that fills one. */
+/** The archive according to its plan, assembled without any of the code that fills one. */
 async function expected({
   content,
   root,

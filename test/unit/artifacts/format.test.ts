@@ -1,4 +1,4 @@
-// What docs/artifact-format.md promises of bytes: they are the same in every later version.
+// The bytes that docs/artifact-format.md promises: they are the same in every later version.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { compareKeys, isListedAs, ListingDigest, modifiedOf } from '../../../worker/artifacts/listing.ts';
@@ -34,7 +34,7 @@ function shardsOf(keys: readonly string[], more?: Partial<SnapshotEntry>): reado
   return [...keys.flatMap((key) => shards.add(entry(key, more))), ...shards.end()];
 }
 
-/** A text of 3 digits, so that keys are in the order of their numbers. */
+/** Leading zeros, so that keys are in the order of their numbers. */
 const key = (i: number): string => `key-${String(i).padStart(5, '0')}`;
 
 describe('the artifact of an object', () => {
@@ -71,7 +71,7 @@ describe('the artifact of an object', () => {
     });
   });
 
-  test('tells an empty object from one that is the two bytes {}', () => {
+  test('distinguishes an empty object from one that is the two bytes {}', () => {
     const empty = objectArtifact({ ...note, digest: digestOf(Buffer.from('')), size: 0 });
     const braces = objectArtifact({ ...note, digest: digestOf(Buffer.from('{}')), size: 2 });
     expect(contentOf(parsed(empty))).toMatchObject({ size: 0, digest: digestOf(Buffer.from('')) });
@@ -80,7 +80,7 @@ describe('the artifact of an object', () => {
 });
 
 describe('shards', () => {
-  test('keep all but one or two of their number when a key comes', () => {
+  test('keep all but one or two of their number when a key is added', () => {
     const keys = Array.from({ length: 5000 }, (_, i) => key(i));
     const before = shardsOf(keys).map(({ descriptor }) => descriptor.digest);
     const after = shardsOf([...keys.slice(0, 2500), `${key(2499)}a`, ...keys.slice(2500)]);
@@ -88,7 +88,7 @@ describe('shards', () => {
     expect(after.filter(({ descriptor }) => !before.includes(descriptor.digest)).length).toBeLessThanOrEqual(2);
   });
 
-  test('have at most 1,000 objects and 3 MiB, and give back what was put in', () => {
+  test('have at most 1,000 objects and 3 MiB, and return what was put in', () => {
     const metadata = { note: '"'.repeat(1500), ['__proto__']: 'x', 10: 'ten' };
     const keys = Array.from({ length: 1100 }, (_, i) => key(i));
     for (const more of [{}, { metadata, version: 'v', contentType: 'text/plain; charset="utf-8"' }]) {
@@ -100,7 +100,7 @@ describe('shards', () => {
     }
   });
 
-  test('whose keys are not in order are refused, also between two', () => {
+  test('are refused when their keys are not in order, also between two shards', () => {
     const [one] = shardsOf(['b', 'a']);
     const [other] = shardsOf(['c']);
     if (one === undefined || other === undefined) throw new Error('there are no shards');
@@ -120,12 +120,12 @@ describe('a snapshot', () => {
     listing,
   };
 
-  test('says what was written', () => {
+  test('has what was written', () => {
     const shards = shardsOf(['a', 'b']).map(({ descriptor }) => descriptor);
     const document = snapshotDocument(facts, shards);
     expect(readSnapshot(parsed(document))).toMatchObject({ ...facts, shards });
     expect(snapshotTag(facts.created)).toBe('snapshot-20261201T020000Z');
-    // the format, for ever
+    // the format, which never changes
     expect(document.descriptor.digest).toBe('sha256:b267c044123fa751ca2c8e8b331ef0af9e10beb767767fb1f8e54e15106a90b2');
   });
 

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { test } from 'vitest';
 import { platformOption } from '../../../worker/commands/result.ts';
 
-test('--platform before the arguments does not swallow them, and may be given twice', () => {
+test('--platform before the arguments does not consume them, and may be passed twice', () => {
   const command = new Command().argument('<src>').argument('<dst>').addOption(platformOption());
   command.parse(['--platform', 'linux/amd64', '--platform', 'linux/arm64', 'from', 'to'], { from: 'user' });
   assert.deepEqual(command.args, ['from', 'to']);

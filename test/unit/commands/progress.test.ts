@@ -6,7 +6,7 @@ import { formatBytes, formatDuration, printable } from '../../../worker/commands
 import { reportAbout, type Event } from '../../../worker/util/events.ts';
 import type { Clock } from '../../../worker/util/clock.ts';
 
-/** A clock whose sleeps end when the test says so. */
+/** A clock whose sleeps end when the test decides. */
 function manualClock(): Clock & { now: () => number; tick(ms: number): Promise<void> } {
   let nowMs = 0;
   let wake: (() => void) | undefined;
@@ -35,12 +35,12 @@ function start(style: ProgressOptions['style'], verbose = false) {
   return { clock, screen, progress: startProgress(screen, { clock, style, verbose }), text: () => text, shown };
 }
 
-/** Up a line, and without what is in it. */
+/** Moves up a line and clears it. */
 const ERASED = '\u001b[1A\u001b[2K';
 const MIB = 1024 * 1024;
 const digest = `sha256:${'12'.repeat(32)}`;
 
-test('bars show bytes, rate and the time that is left, per blob and in all', async () => {
+test('bars show bytes, rate and remaining time, per blob and in all', async () => {
   const { clock, progress, text } = start('bars');
   progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 4 * 1024 * 1024 });
   progress.report({ type: 'blob-started', digest, bytes: 4 * 1024 * 1024 });
@@ -52,13 +52,13 @@ test('bars show bytes, rate and the time that is left, per blob and in all', asy
   assert.ok(text().endsWith(ERASED.repeat(2)), 'the bars are taken away at the end');
 });
 
-test('bars stand below the name of their image, with a line for all images', async () => {
+test('bars are below the name of their image, with a line for all images', async () => {
   const { clock, progress, shown } = start('bars');
   const [one, two] = ['docker://host/team/app:1', 'docker://host/team/app:2'];
   progress.report({ type: 'images-planned', images: 3 });
   for (const image of [one, two]) {
     progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 2 * MIB, image });
-    // the same layer, sent for both
+    // the same layer, sent for both images
     progress.report({ type: 'blob-started', digest, bytes: 2 * MIB, image });
     progress.report({ type: 'blob-progress', digest, bytes: MIB, image });
   }
@@ -70,7 +70,7 @@ test('bars stand below the name of their image, with a line for all images', asy
       '  sha256:121212121212  1.00 MiB / 2.00 MiB  512.0 KiB/s   2.0s',
       two,
       '  sha256:121212121212  1.00 MiB / 2.00 MiB  512.0 KiB/s   2.0s',
-      // no time: what the third image has is not known
+      // no time: the size of the third image is not known
       '0 of 3 images          2.00 MiB / 4.00 MiB   1.00 MiB/s',
     ],
   );
@@ -82,7 +82,7 @@ test('bars stand below the name of their image, with a line for all images', asy
   await progress.stop();
 });
 
-test('the time that is left is shown once every image is either planned or needs nothing', async () => {
+test('the remaining time is shown once every image is either planned or needs nothing', async () => {
   const { clock, progress, shown } = start('bars');
   const [one, two] = ['docker://host/team/app:1', 'docker://host/team/app:2'];
   progress.report({ type: 'images-planned', images: 2 });
@@ -159,7 +159,7 @@ test('no time is shown where nothing moves any more', async () => {
   await progress.stop();
 });
 
-test('a pipe gets a line an image, and a summary while work goes on', async () => {
+test('a pipe gets a line for each image, and a summary while work continues', async () => {
   const { clock, progress, text } = start('lines');
   const [image, to] = ['docker://host/app:1', 's3://bucket/app/1.tar'];
   progress.report({ type: 'images-planned', images: 2 });
@@ -187,7 +187,7 @@ test('a pipe gets a line an image, and a summary while work goes on', async () =
   ]);
 });
 
-test('a pipe gets a line an event with --verbose', async () => {
+test('a pipe gets a line for each event with --verbose', async () => {
   const { clock, progress, text } = start('lines', true);
   progress.report({ type: 'planned', blobs: 1, manifests: 1, bytes: 2048 });
   progress.report({ type: 'blob-started', digest, bytes: 2048 });
@@ -210,7 +210,7 @@ test('with --json every event is a line of JSON', async () => {
   assert.deepEqual(JSON.parse(text()), { type: 'tagged', name: 'v1', digest });
 });
 
-test('a report about an image adds it to each event, and to none that names another', () => {
+test('a report about an image adds it to each event, except to those that name another', () => {
   const events: Event[] = [];
   const outer = reportAbout((event) => events.push(event), { rule: 'nightly', side: 'target' });
   const report = reportAbout(outer, { image: 'docker://host/app:1' });
@@ -224,7 +224,7 @@ test('a report about an image adds it to each event, and to none that names anot
   assert.equal(Object.keys(events[0] ?? {})[0], 'type');
 });
 
-test('quiet still warns and names what failed, and others cannot steer the terminal through a message', async () => {
+test('quiet still warns and names what failed, and messages cannot control the terminal', async () => {
   const { progress, text } = start('none');
   progress.report({ type: 'tagged', name: 'v1', digest });
   progress.report({ type: 'warning', message: 'evil \u001b[2Jtext\nwith a second line' });
@@ -232,7 +232,7 @@ test('quiet still warns and names what failed, and others cannot steer the termi
   assert.equal(text(), 'warning: evil  [2Jtext with a second line\n');
 });
 
-test('numbers for people', () => {
+test('numbers are formatted for people', () => {
   assert.equal(formatBytes(0), '0 B');
   assert.equal(formatBytes(1536), '1.50 KiB');
   assert.equal(formatBytes(52_000 * 1024 * 1024), '50.8 GiB');

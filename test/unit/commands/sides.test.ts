@@ -33,7 +33,7 @@ test('flags of each side become options of that side', () => {
   );
 });
 
-test('flags about buckets become options, and those that are not given are left to the environment', () => {
+test('flags about buckets become options, and those that are not passed are left to the environment', () => {
   const parsed = (...args: readonly string[]): unknown => {
     const command = withS3Flags(new Command(), { writes: true }).parse(args, { from: 'user' });
     return connectFlags(command.opts()).s3;
@@ -55,7 +55,7 @@ test('settings of created repositories come from a file', async () => {
   });
 });
 
-test('a file of settings that is missing, no JSON or no object is refused by name', async () => {
+test('a file of settings that is missing, not JSON or not an object is refused by name', async () => {
   for (const [path, why] of [
     [join(folder, 'missing.json'), /it cannot be read/],
     [await fileWith('{'), /it is not JSON/],
@@ -68,7 +68,7 @@ test('a file of settings that is missing, no JSON or no object is refused by nam
   }
 });
 
-test('a setting that does not exist is refused, not passed over', () => {
+test('a setting that does not exist is refused, not ignored', () => {
   assert.throws(
     () => parseRepositorySettings({ tagMutabilty: 'IMMUTABLE' }),
     /there is no "tagMutabilty", but tagMutability/,

@@ -11,20 +11,23 @@ const ROWS = [
 ];
 const FIT = { shorten: ['from', 'to'], drop: ['digest'] };
 
-test.each([60, 80, 100, 120])('fits %i columns: references lose their middle, and the digest goes first', (columns) => {
-  const text = formatTable(HEADS, ROWS, { columns, colour: false }, FIT);
-  const lines = text.split('\n');
-  expect(Math.max(...lines.map(widthOf))).toBeLessThanOrEqual(columns);
-  expect(lines[0]?.includes('digest')).toBe(columns >= 100);
-  expect(lines[2]).toMatch(/^copied .*app:1\.0 .*\.tar$/);
-});
+test.each([60, 80, 100, 120])(
+  'fits %i columns: references lose their middle, and the digest is left out first',
+  (columns) => {
+    const text = formatTable(HEADS, ROWS, { columns, colour: false }, FIT);
+    const lines = text.split('\n');
+    expect(Math.max(...lines.map(widthOf))).toBeLessThanOrEqual(columns);
+    expect(lines[0]?.includes('digest')).toBe(columns >= 100);
+    expect(lines[2]).toMatch(/^copied .*app:1\.0 .*\.tar$/);
+  },
+);
 
-test('is whole in a pipe', () => {
+test('is complete in a pipe', () => {
   const lines = formatTable(HEADS, ROWS, undefined, FIT).split('\n');
   expect(lines[2]).toBe(`copied   sha256:0123456789ab  12.3 MiB  ${ECR}  ${ROWS[0]?.[4]}`);
 });
 
-test('goes on below its last column where that is a sentence', () => {
+test('continues below its last column where that is a sentence', () => {
   const rows = [['delete', 'sha256:0123456789ab', 'it is older than 30 days, and the newest five images stay']];
   const text = formatTable(['action', 'item', 'reason'], rows, { columns: 60, colour: false }, { wrap: true });
   expect(text.split('\n').slice(2)).toEqual([
@@ -33,7 +36,7 @@ test('goes on below its last column where that is a sentence', () => {
   ]);
 });
 
-test('has colours for outcomes alone, and keeps its columns', () => {
+test('colours only outcomes, and keeps its columns', () => {
   const rows = [
     ['copied', 'failed/app'],
     ['failed', 'copied/app'],

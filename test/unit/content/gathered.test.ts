@@ -15,10 +15,10 @@ import { seededBytes } from '../../support/images.ts';
 
 /** More than the socket buffers of both sides hold. */
 const LARGE = Buffer.alloc(24 * 1024 * 1024 + 5, seededBytes('slow registry', 99_991));
-/** Turns without a chunk asked for, after which the sender is taken to wait for the socket. */
+/** Turns without a request for a chunk, after which the sender is assumed to wait for the socket. */
 const STILL_TURNS = 200;
 
-test('sends lent bytes in the same order, in chunks that undici waits for, but for the last', async () => {
+test('sends lent bytes in the same order, in chunks that undici waits for, except the last', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.integer({ min: 1, max: 150_000 }), { maxLength: 12 }),
@@ -39,7 +39,7 @@ test('sends lent bytes in the same order, in chunks that undici waits for, but f
   );
 });
 
-test('copies no large chunk because a small one came before it', async () => {
+test('does not copy a large chunk because a small one came before it', async () => {
   const chunks = [
     seededBytes('small', 1000),
     ...Array.from({ length: 8 }, (_, i) => seededBytes(`large ${i}`, 262_144)),
@@ -55,7 +55,7 @@ test('copies no large chunk because a small one came before it', async () => {
 });
 
 test.each([511, 16_384, 65_535, 65_536, 262_144])(
-  'gives a registry that does not read for a while the bytes that chunks of %i had when they were lent',
+  'sends a registry that does not read for a while the bytes that chunks of %i had when they were lent',
   { timeout: 60_000 },
   async (size) => {
     const asked = { chunks: 0 };
@@ -91,7 +91,7 @@ test.each([511, 16_384, 65_535, 65_536, 262_144])(
   },
 );
 
-/** Resolves when no chunk was asked for in many turns: the sender waits for the socket. */
+/** Resolves when no chunk was requested in many turns: the sender waits for the socket. */
 async function stillness(asked: { readonly chunks: number }): Promise<void> {
   for (let still = 0, before = asked.chunks; still < STILL_TURNS; still++) {
     await turn();

@@ -65,7 +65,7 @@ describe('walk', () => {
     await expect(walk(content, [rootOf(index)])).rejects.toEqual(code('INVALID'));
   });
 
-  test('asks for no cosign tags of digests that are too long for tags', async () => {
+  test('requests no cosign tags of digests that are too long for tags', async () => {
     const content = new MemoryContent();
     const bytes = Buffer.from('{}');
     const config = content.add(MEDIA_TYPE.ociEmpty, bytes);
@@ -84,7 +84,7 @@ describe('walk', () => {
       open: (d, o) => content.open(d, o),
       referrers: (d, o) => content.referrers(d, o),
       tags: (o) => content.tags(o),
-      // as registries answer a tag that cannot be
+      // as registries answer an impossible tag
       resolve: async (reference) => {
         throw new Failure(reference.length > 128 ? 'INVALID' : 'NOT_FOUND', reference);
       },
@@ -92,7 +92,7 @@ describe('walk', () => {
     expect((await walk(source, [rootOf(descriptor)])).manifests.size).toBe(1);
   });
 
-  test('finds every manifest of an index, children before their parent, with the very bytes of the source', async () => {
+  test('finds every manifest of an index, children before their parent, with the exact bytes of the source', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64', 'linux/arm64', 'windows/amd64'] });
     const graph = await walk(content, [root]);
     expect(graph.roots).toEqual([root]);
@@ -140,7 +140,7 @@ describe('walk', () => {
   });
 
   test.each(['application/vnd.docker.distribution.manifest.v1+prettyjws', 'application/vnd.example.thing+json'])(
-    'says UNSUPPORTED of an image that is no manifest it knows, instead of finding nothing: %s',
+    'is UNSUPPORTED for an image of an unknown kind of manifest, instead of finding nothing: %s',
     async (mediaType) => {
       const content = new MemoryContent();
       const odd = content.add(mediaType, Buffer.from('{"schemaVersion":1}'));
@@ -148,7 +148,7 @@ describe('walk', () => {
     },
   );
 
-  test('gives the same graph whatever the order in which the answers come', async () => {
+  test('returns the same graph whatever the order of the answers', async () => {
     const { content, root } = await makeImage({
       signed: true,
       platforms: ['linux/amd64', 'linux/arm64', 'linux/s390x'],
@@ -180,7 +180,7 @@ describe('walk', () => {
     }
   });
 
-  test('keeps to the requests at once that it is given', async () => {
+  test('keeps to the given number of concurrent requests', async () => {
     const { content, root } = await makeImage({
       signed: true,
       platforms: Array.from({ length: 12 }, (_, i) => `linux/a${i}`),
@@ -203,7 +203,7 @@ describe('walk', () => {
     expect(most).toBe(3);
   });
 
-  test('takes unknown media types for blobs', async () => {
+  test('treats unknown media types as blobs', async () => {
     const content = new MemoryContent();
     const odd = content.add('application/vnd.example.thing+json', Buffer.from('{"config":'));
     const graph = await walk(content, [rootOf(addIndex(content, [odd, addImage(content, 'a')]))]);
@@ -211,7 +211,7 @@ describe('walk', () => {
     expect(blobsOf(graph).map((d) => d.digest)).toContain(odd.digest);
   });
 
-  test('says NOT_FOUND when a child is missing, and CORRUPT when one is not what it should be', async () => {
+  test('is NOT_FOUND when a child is missing, and CORRUPT when one does not match its digest', async () => {
     const { content, root } = await makeImage();
     const child = digests(await walk(content, [root]))[1] ?? root.descriptor.digest;
     await expect(walk(failing(content, { open: [3, 'NOT_FOUND'] }), [root])).rejects.toEqual(code('NOT_FOUND'));
@@ -228,7 +228,7 @@ describe('walk', () => {
     });
   });
 
-  test('refuses a manifest over 4 MiB before asking for it', async () => {
+  test('refuses a manifest over 4 MiB before requesting it', async () => {
     const content = new MemoryContent();
     const large = { ...addImage(content, 'a'), size: MAX_MANIFEST_BYTES + 1 };
     const { end, counts } = counting(content);
@@ -249,7 +249,7 @@ describe('walk', () => {
     });
   });
 
-  test('does nothing once the signal has fired, and stops when it fires', async () => {
+  test('does nothing once the signal is aborted, and stops when it aborts', async () => {
     const { content, root } = await makeImage({ signed: true });
     await expect(walk(content, [root], { signal: AbortSignal.abort() })).rejects.toEqual(code('ABORTED'));
     const complete = counting(content);
@@ -272,8 +272,8 @@ describe('walk', () => {
   });
 });
 
-describe('what refers to an image', () => {
-  test('is found: OCI referrers, those of referrers, and the cosign tags of every child', async () => {
+describe('the referrers of an image', () => {
+  test('are found: OCI referrers, those of referrers, and the cosign tags of every child', async () => {
     const { content, root } = await makeImage({ signed: true });
     const graph = await walk(content, [root]);
     const direct = await Array.fromAsync(content.referrers(root.descriptor));
@@ -292,7 +292,7 @@ describe('what refers to an image', () => {
     for (const { descriptor } of graph.referrers) expect(graph.manifests.has(descriptor.digest)).toBe(true);
   });
 
-  test('is found once when two name it, with all its tags', async () => {
+  test('are found once when two name them, with all their tags', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image');
     const signature = addImage(content, 'signature', { subject: image });
@@ -304,7 +304,7 @@ describe('what refers to an image', () => {
     expect([...(graph.referrers[0]?.tags ?? [])].sort()).toEqual([cosignTag(image, 'att'), cosignTag(image, 'sig')]);
   });
 
-  test('is not looked for when not wanted', async () => {
+  test('are not looked for when not wanted', async () => {
     const { content, root } = await makeImage({ signed: true });
     const { end, counts } = counting(content);
     const graph = await walk(end, [root], { referrers: false });
@@ -313,7 +313,7 @@ describe('what refers to an image', () => {
     expect(counts.calls).toMatchObject({ referrers: 0, resolve: 0 });
   });
 
-  test('is none where the registry does not say: 403 for a tag that is not there', async () => {
+  test('are empty where the registry answers 403 for a missing tag', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64'] });
     for (const answer of ['DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED'] as const) {
       const graph = await walk(failing(content, { resolve: [1, answer] }), [root]);
@@ -322,14 +322,14 @@ describe('what refers to an image', () => {
   });
 
   test.each<Code>(['UNAVAILABLE', 'THROTTLED', 'INVALID'])(
-    'is not taken for none when the answer is %s',
+    'are not assumed empty when the answer is %s',
     async (answer) => {
       const { content, root } = await makeImage({ platforms: ['linux/amd64'] });
       await expect(walk(failing(content, { resolve: [2, answer] }), [root])).rejects.toEqual(code(answer));
     },
   );
 
-  test('is found once when it is found again by the tag of something that refers to it', async () => {
+  test('are found once when they are found again by the tag of another referrer', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image');
     const sbom = addImage(content, 'sbom', { subject: image });
@@ -339,7 +339,7 @@ describe('what refers to an image', () => {
     expect(graph.referrers.map((r) => r.descriptor.digest).sort()).toEqual([sbom.digest, signature.digest].sort());
   });
 
-  test.each([1, 2])('may refer in a circle of %d by tags that somebody set: the walk ends', async (length) => {
+  test.each([1, 2])('may refer in a circle of %d by tags that a person set: the walk ends', async (length) => {
     const content = new MemoryContent();
     const circle = Array.from({ length }, (_, i) => addImage(content, String(i)));
     for (const [i, d] of circle.entries()) await tag(content, cosignTag(d, 'sig'), circle[(i + 1) % length] ?? d);
@@ -360,7 +360,7 @@ describe('what refers to an image', () => {
     expect(graph.manifests.size).toBe(length);
   });
 
-  test('that the registry lists but has no more does not make the image unreadable', async () => {
+  test('do not make the image unreadable when the registry lists one that is gone', async () => {
     const { content, root } = await makeImage({ signed: true });
     const [gone] = await Array.fromAsync(content.referrers(root.descriptor));
     const source: Source = {
@@ -374,7 +374,7 @@ describe('what refers to an image', () => {
     expect(graph.manifests.size).toBeGreaterThanOrEqual(3);
   });
 
-  test('may be an index of its own, with all below it', async () => {
+  test('may be an index, which is walked too', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image');
     const part = addImage(content, 'part');
@@ -386,7 +386,7 @@ describe('what refers to an image', () => {
 });
 
 describe('blobsOf', () => {
-  test('gives every blob once, configs first, then layers in the order of the manifests', async () => {
+  test('returns every blob once, configs first, then layers in the order of the manifests', async () => {
     const { content, root } = await makeImage({ signed: true });
     const graph = await walk(content, [root]);
     const blobs = blobsOf(graph);
@@ -403,7 +403,7 @@ describe('blobsOf', () => {
     expect(blobs.slice(kinds.indexOf('layer')).map((d) => d.digest)).toEqual([...new Set(layers.map((d) => d.digest))]);
   });
 
-  test('counts what is a config here and a layer there as a config', async () => {
+  test('counts a blob that is a config here and a layer there as a config', async () => {
     const content = new MemoryContent();
     const empty = content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}'));
     const layer = content.add(MEDIA_TYPE.ociLayer, seededBytes('layer', 10));
@@ -413,7 +413,7 @@ describe('blobsOf', () => {
     expect(blobsOf(graph).map((d) => d.digest)).toEqual([addImageConfig(content).digest, empty.digest, layer.digest]);
   });
 
-  test('leaves out foreign layers that the source does not have, which foreignOf gives', async () => {
+  test('leaves out foreign layers that the source does not have, which foreignOf returns', async () => {
     const content = new MemoryContent();
     const foreign = {
       ...new MemoryContent().add('application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', Buffer.from('elsewhere')),
@@ -433,7 +433,7 @@ describe('blobsOf', () => {
 });
 
 describe('manifestsBelow', () => {
-  test('gives what is below one root only, children first, each once', async () => {
+  test('returns what is below one root only, children first, each once', async () => {
     const content = new MemoryContent();
     const shared = addImage(content, 'shared');
     const own = addImage(content, 'own');

@@ -11,7 +11,7 @@ const { content, root } = await makeImage();
 const { descriptor } = root;
 const bytes = await collect(await content.open(descriptor));
 
-test('manifests are read from nearby', async () => {
+test('manifests are read from the nearby source', async () => {
   const { end: source, counts } = counting(content);
   expect(await readAll(manifestsFrom(source, content), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
   expect(counts.opened).toEqual([]);
@@ -21,7 +21,7 @@ test.each([
   ['does not have it', new MemoryContent()],
   ['has damaged it', corrupting(content, descriptor.digest, 7)],
   ['has a part of it', truncated(content, descriptor.digest, 100)],
-])('a manifest comes from the source when what is nearby %s', async (_, near) => {
+])('a manifest is read from the source when the nearby source %s', async (_, near) => {
   const { end: source, counts } = counting(content);
   expect(await readAll(manifestsFrom(source, near), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
   expect(counts.opened).toHaveLength(1);

@@ -15,7 +15,7 @@ targetSuite('memory', async () => {
 });
 
 describe('memory', () => {
-  test('describes what is added to it, and gives it back', async () => {
+  test('describes what is added to it, and returns it', async () => {
     const content = new MemoryContent();
     const d = content.add('text/plain', Buffer.from('abc'));
     expect(d).toEqual({
@@ -26,7 +26,7 @@ describe('memory', () => {
     expect(await collect(read(content, d))).toEqual(Buffer.from('abc'));
   });
 
-  test('does not take the bytes of a manifest that came as a blob for the manifest', async () => {
+  test('does not use the bytes of a manifest that was put as a blob for the manifest', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64'] });
     const bytes = await collect(await content.open(root.descriptor));
     const other = new MemoryContent();
@@ -45,7 +45,7 @@ describe('memory', () => {
       true,
     ],
     ['only with a layer that could also be had elsewhere', MEDIA_TYPE.dockerLayerGzip, false],
-  ])('takes a manifest %s', async (_, mediaType, taken) => {
+  ])('accepts a manifest %s', async (_, mediaType, taken) => {
     const made = new MemoryContent();
     const layer = { ...made.add(mediaType, Buffer.from('layer')), urls: ['https://example.com/layer'] };
     const config = made.add(MEDIA_TYPE.dockerConfig, Buffer.from('{}'));

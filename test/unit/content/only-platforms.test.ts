@@ -11,7 +11,7 @@ import { addJson, makeImage } from '../../support/images.ts';
 
 const three = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
-test('the index is rewritten with the chosen platforms and says what it was made of', async () => {
+test('the index is rewritten with the chosen platforms and names the original', async () => {
   const { content, root } = await makeImage({ platforms: three });
   const only = onlyPlatforms(content, [parsePlatform('linux/arm64')]);
   const chosen = await only.resolve('v1');
@@ -25,25 +25,25 @@ test('the index is rewritten with the chosen platforms and says what it was made
   assert.equal(index.annotations?.[ORIGINAL_DIGEST], root.descriptor.digest);
 });
 
-test('the same choice gives the same digest, whatever the order it is made in', async () => {
+test('the same choice gives the same digest, whatever its order', async () => {
   const { content } = await makeImage({ platforms: three });
   const choose = async (...names: string[]) =>
     (await onlyPlatforms(content, names.map(parsePlatform)).resolve('v1')).digest;
   assert.equal(await choose('linux/amd64', 'linux/arm64'), await choose('linux/arm64', 'linux/amd64'));
 });
 
-test('all platforms chosen leave the index as it is', async () => {
+test('all platforms chosen leave the index unchanged', async () => {
   const { content, root } = await makeImage({ platforms: three });
   assert.equal((await onlyPlatforms(content, three.map(parsePlatform)).resolve('v1')).digest, root.descriptor.digest);
 });
 
-test('a copy of the choice is whole, and has nothing of the others', async () => {
+test('a copy of the choice is complete, and has nothing of the others', async () => {
   const { content, root } = await makeImage({ platforms: three, signed: true });
   const only = onlyPlatforms(content, [parsePlatform('linux/amd64')]);
   const target = new MemoryContent();
   const descriptor = await only.resolve('v1');
   const result = await copy(only, target, [{ descriptor, tags: ['v1'] }]);
-  // the child's cosign signature comes along; those of the old index are about another digest
+  // the child's cosign signature is copied; those of the old index are about another digest
   assert.equal(result.referrers.length, 1);
   const others = (await walk(content, [root])).manifests;
   const copied = (await walk(target, [{ descriptor, tags: [] }])).manifests;
@@ -88,7 +88,7 @@ test('attestations of the chosen platforms are kept', async () => {
   );
 });
 
-test('a platform that is not there is refused with those that are', async () => {
+test('a missing platform is refused with the list of those that exist', async () => {
   const { content } = await makeImage({ platforms: three });
   await assert.rejects(
     onlyPlatforms(content, [parsePlatform('windows/amd64')]).resolve('v1'),
@@ -98,7 +98,7 @@ test('a platform that is not there is refused with those that are', async () => 
   );
 });
 
-test('an image without an index must be of the platform itself', async () => {
+test('an image without an index must have the platform itself', async () => {
   const { content, root } = await makeImage({ platforms: ['linux/arm64'] });
   assert.equal(
     (await onlyPlatforms(content, [parsePlatform('linux/arm64')]).resolve('v1')).digest,

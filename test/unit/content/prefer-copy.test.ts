@@ -22,7 +22,7 @@ async function largest(): Promise<Descriptor> {
 
 const all = { clock: fakeClock() };
 
-test('content is read nearby; what names stand for and what refers to them only the source says', async () => {
+test('content is read nearby; only the source resolves names and lists referrers', async () => {
   const { end: source, counts } = counting(content);
   const { end: near, counts: asked } = counting(content);
   const both = preferCopy(near, source);
@@ -39,7 +39,7 @@ test.each([
   ['breaks off', broken(content, blob.digest, 1000), 1000],
   ['is not reachable', failing(content, { open: [1, 'UNAVAILABLE'] }), 0],
   ['may not be read', failing(content, { open: [1, 'DENIED'] }), 0],
-] as const)('what is nearby %s: the source goes on from there, and is asked from then on', async (_, near, from) => {
+] as const)('the nearby copy %s: the source continues from there, and is used from then on', async (_, near, from) => {
   const { end: source, counts } = counting(content);
   const both = preferCopy(near, source);
   expect(await readAll(both, blob, blob.size, all)).toEqual(bytes);
@@ -60,7 +60,7 @@ test.each([
   await expect(readAll(preferCopy(near, content), blob, blob.size, all)).rejects.toMatchObject({ code: 'CORRUPT' });
 });
 
-test('a stop is no reason to ask the source', async () => {
+test('an abort is no reason to ask the source', async () => {
   const { end: source, counts } = counting(content);
   const stop = new AbortController();
   const copy: Source = {

@@ -24,7 +24,7 @@ interface Network {
   readonly content: MemoryContent;
   readonly d: Descriptor;
   readonly clock: ManualClock;
-  /** Each connection brings a chunk in 12 ms: 20 MB/s, if that has 256 KiB. */
+  /** Each connection delivers a chunk in 12 ms: 20 MB/s, for a chunk of 256 KiB. */
   readonly paced: <T extends Source>(source: T) => T;
 }
 
@@ -34,7 +34,7 @@ function network(bytes: Uint8Array = BYTES, content: MemoryContent = new Wide())
   return { content, d, clock, paced: (source) => slow(source, clock, { chunkBytes: 256 * 1024, msPerChunk: 12 }) };
 }
 
-/** What `work` gives while time passes; `look` is called now and then. */
+/** The result of `work` while time passes; `look` is called now and then. */
 async function passing<T>(clock: ManualClock, work: Promise<T>, look?: () => void): Promise<T> {
   const state = { isDone: false };
   const done = work.finally(() => (state.isDone = true));
@@ -46,7 +46,7 @@ async function passing<T>(clock: ManualClock, work: Promise<T>, look?: () => voi
   return done;
 }
 
-/** Reads to the end; gives what it failed with, if it did. */
+/** Reads to the end. Returns its failure, if it failed. */
 async function drain(body: Bytes, expected: Uint8Array = BYTES): Promise<unknown> {
   let at = 0;
   try {
@@ -62,14 +62,14 @@ async function drain(body: Bytes, expected: Uint8Array = BYTES): Promise<unknown
   return undefined;
 }
 
-/** Whether all of it has been given back. */
+/** Whether all of the budget has been given back. */
 function isWhole(budget: Limit): boolean {
   const giveBack = budget.tryTake(budget.capacity);
   giveBack?.();
   return giveBack !== undefined;
 }
 
-/** The most connections that were open at once while `work` was done. */
+/** The most connections that were open at once while `work` ran. */
 async function mostOpen(counts: Counts, clock: ManualClock, work: Promise<unknown>): Promise<number> {
   let most = 0;
   const failed = await passing(clock, work, () => {
@@ -84,7 +84,7 @@ const allEnded = (opened: readonly Opened[]): boolean => opened.every((o) => o.e
 
 describe('reading ahead', () => {
   test.each([16_384, 65_536, 262_144, 9 * MIB])(
-    'gives the bytes as they are in chunks of %d, each asked for once',
+    'returns the bytes unchanged in chunks of %d, each requested once',
     async (chunkBytes) => {
       const { content, d, clock } = network();
       const paced = slow(content, clock, { chunkBytes, msPerChunk: chunkBytes / 20_000 });
@@ -142,7 +142,7 @@ describe('reading ahead', () => {
     expect(counts.opened).toMatchObject([{ from: 0, to: undefined, bytes: d.size }]);
   });
 
-  test('keeps to one connection where a second one brings nothing more', async () => {
+  test('keeps to one connection where a second one gains nothing', async () => {
     const { content, d, clock } = network();
     // a line of 20 MB/s that all connections share
     let freeAtMs = clock.now();
@@ -178,11 +178,11 @@ describe('reading ahead', () => {
     await passing(clock, reading());
     expect(used).toBe(d.size);
     expect(most).toBeGreaterThan(8 * MIB);
-    expect(most).toBeLessThanOrEqual(12 * MIB + 2 * 256 * 1024); // and what is in the hands of read and its reader
+    expect(most).toBeLessThanOrEqual(12 * MIB + 2 * 256 * 1024); // and the chunks that read and its reader hold
     expect(isWhole(budget)).toBe(true);
   });
 
-  test('shares the budget between readings: one that finds none left reads over one connection', async () => {
+  test('shares the budget between readers: one that finds none left reads over one connection', async () => {
     const { content, d, clock, paced } = network();
     const budget = new Limit(12 * MIB);
     const taken = await budget.take(12 * MIB);
@@ -197,7 +197,7 @@ describe('reading ahead', () => {
     expect(isWhole(budget)).toBe(true);
   });
 
-  test('goes on over one connection where others of its kind have all that there may be, and wait as well', async () => {
+  test('continues over one connection where other readers use the whole budget, and wait as well', async () => {
     const { content, d, clock, paced } = network();
     const connections = new Limit(2);
     const budgets = [new Limit(32 * MIB), new Limit(32 * MIB)];
@@ -240,7 +240,7 @@ describe('reading ahead', () => {
       for await (const chunk of read(end, d, { ahead: budget, clock })) {
         expect(Buffer.compare(chunk, bytes.subarray(used, used + chunk.byteLength))).toBe(0);
         used += chunk.byteLength;
-        // it has none, has some, has none again, and has some to the end
+        // the budget is used up, then free, used up again, and free to the end
         const phase = Math.floor(used / (12 * MIB));
         if (taken !== undefined && phase % 2 === 1) {
           taken();
@@ -273,15 +273,15 @@ describe('reading ahead', () => {
     expect(counts.opened).toMatchObject([{ from: 0, to: undefined, bytes: length }]);
   });
 
-  test('is for sources that say they serve several ranges', async () => {
+  test('is for sources that announce several ranges', async () => {
     const { content, d, clock, paced } = network(BYTES, new MemoryContent());
     const { end, counts } = counting(paced(content));
     expect(await passing(clock, drain(read(end, d, { ahead: new Limit(16 * MIB), clock })))).toBeUndefined();
     expect(counts.opened).toMatchObject([{ from: 0, to: undefined }]);
   });
 
-  describe('of what is wrong', () => {
-    test.each([0, 5 * MIB, BYTES.byteLength - 1])('says CORRUPT: byte %d changed', async (at) => {
+  describe('wrong bytes', () => {
+    test.each([0, 5 * MIB, BYTES.byteLength - 1])('are CORRUPT: byte %d changed', async (at) => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(16 * MIB);
       const { end, counts } = counting(paced(corrupting(content, d.digest, at)));
@@ -295,7 +295,7 @@ describe('reading ahead', () => {
       expect(isWhole(budget)).toBe(true);
     });
 
-    test('says CORRUPT of a blob that is shorter than its descriptor says', async () => {
+    test('are CORRUPT when the blob is shorter than its descriptor', async () => {
       for (const at of [0, 5 * MIB, BYTES.byteLength - 1]) {
         const { content, d, clock, paced } = network();
         const budget = new Limit(16 * MIB);
@@ -307,7 +307,7 @@ describe('reading ahead', () => {
       }
     });
 
-    test('says CORRUPT of a blob that does not end, without taking in what never ends', async () => {
+    test('are CORRUPT when the blob does not end, without reading on', async () => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(16 * MIB);
       let given = 0;
@@ -321,7 +321,7 @@ describe('reading ahead', () => {
             yield* await content.open(d, o);
             if (o?.to !== undefined) return;
             for (; given < 32 * MIB; given += MIB) yield BYTES.subarray(0, MIB);
-            throw new Error('somebody keeps on reading');
+            throw new Error('a reader reads on');
           })(),
       };
       expect(await passing(clock, drain(read(paced(endless), d, { ahead: budget, clock })))).toEqual(code('CORRUPT'));
@@ -329,7 +329,7 @@ describe('reading ahead', () => {
       expect(isWhole(budget)).toBe(true);
     });
 
-    test('cuts off what a source gives beyond the range that it was asked for', async () => {
+    test('are cut off when a source sends more than the requested range', async () => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(32 * MIB);
       const generous: Source = {
@@ -346,28 +346,25 @@ describe('reading ahead', () => {
       expect(isWhole(budget)).toBe(true);
     });
 
-    test.each<Code>(['NOT_FOUND', 'DENIED'])(
-      'hands on %s of a later range, after the bytes before it',
-      async (failed) => {
-        const { content, d, clock, paced } = network();
-        const budget = new Limit(16 * MIB);
-        const { end, counts } = counting(failing(paced(content), { open: [4, failed] }));
-        let bytes = 0;
-        const reading = async (): Promise<void> => {
-          for await (const chunk of read(end, d, { ahead: budget, clock })) bytes += chunk.byteLength;
-        };
-        await expect(passing(clock, reading())).rejects.toEqual(code(failed));
-        expect(bytes).toBeGreaterThan(8 * MIB);
-        expect(bytes).toBeLessThan(d.size);
-        expect(allEnded(counts.opened)).toBe(true);
-        expect(isWhole(budget)).toBe(true);
-      },
-    );
+    test.each<Code>(['NOT_FOUND', 'DENIED'])('cause %s of a later range, after the bytes before it', async (failed) => {
+      const { content, d, clock, paced } = network();
+      const budget = new Limit(16 * MIB);
+      const { end, counts } = counting(failing(paced(content), { open: [4, failed] }));
+      let bytes = 0;
+      const reading = async (): Promise<void> => {
+        for await (const chunk of read(end, d, { ahead: budget, clock })) bytes += chunk.byteLength;
+      };
+      await expect(passing(clock, reading())).rejects.toEqual(code(failed));
+      expect(bytes).toBeGreaterThan(8 * MIB);
+      expect(bytes).toBeLessThan(d.size);
+      expect(allEnded(counts.opened)).toBe(true);
+      expect(isWhole(budget)).toBe(true);
+    });
   });
 
-  describe('from a source that gives no ranges', () => {
+  describe('a source that serves no ranges', () => {
     test.each<Code>(['UNSUPPORTED', 'DENIED', 'UNAVAILABLE', 'THROTTLED'])(
-      'goes on over the one connection (%s)',
+      'is read over one connection (%s)',
       async (refusal) => {
         const { content, d, clock, paced } = network();
         const budget = new Limit(16 * MIB);
@@ -381,7 +378,7 @@ describe('reading ahead', () => {
       },
     );
 
-    test('waits for its answer before the one connection is closed', async () => {
+    test('is waited for before the one connection is closed', async () => {
       const { content, d, clock, paced } = network();
       const late = rangeless(paced(content));
       const open = late.open.bind(late);
@@ -398,14 +395,14 @@ describe('reading ahead', () => {
     });
   });
 
-  describe('of a connection that breaks', () => {
+  describe('a connection that breaks', () => {
     test.each([
       [broken, 0],
       [broken, 3 * MIB],
       [broken, 4 * MIB],
       [truncated, 9 * MIB + 1],
       [broken, BYTES.byteLength - 1],
-    ])('goes on where it broke (%#)', async (breaking, at) => {
+    ])('is resumed where it broke (%#)', async (breaking, at) => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(16 * MIB);
       let retries = 0;
@@ -418,7 +415,7 @@ describe('reading ahead', () => {
       expect(isWhole(budget)).toBe(true);
     });
 
-    test('gives up when it breaks there again and again', async () => {
+    test('is given up when it breaks there again and again', async () => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(16 * MIB);
       let retries = 0;
@@ -429,7 +426,7 @@ describe('reading ahead', () => {
       expect(isWhole(budget)).toBe(true);
     });
 
-    test('reads whole, skipping what it has, when the source turns out to serve no ranges later', async () => {
+    test('is read again as a whole, skipping the bytes before, when the source later serves no ranges', async () => {
       const { content, d, clock, paced } = network();
       const budget = new Limit(16 * MIB);
       const { end, counts } = counting(failing(paced(content), { open: [3, 'UNSUPPORTED'] }));
@@ -440,8 +437,8 @@ describe('reading ahead', () => {
     });
   });
 
-  describe('that is given up', () => {
-    test.each([1, 3 * MIB, 9 * MIB])('after %d bytes gives the budget back and leaves nothing open', async (enough) => {
+  describe('a reading that is abandoned', () => {
+    test.each([1, 3 * MIB, 9 * MIB])('releases the budget after %d bytes and leaves nothing open', async (enough) => {
       for (const patient of [true, false]) {
         const { content, d, clock, paced } = network();
         const budget = new Limit(16 * MIB);
@@ -451,7 +448,7 @@ describe('reading ahead', () => {
           for await (const chunk of read(end, d, { ahead: budget, clock })) {
             used += chunk.byteLength;
             if (used < enough) continue;
-            // the pieces after it may be on their way, or complete in memory
+            // the pieces after it may be in transit, or complete in memory
             if (patient) await clock.sleep(3000);
             break;
           }
@@ -465,7 +462,7 @@ describe('reading ahead', () => {
       }
     });
 
-    test('by a signal ends with ABORTED, gives the budget back and leaves nothing open', async () => {
+    test('ends with ABORTED on a signal, releases the budget and leaves nothing open', async () => {
       for (const isDeaf of [false, true]) {
         for (const enough of [1, 9 * MIB]) {
           const { content, d, clock, paced } = network();

@@ -31,7 +31,7 @@ function blob(bytes: Uint8Array = BYTES): { content: MemoryContent; d: Descripto
   return { content, d: content.add('application/octet-stream', bytes) };
 }
 
-/** What came of a body: the bytes handed out, and the failure that ended it. */
+/** The result of a body: the bytes handed out, and the failure that ended it. */
 async function taken(body: Bytes): Promise<{ bytes: Buffer; failure: unknown }> {
   const chunks: Uint8Array[] = [];
   let failure: unknown;
@@ -46,14 +46,14 @@ async function taken(body: Bytes): Promise<{ bytes: Buffer; failure: unknown }> 
 const code = (expected: Code): unknown => expect.objectContaining({ code: expected });
 
 describe('read', () => {
-  test.each(CHUNK_SIZES)('gives the bytes as they are when they come in chunks of %d', async (size) => {
+  test.each(CHUNK_SIZES)('returns the bytes unchanged when they arrive in chunks of %d', async (size) => {
     for (const length of [0, 1, 2, 511, 512, 513, 1024, 65_537]) {
       const { content, d } = blob(BYTES.subarray(0, length));
       expect(await collect(read(rechunked(content, size), d))).toEqual(BYTES.subarray(0, length));
     }
   });
 
-  test.each(LENT_SIZES)('gives the bytes as they are when chunks of %d are lent', async (size) => {
+  test.each(LENT_SIZES)('returns the bytes unchanged when chunks of %d are lent', async (size) => {
     for (const length of [0, 1, 512, size, size + 1, 2 * size - 1]) {
       const bytes = Buffer.alloc(length, BYTES);
       const { content, d } = blob(bytes);
@@ -67,7 +67,7 @@ describe('read', () => {
     }
   });
 
-  test('of a part gives its last chunk before the source takes it back', async () => {
+  test('of a part hands out its last chunk before the source takes it back', async () => {
     const { content, d } = blob();
     for (const size of [1000, 65_536]) {
       const source = lending(rechunked(content, size));
@@ -80,7 +80,7 @@ describe('read', () => {
     }
   });
 
-  test('hands on the memory of the source, but for the last chunk', async () => {
+  test('hands out the memory of the source, except for the last chunk', async () => {
     const { content, d } = blob();
     const given: Uint8Array[] = [];
     const source: Source = {
@@ -100,7 +100,7 @@ describe('read', () => {
     expect(same).toEqual([true, true, true, false]);
   });
 
-  test('reports a break after the last byte as no failure', async () => {
+  test('does not report a break after the last byte as a failure', async () => {
     const { content, d } = blob();
     const clock = fakeClock();
     const source: Source = {
@@ -126,7 +126,7 @@ describe('read', () => {
     expect((await taken(read(inSha512, wrong))).failure).toEqual(code('CORRUPT'));
   });
 
-  test('opens nothing before the first byte is asked for', async () => {
+  test('opens nothing before the first byte is requested', async () => {
     const { content, d } = blob();
     const { end, counts } = counting(content);
     const body = read(end, d);
@@ -135,29 +135,29 @@ describe('read', () => {
     expect(counts.opened).toEqual([{ digest: d.digest, from: 0, to: undefined, bytes: d.size, ended: true }]);
   });
 
-  test('is empty for a blob of no bytes, but not for one that is not there', async () => {
+  test('is empty for an empty blob, but not for a missing one', async () => {
     const { content, d } = blob(new Uint8Array());
     expect(await collect(read(content, d))).toHaveLength(0);
     expect((await taken(read(new MemoryContent(), d))).failure).toEqual(code('NOT_FOUND'));
   });
 
-  describe('of bytes that are not those of the descriptor', () => {
+  describe('of bytes that do not match the descriptor', () => {
     test.each([0, 1, 100_000, BYTES.byteLength - 1])('is CORRUPT: byte %d changed', async (at) => {
       const { content, d } = blob();
       const { bytes, failure } = await taken(read(rechunked(corrupting(content, d.digest, at), 512), d));
       expect(failure).toMatchObject({ code: 'CORRUPT', context: { digest: d.digest } });
-      // a chunk is held back until the digest is known to be right: nobody gets all bytes of a wrong blob
+      // a chunk is held back until the digest is verified: no caller gets all bytes of a wrong blob
       expect(bytes.byteLength).toBeLessThan(BYTES.byteLength);
     });
 
-    test('hands out nothing at all of wrong bytes that come in one chunk', async () => {
+    test('hands out nothing of wrong bytes that arrive in one chunk', async () => {
       const { content, d } = blob(BYTES.subarray(0, 100));
       const { bytes, failure } = await taken(read(corrupting(content, d.digest, 50), d));
       expect(failure).toEqual(code('CORRUPT'));
       expect(bytes).toHaveLength(0);
     });
 
-    test.each(CHUNK_SIZES)('is CORRUPT with more bytes than it should have, in chunks of %d', async (size) => {
+    test.each(CHUNK_SIZES)('is CORRUPT with too many bytes, in chunks of %d', async (size) => {
       const { content, d } = blob(BYTES.subarray(0, 1500));
       for (const missing of [1, 512, 1499, 1500]) {
         const { end, counts } = counting(rechunked(content, size));
@@ -182,14 +182,14 @@ describe('read', () => {
   });
 
   describe('of a body that breaks', () => {
-    test.each([broken, truncated])('goes on where it broke, at every offset (%#)', async (breaking) => {
+    test.each([broken, truncated])('continues where it broke, at every offset (%#)', async (breaking) => {
       const bytes = BYTES.subarray(0, 300);
       const { content, d } = blob(bytes);
       for (let at = 0; at < bytes.byteLength; at++) {
         const clock = fakeClock();
         const { end, counts } = counting(breaking(rechunked(content, 64), d.digest, at, 1));
         expect(await collect(read(end, d, { clock }))).toEqual(bytes);
-        // nothing that was delivered is asked for again
+        // delivered bytes are not requested again
         expect(counts.opened).toMatchObject([
           { from: 0, bytes: at, ended: true },
           { from: at, bytes: 300 - at, ended: true },
@@ -198,7 +198,7 @@ describe('read', () => {
       }
     });
 
-    test('goes on however often it breaks, as long as something comes each time', async () => {
+    test('continues however often it breaks, as long as some bytes arrive each time', async () => {
       const bytes = BYTES.subarray(0, 64);
       const { content, d } = blob(bytes);
       const clock = fakeClock();
@@ -209,7 +209,7 @@ describe('read', () => {
       expect(await collect(read(end, d, { clock, report: (event) => events.push(event) }))).toEqual(bytes);
       expect(counts.opened.reduce((sum, o) => sum + o.bytes, 0)).toBe(64);
       expect(clock.sleeps).toHaveLength(64);
-      // each break is the first since something came: the waits do not grow
+      // each break is the first since bytes arrived: the waits do not grow
       expect(Math.max(...clock.sleeps)).toBeLessThanOrEqual(200);
       expect(events).toHaveLength(64);
       expect(events[0]).toMatchObject({ type: 'retry', attempt: 1, code: 'UNAVAILABLE', delayMs: clock.sleeps[0] });
@@ -252,13 +252,13 @@ describe('read', () => {
     });
 
     test.each<Code>(['NOT_FOUND', 'UNAUTHENTICATED', 'DENIED', 'INVALID', 'UNSUPPORTED', 'CORRUPT', 'BUG'])(
-      'does not try again after %s',
+      'does not retry after %s',
       async (failed) => {
         const { content, d } = blob();
         const { end, counts } = counting(failing(content, { open: [1, failed] }));
         expect((await taken(read(end, d, { clock: fakeClock() }))).failure).toEqual(code(failed));
         expect(counts.calls.open).toBe(1);
-        // nor when it is the second opening, in the middle, that fails for good
+        // nor when it is the second opening, in the middle, that fails permanently
         if (failed === 'UNSUPPORTED') return;
         const later = counting(failing(broken(content, d.digest, 1000), { open: [2, failed] }));
         expect((await taken(read(later.end, d, { clock: fakeClock() }))).failure).toEqual(code(failed));
@@ -266,7 +266,7 @@ describe('read', () => {
       },
     );
 
-    test('of a source that cannot start in the middle takes the whole again, and skips what it has', async () => {
+    test('reads everything again from a source that cannot start in the middle, and skips what it has', async () => {
       const bytes = BYTES.subarray(0, 300);
       const { content, d } = blob(bytes);
       for (const size of [1, 7, 64, 512]) {
@@ -281,7 +281,7 @@ describe('read', () => {
       }
     });
 
-    test('of such a source gives up when it never gets past the place', async () => {
+    test('gives up on such a source when it never gets past the place', async () => {
       const { content, d } = blob();
       const { end, counts } = counting(rangeless(broken(content, d.digest, 1000)));
       const { failure } = await taken(read(end, d, { clock: fakeClock() }));
@@ -289,7 +289,7 @@ describe('read', () => {
       expect(counts.opened.length).toBe(6);
     });
 
-    test('in any way, at any place, in chunks of any size, ends in the same bytes', async () => {
+    test('ends in the same bytes for any break, at any place, in chunks of any size', async () => {
       const fault = fc.record({
         breaking: fc.constantFrom(broken, truncated),
         at: fc.nat(599),
@@ -322,15 +322,15 @@ describe('read', () => {
     });
   });
 
-  describe('that is stopped', () => {
-    test('does nothing when the signal fired before', async () => {
+  describe('when it is aborted', () => {
+    test('does nothing when the signal is already aborted', async () => {
       const { content, d } = blob();
       const { end, counts } = counting(content);
       expect((await taken(read(end, d, { signal: AbortSignal.abort() }))).failure).toEqual(code('ABORTED'));
       expect(counts.calls.open).toBe(0);
     });
 
-    test('in the middle ends with ABORTED, and its body is closed, even of a source that does not listen', async () => {
+    test('in the middle ends with ABORTED, and its body is closed, even for a source that ignores the signal', async () => {
       const { content, d } = blob();
       const deaf: Source = { ...asSource(content), open: async (_, o) => content.open(d, { ...o, signal: undefined }) };
       for (const source of [content, deaf]) {
@@ -350,7 +350,7 @@ describe('read', () => {
       }
     });
 
-    test('while it waits to try again ends with ABORTED', async () => {
+    test('while it waits to retry ends with ABORTED', async () => {
       const { content, d } = blob();
       const stop = new AbortController();
       const clock = fakeClock({ onSleep: () => stop.abort() });
@@ -359,7 +359,7 @@ describe('read', () => {
       expect(counts.calls.open).toBe(1);
     });
 
-    test('by leaving it early closes the body', async () => {
+    test('closes the body when it is abandoned', async () => {
       const { content, d } = blob();
       const { end, counts } = counting(rechunked(content, 512));
       for await (const _ of read(end, d)) break;
@@ -370,7 +370,7 @@ describe('read', () => {
 });
 
 describe('readAll', () => {
-  test('gives everything in one piece, however it came', async () => {
+  test('returns everything in one piece, however it arrived', async () => {
     const { content, d } = blob();
     for (const size of [513, 65_536, 1_000_000])
       expect(await readAll(rechunked(content, size), d, 200_000)).toEqual(Buffer.from(BYTES));
@@ -378,14 +378,14 @@ describe('readAll', () => {
     expect(await readAll(empty.content, empty.d, 0)).toHaveLength(0);
   });
 
-  test('refuses what is larger than its limit before it asks for it', async () => {
+  test('refuses more than its limit before the request', async () => {
     const { content, d } = blob();
     const { end, counts } = counting(content);
     await expect(readAll(end, d, 199_999)).rejects.toEqual(code('INVALID'));
     expect(counts.calls.open).toBe(0);
   });
 
-  test('verifies, and takes no more than the descriptor says', async () => {
+  test('verifies, and accepts no more than the size in the descriptor', async () => {
     const { content, d } = blob();
     await expect(readAll(corrupting(content, d.digest, 7), d, 200_000)).rejects.toEqual(code('CORRUPT'));
     const { end, counts } = counting(rechunked(content, 512));
@@ -405,7 +405,7 @@ function asSource(source: Source): Source {
 }
 
 describe('a body that drips', () => {
-  /** Gives `bytes` at a time, `everyMs` apart; each body goes on where it is opened. */
+  /** Delivers `bytes` at a time, `everyMs` apart; each body continues where it is opened. */
   const dripping = (content: MemoryContent, clock: Clock, bytes: number, everyMs: number): Source => ({
     tags: (o) => content.tags(o),
     referrers: (d, o) => content.referrers(d, o),
@@ -422,7 +422,7 @@ describe('a body that drips', () => {
     },
   });
 
-  test('is given up after six times five minutes, a retry each', async () => {
+  test('is given up after six times five minutes, with a retry each', async () => {
     const { content, d } = blob();
     const clock = fakeClock();
     const events: Event[] = [];
@@ -445,7 +445,7 @@ describe('a body that drips', () => {
     expect(failure).toBeUndefined();
   });
 
-  test('into a slow reader is no fault of the source', async () => {
+  test('into a slow reader is not a fault of the source', async () => {
     const { content, d } = blob(seededBytes('slow reader', 200_000));
     const clock = fakeClock();
     let received = 0;

@@ -20,7 +20,7 @@ function manifest(name: string, subject?: Descriptor): Descriptor {
   });
 }
 
-/** Walks an image of a source that lists what `listed` gives. */
+/** Walks an image of a source that lists `listed`. */
 async function walked(
   image: Descriptor,
   listed: (subject: Descriptor) => Iterable<Descriptor>,
@@ -59,7 +59,7 @@ test('an image with endless referrers is read with 1,000 of them, and one warnin
   ]);
 });
 
-test('referrers of referrers without end are followed 3 deep, with one warning', async () => {
+test('endless referrers of referrers are followed 3 deep, with one warning', async () => {
   const image = manifest('chain');
   const { graph, warnings, asked } = await walked(image, (subject) => [manifest('next', subject)]);
   expect(graph.referrers).toHaveLength(3);
@@ -67,7 +67,7 @@ test('referrers of referrers without end are followed 3 deep, with one warning',
   expect(warnings).toEqual([expect.stringContaining('more than 3 deep')]);
 });
 
-test('referrers 3 deep are whole, without a warning', async () => {
+test('referrers 3 deep are complete, without a warning', async () => {
   const image = manifest('three');
   const chain = [manifest('a', image)];
   chain.push(manifest('b', chain[0]));

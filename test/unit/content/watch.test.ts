@@ -21,7 +21,7 @@ const verified = (): Bytes => {
   return read(rechunked(content, 6), content.add('text/plain', BYTES));
 };
 
-/** Writes down what it receives. */
+/** Records what it receives. */
 function noting(name = ''): { readonly told: string[]; readonly watcher: BodyWatcher } {
   const told: string[] = [];
   const watcher: BodyWatcher = {
@@ -38,7 +38,7 @@ function noting(name = ''): { readonly told: string[]; readonly watcher: BodyWat
 test.each([
   ['a generator', plain],
   ['a verified body', verified],
-])('%s reports what is taken of it and that it ended, once', async (_, make) => {
+])('%s reports what is read from it and that it ended, once', async (_, make) => {
   const { told, watcher } = noting();
   expect(await collect(watched(make(), watcher))).toEqual(BYTES);
   expect(told).toEqual(['6', '4', 'ended']);
@@ -51,7 +51,7 @@ test('a body that watches itself stays the same body', () => {
   expect(watched(wrapped, noting().watcher)).toBe(wrapped);
 });
 
-test('each watcher sees the failure that the one before it made of it', async () => {
+test('each watcher sees the failure that the previous watcher threw', async () => {
   const { told, watcher } = noting('a: ');
   const body = watched(watched(plain(broken), watcher), noting('b: ').watcher);
   await expect(collect(body)).rejects.toMatchObject({ code: 'UNAVAILABLE', message: 'b: a: no' });
@@ -62,7 +62,7 @@ test('each watcher sees the failure that the one before it made of it', async ()
 test.each([
   ['a generator', plain],
   ['a verified body', verified],
-])('%s that is left early has ended', async (_, make) => {
+])('%s that is abandoned has ended', async (_, make) => {
   const { told, watcher } = noting();
   for await (const chunk of watched(make(), watcher)) {
     expect(chunk).toHaveLength(6);
@@ -82,11 +82,11 @@ test('progress is reported at most ten times a second, and the rest at the end',
     }
   };
   await collect(watched(body(), watcher));
-  // the first at once, then what three chunks brought, and the last
+  // the first at once, then the bytes of three chunks, and the last
   expect(reported).toEqual([10, 30, 30, 30, 30, 30, 30, 30, 30]);
 });
 
-test('progress of a body that fails is reported up to where it failed', async () => {
+test('progress of a body that fails is reported up to the failure', async () => {
   const reported: number[] = [];
   const body = async function* (): Bytes {
     yield BYTES;

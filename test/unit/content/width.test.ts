@@ -5,7 +5,7 @@ const START: Progress = { nowMs: 0, bytes: 0, allBytes: 0, waitedMs: 0, idleMs: 
 
 interface Window {
   readonly megabytesPerSecond: number;
-  /** What all readings share. Default: what this one has. */
+  /** The rate that all readings share. Default: the rate of this one. */
   readonly all?: number;
   readonly waited?: number;
   /** Undefined: not known. */
@@ -38,29 +38,29 @@ function widths(most: number, windows: readonly Window[]): readonly number[] {
 const at = (megabytesPerSecond: number): Window => ({ megabytesPerSecond });
 
 describe('the number of connections that read a blob', () => {
-  test('doubles while that makes it faster, up to what the source serves', () => {
+  test('doubles while that is faster, up to what the source serves', () => {
     expect(widths(8, [at(20), at(40), at(80), at(150), at(150)])).toEqual([2, 4, 8, 8, 8]);
     expect(widths(3, [at(20), at(40), at(60)])).toEqual([2, 3, 3]);
     expect(widths(1, [at(20), at(20)])).toEqual([1, 1]);
   });
 
-  test('goes back to where more of them brought nothing, and tries again later, each time after twice as long', () => {
+  test('returns to where more connections gained nothing, and tries again later, each time after twice as long', () => {
     const line = Array.from({ length: 30 }, () => at(12));
-    // a trial is of three windows, and the pauses are of 5 and 10
+    // a trial takes three windows, and the pauses take 5 and 10
     expect(widths(8, line).join('')).toBe('222111112221111111111222111111');
     expect(widths(8, [at(20), at(40), at(41), at(41), at(41), at(20), at(20)])).toEqual([2, 4, 4, 4, 2, 2, 2]);
   });
 
-  test('gives a connection that begins slowly time', () => {
+  test('gives a slow start of a connection time', () => {
     expect(widths(8, [at(20), at(20), at(35), at(50), at(80)])).toEqual([2, 2, 4, 8, 8]);
   });
 
-  test('stays at one while the reader is what is slow', () => {
+  test('stays at one while the reader is the bottleneck', () => {
     const busy = { megabytesPerSecond: 20, waited: 0.5 };
     expect(widths(8, [busy, busy, at(20)])).toEqual([1, 1, 2]);
   });
 
-  test('stays at one while the thread is what is slow', () => {
+  test('stays at one while the thread is the bottleneck', () => {
     const busy = { megabytesPerSecond: 20, idle: 0.2 };
     expect(widths(8, [busy, busy, at(20)])).toEqual([1, 1, 2]);
     expect(widths(8, [{ megabytesPerSecond: 20, idle: undefined }])).toEqual([2]);
@@ -71,7 +71,7 @@ describe('the number of connections that read a blob', () => {
     expect(widths(8, [at(250), together, at(60)])).toEqual([1, 1, 2]);
   });
 
-  test('is not decided before there is something to decide by', () => {
+  test('is not decided without measurements', () => {
     const width = new Width(8, START);
     expect(width.isDue(99)).toBe(false);
     expect(width.isDue(100)).toBe(true);

@@ -4,7 +4,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 
 const DIGEST = digestOf(Buffer.from('a layer'));
 
-test('one copy at a time sends a blob to a place, and a later one learns that another did', async () => {
+test('one copy at a time sends a blob to a place, and a later copy finds that another sent it', async () => {
   const budget = new CopyBudget(4);
   const { promise: first, resolve: finish } = Promise.withResolvers<void>();
   const seen: string[] = [];
@@ -28,7 +28,7 @@ test('one copy at a time sends a blob to a place, and a later one learns that an
   expect(seen.filter((line) => line.endsWith('later'))).toHaveLength(1);
 });
 
-test('a copy whose turn comes after one that failed sends the blob itself', async () => {
+test('a copy whose turn comes after a failed one sends the blob itself', async () => {
   const budget = new CopyBudget(1);
   const failing = budget.inTurn('r/app', DIGEST, async () => Promise.reject(new Error('broken')), {});
   const after = budget.inTurn('r/app', DIGEST, async (isLater) => expect(isLater).toBe(true), {});
@@ -36,7 +36,7 @@ test('a copy whose turn comes after one that failed sends the blob itself', asyn
   await after;
 });
 
-test('a copy that is stopped while it waits for another leaves at once', async () => {
+test('a copy that is aborted while it waits for another returns at once', async () => {
   const budget = new CopyBudget(2);
   const { promise, resolve } = Promise.withResolvers<void>();
   const first = budget.inTurn('r/app', DIGEST, async () => promise, {});
@@ -48,6 +48,6 @@ test('a copy that is stopped while it waits for another leaves at once', async (
   await first;
 });
 
-test('copies with budgets of their own share the memory for what they read ahead', () => {
+test('copies with budgets of their own share the memory to read ahead', () => {
   expect(new CopyBudget().ahead).toBe(new CopyBudget().ahead);
 });

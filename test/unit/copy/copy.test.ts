@@ -13,7 +13,7 @@ import type { Event } from '../../../worker/util/events.ts';
 import { addJson, makeImage } from '../../support/images.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 
-/** A target that tells what was written, in order: `blob` and `manifest` with a digest, `tag` with a name and a digest. */
+/** A target that records what was written, in order: `blob` and `manifest` with a digest, `tag` with a name and a digest. */
 function recorded(
   target: Target,
   before?: (what: string, d: Descriptor) => void,
@@ -39,7 +39,7 @@ function recorded(
 }
 
 describe('copy', () => {
-  test('moves every platform, the signatures and the SBOM, also those of children and of the SBOM', async () => {
+  test('copies every platform, the signatures and the SBOM, also those of children and of the SBOM', async () => {
     const { content, root } = await makeImage({ signed: true });
     const target = new MemoryContent();
     const result = await copy(content, target, [root]);
@@ -66,7 +66,7 @@ describe('copy', () => {
     });
   }
 
-  test('nothing is visible before all of it is there, wherever the copy is stopped', async () => {
+  test('shows nothing before all of it is there, wherever the copy is stopped', async () => {
     const { content, root } = await makeImage({ signed: true, layers: [100, 2000] });
     for (let stopAt = 1; ; stopAt++) {
       const memory = new MemoryContent();
@@ -78,7 +78,7 @@ describe('copy', () => {
         () => false,
         () => true,
       );
-      // whatever manifest is there has everything that it names
+      // every manifest there has everything that it names
       for (const node of (await walk(content, [root])).manifests.values()) {
         if (!(await memory.has(node.descriptor))) continue;
         for (const child of childrenOf(node.manifest))
@@ -94,7 +94,7 @@ describe('copy', () => {
     }
   });
 
-  test('a manifest is sent as soon as what it names is there, while a blob of another platform is on its way', async () => {
+  test('sends a manifest as soon as everything that it names is there, while a blob of another platform is in transit', async () => {
     const { content, root } = await makeImage();
     const [first, second] = [...(await walk(content, [root])).manifests.values()];
     assert.ok(first?.manifest.kind === 'image' && second?.manifest.kind === 'image');
@@ -114,7 +114,7 @@ describe('copy', () => {
     await expectSameImage(content, memory, root);
   });
 
-  test('a failure stops what is under way, and is thrown once all of it has ended', async () => {
+  test('stops all work after a failure, and throws it once everything has ended', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64'], layers: [1000, 2000, 3000] });
     const memory = new MemoryContent();
     let underway = 0;
@@ -141,7 +141,7 @@ describe('copy', () => {
     assert.equal(underway, 0);
   });
 
-  test('a second copy sends nothing and says so', async () => {
+  test('sends nothing a second time and reports that', async () => {
     const { content, root } = await makeImage({ signed: true });
     const memory = new MemoryContent();
     await copy(content, memory, [root]);
@@ -155,7 +155,7 @@ describe('copy', () => {
     assert.ok(again.tallies.exists.count > 10);
   });
 
-  test('a digest that many manifests name is sent once', async () => {
+  test('sends a digest once that many manifests name', async () => {
     const { content, root } = await makeImage({
       platforms: ['linux/amd64', 'linux/arm64', 'linux/riscv64'],
       sharedLayerBytes: 9000,
@@ -165,7 +165,7 @@ describe('copy', () => {
     assert.equal(new Set(writes).size, writes.length);
   });
 
-  test('a blob that is missing under a manifest that is there is sent again', async () => {
+  test('sends a missing blob again that an existing manifest names', async () => {
     const { content, root } = await makeImage();
     const whole = new MemoryContent();
     await copy(content, whole, [root]);
@@ -182,7 +182,7 @@ describe('copy', () => {
     assert.deepEqual(writes, [`blob ${gone.digest}`, `tag v1 ${root.descriptor.digest}`]);
   });
 
-  test('a target that says it has a blob and then misses it gets it, once', async () => {
+  test('sends a blob again, once, that the target claims to have and then misses', async () => {
     const { content, root } = await makeImage();
     const memory = new MemoryContent();
     const layer = (await walk(content, [root])).manifests.values().next().value;
@@ -201,7 +201,7 @@ describe('copy', () => {
     await expectSameImage(content, memory, root);
   });
 
-  test('a referrer that the target refuses is reported, and the image is there', async () => {
+  test('reports a referrer that the target refuses, and the image is there', async () => {
     const { content, root } = await makeImage({ signed: true });
     const memory = new MemoryContent();
     const { target } = recorded(memory, (what, d) => {
@@ -218,7 +218,7 @@ describe('copy', () => {
     await expectSameImage(content, memory, root, { referrers: false });
   });
 
-  test('foreign layers stay where they are and are reported', async () => {
+  test('leaves foreign layers where they are and reports them', async () => {
     const content = new MemoryContent();
     const config = content.add(MEDIA_TYPE.dockerConfig, Buffer.from('{}'));
     const layer = content.add(MEDIA_TYPE.dockerLayerGzip, Buffer.from('layer'));
@@ -259,7 +259,7 @@ describe('copy', () => {
     });
   }
 
-  test('content of unknown media types is carried as bytes', async () => {
+  test('copies content of unknown media types as bytes', async () => {
     const content = new MemoryContent();
     const odd = content.add('application/vnd.buildkit.cacheconfig.v0', Buffer.from('cache'));
     const top = addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests: [odd] });
@@ -269,7 +269,7 @@ describe('copy', () => {
     assert.ok(await memory.has(odd));
   });
 
-  test('wrong bytes at the source fail the copy, on that side, and nothing is tagged', async () => {
+  test('fails on wrong bytes of the source, on that side, and tags nothing', async () => {
     const { content, root } = await makeImage();
     const graph = await walk(content, [root]);
     const bad = [...graph.manifests.values()].flatMap((node) =>
@@ -295,7 +295,7 @@ describe('copy', () => {
     assert.equal(await memory.has(bad), false);
   });
 
-  test('a failure of the target names the target', async () => {
+  test('names the target when that fails', async () => {
     const { content, root } = await makeImage();
     const { target } = recorded(new MemoryContent(), () => {
       throw new Failure('DENIED', 'upload blob: ecr:InitiateLayerUpload is not allowed');
@@ -305,7 +305,7 @@ describe('copy', () => {
     );
   });
 
-  test('an abort stops it with ABORTED', async () => {
+  test('ends with ABORTED when it is aborted', async () => {
     const { content, root } = await makeImage();
     const stop = new AbortController();
     const { target } = recorded(new MemoryContent(), () => stop.abort());
@@ -314,7 +314,7 @@ describe('copy', () => {
     );
   });
 
-  test('blobs are mounted where the target can', async () => {
+  test('mounts blobs where the target can', async () => {
     const { content, root } = await makeImage();
     const memory = new MemoryContent();
     const mounted: string[] = [];
@@ -345,7 +345,7 @@ describe('copy', () => {
     assert.equal(bytesOf('planned'), bytesOf('blob-done'));
   });
 
-  test('a dry run counts what a copy would send, and writes nothing', async () => {
+  test('counts in a dry run what a copy would send, and writes nothing', async () => {
     const { content, root } = await makeImage({ signed: true });
     const memory = new MemoryContent();
     const planned = await copy(content, dryRun(memory), [root]);
@@ -353,7 +353,7 @@ describe('copy', () => {
     assert.deepEqual(planned.tallies, real.tallies);
   });
 
-  test('a copy to nowhere reads and so verifies every byte', async () => {
+  test('reads and verifies every byte when it copies to nowhere', async () => {
     const { content, root } = await makeImage({ signed: true });
     const result = await copy(content, discard, [root], { strict: true });
     assert.equal(result.tallies.exists.count, 0);

@@ -1,4 +1,4 @@
-// Nothing here can run compose.yaml: this holds what can be held by reading it.
+// Tests cannot run compose.yaml here: these check what reading it can show.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -27,7 +27,7 @@ test('it has what the system needs, and every image at one version', () => {
   for (const { image } of Object.values(services)) if (image !== undefined) expect(image).toMatch(/:[\w.-]*\d[\w.-]*$/);
 });
 
-test('whatever a service names is there', () => {
+test('everything that a service names exists', () => {
   for (const { depends_on: needs = [], volumes: mounted = [] } of Object.values(services)) {
     for (const name of Array.isArray(needs) ? needs : Object.keys(needs)) expect(services).toHaveProperty(name);
     for (const mount of mounted) {
@@ -47,7 +47,7 @@ describe.each(['worker', 'planner'])('%s', (name) => {
     expect(service.image).toBeUndefined();
   });
 
-  test('gets an environment that the program takes, of servers that are there', async () => {
+  test('has an environment that the program accepts, with servers that exist', async () => {
     await using opened = connectService(readSettings(environment));
     expect(opened.queue.name).toBe('transship');
     for (const [variable, value] of Object.entries(environment)) {
@@ -57,7 +57,7 @@ describe.each(['worker', 'planner'])('%s', (name) => {
   });
 });
 
-test('the queues that it names are those that are made', () => {
+test('the queues that it names are created', () => {
   const made = readFileSync('docker/elasticmq.conf', 'utf8');
   const environment = services['worker']?.environment ?? {};
   const urls = ['QUEUE', 'REQUEST_QUEUE', 'DEAD_LETTER_QUEUE'].map(
@@ -66,7 +66,7 @@ test('the queues that it names are those that are made', () => {
   for (const url of urls) expect(made).toMatch(new RegExp(`^  ${url.split('/').at(-1)} \\{`, 'm'));
 });
 
-test('the Dockerfile has one base by its digest, ends as an ordinary user, and keeps to what buildah 1.28 reads', () => {
+test('the Dockerfile has one base by its digest, ends as an ordinary user, and uses only what buildah 1.28 reads', () => {
   const bases = [...dockerfile.matchAll(/^FROM (?:--platform=\S+ )?(\S+)/gm)].map(([, base]) => base);
   expect(new Set(bases)).toEqual(new Set(['$BASE', 'scratch']));
   const [, node] =

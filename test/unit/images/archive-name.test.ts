@@ -50,13 +50,13 @@ describe('an archive of prod/payments:latest is not named by its key', () => {
     ['us-east-1/prod/payments/v1.tar', '', 'another tag'],
     ['us-east-1/other-prod/payments/latest.tar', '', 'the end of another name'],
     ['eu-west-1/prod/payments/latest.tar', '', 'another region'],
-    ['unimportant/prod/payments/latest.tar', '', 'a folder and no registry'],
+    ['unimportant/prod/payments/latest.tar', '', 'a folder that is not a registry'],
     ['us-east-1/unimportant/us-east-1/prod/payments/latest.tar', '', 'the folder of another repository'],
     ['z/us-east-1/unimportant/us-east-1/prod/payments/latest.tar', 'z/', 'the folder of another repository'],
     ['2026-11-30/unimportant/prod/payments/latest.tar', '', 'a date and a folder'],
     ['2026-11-30/eu-west-1/prod/payments/latest.tar', '', 'a date and another region'],
-    ['2026-99-99/prod/payments/latest.tar', '', 'no date'],
-    ['us-east-1/prod/payments/latest', '', 'no archive'],
+    ['2026-99-99/prod/payments/latest.tar', '', 'an impossible date'],
+    ['us-east-1/prod/payments/latest', '', 'a key without the ending of an archive'],
   ])('%s below "%s": %s', (key, prefix) => {
     expect(isNamed(key, prefix)).toBe(false);
   });

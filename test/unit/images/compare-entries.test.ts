@@ -26,7 +26,7 @@ describe('a comparison of entries', () => {
     );
   });
 
-  test('accounts for every name of both places once, and turns round with them', () => {
+  test('accounts for every name of both places once, and is symmetric', () => {
     fc.assert(
       fc.property(entries, entries, by, fc.boolean(), (left, right, how, withRegistry) => {
         const [a, b] = [indexEntries(left, how, withRegistry), indexEntries(right, how, withRegistry)];

@@ -4,7 +4,7 @@ import { ContentCount } from '../../../worker/images/content-count.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
 
 const digest = (id: number): Digest => `sha256:${String(id).padStart(64, '0')}`;
-/** Of each digest the same size. */
+/** A size that depends on the digest. */
 const size = (id: number): number => (id * 37) % 101;
 
 const IMAGE = fc.record({ tags: fc.nat({ max: 3 }), content: fc.array(fc.nat({ max: 15 }), { maxLength: 8 }) });

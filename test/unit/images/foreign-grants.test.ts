@@ -27,7 +27,7 @@ describe('a policy grants access to', () => {
   test.each<[string, unknown, string]>([
     ['everybody', { Effect: 'Allow', Principal: '*' }, '*'],
     ['every account', [{ Effect: 'Allow', Principal: { AWS: [OWN, '*'] } }], '*'],
-    ['everybody, under a condition', [{ Effect: 'Allow', Principal: '*', Condition: { Bool: {} } }], '*'],
+    ['everyone, under a condition', [{ Effect: 'Allow', Principal: '*', Condition: { Bool: {} } }], '*'],
     ['an account', [{ Effect: 'Allow', Principal: { AWS: '666666666666' } }], '666666666666'],
     [
       'a user of another account',
@@ -46,8 +46,8 @@ describe('a policy grants access to', () => {
       'accounts.google.com',
     ],
     ['every service', [{ Effect: 'Allow', Principal: { Service: '*' } }], '*'],
-    ['everybody but some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'every principal but NotPrincipal'],
-    ['everybody, in other letters', [{ effect: 'allow', PRINCIPAL: { aws: '*' } }], '*'],
+    ['everyone except some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'every principal but NotPrincipal'],
+    ['everyone, in another case', [{ effect: 'allow', PRINCIPAL: { aws: '*' } }], '*'],
   ])('%s', (_, statement, named) => {
     expect(grants(statement)).toEqual([named]);
   });

@@ -6,7 +6,7 @@ import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 
 const id = (name: string): Digest => digestOf(Buffer.from(name));
 
-test('holds what an archived index may list, the same in any order of a list of twenty thousand', async () => {
+test('keeps what an archived index may list, the same in any order of a list of twenty thousand', async () => {
   const row = (name: string, day: number, more: Partial<ListedImage> = {}): ListedImage => ({
     digest: id(name),
     tags: [],

@@ -28,8 +28,8 @@ describe('a registry policy locks its caller out that denies', () => {
     ['an action that AWS adds later', { Principal: '*', Action: 'ecr:PullImage' }],
     ['to an identity without an account', { Principal: { AWS: 'AIDAEXAMPLE' }, Action: 'ecr:PutImage' }],
     ['to a federated identity', { Principal: { Federated: 'x' }, Action: 'ecr:PutImage' }],
-    ['to nobody that it names', { Action: 'ecr:PutImage' }],
-    ['no action that it names', { Principal: '*' }],
+    ['without a principal', { Action: 'ecr:PutImage' }],
+    ['without an action', { Principal: '*' }],
   ])('%s', (_, statement) => {
     expect(reason({ Effect: 'Deny', Resource: '*', ...statement })).toMatch(/^it denies /);
     expect(
@@ -51,7 +51,7 @@ test.each<[string, unknown]>([
   expect(reason(statement)).toBeUndefined();
 });
 
-test('a statement more never makes a policy safe', () => {
+test('adding a statement never makes a policy safe', () => {
   const statement = fc.record(
     {
       Effect: fc.constantFrom('Allow', 'Deny', 'deny'),

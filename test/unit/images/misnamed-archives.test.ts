@@ -14,12 +14,12 @@ function held(key: string, repository: string, tag: string): HeldImage {
 }
 
 describe('archives whose keys name other images', () => {
-  test('are none where every key names its image', () => {
+  test('are not found where every key names its image', () => {
     const all = [held('p/us-east-1/app/v1.tar', 'app', 'v1'), held('p/us-east-1/app/v2.tar', 'app', 'v2')];
     expect(misnamedOf(all)).toEqual({ findings: [], notes: [] });
   });
 
-  test('are findings where two were swapped, also where these are all', () => {
+  test('are findings where two were swapped, even if these are all', () => {
     const all = [held('p/us-east-1/app/v1.tar', 'app', 'v2'), held('p/us-east-1/app/v2.tar', 'app', 'v1')];
     expect(misnamedOf(all).findings.map(({ kind, at }) => [kind, at])).toEqual([
       ['moved', 's3://b/p/us-east-1/app/v1.tar'],
@@ -27,7 +27,7 @@ describe('archives whose keys name other images', () => {
     ]);
   });
 
-  test('are findings where the other archives are named by their keys', () => {
+  test('are findings where the keys of the other archives name their images', () => {
     const all = [held('p/us-east-1/app/v1.tar', 'app', 'v1'), held('p/us-east-1/app/v2.tar', 'web', 'v2')];
     expect(misnamedOf(all).findings.map(({ at }) => at)).toEqual(['s3://b/p/us-east-1/app/v2.tar']);
   });

@@ -22,7 +22,7 @@ function going(name: string, more: Partial<PlannedItem> = {}): PlannedItem {
 }
 
 interface Ran {
-  /** Every request, its items by name. */
+  /** Every request, with its items by name. */
   readonly requests: readonly (readonly string[])[];
   readonly deleted: readonly string[];
   readonly gone: readonly string[];
@@ -72,7 +72,7 @@ const GROUP = [going('index', { tags: ['v1'] }), going('child'), going('signatur
 const MEMBERS = [INDEX, item('child'), item('signature', { subject: id('child') })];
 
 describe('deleting the images of a plan', () => {
-  test('takes an index before its children, and an image before what refers to it', async () => {
+  test('deletes an index before its children, and an image before its referrers', async () => {
     const { requests, deleted, failed } = await run(GROUP, MEMBERS);
     expect(requests).toEqual([['index'], ['child'], ['signature']]);
     expect({ deleted, failed }).toEqual({ deleted: ['index', 'child', 'signature'], failed: {} });
@@ -85,7 +85,7 @@ describe('deleting the images of a plan', () => {
     expect(untagged).toEqual(['b']);
   });
 
-  test('leaves an image that has a tag since, and everything that belongs to it', async () => {
+  test('leaves an image that was tagged since, and everything that belongs to it', async () => {
     const now = [{ ...INDEX, tags: ['v1', 'production'] }, ...MEMBERS.slice(1)];
     const { requests, failed } = await run(GROUP, now);
     expect(requests).toEqual([]);
@@ -96,7 +96,7 @@ describe('deleting the images of a plan', () => {
     expect(Object.keys(failed)).toEqual(['index', 'child', 'signature']);
   });
 
-  test('leaves a child that an index lists which came since', async () => {
+  test('leaves a child that a newer index lists', async () => {
     const { deleted, failed } = await run(GROUP, [...MEMBERS, item('late', { tags: ['v2'], children: [id('child')] })]);
     expect(deleted).toEqual(['index']);
     expect(Object.keys(failed)).toEqual(['child', 'signature']);
@@ -108,7 +108,7 @@ describe('deleting the images of a plan', () => {
     expect(failed).toMatchObject({ index: 'an index names it', child: expect.stringContaining('was not deleted') });
   });
 
-  test('tries a child once more that its registry still takes for one of the index just deleted', async () => {
+  test('retries a child once that its registry still considers part of the deleted index', async () => {
     const refusals = ['child'];
     const requests: (readonly string[])[] = [];
     const deleteImages: ImageDeletions['deleteImages'] = async (digests) => {
@@ -134,19 +134,19 @@ describe('deleting the images of a plan', () => {
     expect(failed['other']).toContain('the tag that was to stay is gone');
   });
 
-  test('takes what is gone for deleted, also an image without its children', async () => {
+  test('counts missing images as deleted, also an image without its children', async () => {
     const { gone, deleted } = await run(GROUP, [item('child')]);
     expect({ gone, deleted }).toEqual({ gone: ['index', 'signature'], deleted: ['child'] });
   });
 
-  test('deletes images whose tags of cosign name each other', async () => {
+  test('deletes images whose cosign tags name each other', async () => {
     const tagOf = (name: string): string => `${id(name).replace(':', '-')}.sig`;
     const [a, b] = [item('a', { tags: [tagOf('b')] }), item('b', { tags: [tagOf('a')] })];
     const planned = [going('a', { tags: a.tags, group: id('a') }), going('b', { tags: b.tags, group: id('a') })];
     expect((await run(planned, [a, b])).deleted).toEqual(['a', 'b']);
   });
 
-  test('finishes an image that it has begun when it is stopped, and begins no other', async () => {
+  test('finishes the image that it has begun when it is stopped, and begins no other', async () => {
     const stop = new AbortController();
     const requests: string[] = [];
     const deleteImages: ImageDeletions['deleteImages'] = async (digests, options) => {
@@ -164,7 +164,7 @@ describe('deleting the images of a plan', () => {
     expect(requests).not.toContain(id('filler 97'));
   });
 
-  test('is given up when a registry does not answer within the grace of a stop', async () => {
+  test('is given up when a registry does not answer within the grace period of a stop', async () => {
     const clock = manualClock();
     const stop = new AbortController();
     const plan: RepositoryPlan = { place: PLACE, kind: 'images', inventory: id('inventory'), items: GROUP };

@@ -48,7 +48,7 @@ describe('without a choice, restoring the settings of a registry leaves out', ()
     expect(restorable(settings, true)).toEqual({ kept: settings, leftOut: [] });
   });
 
-  test('a policy that is not one', () => {
+  test('a policy that is malformed', () => {
     expect(restorable({ registryPolicy: '{' })).toEqual({
       kept: {},
       leftOut: ['the policy was left out: the policy is not JSON'],
@@ -56,7 +56,7 @@ describe('without a choice, restoring the settings of a registry leaves out', ()
   });
 });
 
-test('a registry that replicated to the one that takes its place does not replicate to itself', () => {
+test('a registry that replicated to its replacement does not make it replicate to itself', () => {
   const elsewhere = { region: 'eu-west-2', registryId: HERE.account };
   const replication = [
     { destinations: [{ region: HERE.region, registryId: HERE.account }, elsewhere] },
@@ -67,7 +67,7 @@ test('a registry that replicated to the one that takes its place does not replic
   expect(leftOut).toHaveLength(2);
 });
 
-test('a template keeps what it can: not the key of another Region, nor a policy for other accounts', () => {
+test('a template keeps what it can: neither the key of another Region, nor a policy for other accounts', () => {
   const template = {
     prefix: 'a',
     appliedFor: ['CREATE_ON_PUSH'],
@@ -91,7 +91,7 @@ test('a template keeps what it can: not the key of another Region, nor a policy 
   });
 });
 
-test('malformed settings stay as they are, for applying them to say what is wrong', () => {
+test('malformed settings stay unchanged, so that applying them reports what is wrong', () => {
   const settings = { replication: 'all', signing: [3], registryPolicy: 4, mood: 'good' };
   expect(restorable(settings)).toEqual({ kept: settings, leftOut: [] });
 });

@@ -106,7 +106,7 @@ describe('a report', () => {
     expect(other).not.toHaveProperty('restoredAt');
   });
 
-  test('counts an archived image as one that is not backed up', () => {
+  test('counts an archived image as not backed up', () => {
     const fold = new ReportFold();
     const image = snapshotImage('a', ['v1'], { archived: true, content: [], bytes: 9 });
     fold.add(named(makeSnapshot({ finishedAt: day(5), repositories: { app: { images: [image] } } })));
@@ -131,7 +131,7 @@ describe('the page of a report', () => {
 
   test('is complete: every element that is opened is closed', () => expect(unbalanced(page)).toEqual([]));
 
-  test('asks a browser for nothing, and lets it run and load nothing', () => {
+  test('makes a browser request nothing, run nothing and load nothing', () => {
     expect(page).toContain(`content="default-src 'none'; style-src 'unsafe-inline'"`);
     expect(page).not.toMatch(/<script|<link|<img|<iframe|\bsrc=|\bhref=|url\(|@import|\bon[a-z]+=/i);
     expect(page).not.toMatch(/https?:/);
@@ -142,14 +142,14 @@ describe('the page of a report', () => {
     expect(page).toContain('<meta name="viewport" content="width=device-width, initial-scale=1" />');
   });
 
-  test('shows what failed with its reason, and never 100 % where something is missing', () => {
+  test('shows failures with their reasons, and never 100 % where something is missing', () => {
     expect(page).toContain('the role needs ecr:BatchGetImage on shop/audit');
     expect(page).toMatch(/<b>98\.5 %<\/b>/);
     const { totals, ...rest } = sampleReport();
     expect(reportPage({ ...rest, totals: { ...totals, images: 99_999, missing: 1 } })).toContain('<b>99.9 %</b>');
   });
 
-  test('shows verifications and drills with what they found', () => {
+  test('shows verifications and drills with their findings', () => {
     expect(page).toContain('restored to 111111111111.dkr.ecr.eu-central-1.amazonaws.com/scratch, slice');
     expect(page).toContain('faulty: sha256:5f1e…: it has other bytes than its digest states');
     // the newest ten, and an older one with a finding
@@ -161,7 +161,7 @@ describe('the page of a report', () => {
     expect(unbalanced(none)).toEqual([]);
   });
 
-  test('escapes whatever names and reasons are', () => {
+  test('escapes names and reasons', () => {
     const evil = `</title><script>alert("1")</script>' onload='x`;
     const sample = sampleReport();
     const hostile = reportPage({
@@ -177,7 +177,7 @@ describe('the page of a report', () => {
     expect(unbalanced(hostile)).toEqual([]);
   });
 
-  test('of 10,000 repositories has those whose backups are the oldest, and counts the others', () => {
+  test('of 10,000 repositories shows those with the oldest backups, and counts the others', () => {
     const sample = sampleReport();
     const [one] = sample.repositories;
     if (one === undefined) throw new Error('the sample has no repository');
@@ -187,7 +187,7 @@ describe('the page of a report', () => {
     expect(large.length).toBeLessThan(2_000_000);
   });
 
-  test('of a place without images is a page all the same', () => {
+  test('is complete for a place without images', () => {
     expect(unbalanced(reportPage(new ReportFold().report(ABOUT)))).toEqual([]);
   });
 });

@@ -40,7 +40,7 @@ describe('the plan of a restore', () => {
     }),
   );
 
-  test('has every repository, the oldest push first, and says what was not backed up', () => {
+  test('has every repository, the oldest push first, and names what was not backed up', () => {
     expect(
       plan(state).map(({ to, images, absent }) => [to.repository, images.map(({ tags }) => tags.join()), absent]),
     ).toEqual([
@@ -54,7 +54,7 @@ describe('the plan of a restore', () => {
     ]);
   });
 
-  test('has the tags that are chosen, of repositories that have one', () => {
+  test('has the chosen tags, of repositories that have one', () => {
     const only = ['team/*:v1'].map(parseImageFilter);
     expect(
       plan(state, { only }).map(({ to, images, absent }) => [to.repository, images.length, absent.length]),
@@ -89,7 +89,7 @@ describe('the plan of a restore', () => {
     );
   });
 
-  test('of two registries that share a name asks for one of them', () => {
+  test('of two registries that share a name requires a choice', () => {
     const other = makeSnapshot({
       registry: { host: 'registry.example' },
       repositories: { 'team/app': { images: [snapshotImage('other', ['v1'])] } },
@@ -100,7 +100,7 @@ describe('the plan of a restore', () => {
     expect(() => plan(both, { registry: 'nowhere.example' })).toThrow(SNAPSHOT_FACTS.registry.host);
   });
 
-  test('of 100,000 tags takes seconds at most, and no stack', () => {
+  test('of 100,000 tags takes seconds at most, and no deep stack', () => {
     const images = Array.from({ length: 100_000 }, (_, at) => snapshotImage(`image ${at}`, [`v${at}`]));
     const large = stateOf(makeSnapshot({ repositories: { many: { images } } }));
     const [planned] = plan(large);
@@ -146,7 +146,7 @@ describe('blobs that several repositories share', () => {
     expect(refused.mountFrom(b, base)).toEqual([]);
   });
 
-  test('let an image wait for earlier repositories only, so that no two wait for each other', async () => {
+  test('make an image wait for earlier repositories only, so that no two wait for each other', async () => {
     const shared = fc.array(fc.array(fc.nat(5), { minLength: 1, maxLength: 3 }), { minLength: 1, maxLength: 3 });
     await fc.assert(
       fc.asyncProperty(fc.array(shared, { minLength: 1, maxLength: 4 }), async (all) => {

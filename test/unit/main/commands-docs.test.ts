@@ -1,4 +1,4 @@
-// docs/commands.md is what `--help` prints.
+// docs/commands.md is the output of `--help`.
 import { expect, test } from 'vitest';
 import { runCommand } from '../../support/command-line.ts';
 import { commandsIn } from '../../support/help.ts';

@@ -1,4 +1,4 @@
-// docs/failures.md has a chapter for every code, and says of it what the program does.
+// docs/failures.md has a chapter for every code, with the behaviour of the program.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { EXIT_CODE } from '../../../worker/main/program.ts';
@@ -11,12 +11,12 @@ describe('docs/failures.md', () => {
     expect([...document.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)).toEqual([...CODES]);
   });
 
-  test.each(CODES)('says truly of %s whether it is retried, and the exit code', (code) => {
+  test.each(CODES)('has the true retries and exit code of %s', (code) => {
     const retried = new Failure(code, 'x').retryable ? 'yes' : 'no';
     expect(document).toContain(`| [${code}](#${code.toLowerCase()}) | ${retried} | ${EXIT_CODE[code]} |`);
   });
 
-  test.each(CODES)('says of %s what to do', (code) => {
+  test.each(CODES)('names the next step for %s', (code) => {
     const [, chapter = ''] = document.split(`\n## ${code}\n`);
     const [text = ''] = chapter.split('\n## ');
     expect(text).toMatch(/^- |Run the same command again|Please report it/m);

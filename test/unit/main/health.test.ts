@@ -5,7 +5,7 @@ import { startHealth } from '../../../worker/main/health.ts';
 import { manualClock } from '../../support/clock.ts';
 import { failureOf } from '../../support/lab.ts';
 
-/** What the container's health check says of the worker on this port. */
+/** The result of the container's health check for the worker on this port. */
 async function check(port: number): Promise<{ readonly code: number | null; readonly said: string }> {
   const child = spawn(process.execPath, ['worker/main/health-check.ts'], {
     env: { TRANSSHIP_HEALTH_PORT: String(port) },
@@ -17,7 +17,7 @@ async function check(port: number): Promise<{ readonly code: number | null; read
   return { code: child.exitCode, said };
 }
 
-test('a worker is well until it has not proved it for 90 seconds, and again when it does', async () => {
+test('a worker is unhealthy after 90 seconds without a sign of life, and healthy again after the next', async () => {
   const clock = manualClock();
   await using health = await startHealth({ port: 0, clock });
   await clock.advance(90_000);
@@ -28,7 +28,7 @@ test('a worker is well until it has not proved it for 90 seconds, and again when
   expect((await check(health.port)).code).toBe(0);
 });
 
-test('no worker is not well', async () => {
+test('a missing worker is unhealthy', async () => {
   const clock = manualClock();
   const health = await startHealth({ port: 0, clock });
   await health[Symbol.asyncDispose]();

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'vitest';
 import { readSettings, type Settings } from '../../../worker/main/settings.ts';
 
-test('looks for credentials where podman, skopeo and docker keep them, in the order of containers-auth.json(5)', () => {
+test('looks for credentials where podman, skopeo and docker store them, in the order of containers-auth.json(5)', () => {
   const settings = readSettings({ HOME: '/home/me' }, 1000);
   assert.deepEqual(settings.authFiles, [
     '/run/containers/1000/auth.json',
@@ -29,12 +29,12 @@ test('takes the folders of credentials from XDG_RUNTIME_DIR, XDG_CONFIG_HOME and
   ]);
 });
 
-test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
+test('REGISTRY_AUTH_FILE is the only file, and must exist', () => {
   const settings = readSettings({ HOME: '/home/me', REGISTRY_AUTH_FILE: '/tmp/auth.json' });
   assert.deepEqual([settings.authFiles, settings.requiredAuthFile], [['/tmp/auth.json'], '/tmp/auth.json']);
 });
 
-test('without a home no file of the working folder is taken for docker’s', () => {
+test('without a home no file of the working folder counts as docker’s', () => {
   assert.deepEqual(readSettings({}, 1000).authFiles, ['/run/containers/1000/auth.json']);
 });
 
@@ -72,7 +72,7 @@ test('endpoints are read by host', () => {
   );
 });
 
-test('what cannot be is refused by the name of its variable', () => {
+test('invalid values are refused by the name of their variable', () => {
   assert.throws(
     () => readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: 'host' }),
     /TRANSSHIP_REGISTRY_ENDPOINTS: "host" is not host=http/,
@@ -87,7 +87,7 @@ test('what cannot be is refused by the name of its variable', () => {
   );
 });
 
-test('a password in an endpoint is not shown when the endpoint cannot be', () => {
+test('a password in an invalid endpoint is not shown', () => {
   const settings = { TRANSSHIP_REGISTRY_ENDPOINTS: 'host=ftp://ann:correct-horse@address' };
   assert.throws(
     () => readSettings(settings),
@@ -95,7 +95,7 @@ test('a password in an endpoint is not shown when the endpoint cannot be', () =>
   );
 });
 
-test('the deployed system is what the environment names, and nothing where it names none', () => {
+test('the deployed system is taken from the environment, and absent without its variables', () => {
   assert.deepEqual(pick(readSettings({})), {
     queueUrl: undefined,
     deadLetterQueueUrl: undefined,
@@ -122,7 +122,7 @@ test('the deployed system is what the environment names, and nothing where it na
   });
 });
 
-test('how buckets are reached is what the environment says, and undefined where it says nothing', () => {
+test('the access to buckets is taken from the environment, and undefined without its variables', () => {
   assert.deepEqual(readSettings({}).s3, {
     pathStyle: undefined,
     noConditions: undefined,

@@ -15,12 +15,12 @@ interface Agent {
   readonly protection: TaskProtection;
   readonly clock: ManualClock;
   readonly events: readonly Event[];
-  /** Every state that was asked for, once there are so many and the task waits for what comes next. */
+  /** Every requested state, once there are so many and the task waits for the next event. */
   readonly asked: (count: number) => Promise<readonly unknown[]>;
   readonly bodies: () => readonly unknown[];
 }
 
-/** An agent with these answers, in turn; it fails the test when it is asked for more, or for less. */
+/** An agent with these answers, in turn; the test fails when there are more requests, or fewer. */
 async function agent(...replies: readonly Reply[]): Promise<Agent> {
   const server = await scriptedServer({ 'PUT /api/v1/task-protection/v1/state': replies });
   onTestFinished(async () => server[Symbol.asyncDispose]());
@@ -50,7 +50,7 @@ async function agent(...replies: readonly Reply[]): Promise<Agent> {
 
 const MINUTE = 60_000;
 
-test('a task is protected while jobs run, renewed, and no more when it is idle for a while', async () => {
+test('a task is protected while jobs run, renewed, and released after it was idle for a while', async () => {
   const { protection, clock, asked, events } = await agent(DONE, DONE, DONE);
   expect(await asked(0)).toEqual([]);
   protection.busy(1);
@@ -71,7 +71,7 @@ test('a task is protected while jobs run, renewed, and no more when it is idle f
   expect(events).toEqual([]);
 });
 
-test('one job after another asks no more than one long job', async () => {
+test('consecutive jobs cause no more requests than one long job', async () => {
   const { protection, clock, asked } = await agent(DONE, DONE);
   for (let i = 0; i < 10; i++) {
     protection.busy(1);
@@ -84,7 +84,7 @@ test('one job after another asks no more than one long job', async () => {
   expect(await asked(2)).toEqual([ON, OFF]);
 });
 
-test('a task that ends while it is protected takes it back', async () => {
+test('a task that ends while it is protected releases the protection', async () => {
   const { protection, asked, bodies } = await agent(DONE, DONE);
   protection.busy(1);
   await asked(1);
@@ -92,8 +92,8 @@ test('a task that ends while it is protected takes it back', async () => {
   expect(bodies()).toEqual([ON, OFF]);
 });
 
-describe('protection that cannot be had', () => {
-  test('is told once for each reason, and asked for again a minute later', async () => {
+describe('protection that fails', () => {
+  test('is reported once for each reason, and requested again a minute later', async () => {
     const { protection, clock, asked, events } = await agent(
       failing('DEPLOYMENT_BLOCKED'),
       failing('DEPLOYMENT_BLOCKED'),
@@ -115,7 +115,7 @@ describe('protection that cannot be had', () => {
     ]);
   });
 
-  test('is not asked for again by a task of no service', async () => {
+  test('is not requested again by a task without a service', async () => {
     const { protection, clock, events } = await agent(failing('TASK_NOT_VALID'));
     protection.busy(1);
     await vi.waitFor(() => expect(events).toHaveLength(1));
@@ -126,7 +126,7 @@ describe('protection that cannot be had', () => {
     expect(clock.sleeping).toBe(0);
   });
 
-  test('from an agent that is not there stops nothing', async () => {
+  test('stops nothing when the agent does not answer', async () => {
     const clock = manualClock();
     const events: Event[] = [];
     await using protection = protectTask({

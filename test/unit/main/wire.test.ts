@@ -23,7 +23,7 @@ describe('how a registry is reached', () => {
   const basic = (user: string, password: string): string =>
     `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
-  /** Who a registry that asks for basic sees, when `access` names a secret for it. */
+  /** The credentials that a registry with basic authentication receives, when `access` names a secret for it. */
   async function seen(o: Partial<ConnectOptions>, secretsRead: number): Promise<string | undefined> {
     const secrets = await scriptedServer({
       'POST /': Array.from({ length: secretsRead }, () => ({
@@ -51,22 +51,22 @@ describe('how a registry is reached', () => {
     return registry.requests.at(-1)?.headers.authorization;
   }
 
-  test('is what the rules say of its host', async () => {
+  test('uses the secret that the rules name for its host', async () => {
     expect(await seen({}, 1)).toBe(basic('rob', 'robs'));
   });
 
-  test('is first of all what the command itself says', async () => {
+  test('prefers the credentials of the command', async () => {
     expect(await seen({ source: { credentials: 'ann:anns' } }, 0)).toBe(basic('ann', 'anns'));
   });
 
-  test('is not what they say of another side’s flags', async () => {
+  test('ignores the credentials of the other side’s flags', async () => {
     expect(await seen({ target: { credentials: 'ann:anns' } }, 1)).toBe(basic('rob', 'robs'));
   });
 });
 
 test.each([
   ['a flag', { credentials: 'AWS:of-mine' }, 'AWS:of-mine'],
-  ['a file of a flag that has none for it', { authFile: '/dev/null' }, 'AWS:of-aws'],
+  ['a file of a flag without any for it', { authFile: '/dev/null' }, 'AWS:of-aws'],
 ])('credentials that are named for a private ECR registry come before those of AWS: %s', async (_, source, used) => {
   const host = '111111111111.dkr.ecr.eu-west-1.amazonaws.com';
   const headers = {
@@ -88,7 +88,7 @@ test.each([
   expect(registry.requests[0]?.headers.authorization).toBe(`Basic ${Buffer.from(used).toString('base64')}`);
 });
 
-test('a bucket is reached as the command says, or else as the environment says', async () => {
+test('a bucket is reached with the options of the command, or else with those of the environment', async () => {
   await using server = await openS3({ quirks: ['requester-pays'] });
   const { endpoint, credentials } = server.s3;
   vi.stubEnv('AWS_ENDPOINT_URL_S3', endpoint);

@@ -47,7 +47,7 @@ async function listed(store: ObjectStore): Promise<readonly Doomed[]> {
 }
 
 describe.each(PLACES)('deleting from %s', (name, open) => {
-  test('deletes what is as it was listed, and leaves what was written since', async () => {
+  test('deletes objects that are as listed, and leaves those that were written since', async () => {
     const { store } = await open();
     const keys = ['a/1.tar', 'a/2.tar', 'b.tar', 'ü & <b>.tar'];
     for (const key of keys) await store.write(key, bytes(key));
@@ -72,7 +72,7 @@ describe('deleting from S3', () => {
     expect(server?.s3.requests.filter(({ operation }) => operation === 'DeleteObjects')).toHaveLength(1);
   });
 
-  test('takes a request for each thousand, and keeps the versions of a bucket that has them', async () => {
+  test('sends a request for each thousand, and keeps the versions of a bucket that has them', async () => {
     const { store, server } = await s3();
     if (server === undefined) throw new Error('no server');
     await server.client.send(
@@ -89,7 +89,7 @@ describe('deleting from S3', () => {
     expect([DeleteMarkers.length > 0, Versions.length > 0]).toEqual([true, true]);
   });
 
-  test('asks again, after a wait, for what S3 was too busy to delete, and three times at most', async () => {
+  test('retries, after a wait, what S3 was too busy to delete, three times at most', async () => {
     const { client, ...server } = await openServer({});
     onTestFinished(async () => server[Symbol.asyncDispose]());
     const clock = fakeClock();

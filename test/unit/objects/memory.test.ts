@@ -1,7 +1,7 @@
 import { objectStoreSuite } from '../../contracts/objects.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 
-// the store of other tests: what they rely on is what the real ones promise
+// the store of other tests: they rely on what the real stores promise
 objectStoreSuite('memory', async () => {
   const store = new MemoryObjects();
   return {

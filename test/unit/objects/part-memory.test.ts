@@ -6,7 +6,7 @@ import { Failure } from '../../../worker/util/failure.ts';
 const MIB = 1024 * 1024;
 
 describe('the memory for parts', () => {
-  test('is 64 MiB, or 16 parts where those are less', () => {
+  test('is 64 MiB, or 16 parts if those are less', () => {
     const count = (memory: PartMemory, size: number): number => {
       let found = 0;
       while (memory.tryTake(size) !== undefined) found++;
@@ -17,7 +17,7 @@ describe('the memory for parts', () => {
     expect(count(PartMemory.for(1000 * MIB), 1000 * MIB)).toBe(1);
   });
 
-  test('gives buffers that were given back, once each', () => {
+  test('hands out returned buffers, once each', () => {
     const memory = new PartMemory(200);
     const first = memory.takeNow(100);
     first.giveBack();
@@ -27,7 +27,7 @@ describe('the memory for parts', () => {
     expect(memory.tryTake(100)).toBeUndefined();
   });
 
-  test('is exceeded only by what must not wait, and then gives nothing until that is given back', () => {
+  test('is exceeded only by work that must not wait, and then hands out nothing until that is returned', () => {
     const memory = new PartMemory(100);
     const held = [memory.takeNow(100), memory.takeNow(100)];
     held[0]?.giveBack();
@@ -46,7 +46,7 @@ describe('the memory for parts', () => {
 });
 
 describe('parts in flight', () => {
-  test('wait for memory only as long as one of theirs is being sent', async () => {
+  test('wait for memory only while one of them is being sent', async () => {
     const memory = new PartMemory(1);
     const others = memory.takeNow(10);
     const parts = new PartsInFlight(memory);
@@ -59,7 +59,7 @@ describe('parts in flight', () => {
     others.giveBack();
   });
 
-  test('give their memory back when one fails, and fail with the first', async () => {
+  test('release their memory when one fails, and fail with the first failure', async () => {
     const memory = new PartMemory(30);
     const parts = new PartsInFlight(memory);
     const slow = Promise.withResolvers<void>();

@@ -9,13 +9,13 @@ describe('isDerivedTag', () => {
     (name) => expect(isDerivedTag(name)).toBe(true),
   );
   test.each(['v1', `sha256-${hex}.vex`, `sha256-${hex.slice(1)}.sig`, `x-sha256-${hex}.sig`, `sha256-${hex}0`])(
-    'is false of %s, which nobody would look for',
+    'is false of %s, which no tool looks for',
     (name) => expect(isDerivedTag(name)).toBe(false),
   );
 });
 
 describe('referrersTag', () => {
-  test('is the digest as a tag, of sha512 its first 64 hex digits', () => {
+  test('is the digest as a tag, for sha512 its first 64 hex digits', () => {
     const sha256 = digestOf(Buffer.from('x'));
     expect(referrersTag(sha256)).toBe(sha256.replace(':', '-'));
     const sha512 = digestOf(Buffer.from('x'), 'sha512');
@@ -23,7 +23,7 @@ describe('referrersTag', () => {
   });
 });
 
-test('cosignSubject is the digest in a tag of cosign, and of no other tag', () => {
+test('cosignSubject is the digest in a cosign tag, and undefined for other tags', () => {
   const hex = '0f'.repeat(32);
   expect(['sig', 'att', 'sbom'].map((suffix) => cosignSubject(`sha256-${hex}.${suffix}`))).toEqual(
     Array(3).fill(`sha256:${hex}`),

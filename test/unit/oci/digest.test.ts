@@ -21,17 +21,17 @@ describe('parseDigest', () => {
     [`sha256:${'A'.repeat(64)}`, 'upper case hex'],
     [`sha256:${'g'.repeat(64)}`, 'not hex'],
     [`sha512:${'0'.repeat(64)}`, 'the length of the other algorithm'],
-    [`sha384:${'0'.repeat(96)}`, 'an algorithm not carried'],
+    [`sha384:${'0'.repeat(96)}`, 'an unsupported algorithm'],
     [`md5:${'0'.repeat(32)}`, 'a broken algorithm'],
     [`sha256-${'0'.repeat(64)}`, 'a dash'],
     [` ${SHA256}`, 'a space before'],
-    [`${SHA256}\n`, 'a newline behind'],
-    [`${SHA256}/../../etc/passwd`, 'a path behind'],
+    [`${SHA256}\n`, 'a newline at the end'],
+    [`${SHA256}/../../etc/passwd`, 'a path at the end'],
   ])('refuses %j: %s', (text) => {
     expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'INVALID' }));
   });
 
-  test('of anything else but text is INVALID in one short line, whatever it is', () => {
+  test('anything but text is INVALID in one short line, whatever it is', () => {
     const hostile = [
       JSON.parse('{"toString":null,"valueOf":null}'),
       JSON.parse(`${'['.repeat(50_000)}${']'.repeat(50_000)}`),
@@ -56,7 +56,7 @@ describe('parseDigest', () => {
     );
   });
 
-  test('shows what it refuses without what could steer a terminal', () => {
+  test('shows what it refuses without characters that could control a terminal', () => {
     expect(() => parseDigest('\u001b[2Jsha256\u009b2J\u202e')).toThrow(
       /^"\\u001b\[2Jsha256\\u\{9b\}2J\\u\{202e\}" is not/,
     );
@@ -65,7 +65,7 @@ describe('parseDigest', () => {
 
 describe('digests', () => {
   test('are those of their bytes', () => {
-    // RFC 6234's "abc", and nothing at all
+    // RFC 6234's "abc", and no bytes at all
     expect(digestOf(Buffer.from('abc'))).toBe(
       'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad',
     );

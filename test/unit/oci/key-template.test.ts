@@ -16,7 +16,7 @@ test('a folder is followed by the default, and any other key is the template', (
   assert.equal(archiveTemplate('{tag}.tar'), '{tag}.tar');
 });
 
-test('registries that have no region are named by their host', () => {
+test('registries without a Region are named by their host', () => {
   assert.equal(expandTemplate(archiveTemplate(''), hub, undefined, now), 'docker.io/library/alpine/3.20.tar');
   const port = { ...hub, registry: 'localhost:5000' };
   assert.equal(expandTemplate('{registry}/x', port, undefined, now), 'localhost_5000/x');
@@ -40,7 +40,7 @@ test('Regions may have other names', () => {
     assert.throws(() => expandTemplate(wrong, ecr, undefined, now), /is not one of/);
 });
 
-test('an unknown variable, and one that the image has not, are refused by name', () => {
+test('an unknown variable, and one that the image does not have, are refused by name', () => {
   assert.throws(() => expandTemplate('{name}.tar', ecr, undefined, now), /\{name\} is not one of \{regionName\}/);
   assert.throws(
     () => expandTemplate('{account}.tar', hub, undefined, now),

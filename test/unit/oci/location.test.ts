@@ -32,13 +32,13 @@ describe('places of images', () => {
     test(`${text} reads back to itself`, () => assert.equal(formatLocation(parseLocation(text)), text));
   }
 
-  test('a host with a port is no image, because its repository is missing', () => {
+  test('a host with a port is not an image, because its repository is missing', () => {
     for (const text of ['docker://127.0.0.1:23205', 'localhost:5000', 'r.example:443/', '[::1]:5000'])
       for (const parse of [parseLocation, parseDestination])
         assert.throws(() => parse(text), { code: 'INVALID', message: /names a registry, and a repository is missing/ });
   });
 
-  test('a bare reference is read as docker reads it', () => {
+  test('a bare reference is read like docker reads it', () => {
     assert.equal(formatLocation(parseLocation('alpine')), 'docker://docker.io/library/alpine:latest');
     assert.equal(formatLocation(parseLocation('localhost:5000/x')), 'docker://localhost:5000/x:latest');
   });
@@ -92,7 +92,7 @@ describe('places of images', () => {
 });
 
 describe('patterns', () => {
-  test('a repository alone stands for all its tags, a reference for one', () => {
+  test('a repository alone means all its tags, a reference one tag', () => {
     assert.deepEqual(parseImagePattern('localhost:5000/app'), {
       registry: 'localhost:5000',
       repository: 'app',
@@ -101,7 +101,7 @@ describe('patterns', () => {
     assert.equal(parseImagePattern('docker://localhost:5000/app:v1').tag, 'v1');
   });
 
-  test('wildcards stand in repositories and in tags', () => {
+  test('wildcards are allowed in repositories and in tags', () => {
     assert.deepEqual(parseImagePattern('docker://r.example/product/*:v{1,2}.*'), {
       registry: 'r.example',
       repository: 'product/*',
@@ -114,13 +114,13 @@ describe('patterns', () => {
     });
   });
 
-  test('the host of an ECR registry alone stands for everything in it', () => {
+  test('the host of an ECR registry alone means everything in it', () => {
     const registry = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
     for (const text of [registry, `${registry}/`, `docker://${registry}`])
       assert.deepEqual(parseImagePattern(text), { registry, repository: '*', tag: undefined });
   });
 
-  test('a host with a port stands for everything in that registry, and not for a tag of Docker Hub', () => {
+  test('a host with a port means everything in that registry, and not a tag of Docker Hub', () => {
     for (const registry of ['127.0.0.1:23205', 'localhost:5000', 'r.example:443', '[::1]:5000'])
       for (const text of [registry, `${registry}/`, `docker://${registry}`])
         assert.deepEqual(parseImagePattern(text), { registry, repository: '*', tag: undefined });
@@ -170,7 +170,7 @@ describe('registries and buckets as destinations', () => {
     assert.deepEqual(parseRegistryTarget('docker://r.example/a/b/'), { registry: 'r.example', prefix: 'a/b' });
   });
 
-  test('what is no host is refused', () =>
+  test('what is not a host is refused', () =>
     assert.throws(() => parseRegistryTarget('docker://justaname'), /named by its host/));
 
   test('a bucket alone has an empty key', () => {

@@ -58,7 +58,7 @@ describe('parseManifest', () => {
     expect(artifactTypeOf(manifest)).toBeUndefined();
   });
 
-  test('reads what refers to an image: its subject is none of its children', () => {
+  test('reads an image with a subject, which is not one of its children', () => {
     const body = {
       schemaVersion: 2,
       artifactType: 'application/spdx+json',
@@ -74,7 +74,7 @@ describe('parseManifest', () => {
     expect(artifactTypeOf(manifest)).toBe('application/spdx+json');
   });
 
-  test('reads the artifact manifest that was withdrawn', () => {
+  test('reads the withdrawn artifact manifest', () => {
     const mediaType = MEDIA_TYPE.ociArtifact;
     const manifest = parseManifest(
       json({ mediaType, artifactType: 'application/x', blobs: [LAYER], subject: IMAGE }),
@@ -90,14 +90,14 @@ describe('parseManifest', () => {
     expect(parseManifest(json({ artifactType: 'application/x' }), mediaType)).toMatchObject({ blobs: [] });
   });
 
-  test('takes the media type it was given as when the bytes name none, as those of OCI may', () => {
+  test('uses the media type that it was given when the bytes name none, as OCI allows', () => {
     expect(parseManifest(json({ config: CONFIG, layers: [] }), MEDIA_TYPE.ociManifest)).toMatchObject({
       kind: 'image',
       mediaType: MEDIA_TYPE.ociManifest,
     });
   });
 
-  test('reads null for a list or a subject as none: some builders write that', () => {
+  test('reads null for a list or a subject as absent: some builders write that', () => {
     expect(parseManifest(json({ manifests: null }), MEDIA_TYPE.ociIndex)).toMatchObject({ manifests: [] });
     expect(parseManifest(json({ config: CONFIG, layers: null, subject: null }), MEDIA_TYPE.ociManifest)).toEqual({
       kind: 'image',
@@ -114,7 +114,7 @@ describe('parseManifest', () => {
     [MEDIA_TYPE.dockerList, { manifests: [], layers: [] }],
     [MEDIA_TYPE.ociManifest, { config: CONFIG, layers: [LAYER], manifests: [IMAGE] }],
     [MEDIA_TYPE.dockerManifest, { config: CONFIG, layers: [LAYER], manifests: [] }],
-  ])('refuses what could be read as two kinds, given as %s', (mediaType, body) => {
+  ])('refuses a manifest that could be read as two kinds, given as %s', (mediaType, body) => {
     expect(() => parseManifest(json(body), mediaType)).toThrow(invalid(/ambiguous/));
   });
 
@@ -154,7 +154,7 @@ describe('parseManifest', () => {
     expect(parseManifest(Buffer.from(text), MEDIA_TYPE.ociManifest)).toMatchObject({ layers: [LAYER, LAYER] });
   });
 
-  test('refuses bytes that call themselves something else than they were given as', () => {
+  test('refuses bytes with another media type inside than they were given', () => {
     const body = { mediaType: MEDIA_TYPE.ociIndex, manifests: [] };
     expect(() => parseManifest(json(body), MEDIA_TYPE.dockerList)).toThrow(invalid(/calls itself/));
     expect(() => parseManifest(json({ ...body, mediaType: 7 }), MEDIA_TYPE.ociIndex)).toThrow(
@@ -183,17 +183,17 @@ describe('parseManifest', () => {
     ['application/vnd.docker.distribution.manifest.v1+prettyjws', { name: 'x', signatures: [] }],
     [MEDIA_TYPE.dockerManifest, { schemaVersion: 1, fsLayers: [] }],
     ['application/json', { schemaVersion: 1, fsLayers: [] }],
-  ])('says of docker schema 1, given as %s, that it is not carried', (mediaType, body) => {
+  ])('refuses docker schema 1, given as %s, as unsupported', (mediaType, body) => {
     expect(() => parseManifest(json(body), mediaType)).toThrow(
       expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringMatching(/schema 1/) }),
     );
   });
 
-  test('refuses what is no manifest by its media type', () => {
+  test('refuses other content by its media type', () => {
     expect(() => parseManifest(json({}), 'application/octet-stream')).toThrow(invalid(/application\/octet-stream/));
   });
 
-  test('refuses more than 4 MiB without reading it, and takes 4 MiB', () => {
+  test('refuses more than 4 MiB without reading it, and accepts 4 MiB', () => {
     const bytes = Buffer.alloc(MAX_MANIFEST_BYTES + 1, ' ');
     expect(() => parseManifest(bytes, MEDIA_TYPE.ociIndex)).toThrow(invalid(/4194305 bytes; 4194304/));
     bytes.write('{"manifests":[]}', MAX_MANIFEST_BYTES - 16);
@@ -209,8 +209,8 @@ describe('parseManifest', () => {
     ['null', json(null), /not a JSON object/],
     ['no config', json({ layers: [] }), /config of the manifest is not a descriptor/],
     ['no layers', json({ config: CONFIG }), /no list of layers/],
-    ['layers that are no list', json({ config: CONFIG, layers: {} }), /no list of layers/],
-    ['a layer that is no object', json({ config: CONFIG, layers: [LAYER, 'x'] }), /layers\[1\] .*not a descriptor/],
+    ['layers that are not a list', json({ config: CONFIG, layers: {} }), /no list of layers/],
+    ['a layer that is not an object', json({ config: CONFIG, layers: [LAYER, 'x'] }), /layers\[1\] .*not a descriptor/],
     [
       'no digest',
       json({ config: CONFIG, layers: [{ ...LAYER, digest: undefined }] }),
@@ -226,12 +226,12 @@ describe('parseManifest', () => {
     ['a size beyond counting', json({ config: { ...CONFIG, size: 2 ** 53 }, layers: [] }), /config .*size/],
     ['a size as text', json({ config: { ...CONFIG, size: '2' }, layers: [] }), /config .*size/],
     ['no media type', json({ config: { ...CONFIG, mediaType: '' }, layers: [] }), /config .*media type/],
-    ['a subject that is none', json({ config: CONFIG, layers: [], subject: 'x' }), /subject/],
+    ['a subject that is not a descriptor', json({ config: CONFIG, layers: [], subject: 'x' }), /subject/],
   ])('refuses an image with %s', (_, bytes, message) => {
     expect(() => parseManifest(bytes, MEDIA_TYPE.ociManifest)).toThrow(invalid(message));
   });
 
-  test('of arbitrary JSON gives a manifest or a failure in one short line, never anything else', () => {
+  test('turns arbitrary JSON into a manifest or a failure in one short line, never anything else', () => {
     const digest = fc.oneof(fc.constant(LAYER.digest), fc.jsonValue());
     const child = fc.oneof(
       fc.constantFrom<unknown>(CONFIG, LAYER, IMAGE),
@@ -283,7 +283,7 @@ describe('parseManifest', () => {
     );
   });
 
-  test('is not brought down by fields nested deeper than the stack', () => {
+  test('survives fields nested deeper than the stack', () => {
     const deep = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
     for (const text of [
       deep,
@@ -312,7 +312,7 @@ describe('parseDescriptor', () => {
     });
   });
 
-  test('drops optional fields that are not what they should be', () => {
+  test('drops malformed optional fields', () => {
     const odd = { ...LAYER, urls: [7], platform: 'linux', artifactType: '', annotations: { n: 1 } };
     expect(parseDescriptor(odd, 'it')).toEqual(LAYER);
     expect(parseDescriptor({ ...LAYER, urls: [] }, 'it')).toEqual(LAYER);
@@ -324,7 +324,7 @@ describe('parseDescriptor', () => {
 });
 
 describe('media types', () => {
-  test('tell manifests, indexes and foreign layers', () => {
+  test('distinguish manifests, indexes and foreign layers', () => {
     for (const type of MANIFEST_MEDIA_TYPES) expect(isManifestType(type)).toBe(true);
     expect(MANIFEST_MEDIA_TYPES.filter(isIndexType)).toEqual([MEDIA_TYPE.ociIndex, MEDIA_TYPE.dockerList]);
     for (const type of [MEDIA_TYPE.ociConfig, MEDIA_TYPE.ociLayerGzip, 'application/octet-stream', '']) {
@@ -332,7 +332,7 @@ describe('media types', () => {
       expect(isForeign({ ...LAYER, mediaType: type })).toBe(false);
     }
     for (const mediaType of FOREIGN) expect(isForeign({ ...LAYER, mediaType })).toBe(true);
-    // a place to fetch it from as well does not make a layer foreign
+    // a place to fetch it from does not make a layer foreign
     expect(isForeign({ ...LAYER, urls: ['https://example.com/layer'] })).toBe(false);
   });
 
@@ -342,7 +342,7 @@ describe('media types', () => {
     [{ config: CONFIG, layers: [] }, MEDIA_TYPE.ociManifest],
     [{ layers: [] }, undefined],
     [{ os: 'linux' }, undefined],
-  ])('are found in the bytes where nothing else says (%#)', (body, expected) => {
+  ])('are found in the bytes where no header names them (%#)', (body, expected) => {
     expect(mediaTypeOf(json(body))).toBe(expected);
   });
 });
@@ -367,7 +367,7 @@ describe('platforms', () => {
     expect(() => parsePlatform(text)).toThrow(invalid(/is not a platform: expected os\/architecture/));
   });
 
-  test('written and read again are the same; other text is INVALID', () => {
+  test('are the same when written and read again; other text is INVALID', () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[av/.\-_ \n9é]{0,12}$/), (text) => {
         try {

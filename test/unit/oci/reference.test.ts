@@ -71,7 +71,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ['a.b/c:-tag', 'a dash before the tag'],
   ['a.b/c:.tag', 'a dot before the tag'],
   [`a.b/c:${'t'.repeat(129)}`, 'a tag that is too long'],
-  ['a.b/c:täg', 'a letter that is none of the alphabet'],
+  ['a.b/c:täg', 'a letter outside of the alphabet'],
   ['a.b/c:x y', 'a space'],
   ['a.b/c\n', 'a newline'],
   ['a.b/c@', 'an empty digest'],
@@ -86,8 +86,8 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ['localhost:/x', 'an empty port'],
   ['localhost:99999/x', 'a port that cannot be'],
   ['localhost:port/x', 'a port that is no number'],
-  ['[::::]/x', 'an address that is none'],
-  ['300.300.300.300/x', 'an address that is none'],
+  ['[::::]/x', 'a malformed address'],
+  ['300.300.300.300/x', 'a malformed address'],
   ['https://a.b/c', 'a URL'],
   ['docker://a.b/c', 'a transport'],
   ['a.b/c?tag=d', 'a query'],
@@ -100,7 +100,7 @@ describe('parseReference', () => {
     expect(formatReference(parseReference(text))).toBe(expected);
   });
 
-  test('takes tag and digest both, or latest when there is neither', () => {
+  test('has tag and digest both, or latest when it names neither', () => {
     expect(parseReference(`a.b/c:d@${DIGEST}`)).toEqual({ registry: 'a.b', repository: 'c', tag: 'd', digest: DIGEST });
     expect(parseReference(`a.b/c@${DIGEST}`)).toEqual({ registry: 'a.b', repository: 'c', digest: DIGEST });
     expect(parseReference('a.b/c')).toEqual({ registry: 'a.b', repository: 'c', tag: 'latest' });
@@ -115,7 +115,7 @@ describe('parseReference', () => {
     );
   });
 
-  test('takes the longest repository of ECR in the longest of its hosts', () => {
+  test('accepts the longest repository of ECR in the longest of its hosts', () => {
     const repository = `${'a'.repeat(127)}/${'b'.repeat(128)}`;
     const host = '111111111111.dkr-ecr.ap-southeast-1.on.amazonwebservices.com.cn';
     expect(parseReference(`${host}/${repository}:v1`)).toEqual({ registry: host, repository, tag: 'v1' });
@@ -219,7 +219,7 @@ const reference = fc
   });
 
 describe('references', () => {
-  test('written and read again are the same', () => {
+  test('are the same when written and read again', () => {
     fc.assert(
       fc.property(reference, (r) => {
         expect(parseReference(formatReference(r))).toEqual(r);
@@ -229,7 +229,7 @@ describe('references', () => {
     );
   });
 
-  test('read, written and read again are the same, and their host can be connected to', () => {
+  test('are the same when read, written and read again, and their host can be connected to', () => {
     const text = fc.oneof(
       fc.stringMatching(/^[aZ0.:/@\-_[\]%?#\\ ]{0,20}$/),
       fc.tuple(reference, fc.nat(), fc.string({ unit: 'grapheme', maxLength: 2 })).map(([r, at, noise]) => {

@@ -14,7 +14,7 @@ describe('a map of repositories', () => {
     expect(mapRepository([parseRepositoryMap(text)], name).name).toBe(expected);
   });
 
-  test('counts where it is the first that matches', () => {
+  test('applies the first entry that matches', () => {
     const maps = ['team/app=one', 'team/*=two/*'].map(parseRepositoryMap);
     expect(mapRepository(maps, 'team/app').name).toBe('one');
     expect(mapRepository(maps, 'team/web')).toEqual({ name: 'two/web', by: maps[1] });
@@ -24,11 +24,11 @@ describe('a map of repositories', () => {
     expect(() => parseRepositoryMap(text)).toThrow(expect.objectContaining({ code: 'INVALID' }));
   });
 
-  test('refuses to make a name that no repository can have', () => {
+  test('refuses to create a name that no repository can have', () => {
     expect(() => mapRepository([parseRepositoryMap('team*=*')], 'team/app')).toThrow(/is not a repository/);
   });
 
-  test('keeps names apart that it matches', () => {
+  test('keeps names distinct that it matches', () => {
     const name = fc.stringMatching(/^[a-z]{1,4}(\/[a-z]{1,4}){0,2}$/);
     fc.assert(
       fc.property(name, name, (a, b) => {

@@ -12,7 +12,7 @@ const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 
-/** A job that a test holds in its hands. */
+/** A job that a test controls. */
 interface Job {
   readonly delivery: Delivery;
   readonly signal: AbortSignal;
@@ -45,7 +45,7 @@ afterEach(async () => {
   expect(clock.sleeping).toBe(0);
 });
 
-/** Starts to consume, with jobs that end when a test says so. */
+/** Starts to consume, with jobs that end when a test decides. */
 async function start(
   o: Partial<ConsumeOptions> & { readonly queue?: Queue; readonly handle?: Handle } = {},
 ): Promise<(typeof running)[number] & { ended: boolean }> {
@@ -72,7 +72,7 @@ async function held(delivery: Delivery, { signal }: { readonly signal: AbortSign
   return promise;
 }
 
-/** As jobs should: it ends when it is told to. */
+/** Ends when it is aborted, as jobs should. */
 async function obedient(delivery: Delivery, { signal }: { readonly signal: AbortSignal }): Promise<Outcome> {
   const { promise, resolve } = Promise.withResolvers<undefined>();
   signal.addEventListener('abort', () => resolve(undefined));
@@ -97,7 +97,7 @@ const bodies = (): readonly string[] => jobs.map(({ delivery }) => delivery.body
 const callsOf = (action: string): readonly string[] => queue.calls.filter((call) => call.startsWith(action));
 const warnings = (): readonly string[] => events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
 
-/** The same queue, parts of it replaced. */
+/** The same queue with parts replaced. */
 function instead(o: Partial<Queue>): Queue {
   return {
     name: queue.name,
@@ -108,7 +108,7 @@ function instead(o: Partial<Queue>): Queue {
   };
 }
 
-/** The same queue, parts of what it delivers replaced. */
+/** The same queue with parts of its deliveries replaced. */
 function delivering(change: (delivery: Delivery) => Partial<Delivery>): Queue {
   return instead({
     receive: async (max, at) =>
@@ -117,7 +117,7 @@ function delivering(change: (delivery: Delivery) => Partial<Delivery>): Queue {
 }
 
 describe('slots', () => {
-  test('each is filled at once, and none twice', async () => {
+  test('are each filled at once, and none twice', async () => {
     await start({ slots: 3 });
     await send('a', 'b', 'c', 'd', 'e');
     expect(bodies()).toEqual(['a', 'b', 'c']);
@@ -131,7 +131,7 @@ describe('slots', () => {
     expect(queue.bodies).toEqual(['c', 'e']);
   });
 
-  test('no more is asked for than there are free slots, and no more than ten', async () => {
+  test('limit a receive to the number of free slots, and to ten', async () => {
     await start({ slots: 25 });
     await send(...Array.from({ length: 30 }, (_, n) => `${n}`));
     expect(jobs).toHaveLength(25);
@@ -145,7 +145,7 @@ describe('slots', () => {
     await clock.advance(0);
   });
 
-  test('there is one receive at a time, whatever ends meanwhile', async () => {
+  test('cause one receive at a time, whatever ends meanwhile', async () => {
     let open = 0;
     let most = 0;
     const counting = instead({
@@ -167,7 +167,7 @@ describe('slots', () => {
     expect({ open, most }).toEqual({ open: 1, most: 1 });
   });
 
-  test('a queue that does not wait is not asked in a hurry', async () => {
+  test('do not make a queue busy that returns without waiting', async () => {
     let asked = 0;
     await start({
       queue: instead({
@@ -182,7 +182,7 @@ describe('slots', () => {
     expect(asked).toBeLessThan(15);
   });
 
-  test('how many run is told with every change', async () => {
+  test('report with every change how many are busy', async () => {
     const busy: number[] = [];
     await start({ busy: (count) => busy.push(count) });
     await send('a', 'b');
@@ -195,7 +195,7 @@ describe('slots', () => {
 });
 
 describe('an outcome', () => {
-  test('is told to the queue', async () => {
+  test('settles the message in the queue', async () => {
     await start();
     await send('a', 'b');
     job(0).end();
@@ -208,7 +208,7 @@ describe('an outcome', () => {
     expect(events).toEqual([]);
   });
 
-  test('that the queue does not take at first is told again', async () => {
+  test('is sent again when the queue does not accept it at first', async () => {
     await start();
     await send('a');
     queue.faults.add({ operation: 'DeleteMessage', times: 3 }, { kind: 'cut-request' });
@@ -220,7 +220,7 @@ describe('an outcome', () => {
     );
   });
 
-  test('that the queue never takes is reported, and the slot is free', async () => {
+  test('is reported when the queue never accepts it, and the slot is free', async () => {
     await start({ slots: 1 });
     await send('a', 'b');
     queue.faults.add({ operation: 'DeleteMessage', times: 5 }, { kind: 'cut-request' });
@@ -264,7 +264,7 @@ describe('a job that throws', () => {
     [4, 240, 288],
     [6, 900, 1080],
     [50, 900, 1080],
-  ])('for the time number %i comes again in %i to %i seconds', async (receiveCount, least, most) => {
+  ])('for the time number %i is redelivered in %i to %i seconds', async (receiveCount, least, most) => {
     const seconds = await secondsAfter(receiveCount);
     expect(seconds).toBeGreaterThanOrEqual(least);
     expect(seconds).toBeLessThanOrEqual(most);
@@ -280,7 +280,7 @@ describe('a job that throws', () => {
         throw new Error('at once');
       },
     ],
-    ['what is no error', async () => Promise.reject(new Error('later'))],
+    ['what is not an error', async () => Promise.reject(new Error('later'))],
     // oxlint-disable-next-line typescript/prefer-promise-reject-errors -- what others throw is the point here
     ['nothing at all', async () => Promise.reject(undefined)],
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a broken promise of a handler
@@ -299,7 +299,7 @@ describe('a job that throws', () => {
 });
 
 describe('while a job runs', () => {
-  test('its message is kept', async () => {
+  test('keeps its message', async () => {
     await start();
     await send('a');
     await clock.advance(2 * HOUR);
@@ -314,7 +314,7 @@ describe('while a job runs', () => {
     expect(events).toEqual([]);
   });
 
-  test('the visibility is what was asked for, not what the queue has', async () => {
+  test('the visibility timeout is the requested one, not the one of the queue', async () => {
     await start({ visibilitySeconds: 600 });
     await send('a');
     await clock.advance(150 * SECOND);
@@ -324,7 +324,7 @@ describe('while a job runs', () => {
     expect(callsOf('ChangeMessageVisibility')).toEqual(['ChangeMessageVisibility 600']);
   });
 
-  test('a message that is somebody else`s already aborts it, and is left alone', async () => {
+  test('aborts it when another worker holds its message, and leaves the message alone', async () => {
     queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1, handle: obedient });
     await start({ slots: 1, handle: held });
@@ -343,7 +343,7 @@ describe('while a job runs', () => {
     expect(queue.bodies).toEqual([]);
   });
 
-  test('what it gives after its message was lost is not told', async () => {
+  test('does not settle a message that was lost', async () => {
     queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1 });
     await send('a');
@@ -355,7 +355,7 @@ describe('while a job runs', () => {
     expect(job(1).delivery).toMatchObject({ body: 'a', receiveCount: 2 });
   });
 
-  test('a beat that fails is made again', async () => {
+  test('repeats a beat that fails', async () => {
     await start();
     await send('a');
     queue.faults.add({ operation: 'ChangeMessageVisibility', times: 4 }, { kind: 'answer' });
@@ -383,7 +383,7 @@ describe('while a job runs', () => {
     ],
     ['is refused', () => delivering(() => ({ extend: async () => Promise.reject(new Failure('DENIED', 'no')) }))],
     ['is never answered', () => delivering(() => ({ extend: async () => new Promise(() => undefined) }))],
-  ])('a beat that %s until the visibility ends aborts it before', async (_, make) => {
+  ])('a beat that %s until the visibility ends aborts it before that', async (_, make) => {
     await start({ queue: make() });
     await send('a');
     await clock.advance(100 * SECOND);
@@ -396,7 +396,7 @@ describe('while a job runs', () => {
     queue.faults.clear();
   });
 
-  test('that goes on after its message was lost, the slot is free again after a while', async () => {
+  test('frees its slot after a while if it continues after its message was lost', async () => {
     queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1 });
     await send('a', 'b');
@@ -415,7 +415,7 @@ describe('while a job runs', () => {
 describe('twelve hours', () => {
   const handover = { code: 'ABORTED', context: { handover: true } };
 
-  test('before they are over it has time to hand on', async () => {
+  test('leave time to hand over before they are over', async () => {
     await start();
     await send('a');
     await clock.advance(11 * HOUR + 44 * MINUTE);
@@ -429,7 +429,7 @@ describe('twelve hours', () => {
     expect(warnings()).toEqual([]);
   });
 
-  test('when they are over it is lost, and left behind', async () => {
+  test('end the job, which is left running', async () => {
     await start({ slots: 1 });
     await send('a');
     await clock.advance(12 * HOUR + MINUTE);
@@ -438,7 +438,7 @@ describe('twelve hours', () => {
     expect(callsOf('DeleteMessage')).toEqual([]);
   });
 
-  test('that have passed already are told before it begins', async () => {
+  test('are over before the job begins when the message is that old', async () => {
     const queueOfOld = delivering(() => ({ firstReceivedAtMs: clock.now() - 12 * HOUR }));
     await start({ queue: queueOfOld });
     await send('a');
@@ -448,7 +448,7 @@ describe('twelve hours', () => {
     expect(queue.bodies).toEqual([]);
   });
 
-  test('it comes again later, when it does not hand on', async () => {
+  test('redeliver a job later that does not hand over', async () => {
     await start({ handle: obedient });
     await send('a');
     await clock.advance(11 * HOUR + 45 * MINUTE);
@@ -468,7 +468,7 @@ describe('stopping', () => {
     expect(consuming.ended).toBe(true);
   });
 
-  test('takes no more, and lets what runs go on', async () => {
+  test('receives nothing more, and lets running jobs continue', async () => {
     const consuming = await start();
     await send('a');
     consuming.stopping.abort();
@@ -484,11 +484,11 @@ describe('stopping', () => {
     expect(queue.bodies).toEqual(['b']);
   });
 
-  test('gives back at once what it took meanwhile', async () => {
+  test('releases at once what it received meanwhile', async () => {
     const consuming = await start({
       queue: instead({
         receive: async (max) => {
-          // its answer was on its way
+          // its answer was in transit
           await clock.sleep(SECOND);
           return queue.receive(max, { waitSeconds: 0 });
         },
@@ -502,7 +502,7 @@ describe('stopping', () => {
     expect(await queue.count()).toMatchObject({ visible: 2, inFlight: 0 });
   });
 
-  test('aborts what runs when the signal fires, and gives it back at once', async () => {
+  test('aborts running jobs when the signal aborts, and releases them at once', async () => {
     const consuming = await start({ handle: obedient });
     await send('a', 'b');
     consuming.signal.abort();
@@ -512,7 +512,7 @@ describe('stopping', () => {
     expect(events).toEqual([]);
   });
 
-  test('what ends well in spite of the signal has ended well', async () => {
+  test('settles as done what ends well in spite of the signal', async () => {
     const consuming = await start();
     await send('a', 'b');
     consuming.signal.abort();
@@ -525,7 +525,7 @@ describe('stopping', () => {
     expect(warnings()).toEqual(['message message-2: the socket is closed; it is redelivered in 0 seconds']);
   });
 
-  test('what heeds no signal is left behind after 10 seconds, and given back', async () => {
+  test('leaves a job that ignores the signal after 10 seconds, and releases it', async () => {
     const consuming = await start({ slots: 1 });
     await send('a');
     consuming.signal.abort();
@@ -540,7 +540,7 @@ describe('stopping', () => {
     ]);
   });
 
-  test('ends while the queue is away', async () => {
+  test('ends while the queue is unavailable', async () => {
     const consuming = await start({ handle: obedient });
     await send('a');
     queue.faults.goAway();
@@ -550,7 +550,7 @@ describe('stopping', () => {
     expect(warnings()).toHaveLength(1);
   });
 
-  test('before the beginning takes nothing', async () => {
+  test('before the start receives nothing', async () => {
     await send('a');
     const consuming = await start({ stopping: AbortSignal.abort() });
     expect(consuming.ended).toBe(true);
@@ -558,8 +558,8 @@ describe('stopping', () => {
   });
 });
 
-describe('a queue that is away', () => {
-  test('for long is asked for ever, every 20 seconds in the end, and told now and then', async () => {
+describe('an unavailable queue', () => {
+  test('is asked for ever, every 20 seconds in the end, and reported now and then', async () => {
     await start();
     queue.faults.goAway();
     await clock.advance(30 * MINUTE);
@@ -579,7 +579,7 @@ describe('a queue that is away', () => {
     });
   });
 
-  test('refuses us for ever: even so', async () => {
+  test('is asked for ever even if it refuses', async () => {
     let asked = 0;
     await start({
       queue: instead({
@@ -594,7 +594,7 @@ describe('a queue that is away', () => {
     expect(events).toMatchObject([{ code: 'DENIED' }, { code: 'DENIED' }]);
   });
 
-  test('that never answers is asked again, and what it brings later is given back', async () => {
+  test('is asked again if it never answers, and what it delivers later is released', async () => {
     const { promise: later, resolve } = Promise.withResolvers<undefined>();
     const signals: (AbortSignal | undefined)[] = [];
     await start({
@@ -623,7 +623,7 @@ describe('a queue that is away', () => {
   });
 });
 
-describe('that the loop lives', () => {
+describe('the sign of life of the loop', () => {
   let silent = false;
   afterEach(() => {
     silent = false;
@@ -634,7 +634,7 @@ describe('that the loop lives', () => {
     ['all slots are taken', () => void send('a', 'b')],
     ['the queue is away', () => queue.faults.goAway()],
     ['the queue does not answer', () => (silent = true)],
-  ])('is told every 25 seconds while %s', async (_, prepare) => {
+  ])('is reported every 25 seconds while %s', async (_, prepare) => {
     const times = [clock.now()];
     prepare();
     const never = instead({ receive: async (_max, at) => orAborted(new Promise<never>(() => undefined), at) });
@@ -645,7 +645,7 @@ describe('that the loop lives', () => {
     expect(Math.max(...gaps, untilMs - (times.at(-1) ?? 0))).toBeLessThanOrEqual(25 * SECOND);
   });
 
-  test('is told while the last jobs end', async () => {
+  test('is reported while the last jobs end', async () => {
     let told = 0;
     const { stopping } = await start({ alive: () => told++ });
     await send('a');
@@ -657,9 +657,9 @@ describe('that the loop lives', () => {
   });
 });
 
-test('those who watch cannot end it', async () => {
+test('errors of observers cannot end it', async () => {
   const broken = (): never => {
-    throw new Error('a bug of those who watch');
+    throw new Error('a bug of an observer');
   };
   await start({ alive: broken, busy: broken, report: broken, handle: async () => Promise.reject(new Error('x')) });
   queue.faults.goAway();

@@ -13,7 +13,7 @@ const JOB: Job = {
   to: ['s3://bucket/app/v1.tar'],
 };
 
-test('a job is the same before it is sent and after it is received, with members that are undefined too', () => {
+test('is the same for a job before it is sent and after it is received, also with undefined members', () => {
   const sent: Job = { ...JOB, force: undefined, settings: undefined, platforms: undefined };
   const message = parseMessage(formatJob(sent));
   if (message.type !== 'job') throw new Error('it is no job');
@@ -21,7 +21,7 @@ test('a job is the same before it is sent and after it is received, with members
   expect(fingerprintOf(message.job)).toBe(fingerprintOf(JOB));
 });
 
-test('a job that was handed on is the same, one that asks for something else is not', () => {
+test('is the same for a job that was handed over, and differs for one that asks for something else', () => {
   expect(fingerprintOf({ ...JOB, handovers: 2 })).toBe(fingerprintOf(JOB));
   expect(fingerprintOf({ ...JOB, force: true })).not.toBe(fingerprintOf(JOB));
   expect(fingerprintOf({ ...JOB, settings: false })).not.toBe(fingerprintOf(JOB));

@@ -86,22 +86,22 @@ describe('a job', () => {
     expect(parseMessage(formatJob(job))).toEqual({ type: 'job', job });
   });
 
-  test('what a newer planner adds to it is left aside', () => {
+  test('ignores what a newer planner adds', () => {
     expect(parsed({ ...MIRROR, someday: true })).toEqual({ type: 'job', job: MIRROR });
   });
 
-  test('no platforms chosen are all', () => {
+  test('without chosen platforms means all', () => {
     expect(parsed({ ...MIRROR, platforms: [] })).toEqual({ type: 'job', job: MIRROR });
   });
 
-  test('has characters that SQS does not take only escaped', () => {
+  test('escapes characters that SQS refuses', () => {
     const job = { ...MIRROR, from: 'docker://a/b\uFFFF\uFFFE\uD800' };
     const body = formatJob(job);
     expect(body).toMatch(/^[\u0020-\uFFFD]*$/u);
     expect(parseMessage(body)).toEqual({ type: 'job', job });
   });
 
-  test('of another version or kind says what to do', () => {
+  test('of another version or kind fails with advice', () => {
     expect(reason({ ...MIRROR, version: 2 })).toBe(
       'message of version 2: this worker reads version 1, deploy a newer one',
     );
@@ -121,13 +121,13 @@ describe('a job', () => {
     ['an archive', { to: ['s3://a/b.tar'] }, 'to[0]: expected docker://host/repository:tag, got "s3://a/b.tar"'],
     ['no destination', { to: [] }, 'to: expected one destination at least, got a list'],
     ['a destination twice', { to: ['docker://a/b', 'docker://a/b'] }, 'to: one destination is named twice'],
-    ['a text', { to: 'docker://a/b' }, 'to: expected a list, got "docker://a/b"'],
+    ['one string', { to: 'docker://a/b' }, 'to: expected a list, got "docker://a/b"'],
     ['an odd platform', { platforms: ['linux'] }, 'platforms[0]: expected os/architecture[/variant], got "linux"'],
     ['an odd digest', { digest: 'latest' }, 'digest: expected a digest: sha256:…, got "latest"'],
     ['yes', { referrers: 'yes' }, 'referrers: expected true or false, got "yes"'],
     ['true', { create: true }, 'create: expected an object, as repository.json has it, or false, got true'],
-    ['no moment', { at: 'yesterday' }, 'at: expected a moment as of ISO 8601'],
-    ['less than none', { handovers: -1 }, 'handovers: expected 0 or more, got -1'],
+    ['an invalid time', { at: 'yesterday' }, 'at: expected a moment as of ISO 8601'],
+    ['a negative number', { handovers: -1 }, 'handovers: expected 0 or more, got -1'],
     ['control characters', { run: 'a\nb' }, 'run: expected a name, got "a\\nb"'],
     ['two faults', { from: 1, to: 2 }, 'from: expected a string, got 1 (and 1 more)'],
   ])('with %s is refused', (_, change, why) => {
@@ -137,7 +137,7 @@ describe('a job', () => {
   test('credentials in an address are not repeated', () => {
     expect(reason({ ...MIRROR, from: 'https://me:secret@host/a' })).not.toContain('secret');
     expect(refused('//me:secret@host')).not.toContain('secret');
-    // and what has them is no job: its places would be in logs and in the state
+    // a message with them is not a job: its places would be in logs and in the state
     for (const from of ['docker://me:secret@host.example/a:1', 'docker://host.example/a:1?token=secret']) {
       expect(reason({ ...MIRROR, from })).toMatch(/^mirror job: from: expected .* without password and query, got "/);
       expect(reason({ ...MIRROR, from })).not.toContain('secret');
@@ -150,20 +150,20 @@ describe('a request by hand', () => {
     expect(parsed(REQUEST)).toEqual({ type: 'request', request: REQUEST });
   });
 
-  test('can be one to plan a rule', () => {
+  test('can ask to plan a rule', () => {
     expect(parsed({ version: 1, kind: 'plan', rule: 'base' })).toEqual({
       type: 'request',
       request: { version: 1, kind: 'plan', rule: 'base', after: { repository: '', name: '' } },
     });
   });
 
-  test.each(['id', 'at', 'handovers'])('that has %s, but no run, is a slip', (member) => {
+  test.each(['id', 'at', 'handovers'])('is refused with %s and without run', (member) => {
     expect(reason({ ...REQUEST, [member]: 'x' })).toBe(
       `mirror job: it has ${member}, but no run: leave both out, the worker fills them in`,
     );
   });
 
-  test('a member that nobody knows is a slip', () => {
+  test('is refused with an unknown member', () => {
     expect(reason({ ...REQUEST, platform: 'linux/amd64' })).toBe('mirror job: "platform" is not a member of it');
     expect(reason({ ...REQUEST, rule: 'base' })).toBe('mirror job: "rule" is not a member of it');
   });
@@ -192,7 +192,7 @@ describe('an event of ECR', () => {
     });
   });
 
-  test('with the media types that it has had since 2024', () => {
+  test('with the media types that it has contained since 2024', () => {
     const detail = {
       ...PUSH.detail,
       'manifest-media-type': 'application/vnd.oci.image.manifest.v1+json',
@@ -206,7 +206,7 @@ describe('an event of ECR', () => {
     });
   });
 
-  test('by way of SNS', () => {
+  test('through SNS', () => {
     expect(parsed({ Type: 'Notification', Message: JSON.stringify(PUSH) })).toStrictEqual({ type: 'push', event });
   });
 
@@ -219,14 +219,14 @@ describe('an event of ECR', () => {
     expect(parsed({ ...PUSH, ...change })).toEqual({ type: 'ignored', why: expect.stringContaining(why) });
   });
 
-  test('a push of nothing is refused', () => {
+  test('is refused when it names nothing', () => {
     expect(reason({ ...PUSH, detail: { ...PUSH.detail, 'image-digest': undefined } })).toBe(
       'event of a push to ECR: detail.image-digest: expected a string, it is missing',
     );
   });
 });
 
-describe('a change of an object, as EventBridge tells it', () => {
+describe('a change of an object, as EventBridge sends it', () => {
   const CHANGE = {
     version: '0',
     id: '17793124-05d4-b198-2fde-7ededc63b103',
@@ -236,7 +236,7 @@ describe('a change of an object, as EventBridge tells it', () => {
   };
   const event = { id: CHANGE.id, bucket: 'documents', key: 'a b/ü\n+%20' };
 
-  test.each(['Object Created', 'Object Deleted'])('"%s" names the bucket and the key as it is', (type) => {
+  test.each(['Object Created', 'Object Deleted'])('"%s" names the bucket and the unescaped key', (type) => {
     expect(parsed({ ...CHANGE, 'detail-type': type })).toStrictEqual({ type: 'object', event });
   });
 
@@ -248,7 +248,7 @@ describe('a change of an object, as EventBridge tells it', () => {
     },
   );
 
-  test('of no object is refused', () => {
+  test('is refused without an object', () => {
     expect(reason({ ...CHANGE, detail: { bucket: { name: 'documents' } } })).toBe(
       'event "Object Created" of S3: detail.object: expected an object, it is missing',
     );
@@ -256,7 +256,7 @@ describe('a change of an object, as EventBridge tells it', () => {
 });
 
 describe('any message', () => {
-  test('over the size is refused before it is read', () => {
+  test('over the size limit is refused before it is read', () => {
     const body = formatJob({ ...MIRROR, create: { x: '' } });
     const padded = body.padEnd(MAX_MESSAGE_BYTES, ' ');
     expect(parseMessage(padded).type).toBe('job');
@@ -309,7 +309,7 @@ describe('any message', () => {
   });
 
   const text = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }).filter((it) => !/\p{Cc}/u.test(it));
-  // what is behind them may be secret
+  // the text after them may be secret
   const image = text.filter((it) => !/[@?]/.test(it)).map((it) => `docker://host/${it}`);
   const archive = text.map((path) => `s3://bucket/${path}`);
   const optional = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
@@ -366,12 +366,12 @@ describe('any message', () => {
   });
 });
 
-/** What JSON gives back as it was. */
+/** Values that JSON returns unchanged. */
 function isPlain(value: unknown): boolean {
   return !JSON.stringify(value).includes('__proto__') && !JSON.stringify(value).includes('-0');
 }
 
-test('the id of a job is that of its words, one by one', () => {
+test('the id of a job depends on each of its words', () => {
   expect(jobId('run', 'mirror', 'a', 'b')).toBe(jobId('run', 'mirror', 'a', 'b'));
   expect(jobId('run', 'mirror', 'a', 'b')).not.toBe(jobId('run', 'mirror', 'ab'));
   expect(jobId('a')).toMatch(/^[0-9a-f]{24}$/);

@@ -3,7 +3,7 @@ import { requestsFirst } from '../../../worker/queue/requests-first.ts';
 import { manualClock } from '../../support/clock.ts';
 import { MemoryQueue } from '../../support/memory-queue.ts';
 
-test('takes requests before jobs that were sent earlier, and jobs without waiting for a request', async () => {
+test('receives requests before jobs that were sent earlier, and jobs without waiting for a request', async () => {
   const clock = manualClock();
   const [requests, jobs] = [new MemoryQueue({ clock }), new MemoryQueue({ clock })];
   const both = requestsFirst(requests, jobs, clock);

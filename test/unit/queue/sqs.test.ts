@@ -41,7 +41,7 @@ queueSuite('SQS', async () => {
       client.destroy();
       await queue[Symbol.asyncDispose]();
       await sqs.close();
-      // nothing of the contract may need a second try
+      // no test of the contract may need a retry
       expect(events).toEqual([]);
     },
   };
@@ -53,7 +53,7 @@ test.each([
     'https://ann:secret@sqs.example:port/jobs?token=secret',
     /^open a queue: "https:\/\/…@sqs.example:port\/jobs" is not a URL/,
   ],
-])('names what is not the URL of a queue, without its secrets: %s', (queueUrl, message) => {
+])('names an invalid URL of a queue, without its secrets: %s', (queueUrl, message) => {
   expect(() => openSqs({ queueUrl, clock: systemClock })).toThrow(message);
 });
 
@@ -87,7 +87,7 @@ describe('a queue of SQS', () => {
     return delivery;
   };
 
-  test('ten messages are one call, and a batch stays below what SQS takes', async () => {
+  test('sends ten messages in one call, and batches below the limit of SQS', async () => {
     await queue.send(Array.from({ length: 21 }, (_, n) => ({ body: `${n}` })));
     expect(callsOf('SendMessageBatch')).toBe(3);
     // two of them and their reasons would be a byte too much
@@ -99,7 +99,7 @@ describe('a queue of SQS', () => {
     expect(events).toEqual([]);
   });
 
-  test('of a batch only what was not taken is sent again', async () => {
+  test('sends only the rejected entries of a batch again', async () => {
     const bodies = Array.from({ length: 10 }, (_, n) => `m${n}`);
     await using partial = await scriptedServer();
     const seen: string[][] = [];
@@ -129,7 +129,7 @@ describe('a queue of SQS', () => {
     });
   });
 
-  test('a throttle and a connection that breaks cost a wait', async () => {
+  test('waits and retries after a throttle or a broken connection', async () => {
     sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'answer' });
     sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'cut-request' });
     await queue.send([{ body: 'a' }]);
@@ -145,20 +145,20 @@ describe('a queue of SQS', () => {
     expect(await queue.count()).toEqual({ visible: 0, inFlight: 0, delayed: 0 });
   });
 
-  test('an answer to a send that is lost makes a duplicate, never a loss', async () => {
+  test('makes a duplicate, never a loss, of a send whose answer is lost', async () => {
     sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'lose-answer' });
     await queue.send([{ body: 'a' }]);
     expect((await queue.receive(10, { waitSeconds: 0 })).map(({ body }) => body)).toEqual(['a', 'a']);
   });
 
-  test('an answer to a receive that is lost: what it had comes again later, and it is tried again without a word', async () => {
+  test('redelivers the messages of a receive whose answer is lost, and retries silently', async () => {
     await queue.send([{ body: 'a' }, { body: 'b' }]);
     sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'lose-answer' });
     expect(await queue.receive(1, { waitSeconds: 0 })).toMatchObject([{ body: 'b', receiveCount: 1 }]);
     expect(events).toEqual([]);
   });
 
-  test('a queue that is away for long is UNAVAILABLE', async () => {
+  test('is UNAVAILABLE after a long outage', async () => {
     for (const how of ['reset', 'unavailable'] as const) {
       sqs.faults.goAway(how);
       await expect(queue.receive(1)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -168,7 +168,7 @@ describe('a queue of SQS', () => {
     await queue.send([{ body: 'a' }]);
   });
 
-  test('a message that is late was ours and is not', async () => {
+  test('reports that a late delivery is no longer held', async () => {
     sqs.deliveryFaults.add({}, { kind: 'reappear' });
     await queue.send([{ body: 'a' }]);
     const delivery = await receiveOne();
@@ -178,7 +178,7 @@ describe('a queue of SQS', () => {
     });
   });
 
-  test('no delivery lasts longer than twelve hours', async () => {
+  test('extends no delivery beyond twelve hours', async () => {
     await queue.send([{ body: 'a' }]);
     const delivery = await receiveOne();
     await expect(delivery.extend(43_200)).rejects.toMatchObject({ code: 'CONFLICT' });
@@ -186,7 +186,7 @@ describe('a queue of SQS', () => {
     await delivery.extend(60);
   });
 
-  test('a queue that is not there is NOT_FOUND, and one that is not named INVALID', async () => {
+  test('is NOT_FOUND when it does not exist, and INVALID without a name', async () => {
     await expect(open({ queueUrl: sqs.queueUrl('none') }).receive(1)).rejects.toMatchObject({
       code: 'NOT_FOUND',
       message: expect.stringContaining('receive from queue none'),
@@ -194,7 +194,7 @@ describe('a queue of SQS', () => {
     expect(() => open({ queueUrl: 'jobs' })).toThrow(expect.objectContaining({ code: 'INVALID' }));
   });
 
-  test('what is not allowed names the action that it takes', async () => {
+  test('names the missing action when it is denied', async () => {
     sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'answer', code: 'AccessDeniedException' });
     await expect(queue.send([{ body: 'a' }])).rejects.toMatchObject({
       code: 'DENIED',
@@ -206,12 +206,12 @@ describe('a queue of SQS', () => {
     expect(events).toEqual([]);
   });
 
-  test('a delay that SQS does not have is INVALID', async () => {
+  test('refuses a delay that SQS does not have as INVALID', async () => {
     await expect(queue.send([{ body: 'a', delaySeconds: 901 }])).rejects.toMatchObject({ code: 'INVALID' });
     expect(sqs.calls).toEqual([]);
   });
 
-  test('characters that SQS refuses are not in a reason', async () => {
+  test('removes characters that SQS refuses from a reason', async () => {
     await queue.send([{ body: 'a', reason: `\u0007\u001b[31m\uFFFF\uD800 ${'x'.repeat(990)}😀😀` }]);
     const { reason = '' } = await receiveOne();
     expect(reason).toHaveLength(1000);
@@ -222,7 +222,7 @@ describe('a queue of SQS', () => {
   describe('found by the environment', () => {
     const elsewhere = '/000000000000/jobs';
 
-    test('the endpoint that it names is asked, not the host of the URL', async () => {
+    test('uses the endpoint in the environment, not the host of the URL', async () => {
       stubAws({ AWS_ENDPOINT_URL_SQS: sqs.endpoint });
       for (const host of ['http://jobs.invalid:1', 'https://sqs.us-east-1.amazonaws.com']) {
         await using there = open({ queueUrl: `${host}${elsewhere}`, client: undefined });
@@ -231,7 +231,7 @@ describe('a queue of SQS', () => {
       expect(callsOf('SendMessageBatch')).toBe(2);
     });
 
-    test('a queue elsewhere is asked where its URL says', async () => {
+    test('asks a queue elsewhere at the host of its URL', async () => {
       stubAws();
       await using there = open({ client: undefined });
       await there.send([{ body: 'a' }]);
@@ -240,7 +240,7 @@ describe('a queue of SQS', () => {
   });
 });
 
-/** The SDK's environment, and nothing of this machine's. */
+/** The SDK's environment, and nothing else of this machine. */
 function stubAws(more: Readonly<Record<string, string>> = {}): void {
   const environment = {
     AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,

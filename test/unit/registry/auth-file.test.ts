@@ -28,7 +28,7 @@ test('writes a new file that only its owner can read, and leaves nothing beside 
   expect(await readdir(place)).toEqual(['config.json']);
 });
 
-test('keeps what it does not know, narrows the mode, and replaces every spelling of the host', async () => {
+test('keeps unknown members, narrows the mode, and replaces every spelling of the host', async () => {
   const file = join(await folder(), 'config.json');
   const auths = { 'https://GHCR.io/v1/': { auth: 'b2xk' }, 'ghcr.io/team': { auth: 'dGVhbQ==' }, 'quay.io': {} };
   await writeFile(file, JSON.stringify({ psFormat: '{{.ID}}', auths }));

@@ -19,7 +19,7 @@ afterEach(async () => rm(folder, { recursive: true }));
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 const noProgram: RunProgram = async (program) => {
-  throw new Error(`nobody should run ${program}`);
+  throw new Error(`${program} should not run`);
 };
 
 async function fileWith(content: unknown, name = 'config.json'): Promise<string> {
@@ -99,7 +99,7 @@ describe('auths', () => {
 });
 
 describe('files', () => {
-  test('fails for a malformed entry only where that entry is wanted, and warns once otherwise', async () => {
+  test('fails for a malformed entry only where that entry is needed, and warns once otherwise', async () => {
     const auths = {
       'other.example:5000': { auth: base64(':') },
       'nocolon.example': { auth: base64('my-secret') },
@@ -138,7 +138,7 @@ describe('files', () => {
     expect(await find('B.Example', 'team/app', {})).toMatchObject({ username: 'bob' });
   });
 
-  test('one that was asked for by name must exist', async () => {
+  test('a file that was requested by name must exist', async () => {
     const path = join(folder, 'missing.json');
     await expect(lookup([path], { required: path })('a.example', undefined, {})).rejects.toMatchObject({
       code: 'INVALID',
@@ -147,7 +147,7 @@ describe('files', () => {
   });
 
   test.each(['{"auths": "my-secret', '[]', '"my-secret"', '7'])(
-    'one that is none is named, its content is not: %s',
+    'a malformed file is named, its content is not: %s',
     async (text) => {
       const path = await fileWith(text);
       await expect(lookup([path])('a.example', undefined, {})).rejects.toSatisfy(
@@ -157,7 +157,7 @@ describe('files', () => {
     },
   );
 
-  test('one whose auth is not base64 of a user and a password is named, with the key', async () => {
+  test('an entry whose auth is not base64 of a user and a password is named, with the key', async () => {
     const path = await fileWith({ auths: { 'a.example': { auth: base64('my-secret') } } });
     await expect(lookup([path])('a.example', undefined, {})).rejects.toMatchObject({
       code: 'INVALID',
@@ -166,7 +166,7 @@ describe('files', () => {
   });
 
   test.each(['', '{}', '{"auths":{}}', '{"auths":null,"credHelpers":null}'])(
-    'one with nothing in it is fine: %j',
+    'an empty file is accepted: %j',
     async (text) => {
       expect(await lookup([await fileWith(text)])('a.example', undefined, {})).toBeUndefined();
     },
@@ -174,7 +174,7 @@ describe('files', () => {
 });
 
 describe('explicit credentials', () => {
-  test('are for every registry, and the files are not read', async () => {
+  test('are used for every registry, and the files are not read', async () => {
     const path = await fileWith('broken');
     expect(await lookup([path], { explicit: 'ann:a:b' })('a.example', undefined, {})).toEqual({
       username: 'ann',
@@ -182,7 +182,7 @@ describe('explicit credentials', () => {
     });
   });
 
-  test.each(['my-secret', ':my-secret', ''])('%j is no user:password, and is not repeated', (explicit) => {
+  test.each(['my-secret', ':my-secret', ''])('%j is not user:password, and is not repeated', (explicit) => {
     expect(() => lookup([], { explicit })).toThrow('credentials have to be given as user:password');
   });
 });
@@ -203,7 +203,7 @@ describe('helpers', () => {
   };
   const found = JSON.stringify({ ServerURL: 'x', Username: 'ann', Secret: 'secret' });
 
-  test('one for a registry is asked before anything else is looked at', async () => {
+  test('a helper of one registry is asked first', async () => {
     const { ran, run } = answering({ stdout: found });
     const path = await fileWith({
       auths: { 'a.example': { auth: base64('other:1') } },
@@ -232,13 +232,13 @@ describe('helpers', () => {
     expect(ran[0]?.[2]).toBe('https://index.docker.io/v1/');
   });
 
-  test('an identity token is told by its user name', async () => {
+  test('an identity token is recognized by its user name', async () => {
     const { run } = answering({ stdout: JSON.stringify({ Username: '<token>', Secret: 'refresh' }) });
     const find = lookup([await fileWith({ credsStore: 'desktop' })], { run });
     expect(await find('a.example', undefined, {})).toEqual({ identityToken: 'refresh' });
   });
 
-  test('is asked once for all, and again after some minutes: some secrets live for an hour', async () => {
+  test('is asked once for all requests, and again after some minutes: some secrets are valid for an hour', async () => {
     const { ran, run } = answering({ stdout: found });
     const clock = fakeClock();
     const find = lookup([await fileWith({ credsStore: 'desktop' })], { run, clock });
@@ -249,7 +249,7 @@ describe('helpers', () => {
     expect(ran).toHaveLength(2);
   });
 
-  test('is asked for https://host where it has nothing under the host alone', async () => {
+  test('is asked for https://host if it has nothing for the host alone', async () => {
     const ran: string[] = [];
     const run: RunProgram = async (_program, _args, input) => {
       ran.push(input);
@@ -262,7 +262,7 @@ describe('helpers', () => {
     expect(ran).toEqual(['A.example:5000', 'a.example:5000', 'https://a.example:5000']);
   });
 
-  test('warns of a store that is not installed and goes on without credentials: public images need none', async () => {
+  test('warns of a store that is not installed and continues without credentials: public images need none', async () => {
     const run: RunProgram = async () => {
       throw Object.assign(new Error('spawn ENOENT'), { code: 'ENOENT' });
     };
@@ -276,7 +276,7 @@ describe('helpers', () => {
     await expect(find('b.example', undefined, {})).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   });
 
-  test('that it has nothing is no failure: the next file is looked at', async () => {
+  test('is not a failure when it has no credentials: the next file is read', async () => {
     const { run } = answering({ exitCode: 1, stdout: 'credentials not found in native keychain\n' });
     const first = await fileWith({ credsStore: 'desktop' }, 'first.json');
     const second = await fileWith({ auths: { 'a.example': { auth: base64('bob:1') } } }, 'second.json');
@@ -285,10 +285,10 @@ describe('helpers', () => {
 
   test.each([
     ['fails', { exitCode: 1, stdout: 'keychain is locked' }, 'keychain is locked'],
-    ['fails without a word', { exitCode: 3 }, 'exit code 3'],
+    ['fails without output', { exitCode: 3 }, 'exit code 3'],
     ['does not answer with JSON', { stdout: 'my-secret' }, 'did not answer with JSON'],
     ['answers with something else', { stdout: '{"my-secret":1}' }, 'without a user name and secret'],
-  ])('one that %s is named', async (_, result, why) => {
+  ])('a helper that %s is named', async (_, result, why) => {
     const { run } = answering(result);
     const find = lookup([await fileWith({ auths: { 'a.example': {} }, credsStore: 'desktop' })], { run });
     await expect(find('a.example', undefined, {})).rejects.toSatisfy(
@@ -299,7 +299,7 @@ describe('helpers', () => {
     );
   });
 
-  test('one that is not installed is named, with the file that wants it', async () => {
+  test('a helper that is not installed is named, with the file that names it', async () => {
     const path = await fileWith({ credHelpers: { 'a.example': 'desktop' } });
     const run: RunProgram = async () => {
       throw Object.assign(new Error('spawn ENOENT'), { code: 'ENOENT' });

@@ -19,7 +19,7 @@ interface Served {
   readonly misunderstood: () => number;
 }
 
-/** A registry on loopback with tags in every repository, for ann alone where `signIn` is set. */
+/** A registry on loopback with tags in every repository; only ann may sign in where `signIn` is set. */
 async function serve(protocol: 'http' | 'https', signIn = false): Promise<Served> {
   const authorizations: (string | undefined)[] = [];
   const answer: RequestListener = ({ headers }, response) => {
@@ -62,7 +62,7 @@ test('reaches a TLS registry on loopback whose authority is known, and signs in 
   expect(await tagsOf(clientOf(host, { certificates: { folders: [folder] } }))).toEqual(['v1']);
 });
 
-test('reaches a TLS registry on loopback whose certificate is not to be verified', async () => {
+test('reaches a TLS registry on loopback whose certificate is not verified', async () => {
   const { host } = await serve('https');
   expect(await tagsOf(clientOf(host, { certificates: { folders: [], verify: false } }))).toEqual(['v1']);
 });

@@ -79,7 +79,7 @@ const page = (body: object, link?: string): Reply => ({
 });
 
 describe('lists', () => {
-  test('go on where the registry says, with what it says', async () => {
+  test('continue at the Link of the registry, with its query', async () => {
     const opaque = '/v2/app/tags/list?n=1000&last=%2Bopaque~cursor%3D%3D&x=a+b';
     const { server, client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ name: 'app', tags: ['a', 'b'] }, opaque)],
@@ -112,7 +112,7 @@ describe('lists', () => {
   });
 
   test.each(['/v2/app/tags/list?n=1000', `/v2/app/referrers/${DIGEST}`, '/v2/_catalog?n=1000'])(
-    'by a page of more than 4 MiB are refused: %s',
+    'with a page of more than 4 MiB are refused: %s',
     async (path) => {
       const { client } = await serving({ [`GET ${path}`]: [{ status: 200, body: ' '.repeat(4 * 1024 * 1024 + 1) }] });
       const app = client.repository('app');
@@ -126,7 +126,7 @@ describe('lists', () => {
     },
   );
 
-  test('give each tag once, though pages overlap', async () => {
+  test('return each tag once, though pages overlap', async () => {
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: ['a', 'b', 'b'] }, '/v2/app/tags/list?last=b')],
       'GET /v2/app/tags/list?last=b': [page({ tags: ['b', 'c'] })],
@@ -134,14 +134,14 @@ describe('lists', () => {
     expect(await Array.fromAsync(client.repository('app').tags())).toEqual(['a', 'b', 'c']);
   });
 
-  test('give each repository once, though pages overlap', async () => {
+  test('return each repository once, though pages overlap', async () => {
     const { client } = await serving({
       'GET /v2/_catalog?n=1000': [page({ repositories: ['a', 'b', 'b'] })],
     });
     expect(await Array.fromAsync(client.repositories())).toEqual(['a', 'b']);
   });
 
-  test('that go round in a circle end', async () => {
+  test('end when their pages go round in a circle', async () => {
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: ['a'] }, '/v2/app/tags/list?last=a')],
       'GET /v2/app/tags/list?last=a': [page({ tags: ['a'] }, '/v2/app/tags/list?last=a')],
@@ -156,7 +156,7 @@ describe('lists', () => {
     ['by the same names', () => ['v1'], '100 pages in a row without a new name'],
     ['by one name a page', (number) => [`v${number}`], '10000 pages'],
   ])(
-    'that never end %s are given up',
+    'are given up when they never end %s',
     async (_, tagsOf, why) => {
       let last = 0;
       const server = createServer((__, response) => {
@@ -181,7 +181,7 @@ describe('lists', () => {
     30_000,
   );
 
-  test('a page that breaks is asked for again', async () => {
+  test('request a broken page again', async () => {
     const whole = page({ tags: ['a', 'b', 'c'] });
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [{ ...whole, cutAfter: 9 }, { status: 503 }, whole],
@@ -189,12 +189,12 @@ describe('lists', () => {
     expect(await Array.fromAsync(client.repository('app').tags())).toEqual(['a', 'b', 'c']);
   });
 
-  test.each(['<html>', '[]', '"a"', 'null', '{"tags":"a"}', '{"tags":{"a":1}}'])('%s is no list', async (body) => {
+  test.each(['<html>', '[]', '"a"', 'null', '{"tags":"a"}', '{"tags":{"a":1}}'])('%s is not a list', async (body) => {
     const { client } = await serving({ 'GET /v2/app/tags/list?n=1000': [{ status: 200, body }] });
     await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 
-  test('leave out what stands in for the referrers API, and keep the tags of cosign', async () => {
+  test('leave out tags that stand in for the referrers API, and keep cosign tags', async () => {
     const fallback = `sha256-${'a'.repeat(64)}`;
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: ['v1', fallback, `${fallback}.sig`] })],
@@ -210,7 +210,7 @@ describe('lists', () => {
     expect(await Array.fromAsync(client.repositories('a/'))).toEqual(['a/x', 'a/y']);
   });
 
-  test('of repositories that a registry does not keep are UNSUPPORTED', async () => {
+  test('of repositories are UNSUPPORTED by a registry without a catalog', async () => {
     const { client } = await serving({ 'GET /v2/_catalog?n=1000': [{ status: 404 }] });
     await expect(Array.fromAsync(client.repositories())).rejects.toMatchObject({
       code: 'UNSUPPORTED',
@@ -223,7 +223,7 @@ describe('a full page without a Link', () => {
   const tags = (from: number, to: number): readonly string[] =>
     Array.from({ length: to - from }, (_, i) => `t${String(from + i).padStart(4, '0')}`);
 
-  test('is not taken for the last: what follows its last tag is asked for', async () => {
+  test('is not assumed to be the last: what follows its last tag is requested', async () => {
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
       'GET /v2/app/tags/list?n=1000&last=t0999': [page({ tags: tags(1000, 2000) })],
@@ -232,7 +232,7 @@ describe('a full page without a Link', () => {
     expect(await Array.fromAsync(client.repository('app').tags())).toEqual(tags(0, 2003));
   });
 
-  test('is the last where a registry gives the same page again', async () => {
+  test('is the last where a registry sends the same page again', async () => {
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
       'GET /v2/app/tags/list?n=1000&last=t0999': [page({ tags: tags(0, 1000) })],
@@ -240,7 +240,7 @@ describe('a full page without a Link', () => {
     expect(await Array.fromAsync(client.repository('app').tags())).toEqual(tags(0, 1000));
   });
 
-  test('is the last, with a warning, where a registry refuses to be asked for more', async () => {
+  test('is the last, with a warning, where a registry refuses to list more', async () => {
     const { client, warnings } = await serving({
       'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
       'GET /v2/app/tags/list?n=1000&last=t0999': [{ status: 400 }],
@@ -257,7 +257,7 @@ describe('a full page without a Link', () => {
     await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({ code: 'DENIED' });
   });
 
-  test('of repositories is asked for more too', async () => {
+  test('of repositories continues too', async () => {
     const { client } = await serving({
       'GET /v2/_catalog?n=1000': [page({ repositories: tags(0, 1000) })],
       'GET /v2/_catalog?n=1000&last=t0999': [page({ repositories: ['u/v'] })],

@@ -5,7 +5,7 @@ import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
 import { fakeClock } from '../../support/clock.ts';
 
 describe('Pace', () => {
-  test('lets a burst through at once, then one after the other', async () => {
+  test('lets a burst pass at once, then one after the other', async () => {
     const clock = fakeClock();
     const begun = clock.now();
     const pace = new Pace(10, clock);
@@ -18,7 +18,7 @@ describe('Pace', () => {
     expect(starts.slice(10)).toEqual(Array.from({ length: 15 }, (_, i) => (i + 1) * 100));
   });
 
-  test('never lets more through in any second than a bucket of that size would', async () => {
+  test('never lets more pass in any second than a bucket of that size would', async () => {
     const clock = fakeClock();
     const pace = new Pace(10, clock);
     const starts: number[] = [];
@@ -35,7 +35,7 @@ describe('Pace', () => {
     expect(starts.at(-1)).toBeGreaterThan((starts[0] ?? 0) + 6000);
   });
 
-  test('those who come at once are served in their order', async () => {
+  test('serves concurrent requests in their order', async () => {
     const clock = fakeClock();
     const begun = clock.now();
     const pace = new Pace(1, clock);
@@ -57,14 +57,14 @@ describe('PullBudget', () => {
     }
   };
 
-  test('lets everything through while the registry says nothing', () => {
+  test('lets everything pass while the registry reports no limit', () => {
     const budget = new PullBudget(fakeClock());
     budget.observe(undefined);
     budget.observe('1');
     expect(admitted(budget)).toBe(true);
   });
 
-  test('stops before the last pull, with one sentence that says what to do', () => {
+  test('stops before the last pull, with one sentence of advice', () => {
     const budget = new PullBudget(fakeClock());
     budget.observe('2;w=21600');
     expect(admitted(budget)).toBe(true);
@@ -74,13 +74,13 @@ describe('PullBudget', () => {
     );
   });
 
-  test('is not something to wait for on the spot', () => {
+  test('does not wait on the spot', () => {
     const budget = new PullBudget(fakeClock());
     budget.observe('0;w=21600');
     expect(budget.exhausted('read manifest a').context.retryAfterMs).toBeGreaterThan(MAX_RETRY_AFTER_MS);
   });
 
-  test('counts what is under way', () => {
+  test('counts requests in transit', () => {
     const budget = new PullBudget(fakeClock());
     budget.observe('3;w=60');
     const first = budget.admit('a');
@@ -92,7 +92,7 @@ describe('PullBudget', () => {
     second();
   });
 
-  test('asks again when it was told long ago', async () => {
+  test('asks again when its information is old', async () => {
     const clock = fakeClock();
     const budget = new PullBudget(clock);
     budget.observe('0;w=21600');

@@ -83,7 +83,7 @@ const API = `GET /v2/app/referrers/${SUBJECT.digest}`;
 const byDigest = (a: Descriptor, b: Descriptor): number => (a.digest < b.digest ? -1 : 1);
 
 describe('by the API', () => {
-  test('each is listed once, page by page, with the size that it really has', async () => {
+  test('lists each referrer once, page by page, with its real size', async () => {
     const [one, two] = [artifact('one'), artifact('two')];
     const next = `/v2/app/referrers/${SUBJECT.digest}?page=2`;
     const { app } = await serving({
@@ -106,7 +106,7 @@ describe('by the API', () => {
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
   });
 
-  test('what is listed and not there is passed over, with a word', async () => {
+  test('skips listed referrers that are missing, with a warning', async () => {
     const gone = artifact('gone');
     const { app, warnings } = await serving({
       [API]: [{ status: 200, body: indexOf(gone, { digest: 'nonsense' }, null) }],
@@ -116,7 +116,7 @@ describe('by the API', () => {
     expect(warnings).toEqual([expect.stringMatching(/^3 referrers of .* are passed over, the first: /)]);
   });
 
-  test('a list of thousands that are not there is passed over with one warning, without asking for each', async () => {
+  test('skips a list of thousands of missing referrers with one warning, without requesting each', async () => {
     const entries = Array.from({ length: 20_000 }, (_, index) => ({
       ...SUBJECT,
       digest: digestOf(Buffer.from(`${index}`)),
@@ -133,16 +133,16 @@ describe('by the API', () => {
     ]);
   });
 
-  test.each(['{"manifests":{}}', '[]'])('%s is no list', async (body) => {
+  test.each(['{"manifests":{}}', '[]'])('%s is not a list', async (body) => {
     const { app } = await serving({
       [API]: [{ status: 200, body }],
       [`HEAD /v2/app/manifests/${TAG}`]: [{ status: 404 }],
     });
-    // what does not answer as the API does is not the API
+    // a server that does not answer like the API does not have the API
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
   });
 
-  test('a later page that is not there is a failure: a registry with a first page has the API', async () => {
+  test('a missing later page is a failure: a registry with a first page has the API', async () => {
     const { app } = await serving({
       [API]: [{ status: 200, body: indexOf(), headers: { link: `<${API.slice(4)}?last=a>; rel="next"` } }],
       [`${API}?last=a`]: [{ status: 404 }],
@@ -150,7 +150,7 @@ describe('by the API', () => {
     await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('a page whose Link cannot be read is a failure, not the last', async () => {
+  test('a page with an unreadable Link is a failure, not the last', async () => {
     const { app } = await serving({
       [API]: [{ status: 200, body: indexOf(), headers: { link: '</more>; rel="next' } }],
     });
@@ -158,7 +158,7 @@ describe('by the API', () => {
   });
 
   test.each([401, 403])(
-    'a registry that refuses it with %i, and gives the manifest, is asked for the tag',
+    'a registry that refuses it with %i, and serves the manifest, is asked for the tag',
     async (status) => {
       const real = artifact('real');
       const index = indexOf(real);
@@ -174,7 +174,7 @@ describe('by the API', () => {
     },
   );
 
-  test('a registry that answers 403 for the tag too, and gives the manifest, has no referrers, with one warning', async () => {
+  test('a registry that answers 403 for the tag too, and serves the manifest, has no referrers, with one warning', async () => {
     const manifest = standsFor(await bytesOf(SUBJECT), SUBJECT.mediaType);
     const { app, warnings } = await serving({
       [API]: [{ status: 403 }],
@@ -186,7 +186,7 @@ describe('by the API', () => {
     expect(warnings).toHaveLength(1);
   });
 
-  test('that it refuses is a failure, not an empty list', async () => {
+  test('a refused later page is a failure, not an empty list', async () => {
     const { app } = await serving({
       [API]: [{ status: 403 }],
       [`HEAD /v2/app/manifests/${SUBJECT.digest}`]: [{ status: 403 }],
@@ -205,7 +205,7 @@ describe('by the tag that stands in for it', () => {
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
   });
 
-  test('a repository that does not exist says nothing about the API', async () => {
+  test('a repository that does not exist does not decide whether the API exists', async () => {
     const missing = { status: 404, body: '{"errors":[{"code":"NAME_UNKNOWN"}]}' };
     const { app } = await serving({
       [API]: [missing, { status: 200, body: indexOf() }],
@@ -215,7 +215,7 @@ describe('by the tag that stands in for it', () => {
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
   });
 
-  test('only what really refers to it is listed, with its real size', async () => {
+  test('only real referrers are listed, with their real size', async () => {
     const real = artifact('real');
     const stranger = artifact('stranger', null);
     const gone = artifact('gone');
@@ -230,11 +230,11 @@ describe('by the tag that stands in for it', () => {
     });
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([described(real, 'real')]);
     expect(warnings).toEqual([expect.stringMatching(/^2 referrers of .* are passed over, the first: /)]);
-    // what was read to check it is not read again
+    // a manifest that was read to check it is not read again
     expect(await collect(await app.open(real))).toHaveLength(real.size);
   });
 
-  test('a tag that is something else is passed over', async () => {
+  test('a tag of another kind is ignored', async () => {
     const bytes = await bytesOf(SUBJECT);
     const { app, warnings } = await serving({
       [API]: [{ status: 404 }],
@@ -245,7 +245,7 @@ describe('by the tag that stands in for it', () => {
   });
 });
 
-describe('a manifest with a subject that is pushed', () => {
+describe('a pushed manifest with a subject', () => {
   const pushed = artifact('pushed');
   const PUT = `PUT /v2/app/manifests/${pushed.digest}`;
   const TAG_LINE = `HEAD /v2/app/manifests/${TAG}`;
@@ -254,12 +254,12 @@ describe('a manifest with a subject that is pushed', () => {
     await app.put(pushed, () => chunked(bytes, 100));
   };
 
-  test('needs nothing more where the registry says that it saw the subject', async () => {
+  test('needs nothing more where the registry reports that it saw the subject', async () => {
     const { app } = await serving({ [PUT]: [{ status: 201, headers: { 'oci-subject': SUBJECT.digest } }] });
     await push(app);
   });
 
-  test('needs nothing more where the registry does not say, but has the API', async () => {
+  test('needs nothing more where the registry does not report it, but has the API', async () => {
     const { app } = await serving({ [PUT]: [{ status: 201 }], [API]: [{ status: 200, body: indexOf() }] });
     await push(app);
   });
@@ -277,7 +277,7 @@ describe('a manifest with a subject that is pushed', () => {
     expect(sent?.body.equals(indexOf(described(pushed, 'pushed')))).toBe(true);
   });
 
-  test('is added to what the tag lists, which stays as it is', async () => {
+  test('is added to the list of the tag, which otherwise stays unchanged', async () => {
     const other = { ...artifact('other'), annotations: { a: 'b' }, data: 'e30=' };
     const index = indexOf(other);
     const { app, server } = await serving({
@@ -302,7 +302,7 @@ describe('a manifest with a subject that is pushed', () => {
     await push(app);
   });
 
-  test('where the registry claims to have seen the subject, but was found to have no API, is listed by the tag', async () => {
+  test('is listed by the tag where the registry claims to have seen the subject, but was found to have no API', async () => {
     const { app } = await serving({
       [API]: [{ status: 404 }],
       [TAG_LINE]: [{ status: 404 }, { status: 404 }],
@@ -313,7 +313,7 @@ describe('a manifest with a subject that is pushed', () => {
     await push(app);
   });
 
-  test('does not overwrite a tag that is something else', async () => {
+  test('does not overwrite a tag of another kind', async () => {
     const { app } = await serving({
       [PUT]: [{ status: 201 }],
       [API]: [{ status: 404 }],
@@ -322,7 +322,7 @@ describe('a manifest with a subject that is pushed', () => {
     await expect(push(app)).rejects.toMatchObject({ code: 'CONFLICT' });
   });
 
-  test('at once with many others: none is lost', async () => {
+  test('is never lost when many are pushed at once', async () => {
     await using made = await registryUnderTest({ mode: 'oci', referrersApi: false });
     const app = made.client().repository('app');
     const put = async (d: Descriptor): Promise<void> => {

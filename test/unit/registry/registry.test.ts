@@ -46,7 +46,7 @@ for (const [name, { start, client }] of Object.entries(KINDS)) {
   );
 }
 
-test('a repository that ECR has not is created as its own options say, else as those of the client', async () => {
+test('a repository that ECR does not have is created with its own options, or else with those of the client', async () => {
   await using made = await registryUnderTest(ECR);
   const client = made.client({ create: { scanOnPush: true } });
   const image = await makeImage({ layers: [100] });

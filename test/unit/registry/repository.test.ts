@@ -60,11 +60,11 @@ const manifestReply = (more: Partial<Reply> = {}): Reply => ({
 
 const body = (bytes: Uint8Array) => () => chunked(bytes, 1000);
 const unasked = (): never => {
-  throw new Error('nobody should ask for the bytes');
+  throw new Error('the bytes should not be requested');
 };
 
 describe('open', () => {
-  test('reads a manifest that had to be read to resolve its tag once', async () => {
+  test('reads a manifest once that had to be read to resolve its tag', async () => {
     const { server, app } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 405 }],
       'GET /v2/app/manifests/v1': [manifestReply()],
@@ -74,7 +74,7 @@ describe('open', () => {
     expect(server.lines).toEqual(['HEAD /v2/app/manifests/v1', 'GET /v2/app/manifests/v1']);
   });
 
-  test('asks for a manifest that another repository gave: that one may be read with other rights', async () => {
+  test('requests a manifest again that another repository served: that may have other permissions', async () => {
     const { server, client, app } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 405 }],
       'GET /v2/app/manifests/v1': [manifestReply()],
@@ -87,13 +87,13 @@ describe('open', () => {
 });
 
 describe('resolve', () => {
-  test('costs one HEAD, which takes every kind of manifest', async () => {
+  test('costs one HEAD, which accepts every kind of manifest', async () => {
     const { server, app } = await serving({ 'HEAD /v2/app/manifests/v1': [{ status: 200, headers: headers() }] });
     expect(await app.resolve('v1')).toEqual(IMAGE);
     for (const type of MANIFEST_MEDIA_TYPES) expect(server.requests[0]?.headers.accept).toContain(type);
   });
 
-  test('answers with what the registry said since the moment that the caller names', async () => {
+  test("returns the registry's answer since the moment that the caller names", async () => {
     const head = { status: 200, headers: headers() };
     const { server, app, clock } = await serving({ 'HEAD /v2/app/manifests/v1': [head, head] });
     const answersSinceMs = clock.now();
@@ -103,7 +103,7 @@ describe('resolve', () => {
     await app.resolve('v1', { answersSinceMs: clock.now() });
   });
 
-  test('costs one GET when the manifest is going to be read, and a HEAD too when it cannot be', async () => {
+  test('costs one GET when the manifest will be read, and also a HEAD when it cannot be', async () => {
     const { server, app } = await serving({
       'GET /v2/app/manifests/v1': [manifestReply()],
       'GET /v2/app/manifests/v2': [manifestReply({ headers: { ...headers(), 'docker-content-digest': OTHER } })],
@@ -115,7 +115,7 @@ describe('resolve', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  test('of a digest does not need the registry to repeat it', async () => {
+  test('does not need the registry to repeat a digest', async () => {
     const { 'docker-content-digest': _, ...some } = headers();
     const { app } = await serving({ [`HEAD /v2/app/manifests/${IMAGE.digest}`]: [{ status: 200, headers: some }] });
     expect(await app.resolve(IMAGE.digest)).toEqual(IMAGE);
@@ -123,7 +123,7 @@ describe('resolve', () => {
 
   test.each<[string, Reply]>([
     ['names no digest', { status: 200, headers: { 'content-type': IMAGE.mediaType, 'content-length': '9' } }],
-    ['names a digest that is none', { status: 200, headers: { ...headers(), 'docker-content-digest': 'sha256:zz' } }],
+    ['names a malformed digest', { status: 200, headers: { ...headers(), 'docker-content-digest': 'sha256:zz' } }],
     ['has no length', { status: 200, headers: { ...headers(), 'content-length': '0' } }],
     ['has the length of what is compressed', { status: 200, headers: { ...headers(), 'content-encoding': 'gzip' } }],
     ['names no manifest type', { status: 200, headers: { ...headers(), 'content-type': 'application/json' } }],
@@ -138,7 +138,7 @@ describe('resolve', () => {
     expect(await app.resolve('v1')).toEqual(IMAGE);
   });
 
-  test('what was read to resolve is not read again', async () => {
+  test('does not read again what was read to resolve', async () => {
     const { app, server } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 405 }],
       'GET /v2/app/manifests/v1': [manifestReply()],
@@ -148,7 +148,7 @@ describe('resolve', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  test('takes the kind from the manifest itself where the registry gives another', async () => {
+  test('uses the media type in the manifest where the registry sends another', async () => {
     const generic = { status: 200, headers: { 'content-type': 'text/plain; charset=utf-8' } };
     const { app } = await serving({
       'HEAD /v2/app/manifests/v1': [generic],
@@ -173,7 +173,7 @@ describe('resolve', () => {
         [`GET /v2/app/manifests/${IMAGE.digest}`]: [manifestReply({ body: `${MANIFEST.toString()} ` })],
       },
     ],
-  ])('another digest than was asked for is CORRUPT, by %s', async (_, script) => {
+  ])('is CORRUPT when the registry serves another digest, by %s', async (_, script) => {
     const { app } = await serving(script);
     await expect(app.resolve(IMAGE.digest)).rejects.toMatchObject({ code: 'CORRUPT' });
   });
@@ -190,7 +190,7 @@ describe('resolve', () => {
     expect(server.requests.map((request) => request.headers['accept-encoding'])).toEqual(['identity', 'identity']);
   });
 
-  test('a translation, which is another image, is CORRUPT', async () => {
+  test('is CORRUPT for a translation, which is another image', async () => {
     const { app } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 405 }],
       'GET /v2/app/manifests/v1': [manifestReply({ headers: { ...headers(), 'docker-content-digest': OTHER } })],
@@ -199,7 +199,7 @@ describe('resolve', () => {
   });
 
   test.each([MEDIA_TYPE.dockerManifest, MEDIA_TYPE.ociIndex, 'application/vnd.docker.distribution.manifest.v1+json'])(
-    'takes the kind from the manifest itself where the registry calls it %s',
+    'uses the media type in the manifest where the registry calls it %s',
     async (said) => {
       const { app } = await serving({
         'HEAD /v2/app/manifests/v1': [{ status: 405 }],
@@ -209,7 +209,7 @@ describe('resolve', () => {
     },
   );
 
-  test("docker's first schema is said to be that", async () => {
+  test("names docker's first schema when it meets it", async () => {
     const old = { 'content-type': 'application/vnd.docker.distribution.manifest.v1+prettyjws' };
     const { app } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 200, headers: { ...headers(), ...old } }],
@@ -221,7 +221,7 @@ describe('resolve', () => {
     });
   });
 
-  test.each([401, 404])('a %i is no reason to read', async (status) => {
+  test.each([401, 404])('does not read after a %i', async (status) => {
     const { app } = await serving({ 'HEAD /v2/app/manifests/v1': [{ status }] });
     await expect(app.resolve('v1')).rejects.toMatchObject({ context: { status } });
   });
@@ -232,7 +232,7 @@ describe('pull limits', () => {
   const head = `HEAD /v2/app/manifests/${IMAGE.digest}`;
   const get = `GET /v2/app/manifests/${IMAGE.digest}`;
 
-  test('end reading before nothing is left, while resolving goes on: it is free', async () => {
+  test('stop reading before nothing is left, while resolving continues: it is free', async () => {
     const { app, server } = await serving({
       'HEAD /v2/app/manifests/v1': [
         { status: 200, headers: { ...headers(), ...left(1) } },
@@ -248,7 +248,7 @@ describe('pull limits', () => {
     expect(server.lines.filter((line) => line.startsWith('GET'))).toEqual([]);
   });
 
-  test('are asked about again after a while', async () => {
+  test('are requested again after a while', async () => {
     const { app, clock } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 200, headers: { ...headers(), ...left(0) } }],
       [head]: [{ status: 200, headers: { ...headers(), ...left(80) } }],
@@ -259,7 +259,7 @@ describe('pull limits', () => {
     expect(Buffer.compare(await collect(await app.open(IMAGE)), MANIFEST)).toBe(0);
   });
 
-  test('that are over are not waited for', async () => {
+  test('are not waited for when they are used up', async () => {
     const { app, clock } = await serving({
       'HEAD /v2/app/manifests/v1': [{ status: 405 }],
       'GET /v2/app/manifests/v1': [{ status: 429, headers: left(0), body: 'You have reached your pull rate limit.' }],
@@ -299,7 +299,7 @@ describe('blobs', () => {
     [{ from: 10, to: 11 }, 'bytes=10-10', 10, 11],
     [{ to: 512 }, 'bytes=0-511', 0, 512],
     [{ from: 10, to: 9999 }, 'bytes=10-', 10, 5000],
-  ])('%j is asked for as %s', async (range, header, from, to) => {
+  ])('%j is requested as %s', async (range, header, from, to) => {
     const { app, server } = await serving({
       [get]: [header === undefined ? { status: 200, body: bytes } : part(from, to)],
     });
@@ -307,7 +307,7 @@ describe('blobs', () => {
     expect(server.requests[0]?.headers.range).toBe(header);
   });
 
-  test.each([{ from: 5000 }, { from: 20, to: 20 }])('nothing is not asked for: %j', async (range) => {
+  test.each([{ from: 5000 }, { from: 20, to: 20 }])('an empty range is not requested: %j', async (range) => {
     const { app } = await serving();
     expect(await collect(await app.open(d, range))).toHaveLength(0);
   });
@@ -316,7 +316,7 @@ describe('blobs', () => {
     ['the whole', { status: 200, body: bytes }],
     ['another range', part(0, 5000)],
     ['a range that it does not name', { status: 206, body: bytes.subarray(100) }],
-  ])('%s instead of a range is UNSUPPORTED, and read manages all the same', async (_, reply) => {
+  ])('%s instead of a range is UNSUPPORTED, and read still succeeds', async (_, reply) => {
     const cut = { status: 200, body: bytes, cutAfter: 1000 };
     const { app } = await serving({ [get]: [reply, cut, reply, { status: 200, body: bytes }] });
     await expect(app.open(d, { from: 100 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
@@ -334,7 +334,7 @@ describe('blobs', () => {
     expect(Buffer.compare(await collect(read(app, layer)), packed)).toBe(0);
   });
 
-  test('a config that a proxy compressed unasked is read, and looked for, as it is', async () => {
+  test('a config that a proxy compressed unasked is read and checked unpacked', async () => {
     const config = Buffer.from(JSON.stringify({ os: 'linux', history: 'x'.repeat(2000) }));
     const blob: Descriptor = { mediaType: MEDIA_TYPE.ociConfig, digest: digestOf(config), size: config.byteLength };
     const compressed = { status: 200, body: gzipSync(config), headers: { 'content-encoding': 'gzip' } };
@@ -348,18 +348,18 @@ describe('blobs', () => {
     expect(await app.has(blob)).toBe(true);
   });
 
-  test('a body that breaks is gone on with where it broke', async () => {
+  test('a broken body is resumed where it broke', async () => {
     const { app, server } = await serving({ [get]: [{ status: 200, body: bytes, cutAfter: 1000 }, part(1000, 5000)] });
     expect(Buffer.compare(await collect(read(app, d, { clock: fakeClock() })), bytes)).toBe(0);
     expect(server.requests[1]?.headers.range).toBe('bytes=1000-');
   });
 
-  test('a registry that is busy is tried by read alone, not by two at once', async () => {
+  test('a busy registry is retried by read alone, not by two layers at once', async () => {
     const { app } = await serving({ [get]: Array.from({ length: 6 }, () => ({ status: 503 })) });
     await expect(collect(read(app, d, { clock: fakeClock() }))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  test('fewer bytes than the descriptor says are CORRUPT', async () => {
+  test('fewer bytes than the descriptor are CORRUPT', async () => {
     const { app, server } = await serving({ [get]: [{ status: 416, headers: { 'content-range': 'bytes */4000' } }] });
     await expect(app.open(d, { from: 4999 })).rejects.toMatchObject({
       code: 'CORRUPT',
@@ -382,7 +382,7 @@ describe('blobs', () => {
     [true, 'with its length', { status: 200, headers: { 'content-length': '5000' } }],
     [false, 'with another length', { status: 200, headers: { 'content-length': '4999' } }],
     [false, 'not there', { status: 404 }],
-  ])('has says %s of one that is %s', async (there, _, reply) => {
+  ])('has returns %s for one that is %s', async (there, _, reply) => {
     const { app } = await serving({ [head]: [reply] });
     expect(await app.has(d)).toBe(there);
   });
@@ -392,14 +392,11 @@ describe('blobs', () => {
     ['206', part(0, 1), true],
     ['416, of an empty one', { status: 416 }, true],
     ['404', { status: 404 }, false],
-  ])(
-    'a registry whose HEAD of blobs is refused is asked for the first byte, from then on: %s',
-    async (_, reply, there) => {
-      const { app, server } = await serving({ [head]: [{ status: 401 }], [get]: [reply, reply] });
-      expect([await app.has(d), await app.has(d)]).toEqual([there, there]);
-      expect(server.requests[1]?.headers.range).toBe('bytes=0-0');
-    },
-  );
+  ])('a registry that refuses HEAD of blobs is asked for the first byte from then on: %s', async (_, reply, there) => {
+    const { app, server } = await serving({ [head]: [{ status: 401 }], [get]: [reply, reply] });
+    expect([await app.has(d), await app.has(d)]).toEqual([there, there]);
+    expect(server.requests[1]?.headers.range).toBe('bytes=0-0');
+  });
 
   test('storage that refuses the HEAD of a link signed for GET is asked for the first byte', async () => {
     const { app, server } = await serving();
@@ -428,7 +425,7 @@ describe('tags', () => {
     headers: { ...headers(), 'docker-content-digest': digest },
   });
 
-  test('one that stands for it already is not written', async () => {
+  test('an existing tag of the same image is not written', async () => {
     const { app } = await serving({ [head]: [standsFor(IMAGE.digest)] });
     await app.tag('v1', IMAGE, unasked);
   });
@@ -440,7 +437,7 @@ describe('tags', () => {
     expect(server.requests[1]?.body.equals(MANIFEST)).toBe(true);
   });
 
-  test('an immutable one that stands for something else is a CONFLICT that says so', async () => {
+  test('an immutable tag of another image is a CONFLICT with the reason', async () => {
     const { app } = await serving({ [head]: [standsFor(OTHER), standsFor(OTHER)], [put]: [immutable] });
     await expect(app.tag('v1', IMAGE, body(MANIFEST))).rejects.toMatchObject({
       code: 'CONFLICT',
@@ -450,12 +447,12 @@ describe('tags', () => {
     });
   });
 
-  test('an immutable one that another has just set to the same is fine', async () => {
+  test('an immutable tag that another process has just set to the same image is accepted', async () => {
     const { app } = await serving({ [head]: [{ status: 404 }, standsFor(IMAGE.digest)], [put]: [immutable] });
     await app.tag('v1', IMAGE, body(MANIFEST));
   });
 
-  test('one that was written, but whose answer was lost, is fine where tags are immutable', async () => {
+  test('a tag that was written, but whose answer was lost, is accepted where tags are immutable', async () => {
     const { app } = await serving({
       [head]: [{ status: 404 }, standsFor(IMAGE.digest)],
       [put]: [{ status: 201, drop: true }, immutable],
@@ -471,12 +468,12 @@ describe('tags', () => {
     },
   );
 
-  test('can be written by those who may not look', async () => {
+  test('can be written without permission to read', async () => {
     const { app } = await serving({ [head]: [{ status: 403 }], [put]: [{ status: 201 }] });
     await app.tag('v1', IMAGE, body(MANIFEST));
   });
 
-  test('a registry that took something else is caught', async () => {
+  test('a registry that stored something else is caught', async () => {
     const { app } = await serving({
       [head]: [{ status: 404 }],
       [put]: [{ status: 201, headers: { 'docker-content-digest': OTHER } }],
@@ -484,19 +481,19 @@ describe('tags', () => {
     await expect(app.tag('v1', IMAGE, body(MANIFEST))).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
-  test('a child that the registry misses is NOT_FOUND', async () => {
+  test('is NOT_FOUND when the registry misses a child', async () => {
     const reply = { status: 400, body: '{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown"}]}' };
     const { app } = await serving({ [`PUT /v2/app/manifests/${IMAGE.digest}`]: [reply] });
     await expect(app.put(IMAGE, body(MANIFEST))).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  test('a manifest that is larger than registries take is refused before anything is sent', async () => {
+  test('is refused before anything is sent when the manifest is larger than registries accept', async () => {
     const { app } = await serving();
     await expect(app.put({ ...IMAGE, size: 5 * 1024 * 1024 }, unasked)).rejects.toMatchObject({ code: 'INVALID' });
   });
 });
 
-test('hosts: loopback is plain HTTP, what is mapped is where it is mapped to, the rest is no address', async () => {
+test('hosts: loopback is plain HTTP, mapped hosts are where they are mapped to, other text is refused', async () => {
   const open = (host: string, endpoints?: ReadonlyMap<string, string>): unknown => {
     const client = openRegistry(host, {
       side: 'source',

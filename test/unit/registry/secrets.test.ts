@@ -39,7 +39,7 @@ describe('a secret', () => {
   test.each([
     ['user name and password', USER],
     ['an access token, as ECR’s pull-through cache has it', { username: 'ann', accessToken: 'hush-hush' }],
-    ['and what else people keep there', { ...USER, note: 'of the team' }],
+    ['other members too', { ...USER, note: 'of the team' }],
   ])('with %s', async (_, value) => {
     const server = await manager(secret(value));
     const found = await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {});
@@ -50,7 +50,7 @@ describe('a secret', () => {
     expect(JSON.parse(String(asked?.body))).toEqual({ SecretId: ARN });
   });
 
-  test('is read with new credentials of AWS where the ones it was asked with have expired', async () => {
+  test('is read with new credentials of AWS when the first ones have expired', async () => {
     const server = await manager(refusing('ExpiredTokenException'), secret(USER));
     expect(await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {})).toEqual(USER);
     expect(server.requests).toHaveLength(2);
@@ -62,7 +62,7 @@ describe('a secret', () => {
     expect(redacted('the registry said: planted-in-a-secret is old')).toBe('the registry said: … is old');
   });
 
-  test('is read once for all who need it, and again after five minutes', async () => {
+  test('is read once for all callers, and again after five minutes', async () => {
     const server = await manager(secret(USER), secret({ ...USER, password: 'rotated' }));
     const clock = fakeClock();
     const find = secretCredentials({ arn: ARN, clock });
@@ -74,7 +74,7 @@ describe('a secret', () => {
     expect(await find('h', 'a', {})).toEqual({ ...USER, password: 'rotated' });
   });
 
-  test('is read again when it was refused, but not for each request that was', async () => {
+  test('is read again when it was refused, but not for each refused request', async () => {
     const server = await manager(secret(USER), secret({ ...USER, password: 'rotated' }));
     const clock = fakeClock();
     const find = secretCredentials({ arn: ARN, clock });
@@ -88,7 +88,7 @@ describe('a secret', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  test('that was read stays good while Secrets Manager is away', async () => {
+  test('stays valid while Secrets Manager is unavailable', async () => {
     await manager(secret(USER), ...Array.from({ length: 4 }, () => refusing('InternalServiceError', 'away', 500)));
     const clock = fakeClock();
     const events: Event[] = [];
@@ -99,7 +99,7 @@ describe('a secret', () => {
     expect(events).toMatchObject([{ type: 'warning', message: expect.stringContaining(ARN) }]);
   });
 
-  test('that failed is asked for again by the next who needs it', async () => {
+  test('is requested again by the next caller after a failure', async () => {
     await manager(refusing('ResourceNotFoundException'), secret(USER));
     const find = secretCredentials({ arn: ARN, clock: fakeClock() });
     await failureOf(find('h', 'a', {}), 'UNAUTHENTICATED');
@@ -107,16 +107,24 @@ describe('a secret', () => {
   });
 
   test.each([
-    ['is not there', refusing('ResourceNotFoundException', "Secrets Manager can't find the specified secret."), /find/],
+    [
+      'does not exist',
+      refusing('ResourceNotFoundException', "Secrets Manager can't find the specified secret."),
+      /find/,
+    ],
     ['may not be read', refusing('AccessDeniedException', 'not authorized'), /secretsmanager:GetSecretValue/],
-    ['is in other hands', refusing('AccessDeniedException', 'Access to KMS is not allowed'), /kms:Decrypt/],
+    [
+      'has a key that may not be used',
+      refusing('AccessDeniedException', 'Access to KMS is not allowed'),
+      /kms:Decrypt/,
+    ],
     ['cannot be decrypted', refusing('DecryptionFailure', 'the key is disabled'), /the key is disabled/],
     ['is bytes', { status: 200, body: JSON.stringify({ ARN, SecretBinary: 'aHVzaA==' }) }, /not JSON text/],
     ['is not JSON', secret('ann:hush-hush'), /it is not JSON text; expected JSON/],
     ['is a list', secret(['ann', 'hush-hush']), /is missing/],
     ['has no password', secret({ username: 'ann', secret: 'hush-hush' }), /is missing/],
     ['has a number for it', secret({ username: 'ann', password: 7 }), /is missing/],
-  ])('that %s is named, and never what is in it', async (_, reply, message) => {
+  ])('is named, and never its content, when it %s', async (_, reply, message) => {
     await manager(reply);
     const failure = await failureOf(
       Promise.resolve(secretCredentials({ arn: ARN, clock: fakeClock() })('h', 'a', {})),
@@ -128,7 +136,7 @@ describe('a secret', () => {
   });
 });
 
-test('a registry with a secret is signed in to again when the secret was rotated', async () => {
+test('causes a new sign-in when it was rotated', async () => {
   await manager(secret(USER), secret({ ...USER, password: 'rotated' }));
   const basic = (password: string): string => `Basic ${Buffer.from(`ann:${password}`).toString('base64')}`;
   const wanting = (password: string, reply: Reply) => (request: { headers: { authorization?: string | undefined } }) =>

@@ -8,7 +8,7 @@ interface Lists {
   readonly client: RegistryClient;
   readonly clock: FakeClock;
   readonly paths: readonly string[];
-  /** Resolves with the next request that is waiting. */
+  /** Resolves with the next waiting request. */
   readonly next: () => Promise<(tags: readonly string[]) => void>;
 }
 
@@ -40,7 +40,7 @@ async function lists(): Promise<Lists> {
   return { client, clock, paths, next };
 }
 
-test('those that ask while a list is read share the next one, which shows what came meanwhile', async () => {
+test('callers that ask while a list is read share the next one, which shows what was added meanwhile', async () => {
   const { client, paths, next } = await lists();
   const app = client.repository('app');
   const first = app.listedTags();
@@ -57,7 +57,7 @@ test('those that ask while a list is read share the next one, which shows what c
   expect([...((await last) ?? [])]).toEqual(['v3']);
 });
 
-test('one that was begun since the moment that a caller names serves it too', async () => {
+test('one that began after the moment that a caller names serves it too', async () => {
   const { client, clock, paths, next } = await lists();
   const app = client.repository('app');
   const answersSinceMs = clock.now();
@@ -72,7 +72,7 @@ test('one that was begun since the moment that a caller names serves it too', as
   expect([...((await later) ?? [])]).toEqual(['v2']);
 });
 
-test('one that is stopped while it waits leaves the list to the others', async () => {
+test('a caller that is aborted while it waits leaves the list to the others', async () => {
   const { client, next } = await lists();
   const app = client.repository('app');
   const stop = new AbortController();

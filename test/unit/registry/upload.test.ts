@@ -60,13 +60,13 @@ describe('put', () => {
   test.each([
     ['relative', '/u/1', '/u/1?digest='],
     ['relative to the request', '7', '/v2/app/blobs/uploads/7?digest='],
-    ['with a query, which stays as it is', '/u/1?_state=a%2Bb~c+d%20e&x', '/u/1?_state=a%2Bb~c+d%20e&x&digest='],
+    ['with a query, which stays unchanged', '/u/1?_state=a%2Bb~c+d%20e&x', '/u/1?_state=a%2Bb~c+d%20e&x&digest='],
   ])('a Location that is %s', async (_, location, line) => {
     const { app } = await serving({ [POST]: [session(location)], [`PUT ${line}${DIGEST}`]: [done] });
     await app.put(BLOB, body);
   });
 
-  test('a Location at another host gets the bytes, and no credentials', async () => {
+  test('sends the bytes to a Location at another host without credentials', async () => {
     const storage = await serving({ [`PUT /u/1?sig=x&digest=${DIGEST}`]: [done] });
     const { server, app } = await serving(
       {
@@ -96,7 +96,7 @@ describe('put', () => {
     });
   });
 
-  test.each([200, 201, 202, 204])('%i is as good as any other success', async (status) => {
+  test.each([200, 201, 202, 204])('%i is a success', async (status) => {
     const { app } = await serving({ [POST]: [session('/u/1')], [`PUT /u/1?digest=${DIGEST}`]: [{ status }] });
     await app.put(BLOB, body);
   });
@@ -111,7 +111,7 @@ describe('put', () => {
       'a session that is out of step',
       error(416, 'BLOB_UPLOAD_INVALID', 'First byte of the layer part is 0 instead of 5000'),
     ],
-  ])('%s means a new session and the body from its start, and the old session is given up', async (_, reply) => {
+  ])('%s means a new session and the body from its start, and the old session is cancelled', async (_, reply) => {
     const { server, app, clock } = await serving({
       [POST]: [session('/u/1'), session('/u/2')],
       [`PUT /u/1?digest=${DIGEST}`]: [reply],
@@ -125,11 +125,11 @@ describe('put', () => {
     });
     expect(opened).toBe(2);
     expect(server.requests.at(-1)?.body.equals(BYTES)).toBe(true);
-    // a 429 also pauses the request that gives the session up
+    // a 429 also pauses the request that cancels the session
     expect(clock.sleeps).toHaveLength(reply.status === 429 ? 2 : 1);
   });
 
-  test('that the old session cannot be given up does not matter', async () => {
+  test('ignores an old session that cannot be cancelled', async () => {
     const { app } = await serving({
       [POST]: [session('/u/1'), session('/u/2')],
       [`PUT /u/1?digest=${DIGEST}`]: [{ status: 500 }],
@@ -152,7 +152,7 @@ describe('put', () => {
   test.each([
     ['DIGEST_INVALID', 'provided digest did not match uploaded content'],
     ['BLOB_UPLOAD_INVALID', 'None of the provided layer digests match the computed layer digest'],
-  ])('other bytes than the digest says are CORRUPT, once: %s', async (code, message) => {
+  ])('bytes that do not match the digest are CORRUPT, once: %s', async (code, message) => {
     const { app } = await serving({
       [POST]: [session('/u/1')],
       [`PUT /u/1?digest=${DIGEST}`]: [error(400, code, message)],
@@ -161,7 +161,7 @@ describe('put', () => {
     await expect(app.put(BLOB, body)).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
-  test('a registry that stored it under another digest is caught', async () => {
+  test('catches a registry that stored the blob under another digest', async () => {
     const { app } = await serving({
       [POST]: [session('/u/1')],
       [`PUT /u/1?digest=${DIGEST}`]: [{ ...done, headers: { 'docker-content-digest': digestOf(Buffer.from('x')) } }],
@@ -170,9 +170,9 @@ describe('put', () => {
     await expect(app.put(BLOB, body)).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
-  test('what the body fails with comes out as it is, without another try, and the session is given up', async () => {
+  test('throws the failure of the body unchanged, without another try, and cancels the session', async () => {
     const broken = new Failure('UNAVAILABLE', 'the source is gone');
-    // the bytes never come to their end, so the request is never answered
+    // the bytes never end, so the request is never answered
     const { app, clock } = await serving({
       [POST]: [session('/u/1')],
       'DELETE /u/1': [{ status: 204 }],
@@ -187,7 +187,7 @@ describe('put', () => {
   });
 
   test.each([400, 405, 411, 413, 415, 501])(
-    'a registry that answers %i to one PUT gets PATCH and an empty PUT, from then on',
+    'a registry that answers %i to one PUT gets PATCH and an empty PUT from then on',
     async (status) => {
       const { server, app } = await serving({
         [POST]: [session('/u/1'), session('/u/2'), session('/u/3')],
@@ -207,7 +207,7 @@ describe('put', () => {
     },
   );
 
-  test('a PATCH of which the registry tells where it is, wrongly as ECR does, is not gone on with', async () => {
+  test('does not continue a PATCH at the offset of the registry, which ECR reports wrongly', async () => {
     const { app } = await serving({
       [POST]: [session('/u/1'), session('/u/2'), session('/u/3')],
       [`PUT /u/1?digest=${DIGEST}`]: [{ status: 405 }],
@@ -220,7 +220,7 @@ describe('put', () => {
     await app.put(BLOB, body);
   });
 
-  test('credentials that run out while bytes are sent are renewed, and the bytes sent to a new session', async () => {
+  test('renews credentials that expire while bytes are sent, and sends the bytes to a new session', async () => {
     const challenge = { status: 401, headers: { 'www-authenticate': 'Bearer realm="/token",service="s"' } };
     const { server, app, clock } = await serving({
       [POST]: [challenge, session('/u/1'), session('/u/2')],
@@ -238,7 +238,7 @@ describe('put', () => {
     expect(clock.sleeps).toEqual([]);
   });
 
-  test('an abort ends it and gives the session up', async () => {
+  test('cancels the session when it is aborted', async () => {
     const { server, app } = await serving({
       [POST]: [session('/u/1')],
       [`PUT /u/1?digest=${DIGEST}`]: [{ status: 500, hang: true, early: true }],
@@ -263,7 +263,7 @@ describe('mount', () => {
     expect(await app.mount(BLOB, 'other')).toBe(true);
   });
 
-  test('a refusal leaves a session that the next put of the blob uses', async () => {
+  test('uses the session of a refused mount for the next put of the blob', async () => {
     const { app } = await serving({
       [MOUNT]: [session('/u/1')],
       [`PUT /u/1?digest=${DIGEST}`]: [done],
@@ -275,7 +275,7 @@ describe('mount', () => {
     await app.put(BLOB, body);
   });
 
-  test('a registry that refuses eight mounts is asked once for each blob from then on, until it mounts one', async () => {
+  test('asks a registry once for each blob after eight refused mounts, until it mounts one', async () => {
     const others = ['a', 'b', 'c'];
     const blobs = Array.from({ length: 6 }, (_, i) => {
       const bytes = seededBytes(`mounted ${i}`, 100);
@@ -298,7 +298,7 @@ describe('mount', () => {
     expect(mounted).toEqual([false, false, false, false, true, false]);
   });
 
-  test('a session that nobody used is given up at the end', async () => {
+  test('cancels an unused session at the end', async () => {
     const { app, client } = await serving({ [MOUNT]: [session('/u/1')], 'DELETE /u/1': [{ status: 204 }] });
     expect(await app.mount(BLOB, 'other')).toBe(false);
     await client.close();
@@ -314,12 +314,12 @@ describe('mount', () => {
     ['503', { status: 503 }],
     ['a broken connection', { status: 201, drop: true }],
     ['202 without a session', { status: 202 }],
-  ])('%s is no mount, and no failure', async (_, reply) => {
+  ])('%s is neither a mount nor a failure', async (_, reply) => {
     const { app } = await serving({ [MOUNT]: [reply] });
     expect(await app.mount(BLOB, 'other')).toBe(false);
   });
 
-  test('asks for a token that reads the other repository too', async () => {
+  test('asks for a token that also reads the other repository', async () => {
     const scopes = ['repository:app:pull,push', 'repository:other:pull']
       .map((s) => `scope=${encodeURIComponent(s)}`)
       .join('&');
@@ -337,7 +337,7 @@ describe('against a registry that follows the specification', () => {
     ['taken, but its answer lost', { kind: 'lose-answer' }],
     ['refused for now', { kind: 'answer', status: 503 }],
     ['of an expired token', { kind: 'expire-token' }],
-  ] as const)('an upload that is %s is made whole', async (_, fault) => {
+  ] as const)('completes an upload that is %s', async (_, fault) => {
     await using made = await registryUnderTest({ mode: 'oci', auth: 'bearer', users: { ann: 'secret' } });
     const client = made.client({
       credentials: async () => ({ username: 'ann', password: 'secret' }),

@@ -26,7 +26,7 @@ const INVENTORY = {
 const PLAN = planPrune([INVENTORY], POLICIES, OPTIONS);
 const TEXT = formatPlan(PLAN);
 
-/** The plan as it is made when the reviewed one is about to be carried out. */
+/** The plan at the time when the reviewed one is about to be carried out. */
 function again(inventory: Inventory, policies = POLICIES, options: Partial<PlanOptions> = {}): PrunePlan {
   return planPrune([inventory], policies, { ...OPTIONS, only: PLAN, maxDeletes: Infinity, ...options });
 }
@@ -39,7 +39,7 @@ describe('the file of a plan', () => {
 
   test.each([
     ['one reason is changed', TEXT.replace('older than 30 days', 'because'), /was changed after it was written/],
-    ['one item is taken out', withoutFirstItem(), /was changed after it was written/],
+    ['one item is removed', withoutFirstItem(), /was changed after it was written/],
     ['the checksum is missing', TEXT.replace('checksum', 'check'), /was changed after it was written/],
     ['it is of another format', TEXT.replace('"format": 1', '"format": 2'), /this version reads format 1/],
     ['it is a rules file', 'version: 1', /it is not JSON/],
@@ -58,7 +58,7 @@ describe('the file of a plan', () => {
 });
 
 describe('a reviewed plan', () => {
-  test('is carried out later, and goes on after it was stopped', () => {
+  test('is carried out later, and resumes after it was stopped', () => {
     comparePlan(PLAN, again(INVENTORY, POLICIES, { nowMs: NOW + DAY }));
     comparePlan(PLAN, again({ ...INVENTORY, items: INVENTORY.items.slice(1) }));
   });
@@ -79,7 +79,7 @@ describe('a reviewed plan', () => {
       'INVALID',
       /which is not one of/,
     ],
-    ['its policies are others', again(INVENTORY, [{ repositories: ['*'], keepDays: 9 }]), 'INVALID', /other policies/],
+    ['its policies differ', again(INVENTORY, [{ repositories: ['*'], keepDays: 9 }]), 'INVALID', /other policies/],
   ])('is refused when %s', (_, fresh, code, message) => {
     expect(() => comparePlan(PLAN, fresh)).toThrow(
       expect.objectContaining({ code, message: expect.stringMatching(message) }),

@@ -1,4 +1,4 @@
-// The policies by example: a repository, a policy, and what becomes of each item and why.
+// The policies by example: a repository, a policy, and the fate of each item with its reason.
 import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
 import { CALENDAR } from '../../../worker/retention/calendar.ts';
@@ -11,7 +11,7 @@ import { DAY, NOW } from './registries.ts';
 interface Shape {
   /** Separated by spaces. Default: the name of the item. */
   readonly tags?: string;
-  /** In days; null: not known. */
+  /** In days; null: unknown. */
   readonly age?: number | null;
   readonly pulled?: number;
   readonly children?: string;
@@ -31,7 +31,7 @@ function words(text = ''): readonly string[] {
   return text.split(' ').filter((word) => word !== '');
 }
 
-/** The tag of cosign for the item called `name`. */
+/** The cosign tag of the item called `name`. */
 function cosign(name: string): string {
   return `${id(name).replace(':', '-')}.sig`;
 }
@@ -80,7 +80,7 @@ function planned(
 describe('rules about time', () => {
   const five = { a: { age: 0.05 }, b: { age: 0.9 }, c: { age: 1.5 }, d: { age: 40 }, e: { age: null } };
 
-  test('keepLast keeps the newest images, and those whose age is not known', () => {
+  test('keepLast keeps the newest images, and those of unknown age', () => {
     expect(planned({ keepLast: 2 }, five)).toEqual([
       'delete d: not in keepLast 2',
       'delete c: not in keepLast 2',
@@ -164,7 +164,7 @@ describe('rules about time', () => {
     expect(CALENDAR.keepWeekly(Date.parse(`${day}T23:59:59Z`))).toBe(week);
   });
 
-  test('notPulledForDays looks at the children too, and keeps what was never recorded as pulled', () => {
+  test('notPulledForDays looks at the children too, and keeps images whose pulls were never recorded', () => {
     const shapes = {
       used: { pulled: 200, children: 'arm' },
       arm: { tags: '', pulled: 3 },
@@ -181,7 +181,7 @@ describe('rules about time', () => {
 });
 
 describe('rules about tags', () => {
-  test('deleteTags alone may go, keepTags and keepSemver stay, keepDays keeps the image', () => {
+  test('only deleteTags may be deleted, keepTags and keepSemver stay, keepDays keeps the image', () => {
     const shapes = {
       'pr-1': {},
       'pr-2': { age: 3 },
@@ -203,7 +203,7 @@ describe('rules about tags', () => {
     expect(planned(policy, shapes, { untags: false })).toContain('keep both: the tag v1.0 stays: not in deleteTags');
   });
 
-  test('a policy that only keeps deletes no image with a tag; images without one go by age', () => {
+  test('a policy that only keeps deletes no image with a tag; untagged images are deleted by age', () => {
     const shapes = { v1: {}, old: { tags: '', children: 'arm' }, arm: { tags: '' }, new: { tags: '', age: 6 } };
     expect(planned({ keepTags: ['v*'], untaggedAfterDays: 7 }, shapes)).toEqual([
       'delete old: untagged, older than 7 days',
@@ -214,8 +214,8 @@ describe('rules about tags', () => {
   });
 });
 
-describe('what belongs to an image', () => {
-  test('goes with it, index first; a child that another index has, or with a tag of its own, stays', () => {
+describe('the parts of an image', () => {
+  test('are deleted with it, index first; a child of another index, or with its own tag, stays', () => {
     const shapes = {
       v1: { age: 50, children: 'arm shared tagged' },
       v2: { age: 2, children: 'shared' },
@@ -236,7 +236,7 @@ describe('what belongs to an image', () => {
     ]);
   });
 
-  test('keeps it where it is held', () => {
+  test('keep it where they are held', () => {
     const shapes = {
       v1: { children: 'arm' },
       arm: { tags: '', held: 'a copy is being written' },
@@ -279,7 +279,7 @@ describe('archives', () => {
     ]);
   });
 
-  test('go altogether where deleteTags names them', () => {
+  test('are all deleted where deleteTags names them', () => {
     expect(planned({ deleteTags: ['pr-*'] }, shapes, { kind: 'archives' })[0]).toBe(
       'delete app/pr-1.tar: deleteTags pr-*',
     );
@@ -292,7 +292,7 @@ describe('archives', () => {
     ]);
   });
 
-  test('of one moment go by their keys: the last one is the newest', () => {
+  test('of one moment are ordered by their keys: the last one is the newest', () => {
     const same = { 'app/v1-1.tar': { image, age: 9 }, 'app/v1-2.tar': { image, age: 9 } };
     expect(planned({ keepLast: 1 }, same, { kind: 'archives' })[0]).toBe('delete app/v1-1.tar: not in keepLast 1');
   });
@@ -326,7 +326,7 @@ describe('deletes nothing for', () => {
     ['a list that is not complete', { incomplete: 'HTTP 500' }, {}, 'the list is not complete: HTTP 500'],
     ['a repository without a policy', { repository: 'other' }, {}, 'no policy for it'],
     ['an image without a backup', {}, { allowEmpty: true, unbacked: () => true }, 'no verified backup'],
-    ['keeping nothing', {}, {}, 'the policy would keep nothing'],
+    ['a policy that keeps nothing', {}, {}, 'the policy would keep nothing'],
   ])('%s', (_, more, options, reason) => {
     expect(planned({ keepDays: 30 }, shapes, more, options).toSorted()).toEqual([
       `keep v1: ${reason}`,
@@ -334,13 +334,13 @@ describe('deletes nothing for', () => {
     ]);
   });
 
-  test('keeping nothing, unless allowEmpty permits it', () => {
+  test('deletes everything where allowEmpty permits it', () => {
     const plan = planned({ keepDays: 30 }, shapes, {}, { allowEmpty: true });
     expect(plan.every((line) => line.startsWith('delete'))).toBe(true);
   });
 });
 
-test('takes the oldest groups up to maxDeletes, never a part of one, and none that is larger than a run', () => {
+test('deletes the oldest groups up to maxDeletes, never a part of one, and none that is larger than a run', () => {
   const shapes = {
     v1: { age: 90, children: 'a b c' },
     a: { tags: '' },

@@ -5,7 +5,7 @@ import type { Inventory } from '../../../worker/retention/inventory.ts';
 import type { RepositoryPolicy } from '../../../worker/retention/policy.ts';
 import { compareStrings } from '../../../worker/util/text.ts';
 
-/** Plans inventories one after the other, as `planPlaces` does what it reads, in the order of their places. */
+/** Plans inventories one after the other, in the order of their places, as `planPlaces` does with what it reads. */
 export function planPrune(
   inventories: readonly Inventory[],
   policies: readonly RepositoryPolicy[],

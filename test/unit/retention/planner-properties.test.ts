@@ -1,4 +1,4 @@
-// What holds for every registry and every policy.
+// Properties that hold for every registry and every policy.
 import { matchesGlob } from 'node:path';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -13,12 +13,12 @@ import { archives, DAY, images, NOW, policies, reordered } from './registries.ts
 const OPTIONS: PlanOptions = { nowMs: NOW, places: ['registry.example/team/*'], maxDeletes: Infinity };
 const RUNS = { numRuns: 1000 };
 
-/** Tags that are about another item, written down once more: a test that asked the planner would believe it. */
+/** Tags that are about another item, implemented again: a test that asked the planner would trust it. */
 const ABOUT = /^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$/;
 
 const isNamed = (item: Item): boolean => item.tags.some((tag) => !ABOUT.test(tag));
 
-/** What `item` belongs to, of those that are there. */
+/** The existing items that `item` belongs to. */
 function above(item: Item, items: readonly Item[]): readonly Item[] {
   const hexes = item.tags.flatMap((tag) => ABOUT.exec(tag)?.[1] ?? []);
   const abouts = new Set(hexes.map((hex) => `sha256:${hex}`));
@@ -28,7 +28,7 @@ function above(item: Item, items: readonly Item[]): readonly Item[] {
   );
 }
 
-/** The policy, written down once more and without any counting. */
+/** The policy, implemented again without any counting. */
 function expectMayGo(item: Item, tags: readonly string[], policy: RepositoryPolicy): void {
   const matches = (patterns: readonly string[] = [], tag: string): boolean =>
     patterns.some((pattern) => (pattern.startsWith('/') ? /^v\d/.test(tag) : matchesGlob(tag, pattern)));
@@ -54,7 +54,7 @@ function idsOf(plan: PrunePlan, action: PlannedItem['action']): ReadonlySet<stri
   return new Set(plannedItems(plan).flatMap((item) => (item.action === action ? [item.id] : [])));
 }
 
-/** The inventory after exactly what the plan says, and nothing else, was done. */
+/** The inventory after exactly the actions of the plan. */
 function applied(inventory: Inventory, plan: PrunePlan): Inventory {
   const byId = new Map(plannedItems(plan).map((item) => [item.id, item]));
   const items = inventory.items.flatMap((item) => {
@@ -119,7 +119,7 @@ test('keeps every child and referrer of what stays, every held item, and the las
   );
 });
 
-test('deletes no image that its policy keeps, and none whose age is needed and not known', () => {
+test('deletes no image that its policy keeps, and none whose age is needed and unknown', () => {
   fc.assert(
     fc.property(fc.oneof(images, archives), policies, (inventory, chosen) => {
       const plan = planPrune([inventory], chosen, { ...OPTIONS, allowEmpty: true });
@@ -157,7 +157,7 @@ test('has nothing left to do once its plan was carried out', () => {
   );
 });
 
-test('deletes at most maxDeletes, never a part of a group, and in several runs what one would', () => {
+test('deletes at most maxDeletes, never a part of a group, and in several runs what one run would', () => {
   fc.assert(
     fc.property(images, policies, fc.integer({ min: 1, max: 6 }), (inventory, chosen, maxDeletes) => {
       const end = applied(inventory, planPrune([inventory], chosen, { ...OPTIONS, allowEmpty: true }));
@@ -178,7 +178,7 @@ test('deletes at most maxDeletes, never a part of a group, and in several runs w
   );
 });
 
-test('carries out a reviewed plan to the item, and nothing after something moved', () => {
+test('carries out a reviewed plan exactly, and nothing after something changed', () => {
   const moved = (inventory: Inventory, chosen: readonly RepositoryPolicy[], plan: PrunePlan): PrunePlan => {
     const fresh = planPrune([inventory], chosen, { ...OPTIONS, only: plan });
     comparePlan(plan, fresh);

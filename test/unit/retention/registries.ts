@@ -1,4 +1,4 @@
-// Registries, archives and policies at random, for the properties of the planner.
+// Random registries, archives and policies, for the properties of the planner.
 import * as fc from 'fast-check';
 import type { Digest } from '../../../worker/oci/digest.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
@@ -14,7 +14,7 @@ export function digest(number: number): Digest {
 
 const TAGS = ['v1.0', 'v1.1.0', 'v2.0', 'v2.1-rc1', 'prod-1', 'prod-2', 'pr-1', 'pr-2', 'pr-prod-3', 'main', 'latest'];
 const PATTERNS = fc.subarray(['pr-*', 'prod-*', '/^v\\d/', 'main', '*', 'latest'], { minLength: 1 });
-/** Half days, so that some are of the same moment, and some of the same day. */
+/** Half days, so that some share a moment, and some a day. */
 const moment = fc.option(
   fc.nat(120).map((half) => NOW - (half * DAY) / 2),
   { nil: undefined, freq: 15 },
@@ -41,7 +41,7 @@ const anyPolicies: fc.Arbitrary<readonly RepositoryPolicy[]> = fc
   .chain((all) => fc.subarray(Object.entries(all), { maxLength: 4 }))
   .map((entries) => [{ repositories: ['team/*'], ...Object.fromEntries(entries) }]);
 
-/** Item `number` of a repository: its children, its subject and those that its tags are about come before it. */
+/** Item `number` of a repository: its children, its subject and the items that its tags are about come before it. */
 function item(number: number): fc.Arbitrary<Item & { readonly cosign: readonly string[] }> {
   const before = fc.nat(Math.max(0, number - 1));
   const kinds = fc.constantFrom(
@@ -136,7 +136,7 @@ export const archives: fc.Arbitrary<Inventory> = fc
     ],
   }));
 
-// without its bias, most of what fast-check makes is as small as it can be
+// without its bias, most values of fast-check are as small as possible
 export const policies = fc.noBias(anyPolicies);
 export const images = fc.noBias(anyImages);
 

@@ -22,12 +22,12 @@ describe('planApply', () => {
     );
   });
 
-  test('a stored rule that is no JSON differs in all', () => {
+  test('a stored rule that is not JSON differs in everything', () => {
     const [change] = planApply([{ name: 'x', document: 'mirror: old' }], [rule('x', { a: 1 })]);
     assert.deepEqual(change?.differences, ['all: "mirror: old" → {"a":1}']);
   });
 
-  test('executed, it makes the stored rules those that are wanted', () => {
+  test('makes the stored rules the wanted ones when it is executed', () => {
     const rules = fc.uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c', 'd'), fc.jsonValue()), {
       selector: ([name]) => name,
     });
@@ -52,7 +52,7 @@ describe('planApply', () => {
 });
 
 describe('differencesOf', () => {
-  test('names what is there on one side only', () => {
+  test('names what exists on one side only', () => {
     assert.deepEqual(differencesOf({ a: { b: 1 } }, { a: { c: [2] } }), ['a.b: 1 → none', 'a.c: none → [2]']);
   });
 });

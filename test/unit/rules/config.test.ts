@@ -10,14 +10,14 @@ import { isRecord } from '../../../worker/util/record.ts';
 
 const ECR = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 
-/** What is wrong with a file, a line each, without its name. */
+/** The faults of a file, one a line, without its name. */
 function faultsOf(text: string): readonly string[] {
   return messageOf(() => parseConfig(text, { file: 'f' }))
     .split('\n')
     .slice(1);
 }
 
-/** Why something is INVALID; empty: it is not. */
+/** The reason for INVALID; empty if it is valid. */
 function messageOf(read: () => unknown): string {
   try {
     read();
@@ -47,7 +47,7 @@ const RULE = {
   schedule: '@daily',
 } as const;
 
-/** A file with one rule that mirrors, with `part` of what it mirrors and `rule` of itself changed or added. */
+/** A file with one mirror rule, with `part` of the mirror and `rule` of the rule changed or added. */
 function ruleWith(part: Readonly<Record<string, unknown>>, rule: Readonly<Record<string, unknown>> = {}): string {
   return JSON.stringify({ version: 1, rules: [{ ...RULE, mirror: { ...RULE.mirror, ...part }, ...rule }] });
 }
@@ -82,7 +82,7 @@ describe('a rule', () => {
     });
   });
 
-  test('that starts by pushes alone is compared once a day', () => {
+  test('is compared once a day if it only starts by pushes', () => {
     const [rule] = parseConfig(
       ruleWith({ from: ECR, to: 'r.example/{repository}' }, { schedule: undefined, on: 'push' }),
     ).rules;
@@ -94,9 +94,12 @@ describe('a rule', () => {
     expect(rule?.expiresAtMs).toBe(Date.parse('2027-07-01T00:00:00Z'));
   });
 
-  test.each(['1969-12-30', '10000-01-01', '9999-12-31T23:00:00-02:00'])('expires in our time: not %s', (expires) => {
-    expect(faultOf(ruleWith({}, { expires }))).toContain('is not a day or moment');
-  });
+  test.each(['1969-12-30', '10000-01-01', '9999-12-31T23:00:00-02:00'])(
+    'expires in a supported year: not %s',
+    (expires) => {
+      expect(faultOf(ruleWith({}, { expires }))).toContain('is not a day or moment');
+    },
+  );
 
   test('names settings of repositories in short words', () => {
     const create = { immutable: { except: ['latest'] }, scan: true, encryption: 'KMS', lifecycle: { rules: [] } };
@@ -118,7 +121,7 @@ describe('names of Regions', () => {
       rules: [{ name: 'a', backup: { from: ECR, to: 's3://bucket/', ...part }, schedule: '@daily' }],
     });
 
-  test('are in the keys that a rule makes, also after the rule was stored', () => {
+  test('are in the keys that a rule makes, even after the rule was stored', () => {
     const { rules } = parseConfig(backup({ regionNames: { 'us-east-1': 'virginia', 'eu-west-1': 'ireland' } }));
     for (const rule of [...rules, ...rules.map((one) => parseRule(formatRule(one)))]) {
       if (rule.kind !== 'backup') throw new TypeError('expected a backup');
@@ -130,7 +133,7 @@ describe('names of Regions', () => {
     }
   });
 
-  test('may stand in the repository of a mirror', () => {
+  test('may be part of the repository of a mirror', () => {
     const names = { regionNames: { 'us-east-1': 'virginia' }, to: 'r.example/{regionName}/{repository}:{tag}-copy' };
     const [rule] = parseConfig(ruleWith({ ...names, from: ECR })).rules;
     if (rule?.kind !== 'mirror') throw new TypeError('expected a mirror');
@@ -143,12 +146,12 @@ describe('names of Regions', () => {
     [{ 'us-east-1': 'a/b' }, /letters, digits/],
     [{ virginia: 'us-east-1' }, /a Region of AWS, such as us-east-1/],
     [{ 'us-east-1': 'one', 'eu-west-1': 'one' }, /two Regions have the name "one"/],
-  ])('are refused where they cannot be: %j', (regionNames, message) => {
+  ])('are refused where they are impossible: %j', (regionNames, message) => {
     expect(faultOf(backup({ regionNames }))).toMatch(message);
   });
 });
 
-describe('a fault is told with its path, what was given and what was expected', () => {
+describe('faults are reported with their path, the given value and the expected one', () => {
   const TEXTS = 'a string, or a list of strings';
   test.each<[string, Readonly<Record<string, unknown>>, string]>([
     ['from', { from: undefined }, `it is missing: expected ${TEXTS}`],
@@ -344,15 +347,15 @@ describe('a fault is told with its path, what was given and what was expected', 
     ['no rules', 'version: 1', 'rules: it is missing: expected a list'],
     ['empty rules', 'version: 1\nrules:\n', 'rules: nothing is given, expected a list'],
     ['no version', 'rules: []', 'version: it is missing: expected 1'],
-    ['text for a version', 'version: "1"\nrules: []', 'version: given "1", expected 1'],
-    ['part of a version', 'version: 1.5\nrules: []', 'version: given 1.5, expected 1'],
+    ['a string as version', 'version: "1"\nrules: []', 'version: given "1", expected 1'],
+    ['a fraction as version', 'version: 1.5\nrules: []', 'version: given 1.5, expected 1'],
     ['an older version', 'version: 0\nrules: []', 'version: given 0, expected 1'],
     [
-      'a newer version, whatever it says',
+      'a newer version, whatever else it has',
       'version: 2\nrulez: []',
       'version: 2 is of a newer Transship; this one reads version 1',
     ],
-    ['a rule that is text', 'version: 1\nrules: [a]', 'rules[0]: given "a", expected a mapping of keys to values'],
+    ['a rule that is a string', 'version: 1\nrules: [a]', 'rules[0]: given "a", expected a mapping of keys to values'],
   ])('%s', (_, text, why) => expect(faultOf(text)).toBe(why));
 
   test('all at once, in the order of the file, with lines and columns', () => {
@@ -381,7 +384,7 @@ rulez: []
     ]);
   });
 
-  test('of targets that requests may write to', () => {
+  test('for targets that requests may write to', () => {
     const text = `
 version: 1
 allow:
@@ -401,13 +404,13 @@ rules: []`;
     ]);
   });
 
-  test('of thousands enough are told', () => {
+  test('only in part where there are thousands', () => {
     const text = `version: 1\nrules: [${Array.from({ length: 1000 }, () => '{}').join()}]`;
     const faults = faultsOf(text);
     expect([faults.length, faults.at(-1)]).toEqual([51, 'and 2950 more']);
   });
 
-  test('passwords are not repeated', () => {
+  test('without passwords', () => {
     const registries = { 'me:hunter2@r.example': { password: 'hunter2' }, 'r.example': { secret: 'hunter2' } };
     const from = ['me:hunter2@r.example/x', 'https://me:hunter2@r.example/x', 'r.example/x?password=hunter2'];
     const to = 'me:hunter2@r.example/x';
@@ -441,24 +444,24 @@ describe('YAML', () => {
     ['version: 1\nrules: []\nversion: 1', 'f:3:1: "version" is there twice'],
   ])('%j', (text, why) => expect(faultsOf(text)).toEqual([why]));
 
-  test('an alias of nothing is told with its place', () => {
+  test('reports an alias of nothing with its place', () => {
     expect(faultsOf('version: 1\nrules: *b\n')).toEqual(['f:2:8: not YAML: there is no &b before *b']);
   });
 
-  test('an alias within what it stands for is told with its place', () => {
+  test('reports an alias within its own anchor with its place', () => {
     const text =
       'version: 1\nrules:\n  - name: a\n    schedule: "@daily"\n    mirror:\n      from: alpine\n      to: r.example/a\n      create: { lifecycle: &p { a: *p } }\n';
     expect(faultsOf(text)).toEqual(['f:8:36: not YAML: *p stands within what it stands for']);
   });
 
-  test('one list may be said for many rules', () => {
+  test('allows one list for many rules', () => {
     const rule = (at: number): string =>
       `  - { name: r${at}, mirror: { from: x.example/x${at}, to: "y.example/{repository}", tags: ${at === 0 ? '&t ["3.*"]' : '*t'} }, schedule: "@daily" }\n`;
     const text = `version: 1\nrules:\n${Array.from({ length: 150 }, (_, at) => rule(at)).join('')}`;
     expect(parseConfig(text).rules).toHaveLength(150);
   });
 
-  test('aliases of aliases that grow beyond measure are refused', () => {
+  test('refuses aliases of aliases that grow beyond measure', () => {
     const rows = Array.from(
       { length: 8 },
       (_, at) => `k${at}: &k${at} [${Array.from({ length: 10 }, () => (at === 0 ? 'x' : `*k${at - 1}`)).join(',')}]`,
@@ -466,7 +469,7 @@ describe('YAML', () => {
     expect(() => parseConfig(rows.join('\n'))).toThrow('its aliases stand for too much: write it out');
   });
 
-  test('keys are text', () => {
+  test('reads keys as strings', () => {
     expect(faultsOf('version: 1\n? {a: b}\n: c\nnull: 3\nrules: []\nregistries: { __proto__: {} }\n')).toEqual([
       'f:2:3: not YAML: a key has to be a string',
       'f:4:1: not YAML: a key has to be a string',
@@ -474,13 +477,13 @@ describe('YAML', () => {
     ]);
   });
 
-  test('YAML 1.1 reads "on" as true: it is refused', () => {
+  test('refuses "on" where YAML 1.1 reads it as true', () => {
     expect(faultsOf(`%YAML 1.1\n---\n${ruleWith({})}`)).toEqual([
       'f:1:1: not YAML: version 1.1 is declared; expected 1.2, or no %YAML at all',
     ]);
   });
 
-  test('several documents in one file are refused', () => {
+  test('refuses several documents in one file', () => {
     expect(faultsOf('version: 1\nrules: []\n---\nversion: 1\nrules: []\n')).toEqual([
       'f:3:1: not YAML: a second document begins; expected one',
     ]);
@@ -488,7 +491,7 @@ describe('YAML', () => {
 });
 
 describe('registries', () => {
-  test('every fault is told at once', () => {
+  test('report every fault at once', () => {
     const secret = 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x';
     const assumeRole = 'arn:aws:iam::111111111111:role/x';
     const registries = {
@@ -516,7 +519,7 @@ describe('registries', () => {
 });
 
 describe('rules', () => {
-  test('a name that is there twice is told, whatever else is wrong', () => {
+  test('reports a name that is used twice, whatever else is wrong', () => {
     const rules = [{ name: 'a' }, { name: 'a' }];
     expect(faultsOf(JSON.stringify({ version: 1, rules })).at(-1)).toBe(
       'f:1:37: rules[1].name (rule "a"): rules[0] has the name "a" already',
@@ -529,13 +532,13 @@ describe('rules', () => {
     ['localhost:5000', 'is not a repository: "localhost:5000/*" stands for all of that registry'],
     ['r.example', 'is not a repository: "r.example/*" stands for all of that registry'],
     ['r.example:5000/', 'is not a repository: "r.example:5000/*" stands for all of that registry'],
-  ])('%s is no source', (from, why) => {
+  ])('%s is not a source', (from, why) => {
     expect(faultsOf(ruleWith({ from }))).toEqual([
       expect.stringContaining(`(rule "a"): ${JSON.stringify(from)} ${why}`),
     ]);
   });
 
-  test('a nickname that there is not is no schedule', () => {
+  test('refuses an unknown nickname as a schedule', () => {
     for (const schedule of ['@hourli', '@reboot']) {
       expect(faultsOf(ruleWith({}, { schedule }))).toEqual([
         expect.stringContaining(
@@ -545,7 +548,7 @@ describe('rules', () => {
     }
   });
 
-  test('two names of one ECR registry are one registry', () => {
+  test('treats two names of one ECR registry as one registry', () => {
     const from = '111111111111.dkr.ecr.us-east-1.amazonaws.com/*';
     const to = '111111111111.dkr-ecr.us-east-1.on.aws/{repository}';
     expect(faultsOf(ruleWith({ from, to }))).toEqual([
@@ -553,7 +556,7 @@ describe('rules', () => {
     ]);
   });
 
-  test('many sources in their own registry are read in no time', () => {
+  test('reads many sources in their own registry in no time', () => {
     const from = 'r.example/{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}';
     expect(faultsOf(ruleWith({ from, to: 'r.example/copy/{repository}' }))).toEqual([]);
   }, 5000);
@@ -603,7 +606,7 @@ describe('anything else', () => {
     const anything = fc.oneof(
       fc.jsonValue(),
       fc.constantFrom('*', '{a', 's3://x/y', '@daily', 'push', '/(/', '__proto__', ECR, [], {}, 0, -1, 1e21, true),
-      // it is gone: what may be left out is read, and so is what never was there
+      // removes the value: the file is still read if the value was optional, or never there
       fc.constant(undefined),
     );
     let read = 0;
@@ -630,13 +633,13 @@ describe('anything else', () => {
   });
 });
 
-/** Where something is in `value`, the whole aside. */
+/** A path of a value in `value`, except the root. */
 function placesOf(value: unknown, path: readonly string[] = []): readonly (readonly string[])[] {
   const inner = typeof value === 'object' && value !== null ? Object.entries(value) : [];
   return [...(path.length === 0 ? [] : [path]), ...inner.flatMap(([key, v]) => placesOf(v, [...path, key]))];
 }
 
-/** Sets what is at `path`, or beside it by the same name and `more`. */
+/** Sets the value at `path`, or beside it by the same name and `more`. */
 function change(value: unknown, path: readonly string[], more: string, to: unknown): void {
   const at = path.slice(0, -1).reduce((outer: unknown, key) => (outer as Record<string, unknown>)[key], value);
   const key = `${path.at(-1)}`;
@@ -773,7 +776,7 @@ describe('what is stored', () => {
     .tuple(fc.constantFrom('a', 'constructor', 'toString', 'A-1_b.c'), work, time)
     .map(([name, what, when]) => Object.assign({ name }, what, when));
 
-  test('a rule is read back as it was, and equal rules are equal text', () => {
+  test('is read back unchanged, and equal rules are equal text', () => {
     fc.assert(
       fc.property(words, (rule) => {
         const read: Rule = parseRule(JSON.stringify(rule));
@@ -791,7 +794,7 @@ describe('what is stored', () => {
     );
   });
 
-  test('access is read back as it was, hosts in order', () => {
+  test('has access that is read back unchanged, hosts in order', () => {
     const access = {
       'r.example:5000': { secret: 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x' },
       [ECR]: { externalId: 'abc', assumeRole: 'arn:aws-cn:iam::111111111111:role/path/x' },
@@ -810,5 +813,5 @@ describe('what is stored', () => {
       '{"name":"a","mirror":{},"schedule":"@daily"}',
       'read the stored rule "a": 2 faults\nmirror.from: it is missing: expected a string, or a list of strings\nmirror.to: it is missing: expected a string, or a list of strings',
     ],
-  ])('%s is no rule', (text, why) => expect(messageOf(() => parseRule(text))).toBe(why));
+  ])('%s is refused', (text, why) => expect(messageOf(() => parseRule(text))).toBe(why));
 });

@@ -1,4 +1,4 @@
-// docs/configuration.md and examples/ are read as anybody's file is.
+// docs/configuration.md and examples/ are read like any user's file.
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { format, resolveConfig } from 'prettier';
 import { parse } from 'yaml';
@@ -14,13 +14,13 @@ const blocks = [...readFileSync(DOCUMENT, 'utf8').matchAll(/^```yaml\n(.*?)^```$
 
 const EXAMPLES = globSync('examples/*.yaml').toSorted();
 
-/** Rules alone stand for a file that has nothing else. */
+/** Rules alone stand for a file without anything else. */
 function wholeFile(text: string): string {
   return text.startsWith('- ') ? `version: 1\nrules:\n${text.replace(/^(?=.)/gm, '  ')}` : text;
 }
 
 describe('the examples', () => {
-  test('of the document are all there', () => expect(blocks.length).toBeGreaterThan(8));
+  test('of the document are all found', () => expect(blocks.length).toBeGreaterThan(8));
 
   test.each(blocks.map((text) => [wholeFile(text)]))('can be applied: %#', (text) => {
     for (const rule of parseConfig(text).rules) expect(parseRule(formatRule(rule))).toEqual(rule);
@@ -39,7 +39,7 @@ describe('the examples', () => {
 });
 
 describe('the rules files in examples/', () => {
-  test('has one for each of ten tasks', () => expect(EXAMPLES).toHaveLength(10));
+  test('have one for each of ten tasks', () => expect(EXAMPLES).toHaveLength(10));
 
   test.each(EXAMPLES)('can be applied without a warning: %s', (file) => {
     const { rules } = parseConfig(readFileSync(file, 'utf8'), { file });
@@ -47,25 +47,25 @@ describe('the rules files in examples/', () => {
     expect(warnings(rules, Date.parse('2026-12-01'))).toEqual([]);
   });
 
-  test.each(EXAMPLES.filter((file) => file !== 'examples/rules.yaml'))('names the page about its task: %s', (file) => {
+  test.each(EXAMPLES.filter((file) => file !== 'examples/rules.yaml'))('name the page about their task: %s', (file) => {
     const [, page = ''] = /(docs\/\S+\.md)$/m.exec(readFileSync(file, 'utf8')) ?? [];
     expect(existsSync(page)).toBe(true);
   });
 });
 
-describe('what the document says is refused', () => {
+describe('the refusals in the document', () => {
   const refused = /^```yaml refused\n(.*?)^```\n\n((?:> [^\n]*\n\n?)+)/gms;
   const examples = [...readFileSync(DOCUMENT, 'utf8').matchAll(refused)].map(
     ([, text = '', told = '']) =>
       [wholeFile(text), told.split('\n').flatMap((line) => (line.startsWith('> ') ? [line.slice(2)] : []))] as const,
   );
 
-  test('is all there', () => {
+  test('are all found', () => {
     const blocksOf = readFileSync(DOCUMENT, 'utf8').split('```yaml refused').length - 1;
     expect([examples.length, blocksOf > 8]).toEqual([blocksOf, true]);
   });
 
-  test.each(examples)('is refused with these words: %#', (text, told) => {
+  test.each(examples)('are real: %#', (text, told) => {
     let message = '';
     try {
       parseConfig(text, { file: 'f' });
@@ -77,7 +77,7 @@ describe('what the document says is refused', () => {
   });
 });
 
-test('what the document says of a file with faults is what is said', () => {
+test('the document shows the real messages for a file with faults', () => {
   const bad = `version: 1
 rules:
   - name: base
@@ -91,14 +91,14 @@ rules:
 });
 
 describe('the JSON Schema for editors', () => {
-  test('is that of the code; npx vitest run test/unit/rules/configuration-docs.test.ts -u writes it', async () => {
+  test('equals the one of the code; npx vitest run test/unit/rules/configuration-docs.test.ts -u writes it', async () => {
     const options = { ...(await resolveConfig(SCHEMA)), parser: 'json' };
     const text = await format(JSON.stringify(configJsonSchema()), options);
     await expect(text).toMatchFileSnapshot(`../../../${SCHEMA}`);
   });
 
   const examples = [...blocks.map(wholeFile), ...EXAMPLES.map((file) => readFileSync(file, 'utf8'))];
-  test.each(examples.map((text) => [text]))('takes what is read: %#', (text) => {
+  test.each(examples.map((text) => [text]))('accepts what the program reads: %#', (text) => {
     expect(violations(configJsonSchema(), parse(text))).toEqual([]);
   });
 
@@ -110,7 +110,7 @@ describe('the JSON Schema for editors', () => {
     ['another version', { version: 2, rules: [] }],
     ['an unknown key', { version: 1, rules: [], rule: [] }],
     ['an unknown key of a rule', file({ shedule: '@daily' })],
-    ['a name that is none', file({ name: 'a b' })],
+    ['an invalid name', file({ name: 'a b' })],
     ['nothing to do', file({ mirror: undefined })],
     ['two things to do', file({ backup: { from: 'alpine', to: 's3://bucket' } })],
     ['no time', file({ schedule: undefined })],
@@ -120,8 +120,8 @@ describe('the JSON Schema for editors', () => {
     ['a backup to a registry', file({ mirror: undefined, backup: { from: 'alpine', to: 'r.example/x' } })],
     ['a tag that is a number', file({ mirror: { ...rule.mirror, tags: [3.2] } })],
     ['none of the latest', file({ mirror: { ...rule.mirror, tags: { latest: 0 } } })],
-    ['latest by what there is not', file({ mirror: { ...rule.mirror, tags: { latest: { count: 1, by: 'age' } } } })],
-    ['a setting there is not', file({ mirror: { ...rule.mirror, create: { immutible: true } } })],
+    ['latest by an unknown order', file({ mirror: { ...rule.mirror, tags: { latest: { count: 1, by: 'age' } } } })],
+    ['an unknown setting', file({ mirror: { ...rule.mirror, create: { immutible: true } } })],
     ['settings of a backup', file({ mirror: undefined, backup: { from: 'alpine', to: 's3://bucket', create: false } })],
     ['a prune of nothing', file({ mirror: undefined, prune: { at: 'r.example/*' } })],
     ['access by nothing', { version: 1, rules: [], registries: { 'r.example': {} } }],
@@ -129,14 +129,14 @@ describe('the JSON Schema for editors', () => {
       'an external id of a secret',
       { version: 1, rules: [], registries: { 'r.example': { secret, externalId: 'ab' } } },
     ],
-  ])('refuses, as reading does: %s', (_, value) => {
+  ])('refuses what the program refuses: %s', (_, value) => {
     const text = JSON.stringify(value);
     expect(violations(configJsonSchema(), JSON.parse(text))).not.toEqual([]);
     expect(() => parseConfig(text)).toThrow(expect.objectContaining({ code: 'INVALID' }));
   });
 });
 
-test('every key that a file may have is in the document', () => {
+test('has every key of a file in the document', () => {
   const text = readFileSync(DOCUMENT, 'utf8');
   const keys = new Set<string>();
   const collect = (schema: unknown): void => {

@@ -29,7 +29,7 @@ function faultsOf(...rules: readonly Words[]): readonly string[] {
 }
 
 describe('two rules', () => {
-  test('that write one tag are refused, and the tag is named', () => {
+  test('are refused when they write one tag, and the tag is named', () => {
     const rules = [mirror({}), mirror({ from: 'docker.io/library/*', tags: ['v[1-3]'] }, 'b')];
     expect(faultsOf(...rules)).toEqual([
       `1.mirror.to.0: it may write "docker://${ECR}/library/alpine:v1" as rule "a" does: expected destinations that differ`,
@@ -39,7 +39,7 @@ describe('two rules', () => {
     );
   });
 
-  test('are no conflict once one of them has expired', () => {
+  test('do not conflict once one of them has expired', () => {
     const rules = [{ ...mirror({}), expires: '2026-06-30' }, mirror({}, 'b')];
     const text = JSON.stringify({ version: 1, rules });
     expect(() => parseConfig(text, { nowMs: Date.UTC(2026, 5, 30) })).toThrow('as rule "a" does');
@@ -58,7 +58,7 @@ describe('two rules', () => {
     ['versions and patterns', mirror({ tags: { semver: '^3' } }), mirror({ tags: ['2.*', 'edge'] }, 'b')],
     ['tags made by templates', mirror({ to: `${ECR}/x:a-{tag}` }), mirror({ to: `${ECR}/x:b-{tag}` }, 'b')],
     ['keys', backup({}), backup({ to: 's3://bucket/{repository}/{tag}' }, 'b')],
-  ])('are told apart by %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
+  ])('are distinguished by %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
 
   test.each<[string, Words, Words]>([
     ['equal patterns', mirror({ from: 'x.io/*' }), mirror({ from: 'x.io/*' }, 'b')],
@@ -101,7 +101,7 @@ describe('two rules', () => {
     ['age and a name', backup({ tags: { maxAgeDays: 3 } }), backup({ tags: ['1.0'] }, 'b')],
   ])('are left to the state with %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
 
-  test('that choose by what only Amazon ECR reports are refused for other sources', () => {
+  test('are refused for other sources when they choose by what only Amazon ECR reports', () => {
     const tags = { latest: { count: 3, by: 'push' }, maxAgeDays: 3, untagged: true };
     const from = `${ECR}/app`;
     const told = (what: string): string => expect.stringContaining(`only Amazon ECR reports ${what}, and docker.io is`);
@@ -120,7 +120,7 @@ describe('two rules', () => {
     expect(faultsOf(mirror({ tags, from, to: 'r.example/{repository}' }))).toEqual([]);
   });
 
-  test('one that publishes has its repository for itself', () => {
+  test('need a repository of their own for publishing', () => {
     const publish = { name: 'p', publish: { from: 's3://docs/x', to: `${ECR}/documents` }, schedule: '@daily' };
     expect(faultsOf(mirror({ to: `${ECR}/documents` }), publish)).toEqual([
       expect.stringMatching(/^1\.publish\.to: it may write ".*\/documents" as rule "a" does/),
@@ -216,7 +216,7 @@ describe('beside brute force', () => {
     );
   }
 
-  /** Repositories and tags that may be behind `location`, by every template. */
+  /** Repositories and tags that `location` may stand for, by every template. */
   function makersOf(location: string): { repositories: readonly string[]; tags: readonly string[] } {
     const [name = '', tag = ''] = location.slice('docker://t.io/'.length).split(':');
     return {
@@ -225,7 +225,7 @@ describe('beside brute force', () => {
     };
   }
 
-  test('two rules are refused with a destination that both can write, and equal ones always', () => {
+  test('refuses two rules with a destination that both can write, and equal ones always', () => {
     let met = 0;
     fc.assert(
       fc.property(rule, rule, fc.boolean(), (a, other, equal) => {
@@ -238,7 +238,7 @@ describe('beside brute force', () => {
         if (equal && written(a, REPOSITORIES, TAGS).size > 0) expect(faults).toHaveLength(1);
         for (const { message } of faults) {
           const location = /"(docker:[^"]*)"/.exec(message)?.[1] ?? '';
-          // any tag, of two that select the same ones
+          // any tag, for two that select the same ones
           if (isDeepStrictEqual(a.tags, b.tags) && /[:-]x$/.test(location)) continue;
           const { repositories, tags } = makersOf(location);
           for (const r of [a, b]) expect(written(r, repositories, tags)).toContain(location);
@@ -246,12 +246,12 @@ describe('beside brute force', () => {
       }),
       { numRuns: 250 },
     );
-    // it is not all about nothing
+    // the samples have conflicts
     expect(met).toBeGreaterThan(5);
   });
 });
 
-test('three hundred rules of the same kind are told apart in little time', () => {
+test('distinguishes three hundred rules of the same kind in little time', () => {
   const rules = Array.from({ length: 300 }, (_, at) => ({
     rule: parseRule(
       JSON.stringify(mirror({ from: `x.io/org${at}/*`, tags: { include: ['v*'], semver: '>=3' } }, `r${at}`)),
@@ -261,7 +261,7 @@ test('three hundred rules of the same kind are told apart in little time', () =>
   expect(checkConflicts(rules)).toEqual([]);
 }, 5000);
 
-test('of hundreds of conflicts enough are told', () => {
+test('reports only some of hundreds of conflicts', () => {
   const rules = Array.from({ length: 40 }, (_, at) => ({
     rule: parseRule(JSON.stringify(mirror({}, `r${at}`))),
     path: [at],

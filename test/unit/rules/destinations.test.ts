@@ -27,7 +27,7 @@ describe('of a mirror', () => {
     ['index.docker.io/me/{repository}', 'docker://docker.io/me/team/app:v1'],
   ])('%s', (to, expected) => expect(locations('mirror', to)).toBe(expected));
 
-  test('an image without a tag goes by its digest, where the template names no tag of its own', () => {
+  test('an untagged image is named by its digest, where the template has no tag of its own', () => {
     expect(locations('mirror', 'r.example/{repository}', untagged)).toBe(`docker://r.example/team/app@${digest}`);
     expect(locations('mirror', 'r.example/{repository}:{tag}', untagged)).toBe(`docker://r.example/team/app@${digest}`);
     expect(locations('mirror', 'r.example/x:a-{digest}', untagged)).toBe(`docker://r.example/x:a-${hex}`);
@@ -58,7 +58,7 @@ describe('of a mirror', () => {
     );
   });
 
-  test('a name that an image makes impossible is told', () => {
+  test('an impossible name of an image is reported', () => {
     const upper: Reference = { ...image, tag: 'V1' };
     expect(() => locations('mirror', 'r.example/{tag}', upper)).toThrow(expect.objectContaining({ code: 'INVALID' }));
     const long: Reference = { ...image, tag: 'a'.repeat(128) };
@@ -74,13 +74,13 @@ describe('of a backup', () => {
     ['s3://bucket/{date}/{repository}-{digest}.tar', `s3://bucket/2026-11-21/team/app-${hex}.tar`],
   ])('%s', (to, expected) => expect(locations('backup', to)).toBe(expected));
 
-  test('an image without a tag has its digest in place of it', () => {
+  test('an untagged image has its digest in place of the tag', () => {
     expect(locations('backup', 's3://bucket/{repository}/{tag}.tar', untagged)).toBe(
       `s3://bucket/team/app/sha256-${hex}.tar`,
     );
   });
 
-  test('a digest that is not known, and a key that is too long, are told', () => {
+  test('an unknown digest, and a key that is too long, are reported', () => {
     const rule = { kind: 'backup', to: ['s3://bucket/{digest}'] } as const;
     expect(() => destinationsOf(rule, image, undefined, NOW)).toThrow('the image has no {digest}');
     expect(() => locations('backup', `s3://bucket/${'x'.repeat(1024)}/{tag}`, image)).toThrow('more than 1024 bytes');
@@ -91,7 +91,7 @@ describe('of a backup', () => {
   });
 });
 
-test('a rule has a destination for each of its templates, in their order', () => {
+test('a rule has a destination for each of its templates, in order', () => {
   const to = ['r.example/b/{repository}', 'r.example/a/{repository}'];
   expect(destinationsOf({ kind: 'mirror', to }, image, digest, NOW)).toEqual([
     { group: 'docker://r.example/b/team/app', name: 'v1', location: 'docker://r.example/b/team/app:v1' },
@@ -99,7 +99,7 @@ test('a rule has a destination for each of its templates, in their order', () =>
   ]);
 });
 
-describe('what a destination is remembered by', () => {
+describe('the key of a destination in the state', () => {
   test.each([
     ['docker://r.example/a/b:v1', 'docker://r.example/a/b', 'v1'],
     [`docker://r.example/a@${digest}`, 'docker://r.example/a', `@${digest}`],
@@ -108,10 +108,10 @@ describe('what a destination is remembered by', () => {
     ['s3://bucket//v1.tar', 's3://bucket/', 'v1.tar'],
   ])('%s', (location, group, name) => expect(destinationKey(location)).toEqual({ group, name }));
 
-  test('a file is none of the service', () =>
+  test('does not exist for a file', () =>
     expect(() => destinationKey('oci-archive:x.tar')).toThrow('expected docker://'));
 
-  test('choices are equal where what is copied is', () => {
+  test('has equal choices where the copied content is equal', () => {
     expect(choicesKey({})).toBe(choicesKey({ platforms: [], referrers: true }));
     expect(choicesKey({ platforms: ['linux/b', 'linux/a'] })).toBe(
       choicesKey({ platforms: ['linux/a', 'linux/b', 'linux/a'] }),

@@ -1,4 +1,4 @@
-// What other tools write about tags, repositories and times, and what the rules file has for it.
+// How other tools write tags, repositories and times, and the equivalent in the rules file.
 import semver from 'semver';
 import { describe, expect, test } from 'vitest';
 import { dregsyTags } from '../../../worker/rules/import/dregsy-tags.ts';
@@ -25,7 +25,7 @@ describe('a range of versions', () => {
     ['masterminds', '^0', '>=0.0.0 <1.0.0'],
     ['masterminds', '=v1.2.3', '=1.2.3'],
     ['masterminds', '!=1.2.3', '<1.2.3 || >1.2.3'],
-    // regclient fills up with zeros
+    // regclient pads with zeros
     ['regclient', '>=1.2 <2', '>=1.2.0 <2.0.0'],
     ['regclient', '1.2', '=1.2.0'],
     ['regclient', '>1', '>1.0.0'],
@@ -58,7 +58,7 @@ describe('a range of versions', () => {
     expect(() => translateRange(given, dialect)).toThrow();
   });
 
-  test('reports which tags it does not take as the tool does', () => {
+  test('reports the tags that it does not match like the tool', () => {
     expect(translateRange('~1.2', 'masterminds').differences).toEqual([]);
     expect(translateRange('>=1.2', 'masterminds').differences).toEqual([expect.stringContaining('one number')]);
     expect(translateRange('>=1.2.0-rc.1 <1.3', 'masterminds').differences).toEqual([
@@ -92,11 +92,11 @@ describe('a regular expression of Go', () => {
     String.raw`(a)\1`,
     '(?=a)',
     '\\',
-  ])('%s is refused, and not taken for what JavaScript makes of it', (given) => {
+  ])('%s is refused, and not read with the meaning of JavaScript', (given) => {
     expect(() => goExpression(given)).toThrow();
   });
 
-  test('over repositories is a pattern where it stands for the same names', () => {
+  test('over repositories is a pattern where it matches the same names', () => {
     expect(['team/.*', '^team/.+$', 'a/(b|c)', String.raw`my\.app/.*`, '.*'].map(repositoryPattern)).toEqual([
       'team/*',
       'team/*',
@@ -118,7 +118,7 @@ describe('a regular expression of Go', () => {
 
 describe('a list of tags of dregsy', () => {
   const TAGS = ['latest', '1.0.0', '1.2.0', '2.0.0', '2.0.0-rc1', 'v3.0.0', 'v3-alpine', 'edge', 'qa-1', 'qa-2'];
-  /** Which of the sets take a tag: none, or one of them. */
+  /** Which of the sets match a tag: none, or one of them. */
   const takes = (given: readonly string[]): Readonly<Record<string, number>> => {
     const { sets } = dregsyTags('tags', given);
     const selects = sets.map(({ include = [], exclude = [], semver: range }) =>
@@ -145,12 +145,12 @@ describe('a list of tags of dregsy', () => {
       ['semver: >=1.0.0', 'keep: v.*', 'edge'],
       ['v3.0.0', 'edge'],
     ],
-  ] as const)('%j takes each tag in one rule', (given, expected) => {
+  ] as const)('%j puts each tag in one rule', (given, expected) => {
     expect(takes(given)).toEqual(Object.fromEntries(expected.map((tag) => [tag, 1])));
   });
 
   test.each([[['keep: a.*', 'keep: .*b']], [['regex: a.*', 'keep: .*b', 'latest']], [['regex: !a', 'regex: !b']]])(
-    '%j reports what it cannot take',
+    '%j reports what it cannot express',
     (given) => {
       const { sets, notes } = dregsyTags('tags', given);
       expect(notes).not.toEqual([]);
@@ -159,7 +159,7 @@ describe('a list of tags of dregsy', () => {
   );
 });
 
-test('an interval is the schedule of the clock that has it, or the next shorter one, which is reported', () => {
+test('an interval becomes the equal cron schedule, or the next shorter one, which is reported', () => {
   expect([30, 60, 900, 3600, 6 * 3600, 86_400].map((seconds) => everySeconds(seconds))).toEqual(
     ['*/30 * * * * *', '* * * * *', '*/15 * * * *', '0 * * * *', '0 */6 * * *', '0 0 * * *'].map((cron) => ({
       schedule: { cron },

@@ -1,4 +1,4 @@
-// Files of other tools, written after their documentation, and the rules files that they become.
+// Files of other tools, written after their documentation, and the resulting rules files.
 import { readFileSync } from 'node:fs';
 import semver from 'semver';
 import { describe, expect, test } from 'vitest';
@@ -57,7 +57,7 @@ function rulesOf({ text }: ImportResult): readonly string[] {
 describe.each(Object.entries(EXAMPLES))('a configuration of %s', (tool, request) => {
   const result = importRules(request);
 
-  test('becomes the rules file that is known for it', async () => {
+  test('becomes the expected rules file', async () => {
     await expect(result.text).toMatchFileSnapshot(`../../fixtures/import/${tool}.rules.yaml`);
   });
 
@@ -70,15 +70,15 @@ describe.each(Object.entries(EXAMPLES))('a configuration of %s', (tool, request)
     expect(losses.filter((line) => !comments.some((comment) => comment.includes(line)))).toEqual([]);
   });
 
-  test('leaves its secrets where they are', () => {
+  test('leaves its secrets behind', () => {
     const printed = `${result.text}${result.notCarriedOver.join('\n')}`;
     expect(printed).not.toMatch(/planted|eyJ|HUB_USER|QUAY_/);
     expect(printed).toContain('credentials are not copied');
   });
 });
 
-describe('what several entries have in common', () => {
-  test('is one rule where they differ by their source alone', () => {
+describe('entries with something in common', () => {
+  test('become one rule where only their sources differ', () => {
     const many = Array.from({ length: 10_000 }, (_, index) => `    app-${index}: []`).join('\n');
     const result = skopeo(`from.example:\n  images:\n${many}\n`);
     expect(result.rules).toBe(1);
@@ -86,7 +86,7 @@ describe('what several entries have in common', () => {
     expect(parseConfig(result.text).rules[0]).toMatchObject({ to: ['to.example/{repository}'] });
   });
 
-  test('is divided between the rules of one repository, so that no tag is in two', () => {
+  test('are divided between the rules of one repository, so that no tag is in two', () => {
     const given =
       'from.example: { images: { a: ["1.0", edge] }, images-by-tag-regex: { a: "^1" }, images-by-semver: { a: "~2.1" } }';
     expect(rulesOf(skopeo(given))).toEqual([
@@ -96,7 +96,7 @@ describe('what several entries have in common', () => {
     ]);
   });
 
-  test('is reported where two images go to one tag, and the first keeps it', () => {
+  test('are reported where two images have one destination tag, and the first keeps it', () => {
     const step = (from: string, to: string): string => `{ type: image, source: ${from}, target: ${to} }`;
     const result = regsync(
       [
@@ -112,7 +112,7 @@ describe('what several entries have in common', () => {
     expect(result.text).toContain('# sync[2]: 1: sync[0] copies it already');
   });
 
-  test('keeps what two tags of one image become apart', () => {
+  test('keep the different destinations of two tags of one image', () => {
     const images = {
       'from.example/a:1,2': ['to.example/a:one,two', 'to.example/b'],
       'from.example/a:3': 'to.example/b:1',
@@ -126,7 +126,7 @@ describe('what several entries have in common', () => {
     expect(result.notCarriedOver).toHaveLength(1);
   });
 
-  test('leaves out a rule that would write what it reads, alone', () => {
+  test('leave out only a rule that would write what it reads', () => {
     const result = regsync(
       '{ type: repository, source: a.example/x, target: a.example/x }, { type: repository, source: a.example/y, target: b.example/y }',
     );
@@ -141,7 +141,7 @@ describe('many steps of regsync from one repository to one place', () => {
   const RANGES = ['>=1.2.0', '^1.0.0', '<2.0.0', '=2.1.0'];
   const OVERLAP = /overlaps with/;
 
-  test('copy each tag by one rule, and the tags that regsync copies', () => {
+  test('copy each tag by one rule, and exactly the tags that regsync copies', () => {
     let state = 1;
     const chance = (): number => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
     const some = (all: readonly string[], share: number): readonly string[] => all.filter(() => chance() < share);
@@ -160,7 +160,7 @@ describe('many steps of regsync from one repository to one place', () => {
       const copied = TAGS.map((tag) => Number(steps.some((step) => regsyncTakes(step, tag))));
       const isExact = !result.notCarriedOver.some((line) => OVERLAP.test(line));
       exact += Number(isExact);
-      // what is left out is said; nothing is copied twice, or besides
+      // left-out steps are reported; nothing is copied twice, or in addition
       if (isExact) expect(counts, given.join('\n')).toEqual(copied);
       else
         expect(
@@ -175,7 +175,7 @@ describe('many steps of regsync from one repository to one place', () => {
     return parseConfig(text).rules.flatMap((rule) => (rule.kind === 'mirror' ? [aloneSelector(rule.tags)] : []));
   }
 
-  /** As regsync does it, written anew. */
+  /** The behaviour of regsync, implemented again. */
   function regsyncTakes(
     { allow, deny, semverRange }: Readonly<Record<'allow' | 'deny' | 'semverRange', readonly string[]>>,
     tag: string,
@@ -200,14 +200,17 @@ describe('bad input', () => {
     'image-syncer': (text: string): ImportRequest => ({ tool: 'image-syncer', source: inline(text) }),
   };
 
-  test.each(Object.entries(requests))('%s: what is empty, not YAML, a list or too large is refused', (_, of) => {
-    for (const text of ['', '# nothing\n', '~']) expect(refusal(of(text))).toBe('read given: it is empty');
-    expect(refusal(of('a: [planted'))).toMatch(/^read given: .*\ngiven:1:\d+: not YAML from here on$/);
-    expect(refusal(of('[]'))).toContain('it is not a file of');
-    expect(refusal(of('x'.repeat(1024 * 1024 + 1)))).toContain('is the most that is allowed: split it');
-  });
+  test.each(Object.entries(requests))(
+    '%s: an empty file, one that is not YAML, a list and one that is too large are refused',
+    (_, of) => {
+      for (const text of ['', '# nothing\n', '~']) expect(refusal(of(text))).toBe('read given: it is empty');
+      expect(refusal(of('a: [planted'))).toMatch(/^read given: .*\ngiven:1:\d+: not YAML from here on$/);
+      expect(refusal(of('[]'))).toContain('it is not a file of');
+      expect(refusal(of('x'.repeat(1024 * 1024 + 1)))).toContain('is the most that is allowed: split it');
+    },
+  );
 
-  test('a file of another tool is recognized, whichever is expected', () => {
+  test('a file of another tool is recognized, whichever tool is named', () => {
     const names = Object.keys(requests) as (keyof typeof requests)[];
     for (const [tool, of] of Object.entries(requests))
       for (const other of names.filter((name) => name !== tool)) {
@@ -217,7 +220,7 @@ describe('bad input', () => {
     expect(refusal(requests['image-syncer'](read('image-syncer.auth.yaml')))).toContain('with --auth');
   });
 
-  test('a table of something else is refused, instead of being one comment an item', () => {
+  test('a table of something else is refused, instead of becoming one comment for each item', () => {
     const items = [{ pk: 'RULE#a' }, { pk: 'RUN#b', Destination: 'x' }];
     expect(() => importRules({ tool: 'cuppett', table: 'state', items })).toThrow(
       'read table state: it is not a table of aws-ecr-mirror: no item has a Source: check the name',
@@ -225,7 +228,7 @@ describe('bad input', () => {
   });
 
   test.each(['*planted', '!planted x', '"planted', '@planted', '%planted', '&p [planted', '{ planted: '])(
-    'a password that YAML reads otherwise, %s, is in no message',
+    'a password that YAML reads otherwise, %s, appears in no message',
     (password) => {
       const text = `creds: [{ registry: a.example, pass: ${password} }]\nsync:\n  - type: image\n`;
       let said: string;
@@ -252,7 +255,7 @@ describe('bad input', () => {
     }
   });
 
-  test('text of the file does not leave its comment', () => {
+  test('text of the file stays inside its comment', () => {
     const result = regsync(String.raw`{ type: repository, source: "a\n  - name: planted", target: b.example/c }`);
     expect(parseConfig(result.text).rules).toEqual([]);
     expect(result.text).toContain(String.raw`a\n  - name: planted`);

@@ -40,34 +40,34 @@ const TAGS = { include: [], exclude: [], untagged: false } as const;
 
 describe('a rule still writes a destination', () => {
   test.each<[string, Rule, SyncRecord]>([
-    ['that it makes from the same image', owner(), recordOf('docker://t.example/team/app:1.0')],
+    ['when it makes it from the same image', owner(), recordOf('docker://t.example/team/app:1.0')],
     [
       'by one of several templates',
       owner({ to: ['u.example/{repository}', 't.example/x:{tag}-y'] }),
       recordOf('docker://t.example/x:1.0-y'),
     ],
     [
-      'from a registry that goes by another of its hosts now',
+      'from a registry with another host name now',
       owner({ from: [`${ECR_DUAL_STACK}/team/app`] }),
       recordOf('docker://t.example/team/app:1.0'),
     ],
     [
-      'that latest and age may select',
+      'when latest and age may select it',
       owner({ tags: { ...TAGS, latest: { count: 1, by: 'push' }, maxAgeDays: 1 } }),
       recordOf('docker://t.example/team/app:1.0'),
     ],
     [
-      'of an image without a tag',
+      'for an image without a tag',
       owner({ tags: { ...TAGS, untagged: true } }),
       recordOf(`docker://t.example/team/app@${DIGEST}`, { source: `docker://${ECR}/team/app@${DIGEST}` }),
     ],
     [
-      'of the same day',
+      'for the same day',
       owner({ to: ['s3://archives/{date}/{tag}.tar'] }),
       recordOf('s3://archives/2030-01-01/1.0.tar'),
     ],
     [
-      'that it publishes the same place to',
+      'when it publishes the same place to it',
       PUBLISHES,
       recordOf('docker://t.example/files:latest', { source: 's3://documents/x/' }),
     ],
@@ -84,7 +84,7 @@ describe('a rule still writes a destination', () => {
     ],
     ['other tags', owner({ tags: { ...TAGS, semver: '>=2' } }), recordOf('docker://t.example/team/app:1.0')],
     [
-      'versions alone, and the tag is none',
+      'versions alone, and the tag is not a version',
       owner({ tags: { ...TAGS, latest: { count: 1, by: 'version' } } }),
       recordOf('docker://t.example/team/app:edge', { source: `docker://${ECR}/team/app:edge` }),
     ],
@@ -95,7 +95,7 @@ describe('a rule still writes a destination', () => {
     ],
     ['another day', owner({ to: ['s3://archives/{date}/{tag}.tar'] }), recordOf('s3://archives/2029-12-31/1.0.tar')],
     [
-      'nothing that was restored',
+      'nothing, and the record is of a restore',
       owner(),
       recordOf('docker://t.example/team/app:1.0', { source: 's3://archives/app.tar' }),
     ],
@@ -111,11 +111,11 @@ describe('a rule still writes a destination', () => {
       recordOf('docker://t.example/other:latest', { source: 's3://documents/x/' }),
     ],
     [
-      'nothing when it is of another kind',
+      'nothing, and is of another kind',
       { ...owner(), kind: 'prune', at: [`${ECR}/*`], policies: [], maxDeletes: 1000, dryRun: false },
       recordOf('docker://t.example/team/app:1.0'),
     ],
-  ])('and not when it takes %s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(false));
+  ])('but not when it reads %s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(false));
 });
 
 describe('a record is foreign', () => {
@@ -126,14 +126,14 @@ describe('a record is foreign', () => {
     ['of another rule', true, { rule: 'other' }],
     ['of another repository', true, { source: `docker://${ECR}/team/tool:1.1` }],
     ['of another registry', true, { source: 'docker://s.example/team/app:1.1' }],
-    ['of no rule: not so', false, { rule: undefined }],
-    ['of another tag: not so', false, {}],
-    ['of another host of the registry: not so', false, { source: `docker://${ECR_DUAL_STACK}/team/app:1.0` }],
-    ['of a source that cannot be read: not so', false, { source: '' }],
+    ['of no rule: no', false, { rule: undefined }],
+    ['of another tag: no', false, {}],
+    ['of another host of the registry: no', false, { source: `docker://${ECR_DUAL_STACK}/team/app:1.0` }],
+    ['of a source that cannot be read: no', false, { source: '' }],
   ])('%s', (_, foreign, change) => expect(isForeign({ ...record, ...change }, { rule: 'owner', from })).toBe(foreign));
 });
 
-test('the refusal names what is copied, both rules and what to do', () => {
+test('the refusal names the source, both rules and the remedy', () => {
   const failure = writtenTwice(
     'docker://t.example/a:1',
     { rule: 'late', from: 'docker://s.example/a:1' },

@@ -17,7 +17,7 @@ const PRUNE = (rule: string, name = 'clean'): string => `
     prune: { ${rule} }`;
 
 describe('rules that prune beside others', () => {
-  test('warn where images without a backup may go, unless one is required', () => {
+  test('warn where images without a backup may be deleted, unless one is required', () => {
     expect(warned(BACKUP() + PRUNE(`at: "${ECR}/*", keepLast: 5`))).toEqual([
       `rule "clean" deletes images of ${ECR}/product/* that rule "nightly" backs up, also those that have no backup yet: add "requireBackup" with the place of the backups`,
     ]);
@@ -25,7 +25,7 @@ describe('rules that prune beside others', () => {
     expect(warned(BACKUP() + PRUNE(`at: "${ECR}/testing/*", keepLast: 5`))).toEqual([]);
   });
 
-  test('warn of what is written again, of the same hour, and of snapshots', () => {
+  test('warn of content that is written again, of the same hour, and of snapshots', () => {
     const archives = PRUNE('at: "s3://backups/", keepLast: 5');
     expect(warned(BACKUP() + archives)).toEqual([
       expect.stringContaining('the newest good backup of each image stays'),
@@ -34,7 +34,7 @@ describe('rules that prune beside others', () => {
       expect.anything(),
       expect.stringContaining('run at s3://backups/us-east-1/product/x/ in the same hour (02:00 UTC)'),
     ]);
-    // one that runs every hour cannot be moved
+    // a rule that runs every hour cannot be moved
     expect(warned(BACKUP('0 * * * *') + archives)).toHaveLength(1);
     const others = `
   - name: hub
@@ -60,7 +60,7 @@ describe('rules that prune beside others', () => {
     );
   });
 
-  test('may prune places that have no repository in common', () => {
+  test('may prune places without a common repository', () => {
     const one = PRUNE(`at: "${ECR}/team/*-app", keepLast: 5`);
     expect(config(one + PRUNE(`at: "${ECR}/*/web", keepLast: 6`, 'again')).rules).toHaveLength(2);
   });

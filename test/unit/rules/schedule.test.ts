@@ -7,7 +7,7 @@ const msOf = (moment: string): number => Date.parse(moment);
 const text = (ms: number | undefined): string | undefined =>
   ms === undefined ? undefined : new Date(ms).toISOString();
 
-/** The ticks behind `from`, `count` of them. */
+/** The next `count` scheduled times after `from`. */
 function ticks(s: Schedule, from: string, count: number): readonly (string | undefined)[] {
   const found: (string | undefined)[] = [];
   let now: number | undefined = msOf(from);
@@ -18,22 +18,22 @@ function ticks(s: Schedule, from: string, count: number): readonly (string | und
   return found;
 }
 
-describe('ticks', () => {
+describe('scheduled times', () => {
   const nightly: Schedule = { cron: '0 2 * * *', timeZone: 'UTC' };
 
-  test('a tick is the last one from its own moment on, and the next one until then', () => {
+  test('are the last one from their own moment on, and the next one until then', () => {
     expect(text(lastScheduledMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:00.000Z');
     expect(text(lastScheduledMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-20T02:00:00.000Z');
     expect(text(nextScheduledMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-22T02:00:00.000Z');
     expect(text(nextScheduledMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-21T02:00:00.000Z');
   });
 
-  test('six fields have seconds', () => {
+  test('have seconds with six fields', () => {
     const s = { cron: '30 0 2 * * *', timeZone: 'UTC' };
     expect(text(nextScheduledMs(s, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:30.000Z');
   });
 
-  test('where the clock goes forward a fixed time that it skips comes when it has, once', () => {
+  test('come right after a clock change that skips them, once', () => {
     const s = { cron: '30 2 * * *', timeZone: 'Europe/Berlin' };
     expect(ticks(s, '2026-03-27T12:00:00Z', 3)).toEqual([
       '2026-03-28T01:30:00.000Z',
@@ -43,13 +43,13 @@ describe('ticks', () => {
     expect(text(lastScheduledMs(s, msOf('2026-03-29T23:00:00Z')))).toBe('2026-03-29T01:00:00.000Z');
   });
 
-  test('where the clock goes back a fixed time that it shows twice comes once', () => {
+  test('come once when a clock change repeats them', () => {
     const s = { cron: '30 2 * * *', timeZone: 'Europe/Berlin' };
     expect(ticks(s, '2026-10-24T12:00:00Z', 2)).toEqual(['2026-10-25T00:30:00.000Z', '2026-10-26T01:30:00.000Z']);
     expect(text(lastScheduledMs(s, msOf('2026-10-25T03:00:00Z')))).toBe('2026-10-25T00:30:00.000Z');
   });
 
-  test('what comes every hour does so through both', () => {
+  test('of every hour come through both clock changes', () => {
     const s = { cron: '0 * * * *', timeZone: 'Europe/Berlin' };
     for (const day of ['2026-03-29', '2026-10-25']) {
       const found = ticks(s, `${day}T00:00:00Z`, 4).map((tick) => msOf(tick ?? ''));
@@ -91,7 +91,7 @@ describe('ticks', () => {
       .map(([near, by]) => msOf(near) + by),
   );
 
-  test('the last is not later than now, the next is later, and there is none between', () => {
+  test('are in order: the last is not later than now, the next is later, with none in between', () => {
     fc.assert(
       fc.property(schedule, moment, (s, now) => {
         const last = lastScheduledMs(s, now) ?? Number.NaN;

@@ -21,22 +21,22 @@ function selected(tags: readonly string[], s: Partial<TagSelection>): readonly (
 }
 
 describe('tags', () => {
-  test('without a condition all are selected, in order', () => {
+  test('are all selected without a condition, in order', () => {
     expect(selected(['b', 'latest', 'a', 'B'], {})).toEqual(['B', 'a', 'b', 'latest']);
   });
 
-  test('what refers to an image, and what cannot be a tag, is not', () => {
+  test('are left out if they stand for referrers, or are not valid tags', () => {
     const hex = '0f'.repeat(32);
     expect(selected(['a', `sha256-${hex}.sig`, `sha256-${hex}`, 'b c', ''], { include: ['*'] })).toEqual(['a']);
   });
 
-  test('one of include has to match, and none of exclude may', () => {
+  test('must match one of include, and none of exclude', () => {
     const tags = ['3.19', '3.20', '3.20-rc1', 'edge', 'v3'];
     expect(selected(tags, { include: ['3.*', '/^v\\d$/'], exclude: ['*-rc*'] })).toEqual(['3.19', '3.20', 'v3']);
     expect(selected(tags, { exclude: ['/[0-9]/'] })).toEqual(['edge']);
   });
 
-  test('a glob is about the whole tag, an expression about any part of it', () => {
+  test('match a glob as a whole, and an expression in any part', () => {
     expect(selected(['1.2', '11.2'], { include: ['1.*'] })).toEqual(['1.2']);
     expect(selected(['1.2', '11.2', '2.1'], { include: ['/1\\./'] })).toEqual(['1.2', '11.2']);
   });
@@ -105,18 +105,18 @@ describe('versions', () => {
     [`1.${'9'.repeat(20)}`, undefined],
   ])('%s is %s', (tag, version) => expect(versionOf(tag)?.version).toBe(version));
 
-  test('a range takes releases, and prereleases only where it names one', () => {
+  test('match a range as releases, and as prereleases only where it names one', () => {
     const tags = ['3.17', '3.18', 'v3.18.1', '3.19.0-rc.1', '4.0.0', 'edge', '20260101'];
     expect(selected(tags, { semver: '>=3.18 <4' })).toEqual(['3.18', 'v3.18.1']);
     expect(selected(tags, { semver: '>=3.19.0-rc.0 <4' })).toEqual(['3.19.0-rc.1']);
   });
 
-  test('the latest are the highest, whatever the order of their text', () => {
+  test('are the latest by version, whatever the order of their text', () => {
     const tags = ['1.9.0', '1.10.0', '1.2.0', 'latest', '2'];
     expect(selected(tags, { latest: { count: 2, by: 'version' } })).toEqual(['1.10.0', '1.9.0']);
   });
 
-  test('prereleases and variants count among the latest only where there is nothing else, or a range names them', () => {
+  test('count prereleases and variants among the latest only where nothing else exists, or a range names them', () => {
     const latest = { count: 2, by: 'version' } as const;
     const tags = ['1.0.0', '1.1.0', '1.2.0-rc.1', '1.1.0-slim'];
     expect(selected(tags, { latest })).toEqual(['1.0.0', '1.1.0']);
@@ -124,7 +124,7 @@ describe('versions', () => {
     expect(selected(tags, { latest, semver: '>=1.2.0-rc.0 || 1.1.0' })).toEqual(['1.1.0', '1.2.0-rc.1']);
   });
 
-  test('latest counts what the other conditions left', () => {
+  test('are counted by latest after the other conditions', () => {
     expect(selected(['1.1.0', '1.2.0', '1.3.0'], { exclude: ['1.3*'], latest: { count: 1, by: 'version' } })).toEqual([
       '1.2.0',
     ]);
@@ -138,18 +138,18 @@ describe('push times', () => {
     pushedAtMs: NOW - daysAgo * DAY_MS,
   });
 
-  test('the latest by push are those pushed last; of equals the first by name', () => {
+  test('decide the latest by push; equal ones are ordered by name', () => {
     const candidates = [pushed('a', 3), pushed('b', 1), pushed('d', 2), pushed('c', 2)];
     const latest = { count: 2, by: 'push' } as const;
     expect(namesOf(select(candidates, { ...ALL, latest }, NOW))).toEqual(['b', 'c']);
   });
 
-  test('an age is reached at the moment, not before', () => {
+  test('reach an age at that moment, not before', () => {
     const candidates = [pushed('a', 7), pushed('b', 7.001), pushed('c', 0)];
     expect(namesOf(select(candidates, { ...ALL, maxAgeDays: 7 }, NOW))).toEqual(['a', 'c']);
   });
 
-  test('images without a tag come where they are asked for, and are asked their age alone', () => {
+  test('decide about untagged images, which are listed on request and chosen by age only', () => {
     const candidates = [pushed(undefined, 1, 'z'), pushed(undefined, 9, 'y'), pushed('1.0', 1), pushed('x', 1)];
     expect(namesOf(select(candidates, ALL, NOW))).toEqual(['1.0', 'x']);
     const s: TagSelection = { ...ALL, untagged: true, include: ['1.*'], latest: { count: 1, by: 'push' } };
@@ -158,7 +158,7 @@ describe('push times', () => {
   });
 
   test.each<Partial<TagSelection>>([{ maxAgeDays: 1 }, { latest: { count: 9, by: 'push' } }])(
-    '%j of a registry that does not tell them is INVALID',
+    '%j is INVALID for a registry that does not report them',
     (s) => {
       expect(() => select(tagged('a'), { ...ALL, ...s }, NOW)).toThrow(
         expect.objectContaining({
@@ -166,7 +166,7 @@ describe('push times', () => {
           message: expect.stringContaining('does not report when "a" was pushed'),
         }),
       );
-      // what is not wanted anyway needs none
+      // a tag that is left out anyway needs none
       expect(select(tagged('a'), { ...ALL, ...s, exclude: ['a'] }, NOW)).toEqual([]);
     },
   );
@@ -203,7 +203,7 @@ describe('any selection', () => {
     { requiredKeys: ['include', 'exclude', 'untagged'] },
   );
 
-  test('is a subset, the same in whatever order they are given, and not more than its latest', () => {
+  test('is a subset, the same in any order of its input, and not more than its latest', () => {
     fc.assert(
       fc.property(
         candidates.chain((cs) =>
@@ -224,7 +224,7 @@ describe('any selection', () => {
     );
   });
 
-  test('chosen again chooses the same', () => {
+  test('is the same when it is applied again', () => {
     fc.assert(
       fc.property(candidates, selection, (given, s) => {
         const chosen = select(given, s, NOW);

@@ -37,12 +37,12 @@ describe('a source', () => {
     );
   });
 
-  test('what all its names start with is told, and the whole name where there is one', () => {
+  test('has a common prefix of its names, and the full name where there is only one', () => {
     expect(parseSource('r.example/a/{b*,c}').map(({ prefix }) => prefix)).toEqual(['a/b', 'a/c']);
   });
 });
 
-test('the sources of a rule are there once', () => {
+test('is listed once in a rule', () => {
   const from = ['alpine', 'docker.io/library/{alpine,node}', ECR, `${ECR}/*`];
   expect(sourcesOf({ from }).map(formatSource)).toEqual([
     'docker.io/library/alpine',
@@ -60,7 +60,7 @@ test('matches the repositories of its own registry', () => {
   expect(matching('library/alpine')).toEqual(['docker.io']);
 });
 
-test('braces written out match what the pattern matches', () => {
+test('with braces expanded matches what the pattern matches', () => {
   const plain = fc.constantFrom('a', 'b', '*', '/');
   const braces = <T>(of: fc.Arbitrary<T>): fc.Arbitrary<string> =>
     fc.array(of, { minLength: 1, maxLength: 3 }).map((parts) => `{${parts.join(',')}}`);

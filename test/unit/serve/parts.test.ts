@@ -12,11 +12,11 @@ import { ServedNames } from '../../../worker/serve/served-names.ts';
 import { parseRange } from '../../../worker/util/byte-range.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 
-/** Of `ann` with the password `secret`, as `htpasswd -nbB -C 5` writes it. */
+/** The user `ann` with the password `secret`, as `htpasswd -nbB -C 5` writes it. */
 const ANN = 'ann:$2y$05$grYerRSAoAiSd3pxtLctVeFVu5woOwajU.enttfW9Biaxd2QgPHgm';
 
 describe('routes', () => {
-  test('are found from the end of a path, whose names may hold any of their words', () => {
+  test('are found from the end of a path, whose names may contain any of their words', () => {
     expect(parsePullRoute('GET', '/v2/blobs/manifests/manifests/v1')).toEqual({
       kind: 'manifest',
       repository: 'blobs/manifests',
@@ -33,7 +33,7 @@ describe('routes', () => {
     expect(parsePullRoute('PUT', '/elsewhere')).toEqual({ kind: 'unknown' });
   });
 
-  test('of any path end in one of the kinds', () => {
+  test('of any path are of one of the kinds', () => {
     fc.assert(
       fc.property(fc.string(), fc.string(), (a, b) => {
         for (const path of [a, `/v2/${a}/manifests/${b}`, `/v2/${a}/blobs/uploads/${b}`, `/v2/${a}/tags/list`])
@@ -44,7 +44,7 @@ describe('routes', () => {
 });
 
 describe('pages', () => {
-  test('of any size give every item once, in order', () => {
+  test('of any size list every item once, in order', () => {
     fc.assert(
       fc.property(
         fc.uniqueArray(fc.stringMatching(/^[A-Za-z0-9_.-]{1,5}$/)),
@@ -69,7 +69,7 @@ describe('pages', () => {
 });
 
 describe('ranges', () => {
-  test('lie inside of the bytes, whatever the header says', () => {
+  test('lie within the bytes, whatever the header contains', () => {
     const number = fc.oneof(fc.constant(''), fc.nat({ max: 20 }).map(String));
     fc.assert(
       fc.property(number, number, fc.nat({ max: 20 }), (first, last, size) => {
@@ -87,17 +87,17 @@ describe('names', () => {
   const named = (...all: readonly (readonly [string | undefined, string])[]): ServedNames =>
     new ServedNames(all.map(([registry, name]) => ({ registry, name }) as ServedRepository));
 
-  test('are those of the registry where there is one, and are found with its host too', () => {
+  test('are those of the registry where there is one, and are also found with its host', () => {
     const names = named(['one.example.com', 'team/app'], ['one.example.com', 'b']);
     expect(names.all).toEqual(['b', 'team/app']);
     for (const name of ['team/app', 'one.example.com/team/app']) expect(names.find(name)?.name).toBe('team/app');
     expect(names.find('team/app', 'one.example.com')?.name).toBe('team/app');
-    // a mirror of everything: the path alone says what is meant
+    // a mirror of everything: only the path decides
     expect(names.find('team/app', 'other.example.com')?.name).toBe('team/app');
     expect(names.find('other')).toBeUndefined();
   });
 
-  test('have the host in front where there are several, with `_` for what no name may have', () => {
+  test('begin with the host where there are several, with `_` for characters that no name may have', () => {
     const names = named(['docker.io', 'library/nginx'], ['localhost:5000', 'app'], ['[::1]:5000', 'app']);
     expect(names.all).toEqual(['1_5000/app', 'docker.io/library/nginx', 'localhost_5000/app']);
     expect(names.find('library/nginx', 'registry-1.docker.io')?.registry).toBe('docker.io');
@@ -106,18 +106,18 @@ describe('names', () => {
     expect(names.find('app', 'localhost:5000')?.registry).toBe('localhost:5000');
   });
 
-  test('that two registries would share are refused', () => {
+  test('are refused when two registries would share them', () => {
     expect(() => named(['a.example:5', 'app'], ['a.example_5', 'app'])).toThrow(/two registries/);
   });
 });
 
-describe('who may read', () => {
+describe('access', () => {
   const login = (user: string, password: string): string =>
     `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
   const status = async (authorization: Authorization, header: string | undefined): Promise<unknown> =>
     authorization.check(header, {}).catch((error: { answer: { status: number } }) => error.answer.status);
 
-  test('is a user with a password, or one with a token', async () => {
+  test('is granted to a user with a password, or with a token', async () => {
     const users = parseHtpasswd(`# people\n${ANN}\n`, 'users');
     const tokens = parseTokens('0123456789abcdef\nfedcba9876543210\n', 'tokens');
     const authorization = new Authorization({ users, tokens });
@@ -149,14 +149,14 @@ describe('who may read', () => {
     expect(() => parseHtpasswd(text, 'users')).toThrow(message);
   });
 
-  test('is not read from short tokens, nor from none', () => {
+  test('is not read from short tokens, nor from an empty file', () => {
     expect(() => parseTokens('short', 'tokens')).toThrow(/line 1 is not a token of 16/);
     expect(() => parseTokens('\n', 'tokens')).toThrow(/does not have a token/);
   });
 });
 
 describe('addresses', () => {
-  test('are read with their port, and loopback is known', () => {
+  test('are read with their port, and loopback is recognized', () => {
     expect(parseListenAddress('127.0.0.1:5000')).toEqual({ host: '127.0.0.1', port: 5000 });
     expect(parseListenAddress('[::1]:0')).toEqual({ host: '::1', port: 0 });
     expect(parseListenAddress(':443')).toEqual({ host: '::', port: 443 });
@@ -169,7 +169,7 @@ describe('addresses', () => {
   });
 });
 
-test('what is thrown for bad files is a failure of the caller', () => {
+test('bad files are failures of the caller', () => {
   try {
     parseHtpasswd('', 'users');
   } catch (error) {

@@ -69,7 +69,7 @@ const errorOf = async (answer: Response): Promise<readonly [number, unknown]> =>
 ];
 
 describe('the pull API', () => {
-  test('answers manifests by tag and digest with their type, digest and ETag, and 304 for one that the client has', async () => {
+  test('serves manifests by tag and digest with their type, digest and ETag, and 304 for one that the client has', async () => {
     const { get, manifest } = await serve();
     for (const reference of ['v1', manifest.digest]) {
       for (const method of ['GET', 'HEAD']) {
@@ -97,7 +97,7 @@ describe('the pull API', () => {
     ['bytes=100000-900000', 206, 'bytes 100000-299999/300000', LAYER.subarray(100_000)],
     ['bytes=70000-200000', 206, 'bytes 70000-200000/300000', LAYER.subarray(70_000, 200_001)],
     ['bytes=0-', 206, 'bytes 0-299999/300000', LAYER],
-    // several ranges, and what makes no sense, are passed over
+    // several ranges, and nonsensical ones, are ignored
     ['bytes=0-1,5-6', 200, null, LAYER],
     ['bytes=9-1', 200, null, LAYER],
     ['lines=1-2', 200, null, LAYER],
@@ -128,13 +128,13 @@ describe('the pull API', () => {
     expect(await list('?n=2')).toEqual([['A', 'a'], '</v2/team/app/tags/list?n=2&last=a>; rel="next"']);
     expect(await list('?n=2&last=a')).toEqual([['b', 'B2'], '</v2/team/app/tags/list?n=2&last=B2>; rel="next"']);
     expect(await list('?n=2&last=B2')).toEqual([['c', 'latest'], null]);
-    // a last that was deleted since, or never was
+    // a last that was deleted since, or never existed
     expect(await list('?last=bb')).toEqual([['c', 'latest'], null]);
     expect(await list('?n=0')).toEqual([[], null]);
     expect((await get('/v2/team/app/tags/list?n=x')).status).toBe(400);
   });
 
-  test('lists referrers with their annotations, filtered by artifactType, and none of a digest that nothing refers to', async () => {
+  test('lists referrers with their annotations, filtered by artifactType, and an empty list for a digest without referrers', async () => {
     const { get, manifest, signature, layer } = await serve();
     const list = async (digest: string, query = ''): Promise<readonly [unknown, string | null]> => {
       const answer = await get(`/v2/team/app/referrers/${digest}${query}`);
@@ -159,7 +159,7 @@ describe('the pull API', () => {
     expect((await get('/v2/team/app/referrers/none')).status).toBe(400);
   });
 
-  test('answers in the form of the specification what is not there, makes no sense, or would write', async () => {
+  test('answers missing, malformed and writing requests in the form of the specification', async () => {
     const { get, layer, manifest } = await serve();
     const other = `sha256:${'0'.repeat(64)}`;
     expect(await errorOf(await get('/v2/team/other/tags/list'))).toEqual([404, 'NAME_UNKNOWN']);

@@ -16,7 +16,7 @@ const LARGE = Buffer.alloc(16 * 1024 * 1024 + 5, seededBytes('slow client', 99_9
 const STILL_TURNS = 200;
 
 test.each([4096, 16_384, 262_144])(
-  'gives a client that does not read for a while the bytes that chunks of %i had when they were lent',
+  'sends a client that does not read for a while the bytes that chunks of %i had when they were lent',
   { timeout: 60_000 },
   async (size) => {
     const asked = { chunks: 0 };

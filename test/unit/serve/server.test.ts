@@ -23,7 +23,7 @@ const BLOB = {
   size: PIECES * PIECE.byteLength,
 };
 
-/** A repository `app` with one large blob, whose pieces come as `piece` lets them; `read` counts them. */
+/** A repository `app` with one large blob, whose pieces arrive as `piece` lets them; `read` counts them. */
 function largeBlob(piece: (index: number) => Promise<void> = async () => undefined): ServedImages & { read: number } {
   const images = {
     read: 0,
@@ -67,7 +67,7 @@ test('asks for a login, with a challenge that clients understand, and logs no pa
   expect(JSON.stringify(events)).not.toContain('secret');
 });
 
-test('without a login answers on loopback alone under the names of loopback', async () => {
+test('without a login answers on loopback only, under the names of loopback', async () => {
   const { host } = await serveForTest(largeBlob());
   const [hostname = '', port = ''] = host.split(':');
   const socket = connect(Number(port), hostname);
@@ -77,14 +77,14 @@ test('without a login answers on loopback alone under the names of loopback', as
   socket.destroy();
 });
 
-test('reads a blob no faster than its client takes it', async () => {
+test('reads a blob no faster than its client accepts it', async () => {
   const images = largeBlob();
   const { host, events } = await serveForTest(images);
   const [hostname = '', port = ''] = host.split(':');
   const socket = connect(Number(port), hostname);
   socket.write(`GET ${PATH} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
   await once(socket, 'readable');
-  // everything that can go on without the client has gone on when nothing was read for several turns
+  // everything that can continue without the client is done when nothing was read for several turns
   for (let before = -1; before !== images.read;) {
     before = images.read;
     for (let turn = 0; turn < 200; turn++) await new Promise(setImmediate);
@@ -114,7 +114,7 @@ test('gives a blob of a plain archive at once while many clients wait for those 
   await Promise.all(others);
 });
 
-test('breaks the connection of a client that takes nothing', async () => {
+test('breaks the connection of a client that reads nothing', async () => {
   let late: (() => void) | undefined;
   const images = largeBlob();
   const clock = {
@@ -143,7 +143,7 @@ test('breaks the connection of a client that takes nothing', async () => {
   await stopped;
 });
 
-test('ends what is under way when it is stopped, and takes no more', async () => {
+test('ends its requests when it is stopped, and accepts no more', async () => {
   const begun = Promise.withResolvers<void>();
   const go = Promise.withResolvers<void>();
   const images = largeBlob(async (index) => {
@@ -163,7 +163,7 @@ test('ends what is under way when it is stopped, and takes no more', async () =>
   await stopped;
 });
 
-test('stops reading a blob whose client went away', async () => {
+test('stops reading a blob whose client disconnected', async () => {
   const reached = Promise.withResolvers<void>();
   const images = largeBlob(async (index) => {
     if (index === 3) reached.resolve();
@@ -189,7 +189,7 @@ test('closes connections above the limit', async () => {
   first.destroy();
 });
 
-test('speaks TLS with the certificate that it is given', async () => {
+test('speaks TLS with the given certificate', async () => {
   const pem = readFileSync('test/fixtures/self-signed.pem');
   const { url } = await serveForTest(largeBlob(), { tls: { cert: pem, key: pem } });
   const asked = request(`${url}/v2/`, { rejectUnauthorized: false, agent: false }).end();
@@ -198,7 +198,7 @@ test('speaks TLS with the certificate that it is given', async () => {
   expect(answer.statusCode).toBe(200);
 });
 
-test('refuses an address that is taken, and a certificate that is none, in a sentence', async () => {
+test('refuses an address that is taken, and an invalid certificate, in a sentence', async () => {
   const { host } = await serveForTest(largeBlob());
   const options = { clock: systemClock, report: () => undefined, signal: new AbortController().signal };
   const listen = { host: '127.0.0.1', port: Number(host.split(':')[1]) };

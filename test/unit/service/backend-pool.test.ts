@@ -12,7 +12,7 @@ interface Setting {
   readonly clock: ManualClock;
   /** What is applied from now on. */
   readonly say: (document: string | undefined | Failure) => void;
-  /** The access of each that was opened and has not been closed. */
+  /** The access of each that was opened and is still open. */
   readonly open: ReadonlyMap<Backends, Access>;
   readonly reads: () => number;
   readonly warnings: readonly string[];
@@ -59,7 +59,7 @@ const ACCESS: Access = {
 };
 const ROLE = formatAccess({ registries: ACCESS, allow: [] });
 
-test('jobs share them as long as the same is applied, which is looked at twice a minute', async () => {
+test('jobs share backends while the applied access is the same, which is checked twice a minute', async () => {
   const { ends: backends, clock, open, reads } = setting();
   await backends.use(nothing);
   await clock.advance(29_999);
@@ -72,7 +72,7 @@ test('jobs share them as long as the same is applied, which is looked at twice a
   expect(open.size).toBe(0);
 });
 
-test('a change is for the next job; those under way keep theirs until they end', async () => {
+test('a change applies to the next job; current jobs keep their backends until they end', async () => {
   const { ends: backends, clock, open, say } = setting();
   const gate = Promise.withResolvers<void>();
   const long = backends.use(async () => gate.promise);
@@ -86,7 +86,7 @@ test('a change is for the next job; those under way keep theirs until they end',
   expect([...open.values()]).toEqual([ACCESS]);
 });
 
-test('they are made anew after a thousand jobs', async () => {
+test('backends are opened anew after a thousand jobs', async () => {
   const { ends: backends, open } = setting();
   for (let i = 0; i < 1000; i++) await backends.use(nothing);
   const [first] = open.keys();
@@ -94,7 +94,7 @@ test('they are made anew after a thousand jobs', async () => {
   expect([open.size, [...open.keys()][0] === first]).toEqual([1, false]);
 });
 
-test('a table that is away leaves them as they were, and fails the job only where there are none yet', async () => {
+test('an unavailable table leaves backends unchanged, and fails the job only if none are open yet', async () => {
   const { ends: backends, clock, say, open, warnings } = setting();
   say(new Failure('UNAVAILABLE', 'the table is away'));
   await failureOf(backends.use(nothing), 'UNAVAILABLE');
@@ -107,7 +107,7 @@ test('a table that is away leaves them as they were, and fails the job only wher
   expect(warnings).toEqual([expect.stringMatching(/the table is away; it stays as it was$/)]);
 });
 
-test('what cannot be read fails the job: nobody reaches a registry otherwise than was applied', async () => {
+test('unreadable access fails the job: no registry is reached otherwise than was applied', async () => {
   const { ends: backends, clock, say } = setting();
   await backends.use(nothing);
   say('{"host":');

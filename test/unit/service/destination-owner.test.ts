@@ -42,9 +42,9 @@ describe('the owner of a destination', () => {
   });
 
   test.each<[string, SyncRecord | undefined, { readonly rule?: string; readonly from: string }]>([
-    ['nothing is remembered', undefined, SECOND],
+    ['the destination has no record', undefined, SECOND],
     ['the destination was written by hand', { ...RECORD, rule: undefined }, SECOND],
-    ['the writer is no rule', RECORD, { from: SECOND.from }],
+    ['the writer is not a rule', RECORD, { from: SECOND.from }],
     ['the rule has it already', RECORD, { rule: 'first', from: RECORD.source }],
   ])('is not looked for where %s', async (_, record, writer) => {
     const { owners, reads } = ownersOver(formatRule(FIRST));
@@ -55,7 +55,7 @@ describe('the owner of a destination', () => {
   test.each([
     ['cannot be read', '{"name": "first", "from": "the future"}'],
     ['has expired', formatRule({ ...FIRST, expiresAtMs: 0 })],
-  ])('is no rule that %s', async (_, document) => {
+  ])('is not a rule that %s', async (_, document) => {
     const { owners } = ownersOver(document);
     expect(await owners.refusal({ location: LOCATION, record: RECORD }, SECOND, OPTIONS)).toBeUndefined();
   });

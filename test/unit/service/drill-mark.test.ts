@@ -10,7 +10,7 @@ const JOB = { run: 'fire-drill-20261201T020000', id: '0123456789abcdef01234567',
 const drill = { run: JOB.run, job: JOB.id, atMs: NOW };
 
 describe('the mark of a drill', () => {
-  test('is read as it was written, and has only characters that a tag of AWS takes', () => {
+  test('is read as it was written, and has only characters that a tag of AWS allows', () => {
     expect(parseDrillMark(markOfDrill(JOB))).toEqual(drill);
     expect(markOfDrill(JOB)).toMatch(/^[\w .:/=+@-]{1,256}$/);
   });
@@ -42,7 +42,7 @@ describe('a drill is over', () => {
     expect(isDrillOver(drill, job(state, NOW), NOW + 25 * HOUR_MS)).toBe(true);
   });
 
-  test('a week after it was asked for, when the state does not have its job', () => {
+  test('a week after it was requested, when the state does not have its job', () => {
     expect(isDrillOver(drill, undefined, NOW + 7 * 24 * HOUR_MS)).toBe(false);
     expect(isDrillOver(drill, undefined, NOW + 7 * 24 * HOUR_MS + 1)).toBe(true);
   });
@@ -51,7 +51,7 @@ describe('a drill is over', () => {
 describe('the name of a scratch repository', () => {
   const place = parseScratchPlace('docker://host.example/team/scratch/');
 
-  test('is recognized only at its place', () => {
+  test('is recognized only in its place', () => {
     expect(isScratchName(place, `${scratchFolder(place, 'abc1')}/team/app`)).toBe(true);
     for (const name of [
       'team/scratch/app',

@@ -27,7 +27,7 @@ test('reads rules once a minute, however often they are asked for, and sees a ch
   expect(reads).toBe(2);
 });
 
-test('fails where the table does not answer, rather than go by rules that are older', async () => {
+test('fails where the table does not answer, rather than use older rules', async () => {
   const clock = manualClock();
   const { rules } = memoryState(clock);
   let isAway = false;

@@ -52,7 +52,7 @@ describe('a table that fails', () => {
   const open = (o: Partial<DynamoOptions> = {}): StateStore =>
     openDynamo({ table: TABLE.name, clock, client, report: (event) => events.push(event), ...o });
 
-  test('by asking for less is asked again, later and later', async () => {
+  test('is asked again, later and later, when it throttles', async () => {
     server.faults.add({ times: 4 }, { kind: 'answer' });
     await state.runs.begin({ id: 'run', trigger: 'request' });
     expect(clock.sleeps).toHaveLength(4);
@@ -63,18 +63,21 @@ describe('a table that fails', () => {
     await expect(state.runs.get('run')).rejects.toMatchObject({ code: 'THROTTLED' });
   });
 
-  test.each(['reset', 'unavailable'] as const)('by being away (%s) is asked again, and then told', async (how) => {
-    server.faults.goAway(how);
-    await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
-    expect(clock.sleeps).toHaveLength(7);
-    const longest = clock.sleeps.reduce((sum, ms) => sum + ms);
-    expect(longest).toBeGreaterThan(7_000);
-    expect(longest).toBeLessThan(16_000);
-    server.faults.comeBack();
-    expect(await state.rules.list()).toEqual([]);
-  });
+  test.each(['reset', 'unavailable'] as const)(
+    'is asked again, and then UNAVAILABLE, when it is unavailable (%s)',
+    async (how) => {
+      server.faults.goAway(how);
+      await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      expect(clock.sleeps).toHaveLength(7);
+      const longest = clock.sleeps.reduce((sum, ms) => sum + ms);
+      expect(longest).toBeGreaterThan(7_000);
+      expect(longest).toBeLessThan(16_000);
+      server.faults.comeBack();
+      expect(await state.rules.list()).toEqual([]);
+    },
+  );
 
-  test('is not waited for any more by who is stopped', async () => {
+  test('is not waited for after an abort', async () => {
     const stop = new AbortController();
     clock = fakeClock({ onSleep: () => stop.abort() });
     server.faults.goAway('unavailable');
@@ -83,7 +86,7 @@ describe('a table that fails', () => {
     expect(clock.sleeps).toHaveLength(1);
   });
 
-  test('by not being there is told with its name', async () => {
+  test('is NOT_FOUND with its name when it does not exist', async () => {
     const nowhere = open({ table: 'another' });
     const missing = { code: 'NOT_FOUND', message: expect.stringMatching(/table another: there is no such table/) };
     await expect(nowhere.rules.list()).rejects.toMatchObject(missing);
@@ -96,25 +99,25 @@ describe('a table that fails', () => {
     ['GetItem', async () => state.runs.get('run')],
     ['UpdateItem', async () => state.runs.begin({ id: 'run', trigger: 'push' })],
     ['Query', async () => state.rules.list()],
-  ] as const)('by refusing is told with the permission that is missing: %s', async (action, call) => {
+  ] as const)('is DENIED with the missing permission: %s', async (action, call) => {
     server.faults.add({ operation: action }, { kind: 'answer', code: 'AccessDeniedException' });
     const denied = { code: 'DENIED', message: expect.stringContaining(`the caller needs dynamodb:${action}`) };
     await expect(call()).rejects.toMatchObject(denied);
     expect(clock.sleeps).toEqual([]);
   });
 
-  test('by credentials that are wrong is told so', async () => {
+  test('is UNAUTHENTICATED with wrong credentials', async () => {
     server.faults.add({}, { kind: 'answer', code: 'UnrecognizedClientException' });
     await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   });
 
-  test('for what is too large for an item is told so', async () => {
+  test('is INVALID for an item that is too large', async () => {
     await state.runs.begin({ id: 'run', trigger: 'push' });
     const job = { id: 'job', title: 'large', body: 'x'.repeat(500_000) };
     await expect(state.runs.addJobs('run', [job])).rejects.toMatchObject({ code: 'INVALID' });
   });
 
-  test('to tell what a condition failed on is asked for that', async () => {
+  test('returns the item that a condition failed on when the SDK does not', async () => {
     client.middlewareStack.add(
       (next) => async (args) => {
         if ('ReturnValuesOnConditionCheckFailure' in args.input) delete args.input.ReturnValuesOnConditionCheckFailure;
@@ -150,7 +153,7 @@ describe('a table that fails', () => {
       expect(server.faults.pending).toBe(0);
     });
 
-    test('begins a run of a rule once, and tells who began it', async () => {
+    test('begins a run of a rule once, and returns undefined to the second caller', async () => {
       lose(2);
       const run = { id: 'run', rule: 'nightly', scheduledAtMs: 1 };
       expect(await state.runs.beginScheduled(run)).toMatchObject({ id: 'run' });
@@ -161,7 +164,7 @@ describe('a table that fails', () => {
       expect(await state.runs.list()).toHaveLength(1);
     });
 
-    test('makes many jobs known, and takes each of them, once', async () => {
+    test('adds many jobs, and takes each of them, once', async () => {
       const jobs = Array.from({ length: 150 }, (_, i) => ({ id: `job-${i}`, title: 'copy', fingerprint: 'f' }));
       await state.runs.begin({ id: 'run', trigger: 'push' });
       for (const skip of [0, 1]) lose(1, 'TransactWriteItems', skip);
@@ -207,11 +210,11 @@ describe('a table that fails', () => {
   });
 });
 
-test('a lease is taken, used and given back over answers that are lost', async () => {
+test('takes, uses and releases a lease over lost answers', async () => {
   await using server = await startDynamoDb({ tables: [TABLE] });
   const client = clientOf(server.endpoint);
   const waiting = manualClock();
-  // repetitions wait for nothing, the lease for its time
+  // retries wait for nothing, the lease for its time
   const clock = {
     now: () => waiting.now(),
     random: () => 0.5,
@@ -241,7 +244,7 @@ test('a lease is taken, used and given back over answers that are lost', async (
   client.destroy();
 });
 
-test('endpoint, region and credentials are those of the environment, and the SDK repeats nothing by itself', async () => {
+test('uses endpoint, region and credentials of the environment, and the SDK retries nothing by itself', async () => {
   await using server = await startDynamoDb({ tables: [TABLE] });
   const around = {
     AWS_ENDPOINT_URL_DYNAMODB: server.endpoint,

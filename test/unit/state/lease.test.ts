@@ -60,12 +60,12 @@ class Line {
   }
 }
 
-/** A clock that shows another time, and runs as the others do. */
+/** A clock that shows another time, and runs like the others. */
 function skewed(clock: Clock, byMs: number): Clock {
   return { now: () => clock.now() + byMs, sleep: async (ms, o) => clock.sleep(ms, o), random: () => clock.random() };
 }
 
-/** The clock of a process whose waits never end, as if it were dead. */
+/** The clock of a process whose waits never end, as if it had crashed. */
 function frozen(clock: Clock): Clock {
   return {
     now: () => clock.now(),
@@ -119,7 +119,7 @@ describe('a lease', () => {
     expect(await isFree()).toBe(true);
   });
 
-  test('of a process that died is free after its time and the skew of clocks, not before', async () => {
+  test('of a crashed process is free after its time and the skew of clocks, not before', async () => {
     await locked(stateOver(table, frozen(clock)));
     await seconds(119);
     expect(await isFree()).toBe(false);
@@ -127,7 +127,7 @@ describe('a lease', () => {
     expect(await isFree()).toBe(true);
   });
 
-  test('of a process that died is free earlier where clocks are known to differ by less', async () => {
+  test('of a crashed process is free earlier where clocks are known to differ by less', async () => {
     await locked(stateOver(table, frozen(clock)));
     other = stateOver(table, clock, { skewSeconds: 1 });
     await seconds(60);
@@ -136,7 +136,7 @@ describe('a lease', () => {
     expect(await isFree()).toBe(true);
   });
 
-  test('tries again to renew where that fails, and is held on', async () => {
+  test('retries a renewal that fails, and stays held', async () => {
     await using lease = await locked();
     line.mood = 'down';
     await seconds(50);
@@ -185,7 +185,7 @@ describe('a lease', () => {
     line.mood = 'slow';
     await seconds(21);
     line.mood = 'fine';
-    // asked at 20 and at 40, done at 50 and at 40
+    // requested at 20 and at 40, done at 50 and at 40
     await seconds(25);
     expect(await table.get(ITEM)).toMatchObject({
       leaseUntilMs: clock.now() - 6 * SECOND_MS + TTL_SECONDS * SECOND_MS,
@@ -197,9 +197,9 @@ describe('a lease', () => {
     expect(lease.signal.aborted).toBe(false);
   });
 
-  test('that another took is lost as soon as it is to be renewed', async () => {
+  test('is lost at its next renewal if another process took it', async () => {
     await using lease = await locked();
-    // as one whose clock is years ahead
+    // like a process whose clock is years ahead
     await using taken = await locked(stateOver(table, skewed(clock, 1e11)));
     expect(taken.fence).toBe(lease.fence + 1);
     await expect(state.destinations.record(RECORD, lease)).rejects.toMatchObject({ code: 'CONFLICT' });
@@ -210,7 +210,7 @@ describe('a lease', () => {
     expect(await table.get(ITEM)).toMatchObject({ fence: taken.fence, owner: expect.any(String) });
   });
 
-  test('is given back at once, whatever becomes of the table', async () => {
+  test('is released at once, whatever happens to the table', async () => {
     for (const mood of ['down', 'deaf'] as const) {
       const lease = await locked();
       line.mood = mood;
@@ -227,7 +227,7 @@ describe('a lease', () => {
     expect(lease.signal.aborted).toBe(false);
   });
 
-  test('is given back while it is being renewed', async () => {
+  test('is released while it is being renewed', async () => {
     const lease = await locked();
     line.mood = 'hung';
     await seconds(21);
@@ -236,7 +236,7 @@ describe('a lease', () => {
     expect(await isFree()).toBe(true);
   });
 
-  test('that was taken without our hearing of it is given back', async () => {
+  test('is released if it was taken and the answer was lost', async () => {
     const deafOnce: Table = {
       ...table,
       update: async (key, change, expected, o) => {
@@ -275,7 +275,7 @@ describe('a lease', () => {
     expect(await ttl()).toBeUndefined();
   });
 
-  test('is had by one at a time, whatever clocks show and whatever becomes of the table', async () => {
+  test('is held by one process at a time, whatever clocks show and whatever happens to the table', async () => {
     const change = fc.record({
       afterSeconds: fc.integer({ min: 1, max: 80 }),
       who: fc.nat(1),
@@ -292,7 +292,7 @@ describe('a lease', () => {
           return { line: to, held, store: stateOver(to.table, skewed(time, ms)), asks: false };
         });
         let fence = 0;
-        /** What hung by then hangs no longer: clients of the table have a timeout. */
+        /** Ends calls that hang: clients of the table have a timeout. */
         const timeout = new AbortController();
         const ask = async (worker: (typeof workers)[number]): Promise<void> => {
           worker.asks = true;
@@ -306,7 +306,7 @@ describe('a lease', () => {
           worker.held.push(lease);
         };
         const pending: Promise<void>[] = [];
-        /** Who holds no lease asks for it all the time, unless the process is stuck. */
+        /** A process that holds no lease asks for it all the time, unless it is stuck. */
         const pass = async (count: number): Promise<void> => {
           for (let second = 0; second < count; second += 2) {
             for (const worker of workers) {
@@ -327,7 +327,7 @@ describe('a lease', () => {
         }
         for (const worker of workers) worker.line.mood = 'fine';
         timeout.abort();
-        // what was slow has its answers then
+        // slow calls have their answers then
         await time.advance(2 * TTL_SECONDS * SECOND_MS);
         for (const lease of workers.flatMap(({ held }) => held))
           pending.push(Promise.resolve(lease[Symbol.asyncDispose]()));

@@ -14,7 +14,7 @@ const RULE = 'nightly';
 const DONE: JobEnd = { state: 'done' };
 const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'denied' };
 
-/** A planner and two workers, as they come back after a crash: each begins at the start, and what is done already is no work. */
+/** A planner and two workers, restarted after a crash: each begins at the start, and finished work is not repeated. */
 async function oneRun({ runs }: StateStore): Promise<void> {
   const progress = await runs.progress(RULE);
   if (progress?.current === undefined) await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });
@@ -58,7 +58,7 @@ test('a job that is revived forgets what a list showed when it was planned', asy
 });
 
 describe('a crash', () => {
-  test('between any two writes is healed by who does the work again', async () => {
+  test('between any two writes is repaired when the work is repeated', async () => {
     const clock = manualClock();
     const expected = stateOver(memoryTable(), clock);
     await oneRun(expected);
@@ -73,7 +73,7 @@ describe('a crash', () => {
       const { table: crashing } = crashingTable(table, at);
       const hasCrashed = await crashed(oneRun(stateOver(crashing, clock)));
       const state = stateOver(table, clock);
-      // a planner that finds a current run looks after it before anything else
+      // a planner that finds a current run looks after it first
       const current = (await state.runs.progress(RULE))?.current?.run;
       if (current !== undefined) await state.runs.settle(current);
       if (current !== undefined || (await state.runs.get('run'))?.endedAtMs === undefined) await oneRun(state);
@@ -84,7 +84,7 @@ describe('a crash', () => {
     }
   });
 
-  test('of the last worker between any two writes is healed by settle alone', async () => {
+  test('of the last worker between any two writes is repaired by settle alone', async () => {
     const clock = manualClock();
     const work = async ({ runs }: StateStore): Promise<void> => void (await runs.endJob('run', 'a', DONE));
     const before = async (table: Table): Promise<void> => {
@@ -104,7 +104,7 @@ describe('a crash', () => {
       await state.runs.settle('run');
       const end = await endOf(state);
       ends.add(JSON.stringify(end));
-      // it is not known that it ended, as long as nobody wrote so
+      // its end is not known before a process has written it
       if (at > 1)
         expect(end).toMatchObject({ run: { endedAtMs: clock.now() }, progress: { lastGoodRunAtMs: clock.now() } });
       if (!hasCrashed) break;
@@ -114,8 +114,8 @@ describe('a crash', () => {
 
   test.each([
     ['the next delivery of its message', true],
-    ['another who was at the same job', false],
-  ])('of the last worker is healed by %s', async (_, isStarted) => {
+    ['another worker with the same job', false],
+  ])('of the last worker is repaired by %s', async (_, isStarted) => {
     for (let at = 1; ; at++) {
       const clock = manualClock();
       const table = memoryTable();
@@ -136,7 +136,7 @@ describe('a crash', () => {
     }
   });
 
-  test('of a worker that is not the last one is healed by the next delivery of its message, though others are still at work', async () => {
+  test('of a worker that is not the last one is repaired by the next delivery of its message, while others still work', async () => {
     for (let at = 1; ; at++) {
       const clock = manualClock();
       const table = memoryTable();
@@ -161,7 +161,7 @@ describe('a crash', () => {
     }
   });
 
-  test('of the last worker: that the run ended is reported once, or by nobody who wrote it and died', async () => {
+  test('of the last worker: the end of the run is reported once, or not at all if the worker wrote it and then crashed', async () => {
     const ended = { type: 'run-ended', run: 'run', rule: RULE, failed: 0 };
     for (let at = 1; ; at++) {
       const clock = manualClock();
@@ -186,7 +186,7 @@ describe('a crash', () => {
     }
   });
 
-  test('while a job is revived is healed by settle or by reviving it again', async () => {
+  test('while a job is revived is repaired by settle or by reviving it again', async () => {
     for (const heal of ['settle', 'revive'] as const)
       for (let at = 1; ; at++) {
         const clock = manualClock();
@@ -212,7 +212,7 @@ describe('a crash', () => {
 });
 
 describe('in any order of what planners and workers do', () => {
-  /** Every way in which the calls of several processes may come in between each other. */
+  /** Every way in which the calls of several processes may interleave. */
   async function interleaved(
     s: fc.Scheduler,
     processes: readonly ((state: StateStore) => Promise<void>)[],
@@ -237,7 +237,7 @@ describe('in any order of what planners and workers do', () => {
     maxLength: 3,
   });
 
-  /** A worker that gets every job once it is known, however often others got it too. */
+  /** A worker that receives every job once it is known, however often others received it too. */
   const worker =
     (given: readonly JobEnd[]) =>
     async ({ runs }: StateStore): Promise<void> => {
@@ -308,8 +308,8 @@ describe('in any order of what planners and workers do', () => {
   });
 });
 
-describe('an answer that is lost', () => {
-  test('of any write, which is then made again, leaves no run open whose jobs have all ended', async () => {
+describe('a lost answer', () => {
+  test('to any write, which is then repeated, leaves no run open whose jobs have all ended', async () => {
     for (let at = 1; ; at++) {
       const clock = manualClock();
       const table = memoryTable();
@@ -331,16 +331,16 @@ describe('an answer that is lost', () => {
   });
 });
 
-describe('between any two steps of one', () => {
+describe('between any two steps of one process', () => {
   const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id }));
   const step = (name: string, run: (runs: Runs, table: Table) => Promise<unknown>): Step => [name, run];
   type Step = readonly [name: string, run: (runs: Runs, table: Table) => Promise<unknown>];
 
-  /** How far a run with the jobs a and b has come. */
+  /** The progress of a run with the jobs a and b. */
   const begun: readonly Step[] = [
     step('a run with one job left', async (runs) => runs.endJob('run', 'a', FAILED)),
-    step('a run with one job left, whose planner died', async (runs, table) => {
-      // it does not come to tell the run of the job
+    step('a run with one job left, whose planner crashed', async (runs, table) => {
+      // it crashes before it adds the job to the run
       const { runs: dying } = stateOver(crashingTable(table, 3).table, manualClock());
       expect(await crashed(dying.addJobs('run', [{ id: 'c', title: 'c' }]))).toBe(true);
       await runs.endJob('run', 'a', FAILED);
@@ -373,7 +373,7 @@ describe('between any two steps of one', () => {
       .filter(({ state }) => state === 'waiting' || state === 'running')
       .map(({ id }) => id);
 
-  test.each(steps)('%s: whatever another does, the run ends with its last job', async (name, one) => {
+  test.each(steps)('%s: whatever another process does, the run ends with its last job', async (name, one) => {
     for (const [setUp, prepare] of begun)
       for (const isPlannedFirst of [true, false])
         for (const [between, another] of steps)
@@ -392,8 +392,8 @@ describe('between any two steps of one', () => {
             });
             await one(stateOver(slow, clock).runs, slow);
             if (points < at) break;
-            // where a planner died another comes to its end; else nothing helps
-            const hasDied = [setUp, name, between].some((it) => it.includes('die') || it.includes('dying'));
+            // where a planner crashed another finishes its work; otherwise nothing helps
+            const hasDied = [setUp, name, between].some((it) => it.includes('crashed') || it.includes('dying'));
             const open = hasDied ? await runs.addJobs('run', jobs) : await openOf(runs);
             if ((await runs.get('run'))?.plannedAtMs === undefined) await runs.planned('run');
             for (const id of open) {
@@ -419,7 +419,7 @@ describe('between any two steps of one', () => {
 });
 
 describe('a large run', () => {
-  test('of 10,000 jobs is planned, worked off and counted with few writes each', async () => {
+  test('of 10,000 jobs is planned, done and counted with few writes each', async () => {
     const clock = manualClock();
     const table = memoryTable();
     let updates = 0;

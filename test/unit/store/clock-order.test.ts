@@ -8,7 +8,7 @@ import { makeSnapshot } from '../../support/snapshots.ts';
 const NOW = Date.parse('2026-12-01T12:00:00.000Z');
 const MINUTE = 60_000;
 
-/** What is said of a snapshot that a clock which is `offMs` ahead finishes, after those of clocks that were as far ahead. */
+/** The warnings about a snapshot that a clock which is `offMs` ahead finishes, after those of clocks that were as far ahead. */
 async function warningsOf(offMs: number, earlierMs: readonly number[] = []): Promise<readonly string[]> {
   const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: '' });
   const warnings: string[] = [];
@@ -27,11 +27,11 @@ async function warningsOf(offMs: number, earlierMs: readonly number[] = []): Pro
 }
 
 describe('a backup', () => {
-  test('says nothing of clocks that are right, or of another backup that ended meanwhile', async () => {
+  test('is silent about right clocks, and about another backup that ended meanwhile', async () => {
     expect(await warningsOf(-1000, [-60 * MINUTE, 2000])).toEqual([]);
   });
 
-  test('says that its clock is an hour behind, and which snapshot counts as newer', async () => {
+  test('reports that its clock is an hour late, and which snapshot counts as newer', async () => {
     expect(await warningsOf(-60 * MINUTE, [-MINUTE])).toEqual([
       expect.stringMatching(
         /^the clock of this computer is 60 minutes behind that of the store, and the snapshot .* set/,
@@ -40,11 +40,11 @@ describe('a backup', () => {
     ]);
   });
 
-  test('says that its clock is an hour ahead', async () => {
+  test('reports that its clock is an hour ahead', async () => {
     expect(await warningsOf(60 * MINUTE, [-MINUTE])).toEqual([expect.stringMatching(/60 minutes ahead of that/)]);
   });
 
-  test('says that an earlier one had a clock that was ahead', async () => {
+  test('reports that an earlier backup had a clock that was ahead', async () => {
     expect(await warningsOf(0, [60 * MINUTE])).toEqual([expect.stringMatching(/is dated 2026-12-01T13:00:00.000Z/)]);
   });
 });

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { assert, asyncProperty, integer } from 'fast-check';
 import { StoreSimulation } from '../../support/store-simulation.ts';
 
-/** For a longer run with seeds by chance: `STORE_RUNS=2000 npx vitest run test/unit/store/collect-model.test.ts`. */
+/** For a longer run with random seeds: `STORE_RUNS=2000 npx vitest run test/unit/store/collect-model.test.ts`. */
 const runs = process.env['STORE_RUNS'];
 
 test(

@@ -17,7 +17,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** A store, in which time passes when the test says so, or when all wait. */
+/** A store in which time passes when the test decides, or when all processes wait. */
 class Scene {
   readonly world = new SimulatedStore(1, () => undefined);
 
@@ -29,7 +29,7 @@ class Scene {
     return { store: process.objects, prefix: PREFIX, location: 'store:simulated' };
   }
 
-  /** What `work` comes to, while everything goes on. */
+  /** The result of `work`, while everything runs. */
   async end<T>(work: PromiseLike<T>): Promise<T> {
     const over = new AbortController();
     const end = (): void => over.abort();
@@ -38,10 +38,10 @@ class Scene {
     return work;
   }
 
-  /** The next thing that happens; where all wait, time passes. */
+  /** The next event; where all processes wait, time passes. */
   async turn(): Promise<void> {
     if (await this.world.step()) return;
-    // what waits for threads needs some turns of its own
+    // work that waits for threads needs some turns of its own
     await new Promise((resolve) => setImmediate(resolve));
     if (!this.world.hasWork) await this.world.pass(Math.min(this.world.idleMs ?? 0, MINUTE));
   }
@@ -99,7 +99,7 @@ function snapshotOf(tags: Readonly<Record<string, string>>, nowMs: number, patte
 }
 
 describe('a collection', () => {
-  test('deletes nothing while a snapshot has another name than its own: what was renamed still needs its blobs', async () => {
+  test('deletes nothing while a snapshot has another name than its own: a renamed snapshot still needs its blobs', async () => {
     const scene = new Scene();
     await scene.backUp({ v1: 'kept' });
     await scene.world.pass(HOUR);
@@ -168,7 +168,7 @@ describe('a collection', () => {
     expect(new Map(scene.world.objects)).toEqual(before);
   });
 
-  test('keeps what the present state is made of, and counts each scope by itself', async () => {
+  test('keeps the snapshots of the present state, and counts each scope by itself', async () => {
     const scene = new Scene();
     const process = scene.process();
     const write = async (tags: Readonly<Record<string, string>>, pattern: string): Promise<void> => {
@@ -257,7 +257,7 @@ describe('a collection', () => {
     await scene.backUp({ v1: 'new' });
     await scene.world.pass(8 * DAY);
     const process = scene.process();
-    // the snapshot is gone, and the blob is not yet: then it sleeps
+    // the snapshot is deleted, and the blob is not yet: then it sleeps
     const remove = process.objects.remove.bind(process.objects);
     let calls = 0;
     process.objects.remove = async (items, options) => {
@@ -274,7 +274,7 @@ describe('a collection', () => {
   });
 });
 
-/** Kills the process right after its write or delete of this number took effect. Resolves then. */
+/** Kills the process right after its write or delete of this number took effect, and resolves. */
 async function killedAfter(process: SimulatedProcess, number: number): Promise<'killed'> {
   const { promise, resolve } = Promise.withResolvers<'killed'>();
   let writes = 0;
@@ -293,7 +293,7 @@ async function killedAfter(process: SimulatedProcess, number: number): Promise<'
   return promise;
 }
 
-/** Fails where a snapshot names something that is not there. */
+/** Fails where a snapshot names something that does not exist. */
 async function expectWhole(scene: Scene): Promise<void> {
   const snapshots = openSnapshots(scene.place(scene.process()));
   for (const name of await scene.end(snapshots.list())) {
@@ -304,7 +304,7 @@ async function expectWhole(scene: Scene): Promise<void> {
 }
 
 describe('killed after any write or delete,', () => {
-  test('a collection leaves a whole store, and the next one goes on', async () => {
+  test('a collection leaves a whole store, and the next one continues', async () => {
     for (let number = 1; ; number++) {
       const scene = new Scene();
       await scene.backUp({ v1: 'old', v2: 'other' });
@@ -367,7 +367,7 @@ describe('a backup', () => {
     await scene.end((await scene.end(scene.begin(scene.process())))[Symbol.asyncDispose]());
   });
 
-  test('looks again after it took its lock anew: another collection may have begun meanwhile', async () => {
+  test('looks again after it took a new lock: another collection may have begun meanwhile', async () => {
     const scene = new Scene();
     await scene.backUp({ v1: 'old' });
     const order: string[] = [];
@@ -400,7 +400,7 @@ describe('a backup', () => {
     expect(order).toEqual(['first', 'second', 'backup']);
   });
 
-  test('writes no snapshot of what was collected while it was suspended, and does where all is there', async () => {
+  test('writes no snapshot of what was collected while it was suspended, and writes one where everything is there', async () => {
     const scene = new Scene();
     const left = await scene.end(scene.begin(scene.process()));
     await scene.end(putAll(left, { v1: 'unreferenced', v2: 'other' }));
@@ -456,7 +456,7 @@ describe('a backup', () => {
     await expectWhole(scene);
   });
 
-  test('holds its lock until its snapshot is there', async () => {
+  test('holds its lock until its snapshot is written', async () => {
     const scene = new Scene();
     const process = scene.process();
     const backup = await scene.end(scene.begin(process));
@@ -488,7 +488,7 @@ describe('a backup', () => {
     expect(await scene.end(openSnapshots(scene.place(process)).list())).toEqual([]);
   });
 
-  test.each([HOUR, -HOUR])('and a collection agree, whatever their clocks say (%s ms apart)', async (skewMs) => {
+  test.each([HOUR, -HOUR])('and a collection agree, whatever their clocks show (%s ms apart)', async (skewMs) => {
     const scene = new Scene();
     const backup = await scene.end(scene.begin(scene.process(skewMs)));
     await scene.end(putAll(backup, { v1: 'young' }));

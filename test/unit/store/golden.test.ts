@@ -16,7 +16,7 @@ import { storePlace, writeStore } from '../../support/golden-store.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 
-// Stores outlive the program that wrote them. When one of these fails, the code is wrong: the files are never changed.
+// Stores outlive the program that wrote them. When one of these fails, the code is wrong: the files never change.
 const FOLDER = fileURLToPath(new URL('../../fixtures/store-v1', import.meta.url));
 /** The one image of a store, as a source. */
 async function openOnly(objects: ObjectStore): Promise<Awaited<ReturnType<typeof openSnapshotImage>>> {
@@ -36,7 +36,7 @@ async function openOnly(objects: ObjectStore): Promise<Awaited<ReturnType<typeof
 }
 
 describe('the golden store', () => {
-  test('holds the image whole, and its index.json is what its snapshot says', async () => {
+  test('holds the image whole, and its index.json matches its snapshot', async () => {
     const { content, root } = await goldenImage();
     const objects = openFiles(FOLDER);
     await using opened = await openOnly(objects);
@@ -55,7 +55,7 @@ describe('the golden store', () => {
       .filter((key) => !key.startsWith('locks/'));
     expect(keys).toEqual((await Array.fromAsync(golden.list(''))).map(({ key }) => key));
     for (const key of keys) {
-      // how well zstd compresses is up to its version
+      // the compression of zstd depends on its version
       if (key.startsWith('snapshots/')) continue;
       expect(Buffer.compare(objects.bytesOf(key), await readFile(`${FOLDER}/${key}`)), key).toBe(0);
     }

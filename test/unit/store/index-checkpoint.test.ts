@@ -8,7 +8,7 @@ import { makeSnapshot, snapshotImage } from '../../support/snapshots.ts';
 
 const CHECKPOINT = 'index-checkpoint.json.zst';
 
-/** A store to which snapshots of single tags are written, and which counts the snapshots that are read. */
+/** A store to which snapshots of single tags are written, and which counts reads of snapshots. */
 class Pushed {
   readonly objects = new MemoryObjects();
   readonly #read: string[] = [];
@@ -36,14 +36,14 @@ class Pushed {
     }
   }
 
-  /** Brings index.json up to date as a backup does. Returns how many snapshots were read for it. */
+  /** Updates index.json as a backup does. Returns how many snapshots were read for it. */
   async writeIndex(options: { readonly readsAll?: boolean } = {}): Promise<number> {
     this.#read.length = 0;
     await writeLayoutIndex(this.#place, this.#snapshots, options);
     return this.#read.filter((key) => key.startsWith('snapshots/')).length;
   }
 
-  /** Expects `index.json` to be what all snapshots say, whatever was read for it. */
+  /** Expects `index.json` to match all snapshots, whatever was read for it. */
   async expectIndex(): Promise<void> {
     const index = layoutIndexOf(await readState(openSnapshots({ store: this.objects, prefix: '' })));
     expect(await holdsIndex(this.#place, index, {})).toBe(true);

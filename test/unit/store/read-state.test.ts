@@ -3,7 +3,7 @@ import { readSnapshots } from '../../../worker/store/read-state.ts';
 import type { SnapshotName, Snapshots } from '../../../worker/store/snapshots.ts';
 import { Failure } from '../../../worker/util/failure.ts';
 
-/** Names of snapshots of one size, and a place without any of them that tells how many it was asked for at once. */
+/** Names of snapshots of one size, and a place without any of them that counts its concurrent reads. */
 function placeOf(count: number, size: number): { names: SnapshotName[]; snapshots: Snapshots; asked: () => number[] } {
   const under = new Set<SnapshotName>();
   const mosts: number[] = [];
@@ -46,7 +46,7 @@ test.each([
   expect(Math.max(...place.asked())).toBe(most);
 });
 
-test('a reader that has enough after one causes few reads in vain', async () => {
+test('a reader that stops after one snapshot causes few unused reads', async () => {
   const place = placeOf(100, 900);
   await readAll(place, 1);
   expect(place.asked()).toHaveLength(4);

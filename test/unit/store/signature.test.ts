@@ -122,7 +122,7 @@ describe('where a key is trusted, a snapshot is refused', () => {
     await expect(opened(store, { trusted }).read('latest')).rejects.toMatchObject(wrong);
   });
 
-  test('whichever byte of its signature was changed', async () => {
+  test('with any byte of its signature changed', async () => {
     const { store, key, trusted } = await signed();
     const bytes = store.bytesOf(`${key}.sig`);
     const name = Buffer.from(bytes).indexOf('"key":"');
@@ -139,7 +139,7 @@ describe('where a key is trusted, a snapshot is refused', () => {
     }
   });
 
-  test('with a signature that is as long as a file', async () => {
+  test('with a signature as long as a file', async () => {
     const { store, key, trusted } = await signed();
     await store.write(`${key}.sig`, Buffer.alloc(10_000));
     await expect(opened(store, { trusted }).read('latest')).rejects.toMatchObject({ code: 'UNSUPPORTED' });

@@ -34,7 +34,7 @@ async function decodeSnapshot(bytes: Uint8Array, id: string, what: string): Prom
   return parseSnapshot(await decompressSnapshot(bytes, id, what), what);
 }
 
-/** A document as another program may have written it, under the id that its bytes have. */
+/** A document as another program may have written it, under the id of its bytes. */
 async function decoded(document: unknown): Promise<Snapshot> {
   const json = Buffer.from(typeof document === 'string' ? document : canonicalJson(document));
   const id = createHash('sha256').update(json).digest('hex');
@@ -42,7 +42,7 @@ async function decoded(document: unknown): Promise<Snapshot> {
 }
 
 describe('a snapshot', () => {
-  test('is read as it was written, and is as the JSON Schema says', async () => {
+  test('is read as it was written, and matches the JSON Schema', async () => {
     await fc.assert(
       fc.asyncProperty(anySnapshot, async (snapshot) => {
         const { id, bytes } = await encodeSnapshot(snapshot);
@@ -62,12 +62,12 @@ describe('a snapshot', () => {
     expect(violations(SCHEMA, snapshot)).toEqual([]);
   });
 
-  test('is read although it has members of a later version that this one need not know', async () => {
+  test('is read although it has members of a later version that may be ignored', async () => {
     const golden = goldenSnapshot();
     expect(await decoded({ ...golden, more: 1, registry: { ...golden.registry, partition: 'aws' } })).toEqual(golden);
   });
 
-  test('is found to be changed, whichever byte of it is', async () => {
+  test('is found to be changed, whichever byte of it is changed', async () => {
     const { id, bytes } = await encodeSnapshot(goldenSnapshot());
     let found = 0;
     for (let index = 0; index < bytes.byteLength; index++) {
@@ -75,7 +75,7 @@ describe('a snapshot', () => {
       edited[index] = (bytes[index] ?? 0) ^ (1 << (index % 8));
       const outcome = await decodeSnapshot(edited, id, 'it').catch((error: unknown) => error);
       if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'CORRUPT' });
-      // a bit that zstd leaves aside
+      // a bit that zstd ignores
       else expect(outcome).toEqual(goldenSnapshot());
       found += Number(outcome instanceof Error);
     }
@@ -90,7 +90,7 @@ describe('a snapshot', () => {
     await expect(decodeSnapshot(new Uint8Array(), id, 'it')).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
-  test('that expands without end is refused before it fills memory', async () => {
+  test('is refused before it fills memory when it expands without end', async () => {
     const bomb = await compress(Buffer.alloc(300 * 1024 * 1024));
     expect(bomb.byteLength).toBeLessThan(100_000);
     await expect(decodeSnapshot(bomb, '0'.repeat(64), 'the snapshot s3://b/x')).rejects.toMatchObject({
@@ -108,13 +108,13 @@ describe('a snapshot', () => {
   });
   test.each<readonly [string, unknown, RegExp]>([
     ['of a newer version', { ...golden, version: 2 }, /was written by a newer Transship: it has version 2/],
-    ['that is not JSON', '{"version":1', /it is not JSON/],
-    ['that is a list', [], /is not a snapshot: the document: expected a mapping of keys to values, and it is a list/],
+    ['not in JSON', '{"version":1', /it is not JSON/],
+    ['in a list', [], /is not a snapshot: the document: expected a mapping of keys to values, and it is a list/],
     ['without a host', { ...golden, registry: {} }, /registry\.host: expected a string, and it is undefined/],
     ['of an unknown kind', { ...golden, kind: 'tapes' }, /kind: .*"tapes"/],
     ['with a time in words', { ...golden, startedAt: 'yesterday' }, /startedAt: expected a time such as/],
     [
-      'with a pattern that is none',
+      'with a malformed pattern',
       { ...golden, scope: { ...golden.scope, tags: '{' } },
       /scope\.tags: expected a pattern/,
     ],
@@ -126,7 +126,7 @@ describe('a snapshot', () => {
       { ...golden, content: [...golden.content, golden.content[0]] },
       /content lists a digest twice/,
     ],
-    ['with a tag that is none', withImage({ tags: ['a b'] }), /images\.0\.tags\.0: expected a tag, and it is "a b"/],
+    ['with a malformed tag', withImage({ tags: ['a b'] }), /images\.0\.tags\.0: expected a tag, and it is "a b"/],
     ['with content beyond the list', withImage({ content: [999] }), /names content that is not listed/],
     ['whose content is of another image', withImage({ content: [1] }), /does not begin with it/],
     ['without content', withImage({ content: [] }), /has no content, or is archived/],
@@ -153,14 +153,14 @@ describe('a snapshot', () => {
     );
   });
 
-  test('has an image that was added under two tags once, and counts its bytes once', () => {
+  test('lists an image once that was added under two tags, and counts its bytes once', () => {
     const signed = snapshotImage('a', ['v2'], { referrers: [snapshotSignature('a')] });
     const snapshot = makeSnapshot({ repositories: { app: { images: [snapshotImage('a', ['v1']), signed] } } });
     expect(snapshot.repositories[0]?.images).toMatchObject([{ tags: ['v1', 'v2'], bytes: 31_001_750 }]);
     expect(snapshot.content.map(({ size }) => size)).toEqual([700, 300, 30_000_000, 1_000_000, 500, 250]);
   });
 
-  test('is not built of content that has two sizes, nor of repositories that are missing or added twice', () => {
+  test('is not built of content that has two sizes, nor of missing or duplicate repositories', () => {
     const builder = new SnapshotBuilder(SNAPSHOT_FACTS);
     expect(() => builder.image('app', snapshotImage('a', []))).toThrow(/"app" is not added/);
     builder.repository('app', { complete: true });
@@ -177,7 +177,7 @@ describe('a snapshot', () => {
 describe('the snapshots of a place', () => {
   const at = (time: string): Snapshot => makeSnapshot({ finishedAt: time, repositories: { app: {} } });
 
-  test('are listed by time, and found by id, by the beginning of it, and as latest', async () => {
+  test('are listed by time, and found by id, by its beginning, and as latest', async () => {
     const store = new MemoryObjects();
     const snapshots = openSnapshots({ store, prefix: 'backups/' });
     const newer = await snapshots.write(at('2026-12-02T02:00:00.900Z'));
@@ -191,7 +191,7 @@ describe('the snapshots of a place', () => {
       expect(await snapshots.read(which)).toEqual({ name: newer, snapshot: at('2026-12-02T02:00:00.900Z') });
   });
 
-  test('of one second are ordered by their milliseconds, whatever their ids are', async () => {
+  test('within one second are ordered by their milliseconds, whatever their ids are', async () => {
     const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: '' });
     const times = Array.from(
       { length: 12 },
@@ -220,13 +220,13 @@ describe('the snapshots of a place', () => {
       'NOT_FOUND',
       /none of the 1 snapshots in memory:\/\/p\/snapshots\/ has an id that begins with ffffffff/,
     ],
-  ])('has none called %s', async (which, code, message) => {
+  ])('do not contain one called %s', async (which, code, message) => {
     const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: 'p/' });
     await snapshots.write(goldenSnapshot());
     await expect(snapshots.read(which)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  test('are none before the first backup', async () => {
+  test('do not exist before the first backup', async () => {
     const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: '' });
     expect(await snapshots.list()).toEqual([]);
     expect(await readState(snapshots)).toEqual({ repositories: [] });
@@ -236,7 +236,7 @@ describe('the snapshots of a place', () => {
     });
   });
 
-  test('whose ids begin alike are not guessed among', async () => {
+  test('are not guessed among when their ids begin alike', async () => {
     const store = new MemoryObjects();
     for (const end of ['a', 'b'])
       await store.write(`snapshots/20261201T020000000Z-${'1234'.padEnd(63, '0')}${end}.json.zst`, Buffer.from('x'));
@@ -246,7 +246,7 @@ describe('the snapshots of a place', () => {
     });
   });
 
-  test('that have another name than a snapshot are not listed, and can be found', async () => {
+  test('with another name than a snapshot are not listed, and can be found', async () => {
     const store = new MemoryObjects();
     const snapshots = openSnapshots({ store, prefix: 'p/' });
     const { key } = await snapshots.write(goldenSnapshot());
@@ -258,7 +258,7 @@ describe('the snapshots of a place', () => {
     expect(findings).toMatchObject([{ kind: 'snapshot', at: copy }]);
   });
 
-  test('that were renamed are found out', async () => {
+  test('are reported when they were renamed', async () => {
     const store = new MemoryObjects();
     const snapshots = openSnapshots({ store, prefix: '' });
     const { key, id } = await snapshots.write(goldenSnapshot());
@@ -270,7 +270,7 @@ describe('the snapshots of a place', () => {
     });
   });
 
-  test('that are broken stop reading the state, unless the caller wants to hear of them', async () => {
+  test('stop reading the state when they are broken, unless the caller asks to hear of them', async () => {
     const store = new MemoryObjects();
     const snapshots = openSnapshots({ store, prefix: '' });
     await snapshots.write(at('2026-12-01T02:00:00.000Z'));

@@ -64,17 +64,17 @@ describe('the state of a place', () => {
     }),
   ].map(named);
 
-  test('is that of the newest snapshot, with the images that later ones of single tags added', () => {
+  test('is that of the newest snapshot, with the images that later snapshots of single tags added', () => {
     expect(tagsOf(stateAt(daily, START + 40 * HOUR))).toEqual({ 'app:v2': 'b', 'app:v3': 'e' });
   });
 
-  test('is as it was at a time', () => {
+  test('can be read for an earlier time', () => {
     expect(tagsOf(stateAt(daily, START + 24 * HOUR))).toEqual({ 'app:v2': 'b', 'app:v3': 'd' });
     expect(tagsOf(stateAt(daily, START + 23 * HOUR))).toEqual({ 'app:v1': 'a', 'app:v2': 'b', 'gone:v1': 'c' });
     expect(stateAt(daily, START - 1)).toEqual({ repositories: [] });
   });
 
-  test('has the content of each image and of what refers to it', () => {
+  test('has the content of each image and of its referrers', () => {
     const image = snapshotImage('a', ['v1'], { referrers: [snapshotSignature('a')] });
     const snapshot = makeSnapshot({ repositories: { app: { images: [image] } } });
     const [repository] = stateAt([named(snapshot)], Infinity).repositories;
@@ -176,7 +176,7 @@ describe('the state of any snapshots', () => {
     { maxLength: 6 },
   );
 
-  test('is what applying them one after another gives', () => {
+  test('is the result of applying them one after another', () => {
     fc.assert(
       fc.property(snapshots, fc.nat(7), (recipes, until) => {
         const made = snapshotsOf(recipes);
@@ -193,7 +193,7 @@ describe('the state of any snapshots', () => {
         const newestFirst = snapshotsOf(recipes).map(named).toReversed();
         const [a, b] = [first, second].toSorted((x, y) => x - y);
         const oldest = indexFoldOf(newestFirst.slice(b));
-        // a checkpoint is made of the one before and newer snapshots
+        // a checkpoint is made of the previous one and newer snapshots
         const older = indexFoldOf(newestFirst.slice(a, b), oldest.counted);
         const all = indexFoldOf(newestFirst.slice(0, a), older.counted);
         const whole = layoutIndexOf(stateAt(newestFirst, Infinity));
@@ -240,7 +240,7 @@ describe('the state of any snapshots', () => {
     });
   }
 
-  /** Sometimes with a signature, which an image gets and loses. */
+  /** Sometimes with a signature, which an image gains and loses. */
   function signed(image: string, hour: number): Pick<ExpandedImage, 'referrers'> {
     return { referrers: (image.charCodeAt(0) + hour) % 3 === 0 ? [snapshotSignature(image)] : [] };
   }
@@ -266,7 +266,7 @@ function summaryOf(state: State): Summary {
   );
 }
 
-/** The same by the other way round: from the oldest to the newest, each snapshot changing what was there. */
+/** The same in the other direction: from the oldest to the newest, with each snapshot changing the state. */
 function appliedInOrder(snapshots: readonly Snapshot[]): Summary {
   interface Known {
     complete: boolean;

@@ -42,7 +42,7 @@ targetSuite('a backup into a store', async () => {
   return { target, view: async () => view, close: async () => backup[Symbol.asyncDispose]() };
 });
 
-/** The target with names, which a store has in its snapshots, and what can be seen of the store meanwhile. */
+/** The target with names, which a store keeps in its snapshots, and what can be seen of the store meanwhile. */
 function named(store: ImageStore, backup: StoreBackup): { readonly target: Target; readonly view: Source } {
   const tags = new Map<string, Descriptor>();
   const manifestOf = async (digest: string): Promise<Descriptor> => {
@@ -102,7 +102,7 @@ describe('a large blob', () => {
     await backup[Symbol.asyncDispose]();
   });
 
-  test('is sent in parts, and goes on after a kill at every write with at most the parts under way sent twice', async () => {
+  test('is sent in parts, and resumes after a kill at every write with at most the parts in transit sent twice', async () => {
     for (let crashAt = 1; ; crashAt++) {
       const objects = new MemoryObjects({ partSize: 3 * MIB });
       const first = crashing(objects, crashAt);
@@ -124,7 +124,7 @@ describe('a large blob', () => {
         expect(objects.stored).toEqual([]);
         break;
       }
-      // three parts; those that the dead process had under way are stored or not
+      // three parts; those that the killed process was sending are stored or not
       const sentBefore = Math.floor(first.bytesSent() / (3 * MIB));
       expect(objects.stored.length).toBeLessThanOrEqual(3 - sentBefore + 1);
     }
@@ -169,12 +169,12 @@ test('a large blob in a folder is right, and only what is missing is written, af
   await backup[Symbol.asyncDispose]();
 });
 
-describe('a blob that is there', () => {
+describe('an existing blob', () => {
   const content = new MemoryContent();
   const blob = content.add('application/octet-stream', seededBytes('small', 1000));
   const key = blobKey({ prefix: PREFIX }, blob.digest);
 
-  test('is stored again where another program cut it, and reported', async () => {
+  test('is stored again where another program truncated it, and reported', async () => {
     const objects = new MemoryObjects();
     await objects.write(key, new Uint8Array(10));
     const messages: unknown[] = [];
@@ -190,7 +190,7 @@ describe('a blob that is there', () => {
     expect((await objects.stat(key)).size).toBe(1000);
   });
 
-  test('counts as there when another backup stored it since the list, and is not counted as added', async () => {
+  test('counts as existing when another backup stored it since the list, and is not counted as added', async () => {
     const objects = new MemoryObjects();
     await using backup = await (await open(objects)).begin();
     await using other = await (await open(objects)).begin();

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { Bytes } from '../../../worker/content/content.ts';
 import { collect, rechunk } from '../../support/chunks.ts';
 
-test('bytes in other chunks are the same bytes, in chunks of exactly the size but for the last', async () => {
+test('bytes in other chunks are the same bytes, in chunks of exactly the size except the last', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.uint8Array({ maxLength: 20 }), { maxLength: 8 }),

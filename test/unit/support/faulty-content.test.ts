@@ -31,7 +31,7 @@ const codeOf = async (work: Promise<unknown>): Promise<unknown> =>
   );
 
 describe('failing', () => {
-  test('fails the n-th call of a method, before and after that none, and leaves the others alone', async () => {
+  test('fails the n-th call of a method, no earlier or later one, and leaves other methods alone', async () => {
     const { content, root } = await makeImage();
     const target = failing(content, { has: [2, 'DENIED'], resolve: [1, 'UNAVAILABLE'] });
     const codes = [];
@@ -69,7 +69,7 @@ describe('truncated, broken and corrupting', () => {
     expect(await collect(await all.open(other))).toEqual(await collect(await image.content.open(other)));
   });
 
-  test('do so as often as they were told', async () => {
+  test('do so as often as requested', async () => {
     const image = await makeImage();
     const [d] = await layersOf(image);
     const source = broken(image.content, d.digest, 10, 2);
@@ -80,7 +80,7 @@ describe('truncated, broken and corrupting', () => {
 });
 
 describe('rangeless', () => {
-  test('gives the whole or nothing', async () => {
+  test('serves the whole or nothing', async () => {
     const image = await makeImage();
     const [d] = await layersOf(image);
     const source = rangeless(image.content);
@@ -90,7 +90,7 @@ describe('rangeless', () => {
 });
 
 describe('lying', () => {
-  test('has what it has not, refuses what names it, and takes both once it was really put', async () => {
+  test('claims to have a missing blob, refuses what names it, and accepts both once it was really put', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'] });
     const { descriptor } = image.root;
     const [layer] = await layersOf(image);

@@ -17,13 +17,13 @@ async function someBlob(image: MadeImage): Promise<Descriptor> {
 const same = async (target: Source, image: MadeImage, o?: { referrers: boolean }): Promise<void> =>
   expectSameImage(image.content, target, image.root, o);
 
-test('an image is the same as itself, and as another made the same way', async () => {
+test('an image is the same as itself, and as another created the same way', async () => {
   const image = await makeImage({ signed: true });
   await same(image.content, image);
   await same((await makeImage({ signed: true })).content, image);
 });
 
-test('an image with one other byte is not the same, and the digest is named', async () => {
+test('an image with one different byte is not the same, and the digest is named', async () => {
   const image = await makeImage({ signed: true });
   const { digest, size } = await someBlob(image);
   await expect(same(corrupting(image.content, digest, size - 1), image)).rejects.toThrow(digest);
@@ -37,7 +37,7 @@ test('two images that are broken the same way are not the same', async () => {
   await expect(expectSameImage(bad, bad, image.root)).rejects.toThrow('CORRUPT at the target');
 });
 
-test('an image that misses a blob, a manifest or its tag is not the same', async () => {
+test('an image that lacks a blob, a manifest or its tag is not the same', async () => {
   const image = await makeImage({ signed: true });
   for (let n = 1; n <= 10; n++)
     await expect(same(failing(image.content, { open: [n, 'NOT_FOUND'] }), image)).rejects.toThrow();
@@ -54,7 +54,7 @@ test('an image under a tag that stands for something else is not the same', asyn
   await expect(same(other.content, image)).rejects.toThrow(child?.descriptor.digest);
 });
 
-test('an image without its referrers is the same only when these are not asked for', async () => {
+test('an image without its referrers is the same only when these are left out', async () => {
   const image = await makeImage({ signed: true });
   const unsigned = await makeImage();
   await expect(same(unsigned.content, image)).rejects.toThrow('referrer');

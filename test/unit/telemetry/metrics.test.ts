@@ -27,7 +27,7 @@ const JOB: JobName = { kind: 'mirror', id: 'j1', run: 'r1', rule: 'hub', title: 
 const BY_HAND: JobName = { kind: 'backup', id: 'j2', run: 'r2', title: 'docker://a/b:1 → s3://c/b.tar' };
 const DIGEST = 'sha256:0';
 
-/** The sum of a metric over all lines with these dimensions: what CloudWatch shows. */
+/** The sum of a metric over all lines with these dimensions, as CloudWatch shows it. */
 function sum(lines: readonly Line[], name: string, dimensions: Readonly<Record<string, string>> = {}): number {
   const set = Object.keys(dimensions);
   return lines
@@ -40,7 +40,7 @@ function sum(lines: readonly Line[], name: string, dimensions: Readonly<Record<s
     .reduce((total, value) => total + value, 0);
 }
 
-test('objects count each, with their bytes, in all and of their rule', () => {
+test('objects count once each, with their bytes, in all and for their rule', () => {
   const { sink, lines, flush } = metering();
   const common = { digest: DIGEST, outcome: 'copied' } as const;
   for (const bytes of [5, 0]) sink({ type: 'object-published', key: `k${bytes}`, bytes, ...common }, JOB);
@@ -53,14 +53,14 @@ test('objects count each, with their bytes, in all and of their rule', () => {
     );
 });
 
-test('a run of no rule that is dead counts in all: CloudWatch drops a line with an empty dimension', () => {
+test('a dead run without a rule counts in all: CloudWatch drops a line with an empty dimension', () => {
   const { sink, lines, flush } = metering();
   sink({ type: 'run-late', run: 'request-1', rule: undefined, dead: true, message: 'it is dead' }, undefined);
   flush();
   expect(lines).toMatchObject([{ RunsLate: 1, _aws: { CloudWatchMetrics: [{ Dimensions: [[]] }] } }]);
 });
 
-test('a job is one line: what it moved, how long it took and how long it waited, in all and of its rule', () => {
+test('a job is one line: what it sent, how long it took and how long it waited, in all and for its rule', () => {
   const { sink, lines, clock } = metering();
   sink({ type: 'job-started', job: JOB, attempt: 1, waitedMs: 1500 }, JOB);
   sink({ type: 'bytes-sent', bytes: 100 }, JOB);
@@ -118,7 +118,7 @@ test('a failure counts in all, by its rule and by its code, each once', () => {
   expect(sum(lines, 'JobSeconds', { rule: 'hub' })).toBeCloseTo(0.02);
 });
 
-test('what nobody’s rule asked for counts in all alone', () => {
+test('work without a rule counts in all only', () => {
   const { sink, lines } = metering();
   sink({ type: 'job-done', job: BY_HAND, durationMs: 10, unchanged: false }, BY_HAND);
   sink({ type: 'message-refused', message: 'not JSON' }, undefined);
@@ -126,7 +126,7 @@ test('what nobody’s rule asked for counts in all alone', () => {
   expect([sum(lines, 'ImagesCopied'), sum(lines, 'MessagesRefused')]).toEqual([1, 1]);
 });
 
-test('an image that needed nothing, and a job that moves none, are no image copied', () => {
+test('an image that needed nothing, and a job without images, do not count as copied images', () => {
   const { sink, lines } = metering();
   const verify = { ...JOB, kind: 'verify' };
   sink({ type: 'job-done', job: JOB, durationMs: 1, unchanged: true }, JOB);
@@ -137,7 +137,7 @@ test('an image that needed nothing, and a job that moves none, are no image copi
   expect([sum(lines, 'ImagesCopied'), sum(lines, 'ImagesUnchanged'), sum(lines, 'JobsDone')]).toEqual([0, 41, 2]);
 });
 
-test('a rule that verifies counts what it found, and its age is not one of copies', () => {
+test('a rule that verifies counts its findings, and its age is not one of copies', () => {
   const { sink, lines, flush } = metering();
   const ended = { type: 'verify-ended', place: 's3://a/', depth: 'bytes', names: { checked: 1, of: 1 } } as const;
   for (const findings of [0, 2]) sink({ ...ended, hashedBytes: 3, findings, complete: true }, JOB);
@@ -160,7 +160,7 @@ test('the sizes of two repositories are two values, so that the largest can be h
 });
 
 describe('lines', () => {
-  test('of a long job come every minute, as long as something happens', async () => {
+  test('of a long job are written every minute, as long as something happens', async () => {
     const { sink, lines, clock } = metering();
     sink({ type: 'bytes-sent', bytes: 100 }, JOB);
     await clock.sleep(59_999);
@@ -174,7 +174,7 @@ describe('lines', () => {
     expect(lines).toHaveLength(1);
   });
 
-  test('what is left comes with a flush, once', () => {
+  test('are completed by a flush, once', () => {
     const { sink, flush, lines } = metering();
     sink({ type: 'rule-age', rule: 'hub', what: 'copy', ageSeconds: 7200, overdueSeconds: 3600 }, undefined);
     expect(lines).toEqual([]);
@@ -183,7 +183,7 @@ describe('lines', () => {
     expect([lines.length, sum(lines, 'LastGoodCopyAgeSeconds', { rule: 'hub' })]).toEqual([1, 7200]);
   });
 
-  test('keep within what CloudWatch takes, and lose nothing, whatever is counted', () => {
+  test('keep within the limits of CloudWatch, and lose nothing, whatever is counted', () => {
     const event = fc.record({ rule: fc.constantFrom('a', 'b', 'c'), waitedMs: fc.nat(100_000), jobs: fc.nat(5) });
     fc.assert(
       fc.property(fc.array(event, { maxLength: 400 }), (events) => {
@@ -208,7 +208,7 @@ describe('lines', () => {
   });
 });
 
-test('docs/metrics.md tells of every metric as it is', () => {
+test('docs/metrics.md documents every metric as it is', () => {
   const dimensions = { all: '-', rule: '`rule`', code: '`rule`, `code`' };
   const rows = readFileSync('docs/metrics.md', 'utf8')
     .split('\n')

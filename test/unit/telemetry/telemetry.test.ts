@@ -32,7 +32,7 @@ const named = (id: string): JobName => ({
 });
 const BLOB: Event = { type: 'blob-done', digest: 'sha256:0', bytes: 10, outcome: 'mounted' };
 
-test('a line says when, how important, what, and of which job', () => {
+test('a line has its time, its level, its text and its job', () => {
   const { report, logged } = telling();
   report({ type: 'job-done', job: named('j1'), durationMs: 12, unchanged: false });
   expect(logged).toEqual([
@@ -67,15 +67,15 @@ describe('the level', () => {
     ['info', 1],
     ['warn', 2],
     ['error', 4],
-  ] as const)('%s leaves out what is less', (level, from) => {
+  ] as const)('%s leaves out lower levels', (level, from) => {
     const { report, logged } = telling(level);
     for (const event of events) report(event);
     expect(logged.map((line) => line['level'])).toEqual(levels.slice(from));
   });
 });
 
-describe('an event that does not say whose it is', () => {
-  test('belongs to the job in whose work it happened, and to none outside of one', async () => {
+describe('an event without a job of its own', () => {
+  test('belongs to the job during which it happened, and to none outside of one', async () => {
     const { report, inJob, logged, metrics, flush } = telling('debug');
     const gate = Promise.withResolvers<void>();
     const job = async (id: string): Promise<void> =>
@@ -99,13 +99,13 @@ describe('an event that does not say whose it is', () => {
   });
 });
 
-test('what is reported of a job belongs to it', () => {
+test('belongs to the job that it names', () => {
   const { reportOf, logged } = telling('debug');
   reportOf(named('j1'))(BLOB);
   expect(logged).toMatchObject([{ event: 'blob-done', job: 'j1', bytes: 10 }]);
 });
 
-test('what signs or proves is not written', () => {
+test('is written without signatures and credentials', () => {
   const { report, logged } = telling();
   const secrets = [
     'GET https://bucket.s3.amazonaws.com/key?X-Amz-Signature=hush&X-Amz-Credential=hush answered 403',

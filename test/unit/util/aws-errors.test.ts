@@ -12,7 +12,7 @@ import type { Code } from '../../../worker/util/failure.ts';
 import { calling } from '../../../worker/util/sdk-failure.ts';
 import { fakeClock } from '../../support/clock.ts';
 
-/** What AWS calls errors, and what each is for us. Without `Exception`, which most of them have at the end. */
+/** The names of errors of AWS, and our code for each. Without `Exception`, with which most of them end. */
 const NAMED: Readonly<Partial<Record<Code, readonly string[]>>> = {
   UNAVAILABLE: [
     'RequestExpired',
@@ -153,7 +153,7 @@ describe('an answer without a code of AWS', () => {
     [429, '', 'THROTTLED'],
     [429, PAGE, 'THROTTLED'],
     [503, '', 'UNAVAILABLE'],
-  ] as const)('%i %j is asked again, and %s then, from S3, SQS and DynamoDB alike', async (status, body, code) => {
+  ] as const)('%i %j is retried, and %s then, from S3, SQS and DynamoDB alike', async (status, body, code) => {
     answer = { status, body };
     const clock = fakeClock();
     const options = {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Batches } from '../../../worker/util/batches.ts';
 
-test('does together what comes in one moment or while some is under way, as many at once as it may', async () => {
+test('combines work that arrives in one moment or while a batch runs, as many batches at once as allowed', async () => {
   const done: (readonly number[])[] = [];
   const gates = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
   const batches = new Batches<number, string>(3, async (items) => {
@@ -22,7 +22,7 @@ test('does together what comes in one moment or while some is under way, as many
   expect(batches.isIdle).toBe(true);
 });
 
-test('fails for those of a batch that failed, and goes on with the next', async () => {
+test('fails for the members of a failed batch, and continues with the next', async () => {
   let calls = 0;
   const batches = new Batches<number, number>(2, async (items) => {
     if (++calls === 1) throw new Error('away');

@@ -5,7 +5,7 @@ import { Failure } from '../../../worker/util/failure.ts';
 import { fakeClock } from '../../support/clock.ts';
 
 describe('the system clock', () => {
-  test('tells the time since 1970 in milliseconds', () => {
+  test('returns the time since 1970 in milliseconds', () => {
     const before = Date.now();
     const now = systemClock.now();
     expect(now).toBeGreaterThanOrEqual(before);
@@ -26,7 +26,7 @@ describe('the system clock', () => {
     expect(performance.now() - before).toBeGreaterThanOrEqual(3.5);
   });
 
-  test('wakes at once when the signal fires, and leaves neither timer nor listener', async () => {
+  test('wakes at once when the signal aborts, and leaves neither timer nor listener', async () => {
     const stop = new AbortController();
     const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
@@ -38,7 +38,7 @@ describe('the system clock', () => {
     expect(getEventListeners(stop.signal, 'abort')).toHaveLength(0);
   });
 
-  test('does not begin to sleep when the signal fired before', async () => {
+  test('does not begin to sleep when the signal is already aborted', async () => {
     await expect(systemClock.sleep(3_600_000, { signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: 'ABORTED',
     });

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { connectionSentence } from '../../../worker/util/connection.ts';
 import { calling } from '../../../worker/util/sdk-failure.ts';
 
-/** The error of a connection to a port that nothing listens on. */
+/** The error of a connection to a port without a listener. */
 async function refusedConnection(): Promise<unknown> {
   return once(connect(1, '127.0.0.1'), 'connect').catch((error: unknown) => error);
 }
@@ -13,7 +13,7 @@ test('names the address that refused a connection', async () => {
   expect(connectionSentence(await refusedConnection(), 'AWS')).toBe('127.0.0.1:1 refused the connection');
 });
 
-test('says the same of a service of AWS as of a registry', async () => {
+test('reports the same for a service of AWS as for a registry', async () => {
   const call = calling('list RULES of table rules', 'dynamodb:Query', {}, async () => {
     throw await refusedConnection();
   });

@@ -26,7 +26,7 @@ test('an empty part on either side changes nothing', () => {
   expect(crc32Combine(0, value, 8)).toBe(value);
 });
 
-test('it does not matter in which order neighbours are combined, to 50 TB', () => {
+test('the order in which neighbours are combined does not matter, up to 50 TB', () => {
   const length = fc.integer({ min: 0, max: 50e12 });
   const value = fc.integer({ min: 0, max: 0xffffffff });
   fc.assert(
@@ -38,7 +38,7 @@ test('it does not matter in which order neighbours are combined, to 50 TB', () =
   );
 });
 
-test('lengths beyond 4 GiB are exact: 4,097 MiB of zeros, hashed for real', () => {
+test('lengths beyond 4 GiB are exact: 4,097 MiB of zeros, really hashed', () => {
   const mebibyte = Buffer.alloc(2 ** 20);
   let whole = crc32('head');
   for (let i = 0; i < 4097; i++) whole = crc32(mebibyte, whole);
@@ -48,6 +48,6 @@ test('lengths beyond 4 GiB are exact: 4,097 MiB of zeros, hashed for real', () =
   expect(crc32Combine(crc32('head'), zeros, 4097 * 2 ** 20)).toBe(whole);
 });
 
-test('the value is that of CRC-32 (IEEE) by its published check', () => {
+test('the value is that of CRC-32 (IEEE) by its published check value', () => {
   expect(crc32Combine(crc32('12345'), crc32('6789'), 4)).toBe(0xcbf43926);
 });

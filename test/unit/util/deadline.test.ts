@@ -5,7 +5,7 @@ import { manualClock } from '../../support/clock.ts';
 
 const late = (): Failure => new Failure('ABORTED', 'it is late');
 
-test('a deadline fires with its reason when the time is over, and not before', async () => {
+test('a deadline aborts with its reason when the time is over, and not before', async () => {
   const clock = manualClock();
   await using end = deadline(1000, late, clock);
   await clock.advance(999);
@@ -14,14 +14,14 @@ test('a deadline fires with its reason when the time is over, and not before', a
   expect(end.signal.reason).toMatchObject({ code: 'ABORTED', message: 'it is late' });
 });
 
-test('a deadline that is over by now fires at once', async () => {
+test('a deadline that is already over aborts at once', async () => {
   const clock = manualClock();
   await using end = deadline(-1, late, clock);
   await clock.advance(0);
   expect(end.signal.aborted).toBe(true);
 });
 
-test('a deadline that is disposed never fires, and leaves nothing waiting', async () => {
+test('a deadline that is disposed never aborts, and leaves nothing waiting', async () => {
   const clock = manualClock();
   const end = deadline(1000, late, clock);
   await end[Symbol.asyncDispose]();

@@ -24,7 +24,7 @@ const RETRYABLE: Readonly<Record<Code, boolean>> = {
 };
 
 describe('a failure', () => {
-  test.each(Object.entries(RETRYABLE))('of code %s says whether it may pass by itself: %s', (code, retryable) => {
+  test.each(Object.entries(RETRYABLE))('of code %s has its retryability: %s', (code, retryable) => {
     expect(new Failure(code as Code, 'reading: it broke').retryable).toBe(retryable);
   });
 
@@ -36,14 +36,14 @@ describe('a failure', () => {
     expect(failure).toBeInstanceOf(Error);
   });
 
-  test('without a cause has none, not one that is undefined', () => {
+  test('without a cause has no member for it', () => {
     expect(new Failure('BUG', 'x')).not.toHaveProperty('cause');
     expect(new Failure('BUG', 'x').context).toEqual({});
   });
 });
 
 describe('isFailure', () => {
-  test('asks for any code when none is named, else for one of those named', () => {
+  test('accepts any code when none is named, or one of those named', () => {
     const failure = new Failure('DENIED', 'x');
     expect(isFailure(failure)).toBe(true);
     expect(isFailure(failure, 'NOT_FOUND', 'DENIED')).toBe(true);
@@ -55,7 +55,7 @@ describe('isFailure', () => {
 });
 
 describe('toFailure', () => {
-  test('hands a failure on as it is', () => {
+  test('returns a failure unchanged', () => {
     const failure = new Failure('CORRUPT', 'x');
     expect(toFailure(failure)).toBe(failure);
   });
@@ -66,7 +66,7 @@ describe('toFailure', () => {
     [undefined, 'undefined'],
     [Object.create(null), 'something that is not an error was thrown'],
     [Symbol('s'), 'Symbol(s)'],
-  ])('makes a BUG with its cause of whatever else was thrown (%#)', (thrown: unknown, message) => {
+  ])('turns whatever else was thrown into a BUG with its cause (%#)', (thrown: unknown, message) => {
     const failure = toFailure(thrown);
     expect(failure).toMatchObject({ code: 'BUG', message });
     expect(failure.cause).toBe(thrown);
@@ -91,7 +91,7 @@ describe('atSide', () => {
     expect(atSide('source', failure)).toBe(failure);
   });
 
-  test('calls what was no failure a BUG of that side', () => {
+  test('turns an error that is not a failure into a BUG of that side', () => {
     const thrown = new TypeError('x is undefined');
     expect(atSide('source', thrown)).toMatchObject({ code: 'BUG', context: { side: 'source' }, cause: thrown });
   });

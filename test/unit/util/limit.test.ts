@@ -19,7 +19,7 @@ describe('a limit', () => {
     expect(third).toBe(true);
   });
 
-  test('serves in the order of asking, so that the large are not starved by the small', async () => {
+  test('serves in the order of asking, so that small requests do not starve large ones', async () => {
     const limit = new Limit(4);
     const held = await limit.take(3);
     const order: string[] = [];
@@ -47,7 +47,7 @@ describe('a limit', () => {
     expect(limit.tryTake(1)).toBeUndefined();
   });
 
-  test('is exceeded at once by what must not wait, which the others wait for', async () => {
+  test('is exceeded at once by work that must not wait, which the others wait for', async () => {
     const limit = new Limit(2);
     const giveBack = [limit.takeNow(2), limit.takeNow(1)];
     let passed = false;
@@ -78,13 +78,13 @@ describe('a limit', () => {
     expect(limit.tryTake(1)).toBeTypeOf('function');
   });
 
-  test('hands out nothing after the signal fired', async () => {
+  test('hands out nothing once the signal is aborted', async () => {
     const limit = new Limit(1);
     await expect(limit.take(1, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     expect(limit.tryTake(1)).toBeTypeOf('function');
   });
 
-  test('forgets who is aborted while waiting, and serves those behind', async () => {
+  test('forgets a caller that is aborted while waiting, and serves the next ones', async () => {
     const limit = new Limit(2);
     const held = await limit.take(1);
     const stop = new AbortController();
@@ -92,13 +92,13 @@ describe('a limit', () => {
     const small = limit.take(1);
     stop.abort(new Failure('ABORTED', 'interrupted'));
     await expect(large).rejects.toMatchObject({ code: 'ABORTED', message: 'interrupted' });
-    (await small)(); // one was free all the time; only the large one stood before it
+    (await small)(); // one was free all the time; only the large one was before it
     held();
     expect(limit.tryTake(2)).toBeTypeOf('function');
     expect(getEventListeners(stop.signal, 'abort')).toHaveLength(0);
   });
 
-  test('aborting who was served in the same turn takes nobody else out of the line', async () => {
+  test('removes no other caller from the queue when one is aborted that was served in the same turn', async () => {
     const limit = new Limit(1);
     const first = await limit.take();
     const stop = new AbortController();
@@ -120,7 +120,7 @@ describe('a limit', () => {
     expect(limit.tryTake(1)).toBeTypeOf('function');
   });
 
-  test('never hands out more than it has, serves in order, and has all back in the end', async () => {
+  test('never hands out more than it has, serves in order, and has everything back in the end', async () => {
     const step = fc.record({ amount: fc.integer({ min: 0, max: 12 }), abort: fc.boolean(), release: fc.nat(5) });
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 10 }), fc.array(step, { maxLength: 30 }), async (capacity, steps) => {
@@ -155,7 +155,7 @@ describe('a limit', () => {
 });
 
 describe('forEachOf', () => {
-  test('works on every item once, starting in order, no more than the width at once', async () => {
+  test('handles every item once, starting in order, no more than the width at once', async () => {
     const started: number[] = [];
     let running = 0;
     let most = 0;
@@ -191,7 +191,7 @@ describe('forEachOf', () => {
       signal.addEventListener('abort', () => resolve());
       await promise;
       expect(signal.reason).toBe(failure);
-      await turn(); // winding up takes its time
+      await turn(); // cleaning up takes its time
       ended.push(i);
       throw new Failure('ABORTED', `${i} was stopped`);
     });
@@ -200,7 +200,7 @@ describe('forEachOf', () => {
     expect(ended).toEqual([0, 2]);
   });
 
-  test('stops when the caller says so, and waits for what runs', async () => {
+  test('stops when it is aborted, and waits for what runs', async () => {
     const stop = new AbortController();
     const started: number[] = [];
     const ended: number[] = [];
@@ -221,12 +221,12 @@ describe('forEachOf', () => {
     expect(ended).toEqual([0, 1]);
   });
 
-  test('does not begin when the signal fired before', async () => {
+  test('does not begin when the signal is already aborted', async () => {
     const all = forEachOf([1], 1, async () => expect.unreachable(), { signal: AbortSignal.abort() });
     await expect(all).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  test('when the items themselves fail, stops and waits for what runs before it throws', async () => {
+  test('stops and waits for what runs before it throws, when the items themselves fail', async () => {
     const ended: number[] = [];
     const failure = new Failure('UNAVAILABLE', 'the list broke off');
     function* items(): Iterable<number> {
@@ -242,7 +242,7 @@ describe('forEachOf', () => {
     expect(ended).toEqual([0]);
   });
 
-  test('lets go of items that it leaves early', async () => {
+  test('releases items that it abandons', async () => {
     let closed = false;
     function* items(): Iterable<number> {
       try {
@@ -259,7 +259,10 @@ describe('forEachOf', () => {
     expect(closed).toBe(true);
   });
 
-  test.each([0, -1, Number.NaN, 0.5])('of width %s is refused: it would do nothing and call it done', async (width) => {
-    await expect(forEachOf([1], width, async () => undefined)).rejects.toMatchObject({ code: 'BUG' });
-  });
+  test.each([0, -1, Number.NaN, 0.5])(
+    'of width %s is refused: it would do nothing and report success',
+    async (width) => {
+      await expect(forEachOf([1], width, async () => undefined)).rejects.toMatchObject({ code: 'BUG' });
+    },
+  );
 });

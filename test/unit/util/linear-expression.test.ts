@@ -37,7 +37,7 @@ describe('linear expressions', () => {
     (source) => expect(() => linearExpression(source)).toThrow(SyntaxError),
   );
 
-  test('an expression that makes RegExp try for ever is done at once', () => {
+  test('finish at once where RegExp would try for ever', () => {
     expect(linearExpression('^(?:){4000000000}$')('')).toBe(true);
     const begun = process.threadCpuUsage();
     expect(linearExpression('^(a+)+$')(`${'a'.repeat(10_000)}b`)).toBe(false);

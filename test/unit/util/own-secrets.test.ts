@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { keepSecret, withoutOwnSecrets } from '../../../worker/util/own-secrets.ts';
 
-describe('a secret that this process was given is cut out', () => {
+describe('cuts out a secret that this process was given', () => {
   test.each<[string, string, string, string]>([
     ['as it is', 'own/secret+1', 'sent own/secret+1 and own/secret+1.', 'sent … and ….'],
     ['as URLs write it', 'own s€cret/2', 'GET /x?y=own%20s%E2%82%ACcret%2F2', 'GET /x?y=…'],

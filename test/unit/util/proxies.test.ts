@@ -29,7 +29,7 @@ test.each([
   ['https://10.1.2.3/', ['10.1.2.3'], undefined],
   ['https://[fd00::1]/', ['fd00::/8'], undefined],
   ['https://[fd00::1]:5000/', ['[fd00::1]:5000'], undefined],
-])('reaches %s with NO_PROXY %j by the proxy %s', (url, except, expected) => {
+])('reaches %s with NO_PROXY %j through the proxy %s', (url, except, expected) => {
   expect(proxyOf(proxies(...except), new URL(url))?.host).toBe(expected);
 });
 

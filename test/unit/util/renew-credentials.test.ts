@@ -16,11 +16,11 @@ interface Keys {
   readonly secretAccessKey: string;
 }
 
-describe('credentials that expire without saying when', () => {
+describe('credentials that expire without an expiry date', () => {
   let s3: OpenS3;
   let sqs: LocalSqs;
   let dynamodb: LocalDynamoDb;
-  /** Which credentials were given out, in order. */
+  /** Which credentials were handed out, in order. */
   let given: string[];
 
   beforeEach(async () => {
@@ -33,7 +33,7 @@ describe('credentials that expire without saying when', () => {
     await Promise.all([s3[Symbol.asyncDispose](), sqs.close(), dynamodb.close()]);
   });
 
-  /** The first ones are of no use. */
+  /** The first ones are useless. */
   const rotating = (good: Keys) => async (): Promise<Keys> => {
     const keys = given.length === 0 ? { accessKeyId: 'old', secretAccessKey: 'old' } : good;
     given.push(keys.accessKeyId);
@@ -71,7 +71,7 @@ describe('credentials that expire without saying when', () => {
     expect(given).toHaveLength(2);
   });
 
-  test('are renewed for a HEAD too, whose answer says only 400', async () => {
+  test('are renewed for a HEAD too, whose answer is only 400', async () => {
     await openS3({ bucket: BUCKET, client: s3.client }).write('k', Buffer.from('bytes'));
     expire(2);
     const client = clientOf(s3.s3, { credentials: rotating(s3.s3.credentials) });

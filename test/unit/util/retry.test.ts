@@ -21,7 +21,7 @@ const unavailable = (retryAfterMs?: number): Failure =>
   new Failure('UNAVAILABLE', 'get a: 503', { context: { retryAfterMs } });
 
 describe('retry', () => {
-  test('gives what the work gives, without waiting when that is at once', async () => {
+  test('returns the result of the work, without waiting when it succeeds at once', async () => {
     const clock = fakeClock();
     const { work, calls } = failingWith();
     await expect(retry('get a', work, { clock })).resolves.toBe('done');
@@ -41,7 +41,7 @@ describe('retry', () => {
     ['UNAVAILABLE', true],
     ['ABORTED', false],
     ['BUG', false],
-  ])('tries again after %s: %s', async (code, again) => {
+  ])('retries after %s: %s', async (code, again) => {
     const clock = fakeClock();
     const failure = new Failure(code, 'get a: failed');
     const { work, calls } = failingWith(failure);
@@ -51,7 +51,7 @@ describe('retry', () => {
     expect(clock.sleeps).toHaveLength(again ? 1 : 0);
   });
 
-  test('never repeats what failed by a mistake of ours', async () => {
+  test('never repeats work that failed by a bug', async () => {
     const mistake = new TypeError('x is undefined');
     const { work, calls } = failingWith(mistake);
     await expect(retry('get a', work, { clock: fakeClock() })).rejects.toBe(mistake);
@@ -70,7 +70,7 @@ describe('retry', () => {
     expect(once.calls).toEqual([1]);
   });
 
-  test('waits twice as long each time, half of it by chance, up to the longest wait', async () => {
+  test('waits twice as long each time, half of it at random, up to the longest wait', async () => {
     for (let seed = 1; seed <= 50; seed++) {
       const clock = fakeClock({ seed });
       const { work } = failingWith(...Array.from({ length: 9 }, () => unavailable()));
@@ -89,17 +89,17 @@ describe('retry', () => {
     const { work } = failingWith(unavailable(31_000), unavailable(MAX_RETRY_AFTER_MS), unavailable(1));
     await retry('get a', work, { clock, maxDelayMs: 1000 });
     expect(clock.sleeps.slice(0, 2)).toEqual([31_000, MAX_RETRY_AFTER_MS]);
-    expect(clock.sleeps[2]).toBeGreaterThanOrEqual(400); // asked for less than backoff would wait
+    expect(clock.sleeps[2]).toBeGreaterThanOrEqual(400); // the server asked for less than backoff would wait
   });
 
-  test('does not wait for hours: the caller gets the failure and may come back', async () => {
+  test('does not wait for hours: the caller gets the failure and may retry later', async () => {
     const clock = fakeClock();
     const failure = unavailable(MAX_RETRY_AFTER_MS + 1);
     await expect(retry('get a', failingWith(failure).work, { clock })).rejects.toBe(failure);
     expect(clock.sleeps).toEqual([]);
   });
 
-  test('tells of each wait what, why and for how long', async () => {
+  test('reports for each wait the work, the reason and the duration', async () => {
     const clock = fakeClock();
     const events: Event[] = [];
     await retry('get a', failingWith(unavailable(), new Failure('THROTTLED', 'get a: 429')).work, {
@@ -119,13 +119,13 @@ describe('retry', () => {
     ]);
   });
 
-  test('does not begin when the signal fired before', async () => {
+  test('does not begin when the signal is already aborted', async () => {
     const { work, calls } = failingWith();
     await expect(retry('get a', work, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     expect(calls).toEqual([]);
   });
 
-  test('ends with ABORTED when the signal fires during a wait', async () => {
+  test('ends with ABORTED when the signal aborts during a wait', async () => {
     const stop = new AbortController();
     const clock = fakeClock({ onSleep: () => stop.abort() });
     const { work, calls } = failingWith(unavailable(), unavailable());
@@ -134,7 +134,7 @@ describe('retry', () => {
     expect(clock.sleeps).toHaveLength(1);
   });
 
-  test('tells of no retry that will not happen, when work fails because it was stopped', async () => {
+  test('reports no retry that will not happen, when work fails because it was aborted', async () => {
     const stop = new AbortController();
     const events: Event[] = [];
     const work = async (): Promise<never> => {

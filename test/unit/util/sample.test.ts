@@ -7,7 +7,7 @@ import { isInSample, parseSample, sampleOf } from '../../../worker/util/sample.t
 const DAY_MS = 86_400_000;
 
 describe('a sample', () => {
-  test('is another part in each run, and the parts of as many runs as there are slices are everything, once', () => {
+  test('is another part in each run, and as many runs as there are slices cover everything, once', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 100 }), fc.nat(100_000), fc.string(), (percent, first, name) => {
         const { slices } = sampleOf(percent, first);

@@ -34,7 +34,7 @@ describe('what a schema expected', () => {
 });
 
 describe('the message', () => {
-  test('of a wrong type is in our words', () => {
+  test('for a wrong type is in our words', () => {
     expect(messageOf(issueOf(z.string(), 1))).toBe('expected a string');
   });
 

@@ -10,10 +10,10 @@ test.each([
   ['password', undefined],
   ['', undefined],
   ['x'.repeat(1000), undefined],
-])('%s is meant as %s', (word, meant) => {
+])('%s is corrected to %s', (word, meant) => {
   expect(suggest(word, ['include', 'exclude', 'semver', 'latest', 'maxAgeDays'])).toBe(meant);
 });
 
 test('swapped neighbours count as one mistake', () => expect(suggest('form', ['from', 'to'])).toBe('from'));
 
-test('of equals the first', () => expect(suggest('tat', ['tag', 'tar'])).toBe('tag'));
+test('the first of equal candidates wins', () => expect(suggest('tat', ['tag', 'tar'])).toBe('tag'));

@@ -18,7 +18,7 @@ test.each<[unknown, string]>([
   [{ toString: null }, 'an object'],
   [Object.create(null), 'an object'],
   [() => 1, 'a function'],
-])('shows what it is given (%#)', (value, shown) => {
+])('shows any value (%#)', (value, shown) => {
   expect(quote(value)).toBe(shown);
 });
 
@@ -59,7 +59,7 @@ test.each([
   `docker://host.example:5000/app@${DIGEST} → s3://bucket/a@b?c.tar`,
   'see https://host.example/docs',
   'no basic auth credentials; the token is invalid: design=1, a secret is needed',
-])('%s stays as it is', (text) => {
+])('%s stays unchanged', (text) => {
   expect(redacted(text)).toBe(text);
 });
 

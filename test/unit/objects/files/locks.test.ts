@@ -12,7 +12,7 @@ test('a writer that waits for the lock of another process can be stopped, and le
   await writeFile(join(root, '.k.lock'), '');
   const stop = new AbortController();
   const writing = store.write('k', Buffer.alloc(4500), { condition: { ifMatch: etag }, signal: stop.signal });
-  // written whole, and waiting to be put in its place
+  // fully written, and waiting to be moved into place
   await vi.waitUntil(async () => (await readdir(root)).some((name) => name.endsWith('.temp')));
   stop.abort();
   await expect(writing).rejects.toMatchObject({ code: 'ABORTED' });

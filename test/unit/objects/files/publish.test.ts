@@ -7,7 +7,7 @@ import { openFiles } from '../../../../worker/objects/files/store.ts';
 
 const COUNT = 60;
 
-test('a file is written when a sync of its folder has ended that began after it was placed, and files placed at once share one', async () => {
+test('a file is written once a sync of its folder has ended that began after it was placed; files placed at once share one sync', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'transship-publish-'));
   onTestFinished(async () => rm(folder, { recursive: true }));
   const some = await open(folder);

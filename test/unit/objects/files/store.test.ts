@@ -62,14 +62,14 @@ describe('a folder', () => {
     });
 
     test.runIf(process.platform === 'linux')(
-      'a folder that the file system does not make fails the write',
+      'a folder that the file system does not create fails the write',
       async () => {
         // the recursive mkdir of Node does not end here
         await expect(openFiles('/proc/none').write('a', x)).rejects.toMatchObject({ code: 'NOT_FOUND' });
       },
     );
 
-    test('the names of unfinished files are taken', async () => {
+    test('the names of unfinished files are reserved', async () => {
       await begin();
       for (const name of await readdir(root))
         await expect(store.write(name, x)).rejects.toMatchObject({ code: 'INVALID' });
@@ -90,7 +90,7 @@ describe('a folder', () => {
       expect(await readdir(root)).toEqual([key]);
     });
 
-    test('uploads of two long names that begin alike are two', async () => {
+    test('uploads of two long names with the same beginning are distinct', async () => {
       const [one, two] = [`${'n'.repeat(250)}1`, `${'n'.repeat(250)}2`];
       await sendMissing(await begin(one));
       expect((await begin(two)).done.size).toBe(0);
@@ -98,7 +98,7 @@ describe('a folder', () => {
   });
 
   describe('folders, links and other things', () => {
-    test('a folder is no object', async () => {
+    test('a folder is not an object', async () => {
       await store.write('a/b', x);
       await expect(store.stat('a')).rejects.toMatchObject({ code: 'NOT_FOUND' });
       await expect(store.read('a')).rejects.toMatchObject({ code: 'NOT_FOUND' });
@@ -111,7 +111,7 @@ describe('a folder', () => {
       expect(await readdir(root, { recursive: true })).toEqual(['a', 'a/b']);
     });
 
-    test('a file is no folder', async () => {
+    test('a file is not a folder', async () => {
       await store.write('a', x);
       await expect(store.stat('a/b')).rejects.toMatchObject({ code: 'NOT_FOUND' });
       await expect(store.write('a/b', x)).rejects.toMatchObject({ code: 'CONFLICT' });
@@ -148,14 +148,14 @@ describe('a folder', () => {
       expect((await Array.fromAsync(store.list(''))).map((info) => info.key)).toEqual(['real/a', 'real/b']);
     });
 
-    test('a named pipe is no object, and nobody waits for its other end', async () => {
+    test('a named pipe is not an object, and reading it does not wait for a writer', async () => {
       const tool = 'mkfifo';
       execFileSync(tool, [join(root, 'pipe')]);
       await expect(store.read('pipe')).rejects.toMatchObject({ code: 'NOT_FOUND' });
       expect(await Array.fromAsync(store.list(''))).toEqual([]);
     });
 
-    test('what would be written over a named pipe is refused at once, and leaves nothing beside it', async () => {
+    test('writing over a named pipe is refused at once, and leaves nothing beside it', async () => {
       const tool = 'mkfifo';
       execFileSync(tool, [join(root, 'pipe')]);
       const refused = {
@@ -167,7 +167,7 @@ describe('a folder', () => {
       expect(await readdir(root)).toEqual(['pipe']);
     });
 
-    test('a file that is cut while it is read is UNAVAILABLE', async () => {
+    test('a file that is truncated while it is read is UNAVAILABLE', async () => {
       await store.write('k', Buffer.alloc(3 * 1024 * 1024));
       const reading = (async () => {
         for await (const _ of await store.read('k')) await truncate(join(root, 'k'), 1_500_000);
@@ -182,8 +182,8 @@ describe('a folder', () => {
     });
   });
 
-  describe('what lies beside the objects', () => {
-    test('nothing is left by what ended, well or not', async () => {
+  describe('other files beside the objects', () => {
+    test('are removed when work ends, successfully or not', async () => {
       await store.write('k', x);
       await expect(store.write('k', x, { condition: { ifAbsent: true } })).rejects.toMatchObject({ code: 'CONFLICT' });
       await expect(store.write('k', x, { condition: { ifMatch: 'no' } })).rejects.toMatchObject({ code: 'CONFLICT' });
@@ -199,7 +199,7 @@ describe('a folder', () => {
       expect(await readdir(root)).toEqual(['a.tar', 'k']);
     });
 
-    test('a temporary name that a dead process left is passed over', async () => {
+    test('are skipped when a dead process left them', async () => {
       const names = new Set<string>();
       const body = (async function* () {
         for (const name of await readdir(root)) names.add(name);

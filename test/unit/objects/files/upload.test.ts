@@ -44,7 +44,7 @@ describe('an upload to a folder', () => {
     return join(root, name);
   };
 
-  test('a commit that met a conflict leaves the upload as it was', async () => {
+  test('a commit that met a conflict leaves the upload unchanged', async () => {
     await store.write('a.tar', Buffer.from('x'));
     const o = { fingerprint: 'f', partSize: 1000, condition: { ifAbsent: true } } as const;
     const upload = await store.upload('a.tar', content.byteLength, o);
@@ -56,14 +56,14 @@ describe('an upload to a folder', () => {
     expect(await readdir(root)).toEqual(['a.tar']);
   });
 
-  describe('an upload that was interrupted', () => {
+  describe('an interrupted upload', () => {
     test('a torn last line of the journal costs that part only', async () => {
       await sendMissing(await begin());
       const journal = await own('.parts');
       await truncate(journal, (await stat(journal)).size - 3);
       const again = await begin();
       expect(await sendMissing(again)).toEqual([5]);
-      // what is appended after the torn line is read again
+      // the line appended after the torn one is read again
       expect((await begin()).done.size).toBe(5);
       await again.commit();
       expect(await readFile(join(root, 'a.tar'))).toEqual(content);
@@ -93,13 +93,13 @@ describe('an upload to a folder', () => {
       },
     );
 
-    test('lines for parts that do not exist are passed over', async () => {
+    test('ignores lines for parts that do not exist', async () => {
       await begin();
       await appendFile(await own('.parts'), '6 0\n0 0\n99999999999999999999 1\n-1 5\n1 x\n');
       expect((await begin()).done.size).toBe(0);
     });
 
-    test('a journal without its file, a file without its journal, and one of another length mend themselves', async () => {
+    test('recovers from a journal without its file, a file without its journal, and one of another length', async () => {
       await sendMissing(await begin());
       await truncate(await own('.partial'), 2500);
       expect([...(await begin()).done.keys()]).toEqual([1, 2]);
@@ -113,7 +113,7 @@ describe('an upload to a folder', () => {
       expect(await readdir(root)).toEqual(['a.tar']);
     });
 
-    test('a crash between putting the file in place and clearing up is a success', async () => {
+    test('succeeds after a crash between moving the file into place and cleaning up', async () => {
       for (const condition of [undefined, { ifAbsent: true }, { ifMatch: 'the one that was replaced' }] as const) {
         const o = { fingerprint: 'f', partSize: 1000, condition };
         await sendMissing(await store.upload('a.tar', content.byteLength, o));
@@ -141,7 +141,7 @@ describe('an upload to a folder', () => {
       }
     });
 
-    test('one never publishes what another has begun anew', async () => {
+    test('one never publishes what the other has begun anew', async () => {
       const slow = await begin();
       await sendMissing(slow);
       const fast = await begin('a.tar', openFiles(root));
@@ -153,7 +153,7 @@ describe('an upload to a folder', () => {
       await expect(store.stat('a.tar')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     });
 
-    test('one that was aborted by the other says so', async () => {
+    test('one that was aborted by the other asks to start the upload again', async () => {
       const slow = await begin();
       await sendMissing(slow);
       await (await begin('a.tar', openFiles(root))).abort();
@@ -164,7 +164,7 @@ describe('an upload to a folder', () => {
     });
   });
 
-  test('killed at every write, begun again until it is done: the same bytes, no part sent twice but the one in flight', async () => {
+  test('a process killed at every write and restarted until it is done: the same bytes, and only the part in transit is sent twice', async () => {
     const backup = async (to: ObjectStore): Promise<void> => {
       const upload = await to.upload('a.tar', content.byteLength, {
         fingerprint: 'f',

@@ -21,7 +21,7 @@ async function bodyOf({ client }: OpenS3, key: string): Promise<Readable> {
   return body;
 }
 
-test('reads an object into few buffers, which are filled again', async () => {
+test('reads an object into few buffers, which are reused', async () => {
   const opened = await open();
   const store = openStore({ bucket: BUCKET, client: opened.client });
   await store.write('large', bytes);
@@ -35,7 +35,7 @@ test('reads an object into few buffers, which are filled again', async () => {
   ).toBe(true);
 });
 
-test('a body may be read as any stream of the SDK, whose chunks are its own', async () => {
+test('can be read like any stream of the SDK, with its own chunks', async () => {
   const opened = await open();
   await openStore({ bucket: BUCKET, client: opened.client }).write('large', bytes);
   const body = await bodyOf(opened, 'large');
@@ -43,7 +43,7 @@ test('a body may be read as any stream of the SDK, whose chunks are its own', as
   expect((await buffer(body)).equals(bytes)).toBe(true);
 });
 
-test('a body that is destroyed lets others be read: more than are read at once', async () => {
+test('frees its place when it is destroyed: more bodies are read than at once', async () => {
   const opened = await open();
   await openStore({ bucket: BUCKET, client: opened.client }).write('large', bytes);
   for (let i = 0; i <= READ_AT_ONCE; i++) (await bodyOf(opened, 'large')).destroy();
@@ -58,7 +58,7 @@ test('finds keys that look like paths and queries', async () => {
   }
 });
 
-test('an abort ends a body, while it is read', async () => {
+test('ends when it is aborted while it is read', async () => {
   const { client } = await open();
   const store = openStore({ bucket: BUCKET, client });
   await store.write('large', bytes);

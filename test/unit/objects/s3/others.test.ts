@@ -1,4 +1,4 @@
-// S3 that is not Amazon's: what other servers refuse, ignore, forget or count. The embedded S3 plays them by its quirks.
+// S3 that is not Amazon's: what other servers refuse, ignore, forget or count. The embedded S3 imitates them by its quirks.
 import { HeadObjectCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { S3Quirk } from '../../../../local/s3/quirks.ts';
@@ -20,15 +20,15 @@ interface Bench {
   readonly server: OpenS3;
   readonly s3: LocalS3;
   readonly warnings: readonly string[];
-  /** A store that knows nothing of the ones before, as another process. */
+  /** A store without knowledge of earlier ones, as in another process. */
   open(o?: Partial<S3StoreOptions>): ObjectStore;
   begin(store: ObjectStore, o?: Partial<UploadOptions>): Promise<Upload>;
-  /** Names of the operations that were asked for, in their order. */
+  /** Names of the requested operations, in order. */
   operations(): readonly unknown[];
 }
 
 async function bench(...quirks: readonly S3Quirk[]): Promise<Bench> {
-  // as the clients of the program are
+  // like the clients of the program
   const client = { responseChecksumValidation: 'WHEN_REQUIRED' } as const;
   const server = await openServer({ minPartBytes: PART, quirks, kmsKeys: ['alias/backup'], client });
   onTestFinished(async () => server[Symbol.asyncDispose]());
@@ -54,7 +54,7 @@ const send = async (upload: Upload, ...numbers: readonly number[]): Promise<void
 const ABSENT = { condition: { ifAbsent: true } } as const;
 
 describe('an S3 that refuses conditional writes', () => {
-  test('is reported when an upload begins, and takes the object', async () => {
+  test('is reported when an upload begins, and stores the object', async () => {
     const t = await bench('refuses-conditions');
     const store = t.open();
     const upload = await t.begin(store, ABSENT);
@@ -67,7 +67,7 @@ describe('an S3 that refuses conditional writes', () => {
     expect(t.warnings).toHaveLength(1);
   });
 
-  test('takes several objects that are written at once before it is known', async () => {
+  test('stores several objects that are written at once before this is known', async () => {
     const t = await bench('refuses-conditions', 'refuses-checksums');
     const store = t.open();
     const keys = ['k1', 'k2', 'k3', 'k4'];
@@ -89,7 +89,7 @@ describe('an S3 that refuses conditional writes', () => {
   test.each([
     ['a small object', 10],
     ['a stream', 9 * 1024 * 1024],
-  ])('takes %s', async (_, bytes) => {
+  ])('stores %s', async (_, bytes) => {
     const t = await bench('refuses-conditions');
     const store = t.open();
     const body = Buffer.alloc(bytes, 'x');
@@ -98,21 +98,18 @@ describe('an S3 that refuses conditional writes', () => {
     expect(t.warnings).toEqual([expect.stringContaining('refuses conditional writes')]);
   });
 
-  test.each(['small', 'large'])(
-    'does not lose an object that another process wrote in the meantime: %s',
-    async (size) => {
-      const t = await bench('refuses-conditions');
-      const store = t.open();
-      const upload = await t.begin(store, ABSENT);
-      await send(upload, 1, 2, 3, 4, 5);
-      await store.write('a.tar', Buffer.from('another'));
-      const writing = size === 'small' ? store.write('a.tar', content, ABSENT) : upload.commit();
-      await expect(writing).rejects.toMatchObject({ code: 'CONFLICT' });
-      expect(await collect(await store.read('a.tar'))).toEqual(Buffer.from('another'));
-    },
-  );
+  test.each(['small', 'large'])('does not lose an object that another process wrote meanwhile: %s', async (size) => {
+    const t = await bench('refuses-conditions');
+    const store = t.open();
+    const upload = await t.begin(store, ABSENT);
+    await send(upload, 1, 2, 3, 4, 5);
+    await store.write('a.tar', Buffer.from('another'));
+    const writing = size === 'small' ? store.write('a.tar', content, ABSENT) : upload.commit();
+    await expect(writing).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(await collect(await store.read('a.tar'))).toEqual(Buffer.from('another'));
+  });
 
-  test('is not reported, nor asked, when that was accepted', async () => {
+  test('is neither reported nor tested when the operator accepted it', async () => {
     const t = await bench('refuses-conditions');
     const store = t.open({ noConditions: true });
     const upload = await t.begin(store, ABSENT);
@@ -124,7 +121,7 @@ describe('an S3 that refuses conditional writes', () => {
   });
 });
 
-test('an S3 that ignores conditions is written to all the same', async () => {
+test('an S3 that ignores conditions is still written to', async () => {
   const t = await bench('ignores-conditions');
   const upload = await t.begin(t.open(), ABSENT);
   await send(upload, 1, 2, 3, 4, 5);
@@ -133,7 +130,7 @@ test('an S3 that ignores conditions is written to all the same', async () => {
 });
 
 describe('an S3 that forgets checksums', () => {
-  test('an interrupted upload goes on by the MD5 of its parts', async () => {
+  test('an interrupted upload is resumed by the MD5 of its parts', async () => {
     const t = await bench('forgets-checksums');
     await send(await t.begin(t.open()), 2, 4);
     const upload = await t.begin(t.open());
@@ -150,13 +147,13 @@ describe('an S3 that forgets checksums', () => {
     expect(t.warnings).toEqual([]);
   });
 
-  test('an upload of another image is not taken up', async () => {
+  test('an upload of another image is not resumed', async () => {
     const t = await bench('forgets-checksums');
     await send(await t.begin(t.open(), { fingerprint: 'sha256:other' }), 2);
     expect((await t.begin(t.open())).done.size).toBe(0);
   });
 
-  test('a write whose answer was lost is known again by its ETag', async () => {
+  test('a write whose answer was lost is recognized by its ETag', async () => {
     const t = await bench('forgets-checksums');
     t.s3.faults.add({ operation: 'PutObject' }, { kind: 'lose-answer' });
     await expect(t.open().write('k', content, ABSENT)).resolves.toMatchObject({ size: content.byteLength });
@@ -166,7 +163,7 @@ describe('an S3 that forgets checksums', () => {
     await expect(upload.commit()).resolves.toMatchObject({ size: content.byteLength });
   });
 
-  test('without MD5 either, the first upload says that it cannot be taken up again', async () => {
+  test('without MD5 either, the first upload reports that it cannot be resumed', async () => {
     const t = await bench('forgets-checksums', 'opaque-etags');
     const store = t.open();
     await send(await t.begin(store), 2, 4);
@@ -179,7 +176,7 @@ describe('an S3 that forgets checksums', () => {
     ]);
   });
 
-  test('and takes the number after which a list of parts begins for an index, as moto does, goes on too', async () => {
+  test('resumes also when it reads the part number marker as an index, as moto does', async () => {
     const t = await bench('forgets-checksums', 'counts-from-marker');
     await send(await t.begin(t.open()), 1, 3);
     expect([...(await t.begin(t.open())).done.keys()]).toEqual([1, 3]);
@@ -187,7 +184,7 @@ describe('an S3 that forgets checksums', () => {
   });
 });
 
-test('an S3 that lists no checksums of parts and returns that of the whole object finishes an interrupted upload', async () => {
+test('an S3 that lists no checksums of parts and returns the checksum of the whole object finishes an interrupted upload', async () => {
   const t = await bench('lists-no-checksums');
   await send(await t.begin(t.open()), 1, 3);
   const upload = await t.begin(t.open());
@@ -197,14 +194,14 @@ test('an S3 that lists no checksums of parts and returns that of the whole objec
   expect(await collect(await t.open().read('a.tar'))).toEqual(content);
 });
 
-test('an S3 that says NoSuchUpload where no upload is unfinished takes the first one', async () => {
+test('an S3 that answers NoSuchUpload where no upload is unfinished accepts the first one', async () => {
   const t = await bench('misses-uploads');
   const upload = await t.begin(t.open());
   await send(upload, 1, 2, 3, 4, 5);
   await expect(upload.commit()).resolves.toMatchObject({ size: content.byteLength });
 });
 
-test('an object that was replaced is never read as the one before, though the S3 ignores If-Match', async () => {
+test('an object that was replaced is never read as the previous one, though the S3 ignores If-Match', async () => {
   const t = await bench('ignores-conditions');
   const store = t.open();
   const { etag } = await store.write('k', content);
@@ -213,7 +210,7 @@ test('an object that was replaced is never read as the one before, though the S3
 });
 
 describe('an S3 that refuses checksums', () => {
-  test('gets Content-MD5 instead, with one warning, and interrupted uploads go on', async () => {
+  test('is sent Content-MD5 instead, with one warning, and interrupted uploads are resumed', async () => {
     const t = await bench('refuses-checksums');
     const store = t.open();
     await store.write('k', content, ABSENT);
@@ -226,7 +223,7 @@ describe('an S3 that refuses checksums', () => {
     expect(t.warnings).toEqual([expect.stringContaining('this S3 refuses checksums: Transship sends Content-MD5')]);
   });
 
-  test('one that refuses conditions too takes objects without either', async () => {
+  test('stores objects without either if it refuses conditions too', async () => {
     const t = await bench('refuses-checksums', 'refuses-conditions');
     const store = t.open();
     await store.write('k', content, ABSENT);
@@ -235,7 +232,7 @@ describe('an S3 that refuses checksums', () => {
   });
 });
 
-test('an S3 that counts every part, as Ceph does, gets no marker and takes the object, and says that it cannot resume', async () => {
+test('an S3 that counts every part, like Ceph, gets no marker and stores the object, with a warning that it cannot resume', async () => {
   const t = await bench('counts-parts');
   const store = t.open();
   const upload = await t.begin(store);
@@ -255,7 +252,7 @@ test('an S3 that does not encode names in lists is understood', async () => {
   expect((await Array.fromAsync(store.list('l/'))).map(({ key }) => key)).toEqual(keys);
 });
 
-test('a list that is cut without a word on how to go on is a failure, never the whole list', async () => {
+test('a list that is cut without a continuation token is a failure, never the whole list', async () => {
   const t = await bench('loses-tokens');
   const store = t.open();
   for (let i = 0; i < 3; i++) await store.write(`l/${i}`, content.subarray(0, 1));
@@ -302,7 +299,7 @@ describe('a bucket whose requesters pay', () => {
 });
 
 describe('a KMS key', () => {
-  test('that does not exist is named with what to do, and is not taken for an object that does not exist', async () => {
+  test('is named with advice when it does not exist, and not confused with a missing object', async () => {
     const t = await bench();
     const store = t.open({ kmsKeyId: 'alias/typo' });
     const wrong = {
@@ -315,7 +312,7 @@ describe('a KMS key', () => {
     await expect(t.begin(store)).rejects.toMatchObject(wrong);
   });
 
-  test('that may not be used is named, with the actions that are missing', async () => {
+  test('is named with the missing actions when it may not be used', async () => {
     const t = await bench('requester-pays');
     await expect(t.open({ kmsKeyId: 'alias/backup' }).write('k', content)).rejects.toMatchObject({
       code: 'DENIED',
@@ -325,7 +322,7 @@ describe('a KMS key', () => {
     });
   });
 
-  test('whose missing permission S3 names fails with that name', async () => {
+  test('fails with the name of the missing permission when S3 names it', async () => {
     const server = await scriptedServer({
       'GET /bucket/k?x-id=GetObject': [
         {
@@ -348,23 +345,23 @@ describe('a KMS key', () => {
 describe('the endpoint', () => {
   afterEach(() => vi.unstubAllEnvs());
 
-  test('of a private S3 at a name with dots is asked by path', async () => {
+  test('of a private S3 at a name with dots is addressed by path', async () => {
     expect(await hostOf('http://minio.corp.example:9000')).toBe('minio.corp.example');
   });
 
-  test('of a private S3 is asked by host name where that is set', async () => {
+  test('of a private S3 is addressed by host name where that is set', async () => {
     expect(await hostOf('http://minio.corp.example:9000', { pathStyle: false })).toBe('bucket.minio.corp.example');
   });
 
   test.each(['https://s3.eu-west-1.amazonaws.com', 'https://bucket.vpce-1a2b.s3.us-east-1.vpce.amazonaws.com'])(
-    'of Amazon is asked by host name: %s',
+    'of Amazon is addressed by host name: %s',
     async (endpoint) => {
       expect(await hostOf(endpoint)).toBe(`bucket.${new URL(endpoint).hostname}`);
       expect(await hostOf(endpoint, { pathStyle: true })).toBe(new URL(endpoint).hostname);
     },
   );
 
-  test('gets no checksums where AWS_REQUEST_CHECKSUM_CALCULATION says so', async () => {
+  test('receives no checksums where AWS_REQUEST_CHECKSUM_CALCULATION turns them off', async () => {
     const t = await bench();
     environment(t.s3.endpoint);
     vi.stubEnv('AWS_ACCESS_KEY_ID', t.s3.credentials.accessKeyId);
@@ -382,7 +379,7 @@ describe('the endpoint', () => {
   });
 });
 
-/** The host that is asked for an object, where this is the endpoint. */
+/** The host that is asked for an object with this endpoint. */
 async function hostOf(endpoint: string, o: Partial<S3StoreOptions> = {}): Promise<string | undefined> {
   let host: string | undefined;
   const handle = async (request: { readonly hostname: string }): Promise<never> => {
@@ -395,7 +392,7 @@ async function hostOf(endpoint: string, o: Partial<S3StoreOptions> = {}): Promis
   return host;
 }
 
-describe('an endpoint that gives no length', () => {
+describe('an endpoint that sends no length', () => {
   const part = (from: number): Reply => ({
     status: 206,
     headers: { 'content-range': `bytes ${from}-4499/4500` },
@@ -418,7 +415,7 @@ describe('an endpoint that gives no length', () => {
     expect(await collect(await store.read('k', { offset: 100 }))).toEqual(content.subarray(100));
   });
 
-  test('is asked for a byte where only a look is needed: its objects are not empty', async () => {
+  test('is asked for a byte where a HEAD would do: its objects are not empty', async () => {
     const store = await serving({
       [`HEAD /${BUCKET}/k`]: [{ status: 200, unsized: true, headers: { etag: '"e"' } }],
       [`GET /${BUCKET}/k?x-id=GetObject`]: [
@@ -429,7 +426,7 @@ describe('an endpoint that gives no length', () => {
   });
 });
 
-/** As a shell that is logged in, and leads to this endpoint. */
+/** Like a shell that is logged in and uses this endpoint. */
 function environment(endpoint: string): void {
   for (const [name, value] of Object.entries({
     AWS_ENDPOINT_URL_S3: endpoint,

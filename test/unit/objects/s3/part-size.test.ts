@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 describe('part sizes', () => {
   const size = fc.integer({ min: 1, max: 50e12 });
 
-  test('every size to 50 TB fits in 9,999 parts that S3 takes', () => {
+  test('every size up to 50 TB fits in 9,999 parts that S3 accepts', () => {
     fc.assert(
       fc.property(size, (bytes) => {
         const partSize = partSizeFor(bytes);
@@ -15,7 +15,7 @@ describe('part sizes', () => {
         expect(partSize).toBeGreaterThanOrEqual(8 * MIB);
         expect(partSize).toBeLessThanOrEqual(5 * 1024 * MIB);
         expect(Math.ceil(bytes / partSize)).toBeLessThanOrEqual(9999);
-        // no larger than need be
+        // no larger than necessary
         if (partSize > 8 * MIB) expect(Math.ceil(bytes / (partSize - MIB))).toBeGreaterThan(9999);
       }),
       { numRuns: 1000 },
@@ -31,7 +31,7 @@ describe('part sizes', () => {
     expect(partSizeFor(bytes)).toBe(partSize);
   });
 
-  test('a wanted part size is taken, or refused before anything is sent', () => {
+  test('a requested part size is used, or refused before anything is sent', () => {
     expect(partSizeFor(100 * MIB, { partSize: 5 * MIB })).toBe(5 * MIB);
     expect(partSizeFor(50e12, { partSize: 5 * 1024 * MIB })).toBe(5 * 1024 * MIB);
     for (const partSize of [5 * MIB - 1, 5 * 1024 * MIB + 1, 0, Number.NaN])

@@ -42,7 +42,7 @@ objectStoreSuite('a bucket', async () => {
     keepsMetadata: true,
     [Symbol.asyncDispose]: async () => {
       await server[Symbol.asyncDispose]();
-      // nothing of the contract may need a second try
+      // no test of the contract may need a retry
       expect(events).toEqual([]);
     },
   };
@@ -79,7 +79,7 @@ describe('a bucket', () => {
     return missing;
   };
   const readBack = async (key = 'a.tar'): Promise<Buffer> => collect(await store.read(key));
-  test('says which version it wrote where the bucket keeps versions, by one request or in parts', async () => {
+  test('returns the version that it wrote where the bucket keeps versions, by one request or in parts', async () => {
     expect((await store.write('plain', content)).version).toBe(undefined);
     await client.send(
       new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }),
@@ -94,7 +94,7 @@ describe('a bucket', () => {
     expect((await store.stat('a.tar')).version).toBe(second.version);
   });
 
-  test('reads the version that is asked for, also when the object was written again or deleted', async () => {
+  test('reads the requested version, even if the object was written again or deleted', async () => {
     await client.send(
       new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }),
     );
@@ -127,7 +127,7 @@ describe('a bucket', () => {
       (next) => async (args) => next({ ...args, input: { ...args.input, MaxKeys: 2, MaxUploads: 2, MaxParts: 2 } }),
       { step: 'initialize', name: 'shortPages' },
     );
-  /** An unfinished upload as somebody else makes them. */
+  /** An unfinished upload as another program creates it. */
   const foreign = async (key: string, parts: Readonly<Record<number, Uint8Array>>): Promise<string> => {
     const object = { Bucket: BUCKET, Key: key };
     const crc = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
@@ -152,7 +152,7 @@ describe('a bucket', () => {
       ]);
     });
 
-    test('taking an upload up again costs one list and two looks at its parts', async () => {
+    test('resuming an upload costs one list and two looks at its parts', async () => {
       await sendMissing(await begin());
       const before = operations().length;
       await (await begin({}, open())).commit();
@@ -164,7 +164,7 @@ describe('a bucket', () => {
       ]);
     });
 
-    test('bodies go out unsigned and with our CRC-32 only; everything else is signed', async () => {
+    test('bodies are sent unsigned and with our CRC-32 only; everything else is signed', async () => {
       const sent: Record<string, string>[] = [];
       client.middlewareStack.add(
         (next) => async (args) => {
@@ -212,7 +212,7 @@ describe('a bucket', () => {
       });
     });
 
-    test('a KMS key is asked for by whatever makes an object', async () => {
+    test('a KMS key is requested by every call that creates an object', async () => {
       const asked: unknown[] = [];
       await using withKeys = await openServer({ minPartBytes: PART, kmsKeys: ['alias/backup'] });
       withKeys.client.middlewareStack.add(
@@ -228,7 +228,7 @@ describe('a bucket', () => {
       await begin({}, encrypted);
       const wanted = ['aws:kms', 'alias/backup'];
       const none = [undefined, undefined];
-      // the list of uploads and the marker ask for none
+      // the list of uploads and the marker request no key
       expect(asked).toEqual([wanted, none, wanted, none]);
     });
 
@@ -251,8 +251,8 @@ describe('a bucket', () => {
     });
   });
 
-  describe('taking up an upload', () => {
-    test("another's upload of the same key, one with a wrong marker, and those of longer keys stay untouched", async () => {
+  describe('resuming an upload', () => {
+    test("leaves another program's upload of the same key, one with a wrong marker, and those of longer keys untouched", async () => {
       const others = [
         await foreign('a.tar', { 1: bytesOf(1) }),
         await foreign('a.tar', { 1: bytesOf(1), 10_000: Buffer.from('{"format":"transship-upload-1"}') }),
@@ -296,7 +296,7 @@ describe('a bucket', () => {
       expect(await readBack()).toEqual(content);
     });
 
-    test('of two with the right marker, the one begun last is taken up', async () => {
+    test('the later of two uploads with the right marker is resumed', async () => {
       server.s3.faults.add(
         { operation: 'ListMultipartUploads' },
         { kind: 'answer', status: 403, code: 'AccessDenied' },
@@ -312,7 +312,7 @@ describe('a bucket', () => {
       expect([...(await begin({}, open())).done.keys()]).toEqual([2]);
     });
 
-    test('more uploads and more parts than a page has', async () => {
+    test('more uploads and more parts than a page holds', async () => {
       const upload = await begin();
       await sendMissing(upload);
       for (let i = 0; i < 4; i++) await foreign('a.tar', {});
@@ -320,7 +320,7 @@ describe('a bucket', () => {
       shortPages();
       const again = await begin({}, open());
       expect(again.done).toEqual(upload.done);
-      // five of this key are on three pages, the others are not asked for
+      // five of this key are on three pages, the others are not requested
       expect(count('ListMultipartUploads')).toBe(1 + 3);
       // the markers of five uploads, then six parts on three pages
       expect(count('ListParts')).toBe(5 + 3);
@@ -345,15 +345,15 @@ describe('a bucket', () => {
       },
     );
 
-    test('an upload that vanishes while it is looked at is passed over', async () => {
+    test('ignores an upload that vanishes while it is looked at', async () => {
       await sendMissing(await begin());
       server.s3.faults.add({ operation: 'ListParts' }, { kind: 'answer', status: 404, code: 'NoSuchUpload' });
       expect((await begin({}, open())).done.size).toBe(0);
     });
 
-    test('what was left of others under a key goes once the object is there under its condition: nothing of it could end any more', async () => {
+    test('aborts other uploads of a key once the object exists under its condition: none of them could complete any more', async () => {
       const condition = { ifAbsent: true } as const;
-      // killed before it had a marker; an older state of the tag; an answer that was lost; somebody else's
+      // killed before it had a marker; an older state of the tag; a lost answer; an upload of another program
       await foreign('a.tar', {});
       await (await begin({ fingerprint: 'sha256:older', condition })).part(1, bytesOf(1));
       const theirs = await foreign('a.tar', { 1: bytesOf(1) });
@@ -366,7 +366,7 @@ describe('a bucket', () => {
       expect((await unfinishedIds()).sort()).toEqual([theirs, another].sort());
     });
 
-    test('what cannot be cleared away, or found, is no failure of an upload that is complete', async () => {
+    test('leftovers that cannot be aborted, or found, do not fail a complete upload', async () => {
       for (const operation of ['ListMultipartUploads', 'AbortMultipartUpload'] as const) {
         const key = `${operation}.tar`;
         await foreign(key, {});
@@ -379,7 +379,7 @@ describe('a bucket', () => {
       expect(warnings()).toHaveLength(2);
     });
 
-    test('an upload whose marker cannot be stored is not left behind', async () => {
+    test('an upload whose marker cannot be stored is aborted', async () => {
       server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       await expect(begin()).rejects.toMatchObject({ code: 'DENIED' });
       expect(await unfinishedIds()).toEqual([]);
@@ -401,7 +401,7 @@ describe('a bucket', () => {
         const second = crashing(open(), Number.POSITIVE_INFINITY);
         await backup(second.store);
         expect(await readBack()).toEqual(content);
-        // killed right after the commit, nothing tells this upload from a new one
+        // killed right after the commit, this upload looks like a new one
         const twice = point === 14 ? 2 : 1;
         expect(first.bytesSent() + second.bytesSent()).toBe(content.byteLength * twice);
         expect(await unfinishedIds()).toEqual([]);
@@ -410,7 +410,7 @@ describe('a bucket', () => {
     });
   });
 
-  describe('answers that are lost', () => {
+  describe('lost answers', () => {
     test.each([undefined, { ifAbsent: true }, 'ifMatch'] as const)(
       'the end of an upload, condition %o',
       async (how) => {
@@ -443,7 +443,7 @@ describe('a bucket', () => {
       expect(retries()).toBe(1);
     });
 
-    test('a small object whose answer is lost, and which another has replaced since, is CONFLICT', async () => {
+    test('a small object whose answer is lost, and which another process has replaced since, is CONFLICT', async () => {
       await store.write('k', Buffer.from('x'.repeat(4500)));
       server.s3.faults.add({ operation: 'PutObject' }, { kind: 'cut-request' });
       await expect(store.write('k', content, { condition: { ifAbsent: true } })).rejects.toMatchObject({
@@ -452,10 +452,10 @@ describe('a bucket', () => {
     });
 
     test.each([
-      ['the same again', undefined],
-      ['that there is no such upload', { status: 404, code: 'NoSuchUpload' }],
-      ['that the condition does not hold', { status: 412, code: 'PreconditionFailed' }],
-    ])('a streamed body, when the second answer says %s', async (_, answer) => {
+      ['success', undefined],
+      ['NoSuchUpload', { status: 404, code: 'NoSuchUpload' }],
+      ['PreconditionFailed', { status: 412, code: 'PreconditionFailed' }],
+    ])('a streamed body, when the second answer is %s', async (_, answer) => {
       const body = Buffer.alloc(9 * MIB, seededBytes('stream', 4093));
       server.s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'lose-answer' });
       if (answer !== undefined)
@@ -469,7 +469,7 @@ describe('a bucket', () => {
     test.each([
       { status: 404, code: 'NoSuchUpload' },
       { status: 412, code: 'PreconditionFailed' },
-    ])('a streamed body that another replaced before the second answer, $code, is no success', async (answer) => {
+    ])('a streamed body that another process replaced before the second answer, $code, fails', async (answer) => {
       server.s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'cut-request' });
       server.s3.faults.add({ operation: 'CompleteMultipartUpload', skip: 1 }, { kind: 'answer', ...answer });
       await store.write('s', content);
@@ -479,7 +479,7 @@ describe('a bucket', () => {
     });
   });
 
-  describe('what fails on the way is repeated', () => {
+  describe('faults that are retried', () => {
     test.each([
       ['503 SlowDown', { status: 503, code: 'SlowDown' }, 'THROTTLED'],
       ['500 InternalError', { status: 500, code: 'InternalError' }, 'UNAVAILABLE'],
@@ -497,7 +497,7 @@ describe('a bucket', () => {
     });
 
     test.each(['CreateMultipartUpload', 'UploadPart', 'CompleteMultipartUpload', 'PutObject', 'GetObject'] as const)(
-      '404 without a code of S3 on %s, which does not say that the object does not exist',
+      '404 without a code of S3 on %s, which does not mean that the object does not exist',
       async (operation) => {
         const work = async (): Promise<void> => {
           await store.write('k', content);
@@ -519,7 +519,7 @@ describe('a bucket', () => {
       },
     );
 
-    test('but not a 404 with the code NotFound, or one on HeadObject, whose answers have no code', async () => {
+    test('not a 404 with the code NotFound, or one on HeadObject, whose answers have no code', async () => {
       server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 404, code: 'NotFound' });
       await expect(readBack()).rejects.toMatchObject({ code: 'NOT_FOUND' });
       server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 404, code: '' });
@@ -540,7 +540,7 @@ describe('a bucket', () => {
       expect(await readBack()).toEqual(content);
     });
 
-    test('the wait that S3 asks for is kept', async () => {
+    test('the wait that S3 asks for is respected', async () => {
       server.s3.faults.add(
         { operation: 'GetObject' },
         { kind: 'answer', status: 503, code: 'SlowDown', retryAfterSeconds: 7 },
@@ -568,7 +568,7 @@ describe('a bucket', () => {
       expect((await Array.fromAsync(store.list(''))).map((info) => info.key)).toEqual(['a', 'b', 'c']);
     });
 
-    test('after six attempts the failure is handed over, and the upload can be taken up', async () => {
+    test('six attempts at most: then the failure is thrown, and the upload can be resumed', async () => {
       const upload = await begin();
       await sendMissing(upload);
       server.s3.faults.add(
@@ -585,7 +585,7 @@ describe('a bucket', () => {
       expect(await readBack()).toEqual(content);
     });
 
-    test('a host where nobody listens', async () => {
+    test('a host without a listener', async () => {
       const port = await freePort();
       const nobody = clientOf({
         ...server.s3,
@@ -621,7 +621,7 @@ describe('a bucket', () => {
   });
 
   describe('commit', () => {
-    test('of uploads with different contents and ifAbsent one wins, the others are told, nothing mixes', async () => {
+    test('lets one of several uploads with different contents and ifAbsent win; the others are CONFLICT, nothing mixes', async () => {
       const uploads = await Promise.all(
         Array.from({ length: 5 }, async (_, i) => {
           const body = Buffer.alloc(2500, `content ${i} `);
@@ -642,7 +642,7 @@ describe('a bucket', () => {
         if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'CONFLICT' });
     });
 
-    test('a concurrent change makes this upload useless: it goes, and the next one begins anew', async () => {
+    test('aborts this upload after a concurrent change, and the next one begins anew', async () => {
       const upload = await begin({ condition: { ifAbsent: true } });
       await sendMissing(upload);
       server.s3.faults.add(
@@ -655,7 +655,7 @@ describe('a bucket', () => {
       expect((await begin()).done.size).toBe(0);
     });
 
-    test('an upload that somebody aborted cannot go on, and says so', async () => {
+    test('fails for an upload that another program aborted, with the advice to start again', async () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
@@ -669,7 +669,7 @@ describe('a bucket', () => {
       await expect(upload.part(2, bytesOf(2))).resolves.toBeUndefined();
     });
 
-    test('a part that another process sent again under a new etag is looked up', async () => {
+    test('looks up a part that another process sent again under a new etag', async () => {
       const upload = await begin();
       await sendMissing(upload);
       server.s3.faults.add(
@@ -680,7 +680,7 @@ describe('a bucket', () => {
       expect(await readBack()).toEqual(content);
     });
 
-    test('a part that became another is CORRUPT, and is sent again', async () => {
+    test('a part with other bytes is CORRUPT, and is sent again', async () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
@@ -727,7 +727,7 @@ describe('a bucket', () => {
       expect(Buffer.concat(got)).toEqual(content.subarray(0, Buffer.concat(got).byteLength));
     });
 
-    test('an object in Glacier must be restored first, and the message says so', async () => {
+    test('names restoring when an object in Glacier must be restored first', async () => {
       const object = { Bucket: BUCKET, Key: 'cold', Body: content };
       await client.send(new PutObjectCommand({ ...object, StorageClass: 'GLACIER' }));
       await expect(store.read('cold')).rejects.toMatchObject({
@@ -743,7 +743,7 @@ describe('a bucket', () => {
       expect(operations()).toEqual(['PutObject']);
     });
 
-    test('a part that fails for good ends the stream and leaves nothing', async () => {
+    test('a part that fails permanently ends the stream and leaves nothing', async () => {
       const body = (async function* () {
         for (let i = 0; i < 64; i++) yield Buffer.alloc(MIB);
       })();
@@ -753,7 +753,7 @@ describe('a bucket', () => {
       expect(count('UploadPart')).toBeLessThan(8);
     });
 
-    test('what cannot be cleared away is warned of, and the first failure is the one that is told', async () => {
+    test('warns of leftovers that cannot be aborted, and throws the first failure', async () => {
       server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       server.s3.faults.add(
         { operation: 'AbortMultipartUpload' },
@@ -780,7 +780,7 @@ describe('a bucket', () => {
         (error: unknown) => error as Failure,
       );
 
-    test.each(calls)('wrong credentials: %s says so and never shows them', async (_, call) => {
+    test.each(calls)('wrong credentials: %s reports them and never shows them', async (_, call) => {
       const credentials = { accessKeyId: server.s3.credentials.accessKeyId, secretAccessKey: 'hunter2-hunter2' };
       const wrong = clientOf(server.s3, { credentials });
       const failure = await failureOf(call(open({ client: wrong })));
@@ -807,7 +807,7 @@ describe('a bucket', () => {
       expect(failure.message).toContain(`s3://${BUCKET}/`);
     });
 
-    test('stat without permission finds out why, which a HEAD does not tell', async () => {
+    test('stat without permission finds the reason, which a HEAD does not have', async () => {
       server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
       // the credentials are renewed once
       server.s3.faults.add({ operation: 'GetObject', times: 2 }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
@@ -823,7 +823,7 @@ describe('a bucket', () => {
       await expect(store.stat('k')).rejects.toMatchObject({ code: 'DENIED' });
     });
 
-    test('a HEAD that was refused once is asked again when the object can be read', async () => {
+    test('a HEAD that was refused once is repeated when the object can be read', async () => {
       await store.write('k', content);
       server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 400, code: 'Strange' });
       await expect(store.stat('k')).resolves.toMatchObject({ size: content.byteLength });
@@ -843,7 +843,7 @@ describe('a bucket', () => {
       });
     });
 
-    test('a client of another region is told the right one', async () => {
+    test('a client of another region learns the right one', async () => {
       const elsewhere = clientOf(server.s3, { region: 'eu-west-1' });
       const failure = await failureOf(open({ client: elsewhere }).read('k'));
       expect(failure).toMatchObject({ code: 'INVALID', message: expect.stringContaining('AWS_REGION') });
@@ -851,7 +851,7 @@ describe('a bucket', () => {
       elsewhere.destroy();
     });
 
-    test('a redirect to another region is told', async () => {
+    test('a redirect to another region is reported', async () => {
       server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 301, code: 'PermanentRedirect' });
       await expect(store.read('k')).rejects.toMatchObject({
         code: 'INVALID',
@@ -859,7 +859,7 @@ describe('a bucket', () => {
       });
     });
 
-    test('an answer that is not one of S3 is UNAVAILABLE when the status says so, and never a BUG', async () => {
+    test('an answer that is not of S3 is UNAVAILABLE for a status of the server, and never a BUG', async () => {
       server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 418, code: 'Teapot' });
       await expect(store.read('k')).rejects.toMatchObject({ code: 'INVALID' });
       server.s3.faults.add({ operation: 'GetObject', times: 6 }, { kind: 'answer', status: 599, code: 'Strange' });
@@ -867,7 +867,7 @@ describe('a bucket', () => {
     });
   });
 
-  describe('the surroundings', () => {
+  describe('the environment', () => {
     const variables = [
       'AWS_ENDPOINT_URL_S3',
       'AWS_REGION',
@@ -888,7 +888,7 @@ describe('a bucket', () => {
       vi.stubEnv('AWS_SECRET_ACCESS_KEY', server.s3.credentials.secretAccessKey);
     };
 
-    test.each(['127.0.0.1', 'localhost'])('endpoint, region and credentials come from them: %s', async (host) => {
+    test.each(['127.0.0.1', 'localhost'])('names endpoint, region and credentials: %s', async (host) => {
       login();
       vi.stubEnv('AWS_ENDPOINT_URL_S3', server.s3.endpoint.replace('127.0.0.1', host));
       await using own = open({ client: undefined });

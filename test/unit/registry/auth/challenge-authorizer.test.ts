@@ -60,7 +60,7 @@ const refusal = (used: string | undefined, challenge = BEARER, status = 401) => 
 });
 
 describe('ChallengeAuthorizer', () => {
-  test('without credentials asks as nobody first, and for a token when it is challenged', async () => {
+  test('without credentials sends the first request anonymously, and asks for a token when it is challenged', async () => {
     const { authorizer, asked } = authorizing(() => token('t1'));
     expect(await authorizer.header(PULL, {})).toBeUndefined();
     expect(asked).toEqual([]);
@@ -70,7 +70,7 @@ describe('ChallengeAuthorizer', () => {
     expect(asked[0]?.headers).toBeUndefined();
   });
 
-  test('with credentials asks how to sign in, then for a token with them', async () => {
+  test('with credentials asks for the challenge, then for a token with them', async () => {
     const { authorizer, asked } = authorizing(
       (_, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': BEARER } } : token('t1')),
       { credentials: USER },
@@ -80,20 +80,20 @@ describe('ChallengeAuthorizer', () => {
     expect(asked[1]?.headers).toEqual({ authorization: BASIC });
   });
 
-  test('does not sign in where nobody asks for it', async () => {
+  test('does not sign in where the registry does not ask for it', async () => {
     const { authorizer, asked } = authorizing(() => ({ status: 200 }), { credentials: USER });
     expect(await authorizer.header(PULL, {})).toBeUndefined();
     expect(await authorizer.header(PULL, {})).toBeUndefined();
     expect(asked).toHaveLength(1);
   });
 
-  test('a registry that is down while it is asked is asked again by the next', async () => {
+  test('asks a registry again that was unavailable for the previous caller', async () => {
     const { authorizer } = authorizing((_, n) => (n === 1 ? { status: 503 } : { status: 200 }), { credentials: USER });
     await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(await authorizer.header(PULL, {})).toBeUndefined();
   });
 
-  test('sends basic credentials on every request where that is asked for', async () => {
+  test('sends basic credentials on every request when the registry asks for basic', async () => {
     const challenge = 'Basic realm="r"';
     const { authorizer, asked } = authorizing(() => ({ status: 401, headers: { 'www-authenticate': challenge } }), {
       credentials: USER,
@@ -104,38 +104,35 @@ describe('ChallengeAuthorizer', () => {
     expect(await authorizer.refused(refusal(BASIC, challenge), {})).toBe(false);
   });
 
-  test('takes bearer where both are offered', async () => {
+  test('prefers bearer where both are offered', async () => {
     const { authorizer } = authorizing(() => token('t1'));
     await authorizer.refused(refusal(undefined, `Basic realm="r", ${BEARER}`), {});
     expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
   });
 
   test.each([
-    ['says so', 300, 270],
-    ['does not say how long', undefined, 45],
-    ['gives a short one', 10, 7.5],
-  ])(
-    'keeps a token by what it allows until shortly before it expires, when the service %s',
-    async (_, lifetime, used) => {
-      const { authorizer, asked, clock } = authorizing((__, n) => token(`t${n}`, lifetime));
-      await authorizer.refused(refusal(undefined), {});
-      expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
-      await clock.sleep(used * 1000 - 1);
-      expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
-      await clock.sleep(1);
-      expect(await authorizer.header(PULL, {})).toBe('Bearer t2');
-      expect(await authorizer.header(['repository:other:pull'], {})).toBe('Bearer t3');
-      expect(asked).toHaveLength(3);
-    },
-  );
+    ['names a lifetime', 300, 270],
+    ['names none', undefined, 45],
+    ['names a short one', 10, 7.5],
+  ])('keeps a token for its scope until shortly before it expires, when the service %s', async (_, lifetime, used) => {
+    const { authorizer, asked, clock } = authorizing((__, n) => token(`t${n}`, lifetime));
+    await authorizer.refused(refusal(undefined), {});
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    await clock.sleep(used * 1000 - 1);
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    await clock.sleep(1);
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t2');
+    expect(await authorizer.header(['repository:other:pull'], {})).toBe('Bearer t3');
+    expect(asked).toHaveLength(3);
+  });
 
-  test('takes access_token for token', async () => {
+  test('accepts access_token for token', async () => {
     const { authorizer } = authorizing(() => ({ status: 200, text: '{"access_token":"a1"}' }));
     await authorizer.refused(refusal(undefined), {});
     expect(await authorizer.header(PULL, {})).toBe('Bearer a1');
   });
 
-  test('fetches one token for all who need the same at once, also after it was refused to all of them', async () => {
+  test('fetches one token for all callers that need it at once, also after it was refused to all of them', async () => {
     const { authorizer, asked } = authorizing((_, n) => token(`t${n}`));
     await authorizer.refused(refusal(undefined), {});
     const many = async (): Promise<unknown> =>
@@ -151,7 +148,7 @@ describe('ChallengeAuthorizer', () => {
     expect(asked).toHaveLength(2);
   });
 
-  test('a late refusal of an old token does not throw the new one away', async () => {
+  test('keeps a new token after a late refusal of the old one', async () => {
     const { authorizer, asked } = authorizing((_, n) => token(`t${n}`));
     await authorizer.refused(refusal(undefined), {});
     expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
@@ -162,7 +159,7 @@ describe('ChallengeAuthorizer', () => {
     expect(asked).toHaveLength(2);
   });
 
-  test('one who gives up waiting does not take the token from the others', async () => {
+  test('keeps the token for the other callers when one stops waiting', async () => {
     const gate = Promise.withResolvers<void>();
     const clock = fakeClock();
     const authorizer = new ChallengeAuthorizer({
@@ -203,7 +200,7 @@ describe('ChallengeAuthorizer', () => {
     });
   });
 
-  test('asks for what the registry wants beside, and not twice for what is covered', async () => {
+  test('requests the additional scopes of the registry, and not twice what is covered', async () => {
     const { authorizer, asked } = authorizing(() => token('t1'));
     await authorizer.refused(refusal(undefined, `${BEARER},scope="aws repository:team/app:pull"`), {});
     await authorizer.header(PULL, {});
@@ -213,11 +210,11 @@ describe('ChallengeAuthorizer', () => {
 
   test.each([
     ['wrong credentials', 401, 'UNAUTHENTICATED'],
-    ['credentials that may not', 403, 'UNAUTHENTICATED'],
-    ['a service that is not there', 404, 'UNAUTHENTICATED'],
-    ['a service that is down', 503, 'UNAVAILABLE'],
-    ['a service that is asked too often', 429, 'THROTTLED'],
-  ])('a token service that answers of %s', async (_, status, code) => {
+    ['credentials without permission', 403, 'UNAUTHENTICATED'],
+    ['a missing service', 404, 'UNAUTHENTICATED'],
+    ['an unavailable service', 503, 'UNAVAILABLE'],
+    ['a throttling service', 429, 'THROTTLED'],
+  ])('fails for %s', async (_, status, code) => {
     const { authorizer } = authorizing((__, n) => (n === 1 ? { status } : token('t1')));
     await authorizer.refused(refusal(undefined), {});
     await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code });
@@ -225,7 +222,7 @@ describe('ChallengeAuthorizer', () => {
   });
 
   test.each(['not json', '{}', '{"token":""}', '{"token":"a b"}', '{"token":7}', 'null'])(
-    'an answer without a token is no token: %s',
+    'refuses an answer without a token: %s',
     async (text) => {
       const { authorizer } = authorizing(() => ({ status: 200, text }));
       await authorizer.refused(refusal(undefined), {});
@@ -289,7 +286,7 @@ describe('ChallengeAuthorizer', () => {
   describe('credentials that were refused', () => {
     const NEWER = { username: 'ann', password: 'newer' };
     const NEWER_BASIC = `Basic ${Buffer.from('ann:newer').toString('base64')}`;
-    /** The service takes only the newer ones, which the lookup finds once the others were refused. */
+    /** The service accepts only the newer credentials, which the lookup finds once the others were refused. */
     const rotating = (challenge: string): Setting & { readonly lookups: unknown[] } => {
       const lookups: unknown[] = [];
       let current: Credentials = USER;
@@ -309,14 +306,14 @@ describe('ChallengeAuthorizer', () => {
       return { ...setting, lookups };
     };
 
-    test('are asked for again by the token service’s answer, once', async () => {
+    test('are looked up again after the answer of the token service, once', async () => {
       const { authorizer, lookups, asked } = rotating(BEARER);
       expect(await authorizer.header(PULL, {})).toBe('Bearer t');
       expect(lookups.filter((refused) => refused !== undefined)).toEqual([USER]);
       expect(asked).toHaveLength(3);
     });
 
-    test('are asked for again where basic is asked for, and those who had the old ones just try again', async () => {
+    test('are looked up again for basic, and requests that had the old ones just retry', async () => {
       const basic = 'Basic realm="r"';
       const { authorizer, lookups } = rotating(basic);
       expect(await authorizer.header(PULL, {})).toBe(BASIC);
@@ -326,7 +323,7 @@ describe('ChallengeAuthorizer', () => {
       expect(lookups.filter((refused) => refused !== undefined)).toEqual([USER]);
     });
 
-    test('are wrong when there are no newer ones', async () => {
+    test('are wrong when no newer ones exist', async () => {
       const { authorizer, asked } = authorizing(
         (_, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': BEARER } } : { status: 401 }),
         { credentials: USER },
@@ -336,7 +333,7 @@ describe('ChallengeAuthorizer', () => {
     });
   });
 
-  test('names the schemes that it cannot do', async () => {
+  test('names the schemes that it does not support', async () => {
     const { authorizer } = authorizing(() => token('t'));
     expect(await authorizer.refused(refusal(undefined, 'Negotiate'), {})).toBe(false);
     expect(authorizer.hint('UNAUTHENTICATED', 'read-manifest')).toBe(
@@ -344,12 +341,12 @@ describe('ChallengeAuthorizer', () => {
     );
   });
 
-  test('a 403 is not about who we are', async () => {
+  test('does not renew after a 403', async () => {
     const { authorizer } = authorizing(() => token('t'));
     expect(await authorizer.refused(refusal('Bearer t', BEARER, 403), {})).toBe(false);
   });
 
-  test('tells those without credentials from those with wrong ones', async () => {
+  test('distinguishes missing credentials from wrong ones', async () => {
     const nobody = authorizing(() => token('t')).authorizer;
     await nobody.header(PULL, {});
     expect(nobody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('docker login registry.example');

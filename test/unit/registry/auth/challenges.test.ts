@@ -47,7 +47,7 @@ describe('parseChallenges', () => {
     ['an empty value', 'Bearer realm=""', [challenge('bearer', { realm: '' })]],
     ['the first of two values', 'Bearer realm="a",realm="b"', [challenge('bearer', { realm: 'a' })]],
     [
-      'what can be read around what cannot',
+      'what can be read around unreadable text',
       'Basic realm="x", ???, Bearer realm="y"',
       [challenge('basic', { realm: 'x' }), challenge('bearer', { realm: 'y' })],
     ],
@@ -76,7 +76,7 @@ describe('parseChallenges', () => {
     );
   });
 
-  test('ends, whatever it is given', () => {
+  test('ends on any input', () => {
     fc.assert(fc.property(fc.string({ maxLength: 200 }), (text) => Array.isArray(parseChallenges(text))));
     fc.assert(fc.property(fc.stringMatching(/^[a-z=", \\]{0,200}$/), (text) => Array.isArray(parseChallenges(text))));
   });

@@ -32,13 +32,13 @@ async function fetched(
 const basic = ({ username, password }: typeof OLD): string =>
   `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 
-test('tries newer credentials once, where the service refuses those that it got', async () => {
+test('tries newer credentials once, where the service refuses the first ones', async () => {
   const { token, used } = await fetched([{ status: 401 }, { status: 200, text: '{"token":"t"}' }], OLD, NEW);
   expect(token.header).toBe('Bearer t');
   expect(used).toEqual([basic(OLD), basic(NEW)]);
 });
 
-test('fails when the newer credentials are refused too, with the host and what to do', async () => {
+test('fails when the newer credentials are refused too, with the host and advice', async () => {
   await expect(fetched([{ status: 401 }, { status: 401 }], OLD, NEW)).rejects.toMatchObject({
     code: 'UNAUTHENTICATED',
     message: 'get a token for registry.example: auth.example, where the registry sent us, answered 401; sign in',
@@ -50,7 +50,7 @@ test.each([
   ['{"token":null,"access_token":"abc"}', 'abc'],
   ['{"token":"abc","access_token":""}', 'abc'],
   ['{"token":"abc","access_token":"def"}', 'abc'],
-])('takes the member of %s that has a token', async (text, expected) => {
+])('uses the member of %s that has a token', async (text, expected) => {
   expect((await fetched([{ status: 200, text }], OLD)).token.header).toBe(`Bearer ${expected}`);
 });
 
@@ -78,7 +78,7 @@ test('asks a service at an http address without credentials, and never with them
   expect(asked).toEqual([undefined]);
 });
 
-test('asks once where there are no newer credentials, or none at all', async () => {
+test('asks once without newer credentials, or without any', async () => {
   await expect(fetched([{ status: 401 }], OLD)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   await expect(fetched([{ status: 401 }], undefined, NEW)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
 });

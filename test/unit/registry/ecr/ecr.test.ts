@@ -21,7 +21,7 @@ async function ecr(o: Partial<EcrServerOptions> = {}): Promise<RegistryUnderTest
   return made;
 }
 
-/** What was asked of ECR's own API. */
+/** The calls of ECR's own API. */
 function calls(made: RegistryUnderTest): readonly (string | undefined)[] {
   return made.local.requests.filter(({ kind }) => kind === 'api').map(({ operation }) => operation);
 }
@@ -47,7 +47,7 @@ describe('signing in', () => {
     expect(calls(made).slice(before)).toEqual(['GetAuthorizationToken']);
   });
 
-  test('is done again before the token expires', async () => {
+  test('is repeated before the token expires', async () => {
     const clock = fakeClock();
     const made = await ecr({ clock, tokenLifetimeSeconds: 1000 });
     await filled(made);
@@ -62,7 +62,7 @@ describe('signing in', () => {
     expect(calls(made).slice(before)).toEqual(['GetAuthorizationToken']);
   });
 
-  test('is done again, once for all, when the token has expired on the way', async () => {
+  test('is repeated, once for all, when the token has expired in transit', async () => {
     const made = await ecr();
     await filled(made);
     const app = made.client().repository('team/app');
@@ -73,7 +73,7 @@ describe('signing in', () => {
     expect(calls(made).slice(before)).toEqual(['GetAuthorizationToken']);
   });
 
-  test('is done again in the middle of an upload, which begins anew', async () => {
+  test('is repeated in the middle of an upload, which begins anew', async () => {
     const made = await ecr();
     const app = made.client({ create: {} }).repository('team/app');
     made.local.faults.add({ operation: 'upload-put' }, { kind: 'expire-token' });
@@ -82,7 +82,7 @@ describe('signing in', () => {
     expect(made.local.requests.filter(({ kind }) => kind === 'upload-post').length).toBeGreaterThanOrEqual(2);
   });
 
-  test('is not done again for every missing permission', async () => {
+  test('is not repeated for every missing permission', async () => {
     const made = await ecr({ deny: ['ecr:BatchGetImage'] });
     const app = made.client({ create: {} }).repository('team/app');
     await made.client().applySettings('team/app', {});
@@ -100,7 +100,7 @@ describe('signing in', () => {
     });
   });
 
-  test('is done with the credentials that the caller names for it, though AWS has some too', async () => {
+  test('uses the credentials that the caller names for it, even if AWS has some too', async () => {
     const made = await ecr();
     await filled(made);
     let { password } = await signedIn(made);
@@ -127,7 +127,7 @@ describe('signing in', () => {
     expect((await app.resolve('v1')).mediaType).toBe(MEDIA_TYPE.ociIndex);
   });
 
-  test('without any, says so', async () => {
+  test('fails without any credentials, and reports that', async () => {
     const made = await ecr();
     await withoutAws(async () => {
       await expect(made.client().repository('team/app').resolve('v1')).rejects.toMatchObject({
@@ -139,7 +139,7 @@ describe('signing in', () => {
     });
   });
 
-  test('without the permission for it, names that', async () => {
+  test('names the permission when that is missing', async () => {
     const made = await ecr({ deny: ['ecr:GetAuthorizationToken'] });
     await expect(made.client().repository('team/app').resolve('v1')).rejects.toMatchObject({
       code: 'DENIED',
@@ -175,7 +175,7 @@ describe('a role', () => {
     });
   });
 
-  test('that may not be assumed names what is missing', async () => {
+  test('names the missing permission when it may not be assumed', async () => {
     const made = await ecr();
     const message =
       'User: arn:aws:iam::1:user/a is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::2:role/b';
@@ -217,7 +217,7 @@ describe('missing permissions', () => {
 });
 
 describe('repositories', () => {
-  test('that are missing are created with the settings given, once for all that is pushed', async () => {
+  test('are created when they are missing, with the given settings, once for everything that is pushed', async () => {
     const made = await ecr();
     const create = {
       tagMutability: 'IMMUTABLE_WITH_EXCLUSION',
@@ -235,13 +235,13 @@ describe('repositories', () => {
     expect(await client.settings('team/new')).toEqual(create);
   });
 
-  test('that another creates at the same time are fine', async () => {
+  test('can be created by another process at the same time', async () => {
     const made = await ecr();
     const clients = Array.from({ length: 4 }, () => made.client({ create: {} }));
     await Promise.all(clients.map(async (client) => client.repository('team/new').put(LAYER, body)));
   });
 
-  test('are not created when that is not wanted, nor by a source', async () => {
+  test('are not created when that is turned off, nor by a source', async () => {
     const made = await ecr();
     const hint = expect.stringContaining('create it first, or let it be created');
     for (const o of [{}, { side: 'source', create: {} }] as const) {
@@ -261,7 +261,7 @@ describe('repositories', () => {
     expect((await Array.fromAsync(client.repositories('team/'))).sort()).toEqual(['team/0', 'team/1', 'team/2']);
   });
 
-  test('have settings that can be kept and applied elsewhere, where keys of another place are left out', async () => {
+  test('have settings that can be kept and applied elsewhere, without keys of another place', async () => {
     const made = await ecr();
     const settings = {
       tagMutability: 'IMMUTABLE',
@@ -281,7 +281,7 @@ describe('repositories', () => {
     expect(warnings).toEqual([expect.stringContaining('its key is in 999999999999, us-east-1')]);
   });
 
-  test('that are there already are changed to the settings, and what these do not say is left', async () => {
+  test('are changed to the settings when they exist, and members that these lack stay', async () => {
     const made = await ecr();
     const client = made.client();
     await client.applySettings('app', { scanOnPush: true, tags: { a: '1' }, lifecyclePolicy: '{"rules":[]}' });
@@ -294,7 +294,7 @@ describe('repositories', () => {
     });
   });
 
-  test('whose settings may not be read are DENIED, with the missing action', async () => {
+  test('are DENIED with the missing action when their settings may not be read', async () => {
     const made = await ecr({ deny: ['ecr:GetLifecyclePolicy'] });
     const client = made.client();
     await client.applySettings('app', { scanOnPush: true });
@@ -323,13 +323,13 @@ describe('parseRepositorySettings', () => {
     { repositoryPolicy: 1 },
     { tagMutabilityExclusions: 'latest' },
     { tagMutabilityExclusions: [1] },
-  ])('%j are none', (value) => {
+  ])('%j are refused', (value) => {
     expect(() => parseRepositorySettings(value)).toThrow(/^the settings of a repository: /);
   });
 });
 
 describe('images', () => {
-  test('are listed with all that ECR knows, children and what refers to them too', async () => {
+  test('are listed with everything that ECR knows, including children and referrers', async () => {
     const made = await ecr();
     const image = await makeImage({ signed: true });
     const client = made.client({ create: {} });
@@ -344,7 +344,7 @@ describe('images', () => {
     });
   });
 
-  test('that are archived are listed as that, and pulling one says so', async () => {
+  test('are listed as archived when they are, and pulling one names the cause', async () => {
     const made = await ecr();
     const image = await filled(made);
     const client = made.client({ side: 'source' });
@@ -373,7 +373,7 @@ describe('images', () => {
     await expect(app.resolve('v2')).rejects.toMatchObject({ message: expect.not.stringContaining('archived') });
   });
 
-  test('that are looked for in vain under the names of signatures cost no call', async () => {
+  test('cost no call when they are looked up in vain under the names of signatures', async () => {
     const made = await ecr();
     const image = await filled(made);
     const app = made.client({ side: 'source' }).repository('team/app');
@@ -384,8 +384,8 @@ describe('images', () => {
   });
 });
 
-describe('what ECR does in its own way', () => {
-  test('an empty blob is refused before anything is sent', async () => {
+describe('the peculiarities of ECR', () => {
+  test('refuses an empty blob before anything is sent', async () => {
     const made = await ecr();
     const empty = { mediaType: MEDIA_TYPE.ociLayer, digest: digestOf(Buffer.of()), size: 0 };
     await expect(
@@ -400,7 +400,7 @@ describe('what ECR does in its own way', () => {
     expect(made.local.requests).toEqual([]);
   });
 
-  test('layers are read from its bucket, without our credentials, the second range without asking ECR', async () => {
+  test('reads layers from its bucket, without our credentials, and the second range without asking ECR', async () => {
     const made = await ecr();
     const image = await filled(made);
     const app = made.client({ side: 'source' }).repository('team/app');
@@ -420,7 +420,7 @@ describe('what ECR does in its own way', () => {
     ]);
   });
 
-  test('a tag that is immutable and stands for it already is fine; for something else it is a CONFLICT', async () => {
+  test('accepts an immutable tag that stands for the image already; for another image it is a CONFLICT', async () => {
     const made = await ecr();
     const create = { tagMutability: 'IMMUTABLE' } as const;
     const app = made.client({ create }).repository('app');
@@ -431,7 +431,7 @@ describe('what ECR does in its own way', () => {
     await expect(copy(two.content, app, [two.root])).rejects.toMatchObject({ code: 'CONFLICT' });
   });
 
-  test('manifests are pushed at the rate of its quota, and a refusal for going too fast is waited out', async () => {
+  test('pushes manifests at the rate of its quota, and waits after a refusal for going too fast', async () => {
     const clock = fakeClock();
     const made = await ecr({ clock, putImagesPerSecond: 10 });
     const image = await makeImage({
@@ -448,7 +448,7 @@ describe('what ECR does in its own way', () => {
     await copy(other.content, made.client({ create: {}, clock }).repository('app'), [other.root], { clock });
   });
 
-  test('mounts are refused unless they are switched on, and their session is used for the bytes', async () => {
+  test('refuses mounts unless they are turned on, and uses their upload for the bytes', async () => {
     const made = await ecr();
     const image = await filled(made, 'from');
     const layer = (await layersOf(image))[0];
@@ -525,7 +525,7 @@ describe('ECR Public', () => {
     expect(api.requests[0]?.headers['x-amz-target']).toBe('SpencerFrontendService.GetAuthorizationToken');
   });
 
-  test('is read as anybody may without AWS credentials', async () => {
+  test('is read anonymously without AWS credentials', async () => {
     await withoutAws(async () => {
       const server = await serving();
       server.expect({

@@ -36,7 +36,7 @@ const settings: fc.Arbitrary<RegistrySettings> = fc
   // as they come out of JSON
   .map((made) => parseRegistrySettings(JSON.parse(JSON.stringify(made)) as Record<string, unknown>));
 
-/** What a registry has after a change, as ECR does it. */
+/** The settings of a registry after a change, as ECR applies it. */
 function applied(current: RegistrySettings, change: RegistrySettings): RegistrySettings {
   const merged = <T>(before: readonly T[] = [], added: readonly T[] = [], name: (one: T) => string): T[] => [
     ...new Map([...before, ...added].map((one) => [name(one), one])).values(),
@@ -63,7 +63,7 @@ function applied(current: RegistrySettings, change: RegistrySettings): RegistryS
   };
 }
 
-test('the changes one after the other lead to what is wanted, and take nothing away', () => {
+test('the changes one after the other lead to the wanted settings, and remove nothing', () => {
   fc.assert(
     fc.property(settings, settings, (current, wanted) => {
       const changes = registrySettingsChanges(current, wanted);
@@ -75,7 +75,7 @@ test('the changes one after the other lead to what is wanted, and take nothing a
         expect(Object.keys(alone)).toEqual([name]);
         expect(parseRegistrySettings(alone)).toEqual(alone);
       }
-      // what is not named stays
+      // members that are not named stay
       for (const member of REGISTRY_MEMBERS)
         if (wanted[member] === undefined && current[member] !== undefined)
           expect(after[member]).toEqual(current[member]);
@@ -93,7 +93,7 @@ test('the same settings are no change, whatever the whitespace of policies', () 
   expect(changes).toEqual([]);
 });
 
-test('what every new registry has counts as nothing', () => {
+test('the settings of every new registry count as nothing', () => {
   const fresh = { scanning: { scanType: 'BASIC' as const, rules: [] }, accountSettings: { BLOB_MOUNTING: 'DISABLED' } };
   const wanted = {
     scanning: { scanType: 'ENHANCED' as const, rules: [] },

@@ -13,12 +13,12 @@ function accepting(inner: Layer): Acceptance {
   });
 }
 
-test('passes an answer on that the request accepts, and leaves its body unread', async () => {
+test('passes on an answer that the request accepts, and leaves its body unread', async () => {
   const answer = await accepting(fakeLayer({ status: 404, body: 'not here' })).send({ ...READ, accept: [404] }, {});
   expect(await answer.text()).toBe('not here');
 });
 
-test('turns every other into a failure: what, which status, why, and what to do about it', async () => {
+test('turns every other answer into a failure: the action, the status, the reason, and advice', async () => {
   const body = JSON.stringify({ errors: [{ code: 'DENIED', message: 'not for you' }] });
   await expect(accepting(fakeLayer({ status: 403, body })).send(READ, {})).rejects.toMatchObject({
     code: 'DENIED',
@@ -34,19 +34,19 @@ test('names storage that refuses, without a hint about the registry and without 
   });
 });
 
-test('is UNAVAILABLE for a refusal that broke off before it said why', async () => {
+test('is UNAVAILABLE for a refusal that broke off before its reason', async () => {
   await expect(accepting(fakeLayer({ status: 404, breaks: true })).send(READ, {})).rejects.toMatchObject({
     code: 'UNAVAILABLE',
     message: 'read it: the registry answered 404, and broke off before it gave the reason',
   });
 });
 
-test('a range that the blob does not have is final, though docker-registry breaks off what it says of it', async () => {
+test('a range that the blob does not have is final, though docker-registry breaks off its body', async () => {
   const inner = fakeLayer({ status: 416, breaks: true });
   await expect(accepting(inner).send(READ, {})).rejects.toMatchObject({ code: 'CORRUPT' });
 });
 
-test('says that the credentials were renewed', async () => {
+test('reports that the credentials were renewed', async () => {
   const inner = fakeLayer({ status: 401 });
   const renewed: Layer = { send: async (...sent) => ({ ...(await inner.send(...sent)), renewed: true }) };
   await expect(accepting(renewed).send(READ, {})).rejects.toMatchObject({ context: { renewed: true } });

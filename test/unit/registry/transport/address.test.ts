@@ -94,7 +94,7 @@ describe('guardOf', () => {
     ['127.0.0.1', 'localhost', undefined],
     ['127.0.0.1', '10.0.0.1', undefined],
     ['127.0.0.1', '169.254.169.254', 'metadata'],
-  ])('a registry at %s that leads to %s is refused: %s', (own, to, kind) => {
+  ])('a registry at %s that redirects to %s is refused: %s', (own, to, kind) => {
     expect(guarded(own, {}).refuses(to)).toBe(kind);
   });
 
@@ -109,19 +109,19 @@ describe('guardOf', () => {
     expect(await lookedUp(guard, 'rebound.example')).toBe(ADDRESS_REFUSED);
   });
 
-  test('a public name with a private address is what a VPC endpoint gives, and passes', async () => {
+  test('a public name with a private address is accepted, as a VPC endpoint has it', async () => {
     const guard = guarded('registry.example', { 'bucket.example': ['10.0.3.7'] });
     expect(await lookedUp(guard, 'bucket.example')).toBe('10.0.3.7');
   });
 
-  test('a registry whose name has a private address may lead to others of its network', async () => {
+  test('a registry whose name has a private address may redirect to others of its network', async () => {
     const guard = guarded('registry.corp', { 'registry.corp': ['10.0.0.9'] });
     expect(guard.refuses('10.0.0.1')).toBe('private');
     expect(await lookedUp(guard, 'registry.corp')).toBe('10.0.0.9');
     expect(guard.refuses('10.0.0.1')).toBeUndefined();
   });
 
-  test('gives all addresses to those who try several', async () => {
+  test('returns all addresses to callers that try several', async () => {
     const guard = guarded('registry.example', { 'registry.example': ['8.8.8.8', '2606:4700::1111'] });
     const { promise, resolve } = Promise.withResolvers<unknown>();
     guard.lookup('registry.example', { all: true }, (_, addresses) => resolve(addresses));

@@ -12,7 +12,7 @@ import { BASE, fakeLayer, READ } from '../../../support/fake-layer.ts';
 
 const ORIGIN = new Origin('registry.example', new URL(BASE));
 
-/** Gives `tokens` in turn, the next one when the one before was refused. */
+/** Returns `tokens` in turn, the next one when the previous was refused. */
 function renewing(...tokens: readonly string[]): Authorizer & { readonly refusals: AuthRefusal[] } {
   const refusals: AuthRefusal[] = [];
   return {
@@ -56,7 +56,7 @@ describe('Authorization', () => {
     expect(refusing.requests.map(({ authorization }) => authorization)).toEqual(['a', 'b', 'c', 'd']);
   });
 
-  test('passes a refusal on when there is nothing newer, with its body', async () => {
+  test('passes a refusal on when nothing newer exists, with its body', async () => {
     const answer = await new Authorization(fakeLayer({ status: 401, body: 'no' }), renewing('a'), ORIGIN).send(
       READ,
       {},
@@ -74,7 +74,7 @@ describe('Authorization', () => {
     expect([answer.status, await answer.text(), answer.renewed]).toEqual([401, 'expired', true]);
   });
 
-  test('asks for nothing newer because storage refuses, nor for a status that the request accepts', async () => {
+  test('does not ask for newer ones when storage refuses, nor for a status that the request accepts', async () => {
     const authorizer = renewing('a', 'b');
     const storage = fakeLayer({ status: 403, url: 'https://storage.example/layer' });
     expect((await new Authorization(storage, authorizer, ORIGIN).send(READ, {})).status).toBe(403);
@@ -85,14 +85,14 @@ describe('Authorization', () => {
     expect(authorizer.refusals).toEqual([]);
   });
 
-  test('learns from a refusal that breaks off, without its words', async () => {
+  test('learns from a refusal that breaks off before its reason', async () => {
     const authorizer = renewing('old', 'new');
     const inner = fakeLayer({ status: 401, breaks: true }, {});
     expect((await new Authorization(inner, authorizer, ORIGIN).send(READ, {})).status).toBe(200);
     expect(authorizer.refusals[0]?.text).toBe('');
   });
 
-  test('sends nothing once the signal has fired', async () => {
+  test('sends nothing once the signal is aborted', async () => {
     const sending = new Authorization(fakeLayer(), renewing('a'), ORIGIN).send(READ, { signal: AbortSignal.abort() });
     await expect(sending).rejects.toMatchObject({ code: 'ABORTED' });
   });
@@ -114,7 +114,7 @@ describe('plainFetch', () => {
     expect(requests[0]?.authorization).toBeUndefined();
   });
 
-  test('refuses an address that the registry must not lead to', async () => {
+  test('refuses an address that the registry must not redirect to', async () => {
     const requests: WireRequest[] = [];
     const url = new URL('http://169.254.169.254/token');
     await expect(

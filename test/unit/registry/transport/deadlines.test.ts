@@ -62,7 +62,7 @@ test('a document that drips for more than a minute is given up', async () => {
   await failed;
 });
 
-test('a blob whose headers came in time may take longer', async () => {
+test('a blob whose headers arrived in time may take longer', async () => {
   const { transport, clock, socket } = await dripping('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n1');
   const { body } = await transport.open(ONCE);
   expect(clock.sleeping).toBe(0);
@@ -71,7 +71,7 @@ test('a blob whose headers came in time may take longer', async () => {
   expect(Buffer.concat(chunks).toString()).toBe('12');
 });
 
-test('a document that came in time leaves no timer', async () => {
+test('a document that arrived in time leaves no timer', async () => {
   const { transport, clock } = await dripping('HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1');
   expect((await transport.send(ONCE)).bytes.toString()).toBe('1');
   await expect.poll(() => clock.sleeping).toBe(0);

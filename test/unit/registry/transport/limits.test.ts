@@ -22,7 +22,7 @@ test('does not count a request that failed', async () => {
   expect((await layer.send(READ, {})).status).toBe(200);
 });
 
-test('waits for what admits the request, and takes no place while it waits', async () => {
+test('waits for admission of the request, and takes no place while it waits', async () => {
   const limit = new Limit(1);
   const gate = Promise.withResolvers<void>();
   const inner = fakeLayer({});
@@ -35,7 +35,7 @@ test('waits for what admits the request, and takes no place while it waits', asy
   await sending;
 });
 
-test('stops waiting when the signal fires', async () => {
+test('stops waiting when the signal aborts', async () => {
   const limit = new Limit(1);
   await limit.take();
   const stop = new AbortController();

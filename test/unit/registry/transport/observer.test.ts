@@ -3,7 +3,7 @@ import { Observer } from '../../../../worker/registry/transport/observer.ts';
 import { Origin } from '../../../../worker/registry/transport/origin.ts';
 import { BASE, fakeLayer, READ } from '../../../support/fake-layer.ts';
 
-test('shows the answers of the registry, refusals too, and none of its storage', async () => {
+test('shows the answers of the registry, including refusals, and none of its storage', async () => {
   const seen: number[] = [];
   const inner = fakeLayer({ status: 200 }, { status: 429 }, { status: 201, url: 'https://storage.example/layer' });
   const origin = new Origin('registry.example', new URL(BASE));

@@ -9,7 +9,7 @@ test.each([
   expect(new Origin('registry.example', new URL(base)).resolve(path).href).toBe(expected);
 });
 
-test('leaves a whole URL as it is', () => {
+test('leaves a full URL unchanged', () => {
   const url = new URL('https://storage.example/layer?signed=%2B');
   expect(new Origin('registry.example', new URL('https://registry.example')).resolve(url)).toBe(url);
 });
@@ -19,7 +19,7 @@ test.each([
   ['http://registry.example/', false],
   ['https://registry.example:8443/', false],
   ['https://storage.registry.example/', false],
-])('tells whether %s is the registry itself: scheme, host and port', (url, own) => {
+])('decides whether %s is the registry itself: scheme, host and port', (url, own) => {
   expect(new Origin('registry.example', new URL('https://registry.example/v2')).isOwn(new URL(url))).toBe(own);
 });
 
@@ -27,14 +27,14 @@ test.each([
   ['http://cdn.example/blob', 'https://registry.example/v2/it'],
   ['http://registry.example:8080/v2/it', 'https://registry.example/v2/it'],
   ['http://cdn.example/blob', 'https://storage.example/it'],
-])('refuses to be led to %s from %s: what is read there may be changed on the way', (location, from) => {
+])('refuses a redirect to %s from %s: its bytes may be changed in transit', (location, from) => {
   const origin = new Origin('registry.example', new URL('https://registry.example'));
   expect(() => origin.lead('read it', location, new URL(from))).toThrow(
     /^read it: the registry sent us from https to http:.*, which is not encrypted; refused: have the registry/,
   );
 });
 
-test('an http registry may lead to http, and a registry that calls itself http is asked by https as before', () => {
+test('an http registry may redirect to http, and a registry that calls itself http is still reached by https', () => {
   const plain = new Origin('registry.example', new URL('http://registry.example'));
   const from = new URL('http://registry.example/v2/it');
   expect(plain.lead('read it', 'http://cdn.example/a', from).href).toBe('http://cdn.example/a');

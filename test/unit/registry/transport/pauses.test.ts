@@ -7,7 +7,7 @@ import { fakeLayer, READ } from '../../../support/fake-layer.ts';
 const refusal = (retryAfterMs?: number): Failure =>
   new Failure('THROTTLED', 'too many requests', { context: { status: 429, retryAfterMs } });
 
-test('one refused request makes every other request to the host wait, those of its other side too', async () => {
+test('one refused request makes every other request to the host wait, also those of the other side', async () => {
   const clock = fakeClock();
   const backoff = new HostBackoff(clock);
   const source = new Pauses(fakeLayer(refusal(5000)), { backoff, clock });
@@ -19,7 +19,7 @@ test('one refused request makes every other request to the host wait, those of i
   expect(clock.sleeps).toEqual([5000]);
 });
 
-test('refusals of requests that were under way together are one pause; those after a pause make the next one longer', async () => {
+test('refusals of concurrent requests are one pause; later refusals make the next pause longer', async () => {
   const clock = fakeClock();
   const backoff = new HostBackoff(clock);
   const layer = new Pauses(fakeLayer(...Array.from({ length: 4 }, () => refusal()), {}, refusal(), {}), {
@@ -35,7 +35,7 @@ test('refusals of requests that were under way together are one pause; those aft
   expect(clock.sleeps).toEqual([100, 200, 100]);
 });
 
-test('a pause is 30 seconds at most, and ends for a caller that is stopped', async () => {
+test('a pause lasts at most 30 seconds, and ends for a caller that is aborted', async () => {
   const clock = fakeClock();
   const backoff = new HostBackoff(clock);
   const layer = new Pauses(fakeLayer(refusal(3_600_000), {}), { backoff, clock });

@@ -19,7 +19,7 @@ function urls(inner: FakeLayer): readonly string[] {
   return inner.requests.map(({ url }) => String(url));
 }
 
-test('sends the same request to where it is led, and gives the body of the redirect up', async () => {
+test('sends the same request to the new location, and discards the body of the redirect', async () => {
   const inner = fakeLayer(link('/a'), { body: 'layer' });
   const answer = await following(inner).send({ ...READ, headers: { range: 'bytes=1-' } }, {});
   expect(answer.url.href).toBe(`${STORAGE}/a`);
@@ -28,7 +28,7 @@ test('sends the same request to where it is led, and gives the body of the redir
   expect(inner.discarded).toBe(1);
 });
 
-test('refuses an address that the registry must not lead to, without a request to it', async () => {
+test('refuses an address that the registry must not redirect to, without a request to it', async () => {
   const inner = fakeLayer({ status: 302, headers: { location: 'http://169.254.169.254/latest/' } });
   await expect(following(inner).send(READ, {})).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   expect(inner.requests).toHaveLength(1);
@@ -36,7 +36,7 @@ test('refuses an address that the registry must not lead to, without a request t
 
 test.each([
   ['a redirect without a location', 'GET', {}],
-  ['a redirect of what writes', 'PUT', { location: '/v2/there' }],
+  ['a redirect of a write', 'PUT', { location: '/v2/there' }],
 ] as const)('passes %s on', async (_, method, headers) => {
   const answer = await following(fakeLayer({ status: 307, headers })).send({ ...READ, method }, {});
   expect(answer.status).toBe(307);
@@ -80,7 +80,7 @@ test('asks for a new link once: the second refusal is the answer', async () => {
   expect([answer.status, await answer.text()]).toEqual([403, 'no']);
 });
 
-test('leaves refusals of the registry itself to others, and what the request accepts', async () => {
+test('leaves refusals of the registry itself to other layers, and statuses that the request accepts', async () => {
   expect((await following(fakeLayer({ status: 401 })).send(READ, {})).status).toBe(401);
   const accepting = { ...READ, accept: [200, 403] };
   expect((await following(fakeLayer(link('/a'), { status: 403 })).send(accepting, {})).status).toBe(403);

@@ -15,12 +15,12 @@ function refusal(status: number, text: string, more: Partial<Refusal> = {}): Ref
   };
 }
 
-const spec = (code: string, message = 'as it says'): string => JSON.stringify({ errors: [{ code, message }] });
+const spec = (code: string, message = 'its message'): string => JSON.stringify({ errors: [{ code, message }] });
 const IMMUTABLE =
   "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten because the repository is immutable.";
 
 describe('failureOf', () => {
-  test('says what a HEAD without a body means: the name is not there', () => {
+  test('explains a HEAD without a body: the name does not exist', () => {
     expect(failureOf(refusal(404, '', { method: 'HEAD', what: 'resolve r.example/app:v1' })).message).toBe(
       'resolve r.example/app:v1: the registry answered 404: it does not have this: check the repository, and the tag or digest',
     );
@@ -41,11 +41,11 @@ describe('failureOf', () => {
     ['a repository that does not exist', 404, spec('NAME_UNKNOWN'), 'NOT_FOUND'],
     ['an immutable tag of ECR', 400, spec('TAG_INVALID', IMMUTABLE), 'CONFLICT'],
     ['an immutable tag of Harbor', 412, spec('PRECONDITION', 'configured as immutable'), 'CONFLICT'],
-    ['a tag that cannot be', 400, spec('TAG_INVALID', 'bad tag name'), 'INVALID'],
+    ['an invalid tag', 400, spec('TAG_INVALID', 'bad tag name'), 'INVALID'],
     ['a conflict', 409, '', 'CONFLICT'],
     ['other bytes than the digest', 400, spec('DIGEST_INVALID'), 'CORRUPT'],
     [
-      'other bytes, as ECR says it',
+      'other bytes, in words of ECR',
       400,
       spec('BLOB_UPLOAD_INVALID', 'None of the provided layer digests match the computed layer digest'),
       'CORRUPT',
@@ -56,7 +56,7 @@ describe('failureOf', () => {
       spec('BLOB_UPLOAD_INVALID', 'First byte of the layer part is 0 instead of 5'),
       'UNAVAILABLE',
     ],
-    ['a session that is gone', 404, spec('BLOB_UPLOAD_UNKNOWN'), 'UNAVAILABLE'],
+    ['a missing session', 404, spec('BLOB_UPLOAD_UNKNOWN'), 'UNAVAILABLE'],
     ['a parameter that ECR does not take', 405, spec('UNSUPPORTED'), 'UNSUPPORTED'],
     ['a malformed manifest', 400, spec('MANIFEST_INVALID'), 'INVALID'],
     ['a body that is too large', 413, '<html>', 'UNSUPPORTED'],
@@ -74,12 +74,12 @@ describe('failureOf', () => {
     expect(failureOf(refusal(status, text))).toMatchObject({ code, context: { status } });
   });
 
-  test('a range beyond the end of what is read means that less is there', () => {
+  test('a range beyond the end of a blob means that the blob is shorter', () => {
     expect(failureOf(refusal(416, '', { method: 'GET' })).code).toBe('CORRUPT');
     expect(failureOf(refusal(416, '', { method: 'PATCH' })).code).toBe('UNAVAILABLE');
   });
 
-  test('says what we did, who answered what, and what to do', () => {
+  test('names the action, the server with its answer, and advice', () => {
     const hint = (code: Code): string | undefined => (code === 'DENIED' ? 'the caller needs ecr:PutImage' : undefined);
     expect(failureOf(refusal(403, spec('DENIED', 'not you'), { hint })).message).toBe(
       'push manifest r.example/app:v1: the registry answered 403 DENIED: not you; the caller needs ecr:PutImage',
@@ -89,7 +89,7 @@ describe('failureOf', () => {
     );
   });
 
-  test("storage's own codes are not taken for the registry's", () => {
+  test("storage's own codes are not confused with the registry's", () => {
     const slow =
       '<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>';
     const failure = failureOf(refusal(503, slow, { elsewhere: 'bucket.example' }));
@@ -156,13 +156,13 @@ describe('parseRefusal', () => {
     expect(message).toBe('see https://bucket.example/a and Authorization: Bearer … or Basic …');
   });
 
-  test('has details that are nested deeper than anybody can write them down', () => {
+  test('leaves out details that are nested too deep to be written', () => {
     const detail = '['.repeat(20_000) + ']'.repeat(20_000);
     const text = `{"errors":[{"code":"TAG_INVALID","message":"no","detail":${detail}}]}`;
     expect(parseRefusal(text)).toEqual({ code: 'TAG_INVALID', message: 'no' });
   });
 
-  test('is one line of bounded length that steers no terminal', () => {
+  test('is one line of bounded length that controls no terminal', () => {
     const { message = '' } = parseRefusal(`a\u001b[31m\r\nb\u202ec ${'x'.repeat(1000)}`);
     expect(message).toMatch(/^a \[31m b c x+…$/);
     expect(message.length).toBeLessThan(410);

@@ -8,7 +8,7 @@ import { fakeLayer, READ } from '../../../support/fake-layer.ts';
 
 const unavailable = (): Failure => new Failure('UNAVAILABLE', 'broken');
 
-test('sends again what may succeed later, and reports each', async () => {
+test('sends again what may succeed later, and reports each retry', async () => {
   const events: Event[] = [];
   const inner = fakeLayer(unavailable(), unavailable(), {});
   const layer = new Retries(inner, { clock: fakeClock(), report: (event) => events.push(event) });
@@ -23,7 +23,7 @@ test('sends once what fails permanently', async () => {
 
 test.each([
   ['six times by default', READ, 6],
-  ['as often as the request says', { ...READ, attempts: 2 }, 2],
+  ['as often as the request allows', { ...READ, attempts: 2 }, 2],
   ['once with a streamed body', { ...READ, body: { size: 4, open: () => chunked(Buffer.from('body'), 2) } }, 1],
 ])('sends %s', async (_, request, times) => {
   const inner = fakeLayer(...Array.from({ length: times }, unavailable));

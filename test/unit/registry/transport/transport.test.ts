@@ -62,7 +62,7 @@ const ok = (body: string | Uint8Array = 'yes'): Reply => ({ status: 200, body })
 const redirect = (location: string, status = 307): Reply => ({ status, headers: { location } });
 
 describe('requests', () => {
-  test('that waited for their turn are not sent while the host has refused others as too many', async () => {
+  test('are not sent when they waited for their turn and the host has refused others as too many', async () => {
     const refusals = Array.from({ length: 16 }, (): Reply => ({ status: 429, headers: { 'retry-after': '5' } }));
     const server = await serve({ 'GET /v2/it': [...refusals, ...Array.from({ length: 20 }, () => ok())] });
     const clock = manualClock();
@@ -80,7 +80,7 @@ describe('requests', () => {
     expect(server.requests).toHaveLength(36);
   });
 
-  test('share connections, HEAD included, and say who we are', async () => {
+  test('share connections, HEAD included, and have a User-Agent', async () => {
     const server = await serve({ 'HEAD /v2/it': Array.from({ length: 10 }, () => ok()), 'GET /v2/it': [ok()] });
     const transport = transportTo(server.url);
     for (let i = 0; i < 10; i++) await transport.send({ ...READ, method: 'HEAD' });
@@ -96,7 +96,7 @@ describe('requests', () => {
     expect((await transportTo(url).send(READ)).url.href).toBe(`${url}/v2/it`);
   });
 
-  test('a name that there is not is said to be that', async () => {
+  test('report a name that does not exist', async () => {
     const clock = fakeClock();
     await expect(transportTo('http://no-such-registry.invalid', { clock }).send(READ)).rejects.toMatchObject({
       code: 'UNAVAILABLE',
@@ -109,7 +109,7 @@ describe('requests', () => {
     await transportTo(`${server.url}/mirror/`).send({ ...READ, url: '/v2/it?n=1' });
   });
 
-  test.each(CHUNK_SIZES)('a body that comes in chunks of %i is whole', async (size) => {
+  test.each(CHUNK_SIZES)('read a whole body in chunks of %i', async (size) => {
     const bytes = seededBytes('body', 3000 + Math.min(size * 5, 300_000));
     const server = createTcpServer((socket) => {
       socket.once('data', () => {
@@ -128,7 +128,7 @@ describe('requests', () => {
     expect(Buffer.compare(await collect(body), bytes)).toBe(0);
   });
 
-  test('an answer that is longer than it may be is given up', async () => {
+  test('abort an answer that is longer than its limit', async () => {
     const server = await serve({ 'GET /v2/it': [ok('x'.repeat(101)), ok('x'.repeat(100))] });
     const transport = transportTo(server.url);
     await expect(transport.send(READ, { limit: 100 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
@@ -137,7 +137,7 @@ describe('requests', () => {
 });
 
 describe('retries', () => {
-  test.each([408, 429, 500, 502, 503, 504])('%i is tried again', async (status) => {
+  test.each([408, 429, 500, 502, 503, 504])('%i is retried', async (status) => {
     const server = await serve({ 'GET /v2/it': [{ status }, { status }, ok()] });
     const clock = fakeClock();
     expect((await transportTo(server.url, { clock }).send(READ)).status).toBe(200);
@@ -149,7 +149,7 @@ describe('retries', () => {
     await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({ context: { status } });
   });
 
-  test('waits for as long as the registry asks, in seconds or until a time', async () => {
+  test('wait for as long as the registry asks, in seconds or until a time', async () => {
     const clock = fakeClock();
     const at = new Date(clock.now() + 30_000).toUTCString();
     const server = await serve({
@@ -164,7 +164,7 @@ describe('retries', () => {
     expect(clock.sleeps[1]).toBe(23_000);
   });
 
-  test('a wait that is too long is handed to the caller', async () => {
+  test('leave a wait that is too long to the caller', async () => {
     const seconds = MAX_RETRY_AFTER_MS / 1000 + 1;
     const server = await serve({ 'GET /v2/it': [{ status: 429, headers: { 'retry-after': String(seconds) } }] });
     await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({
@@ -173,14 +173,14 @@ describe('retries', () => {
     });
   });
 
-  test('a connection that breaks before or within the answer is tried again', async () => {
+  test('follow a connection that breaks before or within the answer', async () => {
     const server = await serve({
       'GET /v2/it': [{ status: 200, drop: true }, { ...ok('0123456789'), cutAfter: 4 }, ok('0123456789')],
     });
     expect((await transportTo(server.url).send(READ)).bytes.toString()).toBe('0123456789');
   });
 
-  test('a refusal that breaks off before it says why is asked for again: a repository to be created, or a token that expired', async () => {
+  test('repeat a request whose refusal breaks off before its reason: a repository to create, or an expired token', async () => {
     const body = JSON.stringify({ errors: [{ code: 'NAME_UNKNOWN', message: 'no repository' }] });
     const server = await serve({
       'GET /v2/it': [
@@ -194,7 +194,7 @@ describe('retries', () => {
     });
   });
 
-  test('a refusal that always breaks off is none', async () => {
+  test('treat a refusal that always breaks off as UNAVAILABLE', async () => {
     const broken = { status: 403, body: 'not for you', cutAfter: 3 };
     const server = await serve({ 'GET /v2/it': Array.from({ length: 2 }, () => broken) });
     await expect(transportTo(server.url).send({ ...READ, attempts: 2 })).rejects.toMatchObject({
@@ -203,7 +203,7 @@ describe('retries', () => {
     });
   });
 
-  test('ends after some tries, with what went wrong', async () => {
+  test('end after some tries, with the last answer', async () => {
     const server = await serve({ 'GET /v2/it': Array.from({ length: 6 }, () => ({ status: 503, body: 'busy' })) });
     await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({
       code: 'UNAVAILABLE',
@@ -211,7 +211,7 @@ describe('retries', () => {
     });
   });
 
-  test('nobody there', async () => {
+  test('name a host that refuses the connection', async () => {
     const server = createTcpServer();
     const url = await listening(server);
     server.close();
@@ -222,7 +222,7 @@ describe('retries', () => {
     });
   });
 
-  test('no answer in time', async () => {
+  test('end when no answer arrives in time', async () => {
     const server = await serve({ 'GET /v2/it': [{ status: 200, hang: true }] });
     await expect(transportTo(server.url).send({ ...READ, attempts: 1, answerTimeoutMs: 20 })).rejects.toMatchObject({
       code: 'UNAVAILABLE',
@@ -230,7 +230,7 @@ describe('retries', () => {
     });
   });
 
-  test('what is not HTTP', async () => {
+  test('end for an answer that is not HTTP', async () => {
     const server = createTcpServer((socket) => socket.end('220 mail.example ESMTP\r\n'));
     await expect(transportTo(await listening(server)).send({ ...READ, attempts: 1 })).rejects.toMatchObject({
       code: 'UNAVAILABLE',
@@ -239,7 +239,7 @@ describe('retries', () => {
 });
 
 describe('TLS', () => {
-  test('a certificate that is not trusted is said to be so, at once', async () => {
+  test('reports an untrusted certificate at once', async () => {
     const pem = readFileSync('test/fixtures/self-signed.pem');
     const server = createServer({ key: pem, cert: pem }, (_, response) => response.end('yes'));
     const url = (await listening(server)).replace('http:', 'https:');
@@ -251,7 +251,7 @@ describe('TLS', () => {
     expect(clock.sleeps).toEqual([]);
   });
 
-  test('a plain server behind https is said to be one', async () => {
+  test('reports a plain server at an https address', async () => {
     const server = await serve();
     await expect(transportTo(server.url.replace('http:', 'https:')).send(READ)).rejects.toMatchObject({
       code: 'UNSUPPORTED',
@@ -261,7 +261,7 @@ describe('TLS', () => {
 });
 
 describe('redirects', () => {
-  test.each([301, 302, 303, 307, 308])('%i is followed, and credentials stay behind', async (status) => {
+  test.each([301, 302, 303, 307, 308])('%i is followed without credentials', async (status) => {
     const storage = await serve({ 'GET /layer?signed=1': [ok('layer')] });
     const server = await serve({ 'GET /v2/it': [redirect(`${storage.url}/layer?signed=1`, status)] });
     const transport = transportTo(server.url, { authorizer: SOMEBODY });
@@ -307,7 +307,7 @@ describe('redirects', () => {
     });
   });
 
-  test('that have expired are asked for again, once', async () => {
+  test('are requested again, once, when they have expired', async () => {
     const storage = await serve({ 'GET /old?s=1': [{ status: 403 }], 'GET /new?s=2': [ok('layer')] });
     const server = await serve({
       'GET /v2/it': [redirect(`${storage.url}/old?s=1`), redirect(`${storage.url}/new?s=2`)],
@@ -315,7 +315,7 @@ describe('redirects', () => {
     expect((await transportTo(server.url).send(READ)).bytes.toString()).toBe('layer');
   });
 
-  test('that stay refused are a failure that names who refused, and keeps the signature to itself', async () => {
+  test('name the server that refuses permanently, and hide the signature', async () => {
     const denied = { status: 403, body: '<Error><Code>AccessDenied</Code><Message>no</Message></Error>' };
     const storage = await serve({ 'GET /layer?signature=secret': [denied, denied] });
     const link = redirect(`${storage.url}/layer?signature=secret`);
@@ -330,7 +330,7 @@ describe('redirects', () => {
     expect(JSON.stringify(failure)).not.toContain('secret');
   });
 
-  test('are used again for a short time, when that is asked for', async () => {
+  test('are reused for a short time, when the request allows it', async () => {
     const storage = await serve({ 'GET /layer?s=1': [ok('a'), ok('b')], 'GET /layer?s=2': [ok('c')] });
     const server = await serve({
       'GET /v2/it': [redirect(`${storage.url}/layer?s=1`), redirect(`${storage.url}/layer?s=2`)],
@@ -344,7 +344,7 @@ describe('redirects', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  test('that are used again and have expired are asked for again', async () => {
+  test('are requested again when reused ones have expired', async () => {
     const storage = await serve({ 'GET /a?s=1': [ok('a'), { status: 403 }], 'GET /b?s=2': [ok('b')] });
     const server = await serve({ 'GET /v2/it': [redirect(`${storage.url}/a?s=1`), redirect(`${storage.url}/b?s=2`)] });
     const transport = transportTo(server.url);
@@ -352,7 +352,7 @@ describe('redirects', () => {
     expect([await get(), await get()]).toEqual(['a', 'b']);
   });
 
-  test('to storage that is busy are tried again from the registry, for a fresh link', async () => {
+  test('to busy storage are retried from the registry, for a fresh link', async () => {
     const storage = await serve({ 'GET /a?s=1': [{ status: 503 }], 'GET /b?s=2': [ok('b')] });
     const server = await serve({ 'GET /v2/it': [redirect(`${storage.url}/a?s=1`), redirect(`${storage.url}/b?s=2`)] });
     expect((await transportTo(server.url).send(READ)).bytes.toString()).toBe('b');
@@ -367,19 +367,19 @@ describe('lead', () => {
     ['7?x=1', `${base}/v2/app/blobs/uploads/7?x=1`],
     ['https://registry.example/u/7', `${base}/u/7`],
     ['https://storage.example/u/7?sig=%2B', 'https://storage.example/u/7?sig=%2B'],
-    // a front that ends TLS hides that from the registry behind it
+    // a front that terminates TLS hides that from its registry
     ['http://registry.example/u/7?x=1', `${base}/u/7?x=1`],
   ])('%s is %s', (location, expected) => {
     expect(transportTo(base).lead('upload it', location, from).href).toBe(expected);
   });
 
-  test('what a mapped registry calls itself is where it really answers', () => {
+  test('to the name of a mapped registry lead to its endpoint', () => {
     const transport = transportTo('http://127.0.0.1:5000');
     expect(transport.lead('upload it', 'https://registry.example/u/7', from).href).toBe('http://127.0.0.1:5000/u/7');
   });
 
   test.each(['http://127.0.0.1/', 'http://10.0.0.1/', 'http://localhost:9000/', 'http://169.254.170.2/v2/creds'])(
-    'a registry on the internet does not lead to %s',
+    'from a registry on the internet do not lead to %s',
     (location) => {
       expect(() => transportTo(base).lead('upload it', location, from)).toThrow(
         /^upload it: the registry sent us to .*; refused$/,
@@ -389,7 +389,7 @@ describe('lead', () => {
 });
 
 describe('authorization', () => {
-  /** Gives `tokens` in turn, the next one when the one before was refused. */
+  /** Returns `tokens` in turn, the next one when the previous was refused. */
   const renewing = (...tokens: readonly string[]): Authorizer & { refusals: number } => {
     const authorizer = {
       refusals: 0,
@@ -419,7 +419,7 @@ describe('authorization', () => {
     expect(authorizer.refusals).toBe(1);
   });
 
-  test('is not asked for again because storage refuses', async () => {
+  test('is not renewed when storage refuses', async () => {
     const storage = await serve({ 'GET /layer': [{ status: 401 }, { status: 401 }] });
     const server = await serve({ 'GET /v2/it': [redirect(`${storage.url}/layer`), redirect(`${storage.url}/layer`)] });
     const authorizer = renewing('a', 'b');
@@ -427,7 +427,7 @@ describe('authorization', () => {
     expect(authorizer.refusals).toBe(0);
   });
 
-  test('what was streamed is not sent again by itself: the caller is told that a new try may do better', async () => {
+  test('does not send a streamed body again by itself: the failure is marked as renewed', async () => {
     const server = await serve({ 'PUT /v2/it': [{ status: 401 }] });
     const transport = transportTo(server.url, { authorizer: renewing('old', 'new') });
     const body = { size: 4, open: () => chunked(Buffer.from('body'), 2) };
@@ -441,7 +441,7 @@ describe('authorization', () => {
 describe('streamed bodies', () => {
   const PUT: HttpRequest = { ...READ, what: 'push it', method: 'PUT', accept: [201] };
 
-  test.each(CHUNK_SIZES)('are sent as they come, in chunks of %i, with their length', async (size) => {
+  test.each(CHUNK_SIZES)('are sent as they arrive, in chunks of %i, with their length', async (size) => {
     const bytes = seededBytes('upload', 3000 + Math.min(size * 5, 300_000));
     const server = await serve({ 'PUT /v2/it': [{ status: 201 }] });
     await transportTo(server.url).send({ ...PUT, body: { size: bytes.byteLength, open: () => chunked(bytes, size) } });
@@ -451,13 +451,13 @@ describe('streamed bodies', () => {
     expect(Buffer.compare(seen?.body ?? Buffer.of(), bytes)).toBe(0);
   });
 
-  test('an empty one is sent', async () => {
+  test('may be empty', async () => {
     const server = await serve({ 'PUT /v2/it': [{ status: 201 }] });
     await transportTo(server.url).send({ ...PUT, body: { size: 0, open: () => chunked(Buffer.of(), 1) } });
     expect(server.requests[0]?.headers['content-length']).toBe('0');
   });
 
-  test('what they fail with comes out as it is, and the registry never gets a whole body', async () => {
+  test('throw their own failure unchanged, and the registry never receives a whole body', async () => {
     const server = createTcpServer((socket) => socket.resume().on('error', () => undefined));
     const transport = transportTo(await listening(server));
     const broken = new Failure('CORRUPT', 'not what it should be');
@@ -478,7 +478,7 @@ describe('streamed bodies', () => {
     await expect(transport.send({ ...PUT, body })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  test('a registry that goes away ends the body too, and it is not tried again here', async () => {
+  test('end with a registry that disconnects, and are not retried here', async () => {
     const server = createTcpServer((socket) => {
       socket.on('error', () => undefined).once('data', () => socket.resetAndDestroy());
     });
@@ -499,7 +499,7 @@ describe('streamed bodies', () => {
     expect({ ended, opened }).toEqual({ ended: true, opened: 1 });
   });
 
-  test('an answer before the end of the body is heard', async () => {
+  test('are stopped by an answer before their end', async () => {
     const refused = {
       status: 400,
       early: true,
@@ -537,7 +537,7 @@ describe('bodies that are read', () => {
     for (const { discard } of rest) discard();
   });
 
-  test('that break off say so where they break', async () => {
+  test('fail with the offset when they break off', async () => {
     const server = await serve({ 'GET /v2/it': [{ ...ok('0123456789'), cutAfter: 4 }] });
     const { body } = await transportTo(server.url).open(READ);
     const got: Buffer[] = [];
@@ -548,7 +548,7 @@ describe('bodies that are read', () => {
     expect(Buffer.concat(got).toString()).toBe('0123');
   });
 
-  test('that are left early give their place back', async () => {
+  test('free their place when they are abandoned', async () => {
     const large = Buffer.alloc(4 * 1024 * 1024, 1);
     const server = await serve({ 'GET /v2/it': Array.from({ length: 40 }, () => ok(large)) });
     const transport = transportTo(server.url, { concurrency: 1 });
@@ -559,7 +559,7 @@ describe('bodies that are read', () => {
     expect(server.requests).toHaveLength(40);
   });
 
-  test('whose rest is small keep the connection when they are left', async () => {
+  test('keep the connection when they are abandoned with a small rest', async () => {
     const server = await serve({ 'GET /v2/it': Array.from({ length: 10 }, () => ok(Buffer.alloc(100_000))) });
     const transport = transportTo(server.url);
     for (let i = 0; i < 10; i++) {
@@ -569,7 +569,7 @@ describe('bodies that are read', () => {
     expect(server.connections).toBeLessThan(5);
   });
 
-  test('are as slow as their reader: what is not read is not received', async () => {
+  test('are as slow as their reader: bytes that are not read are not received', async () => {
     let sent = 0;
     const chunk = Buffer.alloc(65_536);
     const server = createTcpServer((socket) => {
@@ -587,7 +587,7 @@ describe('bodies that are read', () => {
     const transport = transportTo(await listening(server));
     const { body } = await transport.open(READ);
     let before = -1;
-    // until nothing more fits into the buffers between
+    // until the buffers in between are full
     while (sent !== before) {
       before = sent;
       for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -638,14 +638,14 @@ describe('stopping', () => {
     await ended.promise;
   });
 
-  test('a signal that has fired already sends nothing', async () => {
+  test('before the start sends nothing', async () => {
     const server = await serve();
     await expect(transportTo(server.url).send(READ, { signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: 'ABORTED',
     });
   });
 
-  test('closing breaks off what is under way', async () => {
+  test('by closing interrupts requests in transit', async () => {
     const server = await serve({ 'GET /v2/it': [ok(Buffer.alloc(8 * 1024 * 1024))] });
     const transport = transportTo(server.url);
     const { body } = await transport.open(READ);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { WholeBody } from '../../../../worker/registry/transport/whole-body.ts';
 import { fakeLayer, READ } from '../../../support/fake-layer.ts';
 
-test('reads a body up to its limit, and gives status, headers and URL with it', async () => {
+test('reads a body up to its limit, and returns status, headers and URL with it', async () => {
   const inner = fakeLayer({ status: 201, body: '0123', headers: { etag: 'e' }, url: 'https://storage.example/layer' });
   const answer = await new WholeBody(inner).send({ ...READ, limit: 4 }, {});
   expect(answer.bytes.toString()).toBe('0123');
@@ -36,7 +36,7 @@ test.each([
 });
 
 test.each(['gzip', 'br', 'aws-chunked'])(
-  'reads a document as it is where a proxy left the header %s',
+  'reads a document unchanged where a proxy left the header %s',
   async (encoding) => {
     const inner = fakeLayer({ body: BODY, headers: { 'content-encoding': encoding } });
     const answer = await new WholeBody(inner).send({ ...READ, limit: 100 }, {});
@@ -56,7 +56,7 @@ test.each([
   ['gzip', 'UNAVAILABLE', 'read it: the answer is broken, or is not gzip as its Content-Encoding states'],
   ['compress', 'UNSUPPORTED', 'read it: the answer has the Content-Encoding compress, which was not asked for'],
   ['gzip, gzip, gzip', 'UNSUPPORTED', expect.stringContaining('gzip, gzip, gzip, which was not asked for')],
-])('says so where a body cannot be read by its Content-Encoding %s', async (encoding, code, message) => {
+])('reports a body that cannot be read by its Content-Encoding %s', async (encoding, code, message) => {
   const inner = fakeLayer({ body: gzipSync(BODY).subarray(0, 20), headers: { 'content-encoding': encoding } });
   await expect(new WholeBody(inner).send({ ...READ, limit: 100 }, {})).rejects.toMatchObject({ code, message });
 });

@@ -11,7 +11,7 @@ import { startProxy } from '../../../support/proxy.ts';
 
 const pem = readFileSync('test/fixtures/self-signed.pem', 'utf8');
 
-/** A server of TLS, whose clients' certificates are kept: undefined for a client without. */
+/** A TLS server that keeps the certificates of its clients: undefined for a client without one. */
 async function serve(options: ServerOptions = {}): Promise<{ readonly url: string; readonly clients: unknown[] }> {
   const clients: unknown[] = [];
   const server = createServer({ key: pem, cert: pem, ...options }, (request, response) => {

@@ -31,7 +31,7 @@ test('sends the authorization to the registry, and to no other origin', async ()
   expect(storage.requests[0]?.headers).not.toHaveProperty('authorization');
 });
 
-test('answers with every status, and follows nothing', async () => {
+test('answers with every status, and follows no redirect', async () => {
   const server = await serve({
     'GET /v2/it': [{ status: 503 }, { status: 307, headers: { location: '/v2/there' } }],
   });
@@ -43,7 +43,7 @@ test('answers with every status, and follows nothing', async () => {
   }
 });
 
-test('reads the beginning of a body once, for every caller that asks', async () => {
+test('reads the start of a body once, for every caller', async () => {
   const server = await serve({ 'GET /v2/it': [{ status: 403, body: 'x'.repeat(100_000) }] });
   const answer = await wireTo(server).send(READ, {});
   const text = await answer.text();
@@ -71,7 +71,7 @@ test('opens a streamed body anew for each request', async () => {
   expect(server.requests.map(({ body }) => body.toString())).toEqual(['body 1', 'body 2']);
 });
 
-test('sends nothing once the signal has fired', async () => {
+test('sends nothing once the signal is aborted', async () => {
   const server = await serve({});
   await expect(wireTo(server).send(READ, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
   expect(server.connections).toBe(0);

@@ -34,9 +34,9 @@ async function named(state: StateStore): Promise<readonly string[]> {
   return (await state.rules.list()).map(({ name }) => name);
 }
 
-test('two who apply at once: one is refused, and the rules are those of a single file', async () => {
+test('refuses one of two files that are applied at once, and the rules are those of a single file', async () => {
   const state = memoryState(manualClock());
-  // each is fine by itself; both together would write the same tags
+  // each is valid by itself; both together would write the same tags
   const first = await apply(config('first'), state, {});
   const second = await apply(config('second'), state, {});
   await first.execute();
@@ -46,7 +46,7 @@ test('two who apply at once: one is refused, and the rules are those of a single
   expect(await named(state)).toEqual(['second']);
 });
 
-test('who applies while another does is refused before anything is changed', async () => {
+test('refuses to apply a file before anything is changed, while another is applied', async () => {
   const state = memoryState(manualClock());
   const plan = await apply(config('mine'), state, {});
   {
@@ -67,7 +67,7 @@ test('stores rules of every kind', async () => {
   expect(await named(state)).toEqual(['mirrored']);
 });
 
-test('a rule that somebody deleted meanwhile is not brought back', async () => {
+test('does not restore a rule that was deleted meanwhile', async () => {
   const state = memoryState(manualClock());
   await (await apply(config('old'), state, {})).execute();
   const plan = await apply(config(), state, {});

@@ -4,7 +4,7 @@ import { memoryState } from '../../../../worker/state/memory.ts';
 import type { RunReader } from '../../../../worker/state/state.ts';
 import { fakeClock } from '../../../support/clock.ts';
 
-test('who follows a run whose planning failed for good is told so, and does not wait for ever', async () => {
+test('following a run whose planning failed permanently reports the failure, and does not wait for ever', async () => {
   const clock = fakeClock();
   const { runs } = memoryState(clock);
   await runs.begin({ id: 'request', rule: 'rule', trigger: 'request' });
@@ -17,7 +17,7 @@ test('who follows a run whose planning failed for good is told so, and does not 
   expect(run.endedAtMs).toBeUndefined();
 });
 
-test('a run whose jobs take long to count is looked at less often', async () => {
+test('a run whose jobs take long to count is checked less often', async () => {
   const clock = fakeClock();
   const { runs } = memoryState(clock);
   await runs.begin({ id: 'request', trigger: 'request' });

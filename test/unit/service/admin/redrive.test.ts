@@ -34,7 +34,7 @@ function job(run: string, tag: string): CopyJob {
   };
 }
 
-/** A job that failed for good. */
+/** A job that failed permanently. */
 async function bury(t: Parts, run: string, tag: string): Promise<CopyJob> {
   const dead = job(run, tag);
   await t.state.runs.begin({ id: run, rule: 'rule', trigger: 'request' });
@@ -55,7 +55,7 @@ test('a job that the state does not have stays, because workers refuse it', asyn
   expect(t.deadLetters.bodies).toEqual([body]);
 });
 
-test('a push that could not be planned goes back too', async () => {
+test('a push that could not be planned is also sent back', async () => {
   const t = parts();
   const body = JSON.stringify({
     'detail-type': 'ECR Image Action',
@@ -77,7 +77,7 @@ test('a push that could not be planned goes back too', async () => {
   expect(t.queue.bodies).toEqual([body]);
 });
 
-test('what is no message of ours stays', async () => {
+test('a message that is not a job stays', async () => {
   const t = parts();
   await t.deadLetters.send([{ body: 'restart the machine', reason: 'INVALID: message is no JSON' }]);
   await bury(t, 'run', 'v1');
@@ -85,7 +85,7 @@ test('what is no message of ours stays', async () => {
   expect(t.deadLetters.bodies).toEqual(['restart the machine']);
 });
 
-test('ends also where those that stay are visible again before all were seen', async () => {
+test('ends even when the messages that stay are visible again before all were seen', async () => {
   const t = parts();
   await t.deadLetters.send(Array.from({ length: 25 }, (_, i) => ({ body: `letter ${i}` })));
   const deadLetters = {
@@ -101,7 +101,7 @@ test('ends also where those that stay are visible again before all were seen', a
   expect(await redrive({}, { ...t, deadLetters }, { signal })).toMatchObject({ redriven: 0 });
 });
 
-test('stopped in the middle it loses nothing, and the next time it goes on', async () => {
+test('loses nothing when it is stopped in the middle, and continues the next time', async () => {
   const t = parts();
   for (const tag of ['v1', 'v2', 'v3']) await bury(t, `run-${tag}`, tag);
   const stop = new AbortController();

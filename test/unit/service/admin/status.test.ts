@@ -16,7 +16,7 @@ import { formatRule } from '../../../../worker/rules/config.ts';
 import { rule } from '../../../support/rules.ts';
 import { testService, type TestService } from '../../../support/test-service.ts';
 
-/** A rule with one run, whose only job ended so. */
+/** A rule with one run, whose only job ended as given. */
 async function ran(t: TestService, state: 'done' | 'failed'): Promise<void> {
   const name = 'hourly';
   const hourly = rule({ name, from: ['a.example/app'], to: ['b.example/{repository}'] });
@@ -27,7 +27,7 @@ async function ran(t: TestService, state: 'done' | 'failed'): Promise<void> {
   await t.state.runs.endJob('run', 'job', state === 'done' ? { state } : { state, code: 'DENIED', reason: 'no' });
 }
 
-test('a rule whose last run was no good one is a fault, also where it left no dead letter', async () => {
+test('a rule whose last run failed is a fault, also without a dead letter', async () => {
   const t = testService();
   await ran(t, 'failed');
   const found = await status(t, { clock: t.clock });
@@ -35,7 +35,7 @@ test('a rule whose last run was no good one is a fault, also where it left no de
   expect(found.faulty).toBe(true);
 });
 
-test('a rule whose last run was a good one is none', async () => {
+test('a rule whose last run was a good one is not a fault', async () => {
   const t = testService();
   await ran(t, 'done');
   const found = await status(t, { clock: t.clock });
@@ -43,7 +43,7 @@ test('a rule whose last run was a good one is none', async () => {
   expect(found.faulty).toBe(false);
 });
 
-/** A run of the same rule on its next scheduled time, with one job. */
+/** A run of the same rule at its next scheduled time, with one job. */
 async function beginNext(t: TestService, id: string, fault?: string): Promise<void> {
   await t.clock.advance(3_600_000);
   await t.state.runs.beginScheduled({ id, rule: 'hourly', scheduledAtMs: t.clock.now() });
@@ -65,7 +65,7 @@ test('a rule whose last ended run failed is a fault while the next run is under 
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
 });
 
-test('a failure in the run under way is a fault at once, after a good run too', async () => {
+test('a failure in the current run is a fault at once, also after a good run', async () => {
   const t = testService();
   await ran(t, 'done');
   await beginNext(t, 'next');
@@ -87,7 +87,7 @@ test('a run that was declared dead is a fault while the next one is under way', 
   });
 });
 
-test('what a run under way found wrong at its destinations is a fault of its rule until that is put right', async () => {
+test('what a current run found wrong at its destinations is a fault of its rule until that is repaired', async () => {
   const t = testService();
   await ran(t, 'done');
   await beginNext(t, 'next', 's3://b/k: archive changed since it was written: 9 bytes instead of 10');
@@ -121,7 +121,7 @@ test('a rule is not late for a time before it was applied', async () => {
 test.each([
   ['well', 'done', 0, []],
   ['with a failure', 'failed', undefined, [expect.stringMatching(/there was no good one yet/)]],
-] as const)('a run that was asked for and ended %s counts as one on schedule', async (_, state, ageSeconds, faults) => {
+] as const)('a requested run that ended %s counts like a scheduled one', async (_, state, ageSeconds, faults) => {
   const t = testService();
   const name = 'monthly';
   const monthly = rule({ name, from: ['a.example/app'], to: ['b.example/{repository}'] });
@@ -133,7 +133,7 @@ test.each([
   expect(await status(t, { clock: t.clock })).toMatchObject({ rules: [{ ageSeconds, faults }] });
 });
 
-test('a run of a part of a rule is no good copy of it', async () => {
+test('a run of a part of a rule is not a good copy of it', async () => {
   const t = testService();
   await ran(t, 'failed');
   await t.clock.advance(60_000);
@@ -161,7 +161,7 @@ test('a rule whose last run is one of pushes that could not be planned is a faul
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
 });
 
-test('pushes that needed nothing are counted, and keep no other run from the list', async () => {
+test('pushes that needed no job are counted, and push no other run off the list', async () => {
   const t = testService();
   await ran(t, 'done');
   const push = async (id: string, end?: JobEnd): Promise<void> => {
@@ -182,7 +182,7 @@ test('pushes that needed nothing are counted, and keep no other run from the lis
   expect(describeStatus(found, t.clock.now())).toContain('runs of pushes that needed nothing: 21\n');
 });
 
-test('a part that fails does not silence the others', async () => {
+test('a part that fails does not hide the others', async () => {
   const t = testService();
   await ran(t, 'failed');
   await t.deadLetters.send([{ body: 'a dead letter' }]);
@@ -198,7 +198,7 @@ test('a part that fails does not silence the others', async () => {
   expect(describeStatus(found, t.clock.now())).toMatch(/queue: unknown; dead letters: 1\n\ncould not read queue: /);
 });
 
-/** A server that accepts requests and answers none. */
+/** A server that accepts requests and never answers. */
 async function hanging(): Promise<{ readonly url: string; asked(times: number): Promise<void> } & AsyncDisposable> {
   const seen: unknown[] = [];
   const server = createServer((request) => void seen.push(request)).listen(0, '127.0.0.1');
@@ -229,7 +229,7 @@ const LETTER = formatJob({
 const SDK = { region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' }, maxAttempts: 1 };
 const SILENT = { code: 'UNAVAILABLE', message: 'there was no answer within 10 seconds' };
 
-test('a table that accepts and does not answer keeps back its own parts alone, and no longer than ten seconds', async () => {
+test('a table that accepts and never answers delays only its own parts, and no longer than ten seconds', async () => {
   const t = testService();
   await t.deadLetters.send([{ body: LETTER, reason: 'DENIED: no' }]);
   await using server = await hanging();
@@ -237,7 +237,7 @@ test('a table that accepts and does not answer keeps back its own parts alone, a
   onTestFinished(() => client.destroy());
   await using state = openDynamo({ table: 'transship', clock: systemClock, client });
   const finding = status({ ...t, state }, { clock: t.clock });
-  // for the rules, for the runs, and for what became of the dead letter
+  // for the rules, for the runs, and for the job of the dead letter
   await server.asked(3);
   await t.clock.advance(5000);
   await t.clock.advance(5000);
@@ -253,7 +253,7 @@ test('a table that accepts and does not answer keeps back its own parts alone, a
   });
 });
 
-test('queues that accept and do not answer keep back their own parts alone, and no longer than ten seconds', async () => {
+test('queues that accept and never answer delay only their own parts, and no longer than ten seconds', async () => {
   const t = testService();
   await ran(t, 'failed');
   await using server = await hanging();

@@ -6,7 +6,7 @@ function group(size: number): ReadonlyMap<string, string> {
 }
 
 describe('recent groups', () => {
-  test('drop those that were used longest ago when they have too many names in all', () => {
+  test('drop the least recently used ones when they have too many names in all', () => {
     const groups = new RecentGroups<string>(10);
     for (const name of ['a', 'b', 'c']) groups.keep(name, group(3));
     groups.get('a');
@@ -14,7 +14,7 @@ describe('recent groups', () => {
     expect(['a', 'b', 'c', 'd'].filter((name) => groups.get(name) !== undefined)).toEqual(['a', 'c', 'd']);
   });
 
-  test('keep one group that is larger than all that is kept', () => {
+  test('keep one group that is larger than the limit', () => {
     const groups = new RecentGroups<string>(10);
     groups.keep('a', group(3));
     const large = group(11);

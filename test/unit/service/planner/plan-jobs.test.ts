@@ -48,7 +48,7 @@ function digest(name: string): Digest {
   return digestOf(Buffer.from(name));
 }
 
-/** As a worker records what it copied. */
+/** The record of a worker after a copy. */
 function recordsOf(rule: CopyRule, images: readonly SourceImage[], change: Partial<SyncRecord> = {}): SyncRecord[] {
   const records = images.flatMap((image) =>
     destinationsOf(rule, referenceOf('source.example', 'app', image), image.digest, STARTED_AT_MS).map((key) => ({
@@ -80,7 +80,7 @@ function known(records: readonly SyncRecord[], o: Partial<Known> = {}): Known {
 const V1: SourceImage = { tag: 'v1', digest: digest('v1') };
 
 describe('an image', () => {
-  test('that was never copied is copied to every destination', () => {
+  test('is copied to every destination if it was never copied', () => {
     const { jobs, unchanged } = planJobs({ ...FROM, images: [V1] }, known([]));
     expect(unchanged).toBe(0);
     expect(jobs).toMatchObject([
@@ -97,14 +97,14 @@ describe('an image', () => {
     ]);
   });
 
-  test('that everything was made equal to needs nothing', () => {
+  test('needs nothing if every destination was made equal to it', () => {
     expect(planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1])))).toMatchObject({ jobs: [], unchanged: 1 });
   });
 
   test.each<[string, Partial<SyncRecord>]>([
     ['another digest', { sourceDigest: digest('older') }],
     ['other choices', { choices: choicesKey({ platforms: ['linux/amd64'] }) }],
-  ])('whose record tells of %s is copied', (_, change) => {
+  ])('is copied when its record has %s', (_, change) => {
     expect(planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1], change))).jobs).toHaveLength(1);
   });
 
@@ -112,8 +112,8 @@ describe('an image', () => {
     ['there', 0],
     ['gone', 1],
     [V1.digest, 0],
-    [digest('what somebody else pushed there'), 1],
-  ])('whose destination is %s makes %d jobs', (presence, jobs) => {
+    [digest('another image'), 1],
+  ])('with a destination that is %s makes %d jobs', (presence, jobs) => {
     const plan = planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1]), { presence: () => presence }));
     expect(plan.jobs).toHaveLength(jobs);
   });
@@ -125,7 +125,7 @@ describe('an image', () => {
     ['of another size', WRITTEN, { size: 9, etag: '"abc-1"' }, '9 bytes instead of 4096'],
     ['of another ETag', WRITTEN, { size: 4096, etag: '"xyz"' }, 'its ETag is xyz instead of abc-1'],
     ['of a record that older versions wrote', {}, { size: 9, etag: '"xyz"' }, undefined],
-  ])('whose archive is %s is written again only where it changed', (_, change, presence, fault) => {
+  ])('is archived again only if it changed: an archive %s', (_, change, presence, fault) => {
     const backup = {
       ...RULE,
       kind: 'backup' as const,
@@ -147,27 +147,27 @@ describe('an image', () => {
     expect(plan.faults.size).toBe(1);
   });
 
-  test('whose platforms were chosen is there by the digest that it got', () => {
+  test('is found by the digest of its chosen platforms', () => {
     const made = digest('made');
     const records = recordsOf(RULE, [V1], { digest: made });
     expect(planJobs({ ...FROM, images: [V1] }, known(records, { presence: () => made })).unchanged).toBe(1);
     expect(planJobs({ ...FROM, images: [V1] }, known(records, { presence: () => V1.digest })).unchanged).toBe(0);
   });
 
-  test('goes only to the destinations that need it', () => {
+  test('is copied only to the destinations that need it', () => {
     const [first] = recordsOf(RULE, [V1]);
     assert(first);
     const { jobs } = planJobs({ ...FROM, images: [V1] }, known([first]));
     expect(jobs[0]?.to).toEqual(['docker://two.example/copies/app:v1']);
   });
 
-  test('without a tag goes by its digest', () => {
+  test('is copied by its digest without a tag', () => {
     const { jobs } = planJobs({ ...FROM, images: [{ tag: undefined, digest: V1.digest }] }, known([]));
     expect(jobs[0]?.from).toBe(`docker://source.example/app@${V1.digest}`);
     expect(jobs[0]?.to[0]).toBe(`docker://one.example/app@${V1.digest}`);
   });
 
-  test('has one destination where two templates say the same', () => {
+  test('has one destination where two templates are equal', () => {
     const rule = { ...RULE, to: ['one.example/{repository}', 'docker://one.example/app'] };
     const { jobs } = planJobs({ ...FROM, rule, images: [V1] }, known([]));
     expect(jobs[0]?.to).toEqual(['docker://one.example/app:v1']);
@@ -180,7 +180,7 @@ describe('an image', () => {
   });
 });
 
-describe('what refers to an unchanged image', () => {
+describe('a referrer of an unchanged image', () => {
   const child = digest('child');
   const signature = digest('signature');
   const manifests = rememberedManifests([V1.digest, child]);
@@ -202,19 +202,19 @@ describe('what refers to an unchanged image', () => {
     expect(planJobs({ ...FROM, images: [V1] }, known(records, referring(child))).unchanged).toBe(1);
   });
 
-  test('is copied when it is about what came along', () => {
+  test('is copied when its subject was copied too', () => {
     const sbom = digest('sbom');
     const records = recordsOf(RULE, [V1], { manifests: rememberedManifests([V1.digest, sbom]) });
     expect(planJobs({ ...FROM, images: [V1] }, known(records, referring(sbom))).jobs).toHaveLength(1);
   });
 
-  test('stays where the rule does not want it', () => {
+  test('stays where the rule turns referrers off', () => {
     const rule = { ...RULE, referrers: false };
     const plan = planJobs({ ...FROM, rule, images: [V1] }, known(recordsOf(rule, [V1]), referring(V1.digest)));
     expect(plan.unchanged).toBe(1);
   });
 
-  test('is looked at each time where there is too much to remember', () => {
+  test('is looked at each time where there are too many to remember', () => {
     const many = Array.from({ length: 1001 }, (_, i) => digest(String(i)));
     const records = recordsOf(RULE, [V1], { manifests: rememberedManifests(many) });
     expect(planJobs({ ...FROM, images: [V1] }, known(records, referring(V1.digest))).jobs).toHaveLength(1);
@@ -238,7 +238,7 @@ test('every image is either unchanged or has one job, and every job can be sent'
   );
 });
 
-test('what was done by then changes no id, and what was copied needs nothing more', () => {
+test('earlier work changes no id, and a copied image needs nothing more', () => {
   fc.assert(
     fc.property(images, fc.infiniteStream(fc.boolean()), (all, coins) => {
       const before = planJobs({ ...FROM, images: all }, known([]));
@@ -256,7 +256,7 @@ test('what was done by then changes no id, and what was copied needs nothing mor
   );
 });
 
-test('of another run the same image is another job', () => {
+test('the same image in another run is another job', () => {
   const [one] = planJobs({ ...FROM, images: [V1] }, known([])).jobs;
   const [other] = planJobs({ ...FROM, run: 'run-2', images: [V1] }, known([])).jobs;
   expect(one?.id).not.toBe(other?.id);
@@ -268,7 +268,7 @@ describe('the order of planning', () => {
     name: fc.constantFrom('1', 'v1', 'zzz', `@${digest('untagged')}`),
   });
 
-  test('is total: of two images just one is after the other', () => {
+  test('is total: exactly one of two images is after the other', () => {
     fc.assert(
       fc.property(place, place, (a, b) => {
         const same = a.repository === b.repository && a.name === b.name;
@@ -289,20 +289,20 @@ describe('the order of planning', () => {
     );
   });
 
-  test('names images by tag, others by digest', () => {
+  test('names images by tag, untagged ones by digest', () => {
     expect(nameOf(V1)).toBe('v1');
     expect(nameOf({ tag: undefined, digest: V1.digest })).toBe(`@${V1.digest}`);
   });
 });
 
-test('a job that goes on with planning is known by its id', () => {
+test('a job that continues planning is recognized by its id', () => {
   expect(isPlanJobId(planJobId('run-1', FROM_THE_START))).toBe(true);
   expect(planJobId('run-1', FROM_THE_START)).not.toBe(planJobId('run-1', afterRepository('a.example/x')));
   const [job] = planJobs({ ...FROM, images: [V1] }, known([])).jobs;
   expect(isPlanJobId(job?.id ?? '')).toBe(false);
 });
 
-describe('what a file of rules may say, a message can', () => {
+describe('everything that a rules file accepts fits into a message', () => {
   const read = (rule: string): CopyRule => {
     const [only] = parseConfig(`version: 1\nrules: [{ name: x, schedule: '@daily', ${rule} }]`).rules;
     assert(only?.kind === 'mirror' || only?.kind === 'backup');

@@ -8,9 +8,8 @@ function runWith(state: JobState): Run {
   return { id: 'run', trigger: 'schedule', startedAtMs: 1000, unchanged: 0, unseen: 0, jobs };
 }
 
-test.each(['running', 'done', 'skipped', 'gone'] as const)(
-  'a job that is %s shows how far workers have come',
-  (state) => expect(reachedMs([runWith(state)])).toBe(1000),
+test.each(['running', 'done', 'skipped', 'gone'] as const)('a job that is %s shows how far workers are', (state) =>
+  expect(reachedMs([runWith(state)])).toBe(1000),
 );
 
 test.each(['waiting', 'failed'] as const)('a job that is %s does not: it may never have had a message', (state) =>

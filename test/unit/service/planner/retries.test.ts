@@ -5,7 +5,7 @@ import { memoryTable } from '../../../../worker/state/memory.ts';
 import { stateOver } from '../../../../worker/state/store.ts';
 import { manualClock } from '../../../support/clock.ts';
 
-test('a job under retry that stores no settings does not stand for one that stores them', async () => {
+test('a job under retry that stores no settings does not count as one that stores them', async () => {
   const clock = manualClock();
   const { runs } = stateOver(memoryTable(), clock);
   const { startedAtMs } = await runs.begin({ id: 'first', rule: 'bk', trigger: 'schedule' });

@@ -37,7 +37,7 @@ describe('the head of an answer', () => {
     ['HTTP/1.1 200 OK\r\nContent-Length: 1\r\nKeep-Alive: timeout=5', 3000],
     ['HTTP/1.1 200 OK\r\nContent-Length: 1\r\nKeep-Alive: max=9, timeout=1', 0],
     ['HTTP/1.1 200 OK', 0],
-  ])('says for how long the connection may be kept: %j', (head, keepAliveMs) => {
+  ])('has how long the connection may be kept: %j', (head, keepAliveMs) => {
     expect(parse(head).keepAliveMs).toBe(keepAliveMs);
   });
 
@@ -68,7 +68,7 @@ describe('the head of an answer', () => {
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked',
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked',
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: identity',
-  ])('that two readers could understand in two ways is refused: %j', (head) => {
+  ])('is refused if two readers could understand it in two ways: %j', (head) => {
     expect(() => parse(head)).toThrow(expect.objectContaining({ code: 'MALFORMED' }));
   });
 });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ChunkedBody } from '../../../../worker/util/http/chunked-body.ts';
 import { inHttpChunks } from '../../../support/raw-http.ts';
 
-/** What is decoded from `wire` in pieces of `size`, and what comes after the end. */
+/** What is decoded from `wire` in pieces of `size`, and the bytes after the end. */
 function decode(
   wire: Uint8Array,
   size: number,
@@ -21,7 +21,7 @@ function decode(
 }
 
 describe('a body in chunks', () => {
-  test('is the same however it is sent and cut', () => {
+  test('is the same however it is sent and split', () => {
     assert(
       property(
         uint8Array({ minLength: 0, maxLength: 300 }),
@@ -42,7 +42,7 @@ describe('a body in chunks', () => {
     expect(decode(wire, 3).body.toString()).toBe('0123456789!');
   });
 
-  test('counts what comes after its end', () => {
+  test('counts the bytes after its end', () => {
     expect(decode(Buffer.from('1\r\na\r\n0\r\n\r\nHTTP/1.1 200'), 1000)).toMatchObject({ isEnded: true, after: 12 });
   });
 
@@ -60,7 +60,7 @@ describe('a body in chunks', () => {
     '10000000000000000\r\n',
     `1;${'x'.repeat(20_000)}\r\n`,
     `0\r\n${'X: 1\r\n'.repeat(5000)}`,
-  ])('that is malformed is refused', (wire) => {
+  ])('is refused when it is malformed', (wire) => {
     for (const size of [1, 100_000])
       expect(() => decode(Buffer.from(wire), size)).toThrow(expect.objectContaining({ code: 'MALFORMED' }));
   });

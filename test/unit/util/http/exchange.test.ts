@@ -4,7 +4,7 @@ import { GetExchange, type ExchangeConnection } from '../../../../worker/util/ht
 const STALL_MS = 30;
 const ANSWER_MS = 60;
 
-/** A connection without a socket, and what was asked of it. */
+/** A connection without a socket, and the calls of it. */
 function fakeConnection(): { readonly connection: ExchangeConnection; readonly asked: string[] } {
   const asked: string[] = [];
   return {
@@ -27,12 +27,12 @@ function exchangeOver(connection: ExchangeConnection): GetExchange {
   });
 }
 
-/** Fills as much into the room of the exchange as there is, as a socket does. */
+/** Fills the room of the exchange as far as there is, like a socket. */
 function fill(exchange: GetExchange, byte: number): ReturnType<GetExchange['received']> {
   return exchange.received((exchange.room() ?? Buffer.alloc(16)).fill(byte));
 }
 
-test('a server has to answer and to send in time, but not while the reader lets it wait', async () => {
+test('limits the time of the server to answer and to send, but not while the reader lets it wait', async () => {
   const { connection, asked } = fakeConnection();
   const exchange = exchangeOver(connection);
   expect(asked.splice(0)).toEqual([`limit ${ANSWER_MS}`, 'send']);
@@ -43,7 +43,7 @@ test('a server has to answer and to send in time, but not while the reader lets 
   expect(fill(exchange, 1)).toBe('more');
   expect(fill(exchange, 2)).toBe('pause');
   expect(asked.splice(0)).toEqual(['limit 0']);
-  // what TLS has decrypted comes even now
+  // bytes that TLS has decrypted arrive even now
   expect(exchange.received((exchange.room() ?? Buffer.alloc(0)).subarray(0, 1000).fill(3))).toBe('pause');
   asked.splice(0);
 
@@ -53,7 +53,7 @@ test('a server has to answer and to send in time, but not while the reader lets 
   expect(Buffer.from((await exchange.body.next()).value ?? [])).toEqual(Buffer.alloc(1000, 3));
 });
 
-test('a body that is left while it is paused is read on, to be thrown away', async () => {
+test('a body that is abandoned while it is paused is read on and discarded', async () => {
   const { connection, asked } = fakeConnection();
   const exchange = exchangeOver(connection);
   const size = 3 * 256 * 1024;
@@ -67,7 +67,7 @@ test('a body that is left while it is paused is read on, to be thrown away', asy
   expect(await exchange.ended).toBe(Infinity);
 });
 
-test('a buffer of which a part is lent is filled on behind it: the socket keeps the place that it was given', async () => {
+test('a buffer that is partly lent is filled on after that part: the socket keeps its place', async () => {
   const exchange = exchangeOver(fakeConnection().connection);
   exchange.received(Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n'));
   const place = exchange.room() ?? Buffer.alloc(0);

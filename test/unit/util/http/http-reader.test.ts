@@ -108,7 +108,7 @@ describe('a body', () => {
     expect(server.sockets).toHaveLength(1);
   });
 
-  test.each(SIZES)('that is too short breaks after what came, in pieces of %i bytes', async (size) => {
+  test.each(SIZES)('breaks after the received bytes when it is too short, in pieces of %i bytes', async (size) => {
     const part = few.subarray(0, 1500);
     const server = await rawHttpServer(async (socket) => {
       await writeInPieces(socket, withLength(part, 2000), size);
@@ -129,7 +129,7 @@ describe('a body', () => {
     expect(error).toMatchObject({ code: 'BROKEN_OFF' });
   });
 
-  test('whose connection is reset breaks', async () => {
+  test('breaks when its connection is reset', async () => {
     const server = await rawHttpServer((socket) => {
       socket.write(withLength(few, 4000), () => socket.resetAndDestroy());
     });
@@ -138,7 +138,7 @@ describe('a body', () => {
   });
 
   test.each(SIZES)(
-    'that is too long ends where it should, and its connection is not used again: pieces of %i bytes',
+    'ends where it should when it is too long, and its connection is not reused: pieces of %i bytes',
     async (size) => {
       const server = await rawHttpServer((socket) =>
         writeInPieces(socket, Buffer.concat([withLength(few), few]), size),
@@ -167,10 +167,10 @@ describe('a body', () => {
   });
 });
 
-describe('chunks are lent', () => {
+describe('lent chunks', () => {
   const bytes = seededBytes('lent', 8 * 1024 * 1024);
 
-  test('none changes before the next is asked for, whatever other bodies bring', async () => {
+  test('do not change before the next is requested, whatever other bodies receive', async () => {
     const other = Buffer.alloc(bytes.byteLength, 0xdb);
     const server = await rawHttpServer((socket, number) => void socket.write(withLength(number === 1 ? bytes : other)));
     const client = clientTo();
@@ -186,7 +186,7 @@ describe('chunks are lent', () => {
     expect(at).toBe(bytes.byteLength);
   });
 
-  test('a body of any length takes few buffers, which are filled again', async () => {
+  test('of a body of any length need few buffers, which are reused', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(bytes)));
     const { body } = await get(clientTo(), server);
     const buffers = new Set<ArrayBufferLike>();
@@ -199,7 +199,7 @@ describe('chunks are lent', () => {
     expect(Buffer.concat(kept).equals(bytes)).toBe(false);
   });
 
-  test('a body that is left keeps the chunk that is lent', async () => {
+  test('stay valid in a body that is abandoned', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(bytes)));
     const client = clientTo();
     const answer = await get(client, server);
@@ -215,7 +215,7 @@ describe('chunks are lent', () => {
 describe('connections', () => {
   const ok = withLength(Buffer.from('yes'));
 
-  test('are used again, as many as there are requests at once', async () => {
+  test('are reused, as many as there are concurrent requests', async () => {
     const server = await rawHttpServer((socket) => void socket.write(ok));
     const client = clientTo();
     for (let i = 0; i < 5; i++)
@@ -227,14 +227,14 @@ describe('connections', () => {
   test.each([
     ['the server closes it', 'Connection: close\r\n'],
     ['the server keeps it for a second only', 'Keep-Alive: timeout=1\r\n'],
-  ])('is not used again when %s', async (_, header) => {
+  ])('are not reused when %s', async (_, header) => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(Buffer.from('yes'), 3, header)));
     const client = clientTo();
     for (let i = 0; i < 3; i++) expect(await collect((await get(client, server)).body)).toHaveLength(3);
     expect(server.sockets).toHaveLength(3);
   });
 
-  test('is not used again after bytes that nothing asked for: they would be the answer to the next request', async () => {
+  test('are not reused after unrequested bytes: they would be the answer to the next request', async () => {
     const server = await rawHttpServer((socket) => void socket.write(ok));
     const client = clientTo();
     const answer = await get(client, server);
@@ -245,7 +245,7 @@ describe('connections', () => {
     expect((await collect((await get(client, server)).body)).toString()).toBe('yes');
   });
 
-  test('that were closed while they were kept are replaced', async () => {
+  test('are replaced when they were closed while they were kept', async () => {
     const server = await rawHttpServer((socket) => void socket.write(ok));
     const client = clientTo();
     for (let i = 0; i < 3; i++) {
@@ -256,7 +256,7 @@ describe('connections', () => {
     expect(server.sockets).toHaveLength(3);
   });
 
-  test('no more are kept than allowed, and none for longer', async () => {
+  test('are kept up to a number and a time', async () => {
     const server = await rawHttpServer((socket) => void socket.write(ok));
     const client = clientTo({ maxIdle: 1, idleTimeoutMs: 1 });
     await Promise.all(Array.from({ length: 3 }, async () => collect((await get(client, server)).body)));
@@ -264,7 +264,7 @@ describe('connections', () => {
     expect(server.sockets).toHaveLength(3);
   });
 
-  test('a small rest is read and thrown away, so that the connection can be used again; a large one is not', async () => {
+  test('can be reused after a small rest, which is read and discarded; a large rest closes them', async () => {
     const server = await rawHttpServer((socket, number) => {
       socket.write(withLength(Buffer.alloc(number < 4 ? 200_000 : 4_000_000)));
     });
@@ -283,7 +283,7 @@ describe('TLS', () => {
   const pem = readFileSync('test/fixtures/self-signed.pem');
   const bytes = seededBytes('tls', 3_000_000);
 
-  test.each([1000, 300_000])('a body is whole, its records gathered: pieces of %i bytes', async (size) => {
+  test.each([1000, 300_000])('reads a whole body, its records gathered: pieces of %i bytes', async (size) => {
     const server = await rawHttpServer((socket) => writeInPieces(socket, withLength(bytes), size), {
       key: pem,
       cert: pem,
@@ -296,7 +296,7 @@ describe('TLS', () => {
     expect(server.sockets).toHaveLength(1);
   });
 
-  test('a connection is used again after a body that ended while its reader was slower than TLS', async () => {
+  test('reuses a connection after a body that ended while its reader was slower than TLS', async () => {
     const sizeOf = (number: number): number => 250_000 + number * 20_011;
     const server = await rawHttpServer(
       (socket, number) => void socket.write(withLength(bytes.subarray(0, sizeOf(number)))),
@@ -315,7 +315,7 @@ describe('TLS', () => {
     expect(server.sockets).toHaveLength(1);
   });
 
-  test('a name of several addresses is tried at each', async () => {
+  test('tries each address of a name with several', async () => {
     const server = await rawHttpServer((socket) => void socket.write(withLength(bytes)), { key: pem, cert: pem });
     const lookup: NonNullable<HttpReaderOptions['lookup']> = (_, __, callback) =>
       callback(null, [
@@ -327,14 +327,14 @@ describe('TLS', () => {
     expect((await collect((await get(client, server, { origin })).body)).equals(bytes)).toBe(true);
   });
 
-  describe('with TLS, whose records come on after a pause', () => {
+  describe('connections with TLS whose records continue after a pause', () => {
     const content = seededBytes('records', 400_000);
     const sizes = Array.from({ length: 30 }, (_, index) => 244_000 + index * 4000);
     const timeouts = { answerTimeoutMs: 2000, stallTimeoutMs: 2000 };
-    /** Lets what was sent arrive before it is read. */
+    /** Lets sent bytes arrive before they are read. */
     const arrived = async (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 15));
 
-    test('are used again after a body that ended meanwhile', async () => {
+    test('are reused after a body that ended meanwhile', async () => {
       const server = await rawHttpServer(
         (socket, number) => void socket.write(withLength(content.subarray(0, sizes[number - 1]))),
         { key: pem, cert: pem },
@@ -349,10 +349,10 @@ describe('TLS', () => {
       expect(server.sockets).toHaveLength(1);
     });
 
-    test('go on after the end of a chunk that came meanwhile', async () => {
+    test('continue after the end of a chunk that arrived meanwhile', async () => {
       const server = await rawHttpServer(
         (socket) => {
-          // whole records, and one of the end of the chunk alone
+          // whole records, and one with only the end of the chunk
           const size = 16 * 16_384;
           socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${size.toString(16)}\r\n`);
           setTimeout(() => socket.write(Buffer.concat([content.subarray(0, size), Buffer.from('\r\n')])), 2);
@@ -370,14 +370,14 @@ describe('TLS', () => {
     });
   });
 
-  test('a certificate that is not trusted ends it', async () => {
+  test('are ended by an untrusted certificate', async () => {
     const server = await rawHttpServer(() => undefined, { key: pem, cert: pem });
     await expect(get(clientTo(), server)).rejects.toMatchObject({ code: /SELF_SIGNED/, [EXPLAINED]: true });
     expect(server.requests).toEqual([]);
   });
 });
 
-describe('what goes wrong', () => {
+describe('faults', () => {
   test.each([
     ['MALFORMED', '220 mail.example ESMTP\r\n\r\n'],
     ['MALFORMED', 'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n'],
@@ -392,17 +392,17 @@ describe('what goes wrong', () => {
     while (server.sockets[0]?.closed === false) await turn();
   });
 
-  test('chunks that are malformed break the body after what came', async () => {
+  test('malformed chunks break the body after the received bytes', async () => {
     const server = await rawHttpServer((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\nno\r\n');
     });
     const { got, error } = await broken((await get(clientTo(), server)).body);
-    // what came in the piece that is malformed cannot be told apart from it
+    // the bytes before in the malformed piece cannot be separated from it
     expect(['', 'yes']).toContain(got.toString());
     expect(error).toMatchObject({ code: 'MALFORMED', [EXPLAINED]: true });
   });
 
-  test('no answer in time, and a body that stalls', async () => {
+  test('a late answer and a body that stalls are timeouts', async () => {
     const server = await rawHttpServer((socket, number) => {
       if (number > 1) socket.write(withLength(Buffer.from('ye'), 3));
     });
@@ -509,7 +509,7 @@ describe('stopping', () => {
     await closed(server.sockets);
   });
 
-  test('after the whole body came changes nothing: what came can be read', async () => {
+  test('after the whole body arrived changes nothing: received bytes can be read', async () => {
     const few = bytes.subarray(0, 1000);
     const server = await rawHttpServer((socket) => void socket.write(withLength(few)));
     const stop = new AbortController();
@@ -522,7 +522,7 @@ describe('stopping', () => {
     expect(server.sockets).toHaveLength(1);
   });
 
-  test('the client ends what is under way, and what is kept', async () => {
+  test('of the client ends current requests and kept connections', async () => {
     const server = await rawHttpServer(
       (socket, number) => void socket.write(withLength(number === 1 ? Buffer.from('a') : bytes)),
     );
