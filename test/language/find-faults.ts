@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EXCEPTIONS, STILL_TO_BE_EDITED, type Exception } from './exceptions.ts';
+import { EXCEPTIONS, type Exception } from './exceptions.ts';
+import { append } from '../../worker/util/lists.ts';
 import { WORD_RULES } from './rules.ts';
 import { longLines, textsOf } from './texts.ts';
 
@@ -31,9 +32,7 @@ export interface Faults {
   /** How many files were read. */
   readonly read: number;
   readonly faults: readonly Fault[];
-  /** Those in files that are still to be edited. */
-  readonly pending: readonly Fault[];
-  /** Entries of the lists that nothing needs any more. */
+  /** Exceptions that nothing needs any more. */
   readonly stale: readonly string[];
 }
 
@@ -42,15 +41,13 @@ export function findFaults(root: string, paths: readonly string[] = []): Faults 
   const files = READ.flatMap((pattern) => globSync(pattern, { cwd: root, exclude: NOT_READ })).toSorted();
   const used = new Set<Exception>();
   const faults: Fault[] = [];
-  const pending: Fault[] = [];
   let read = 0;
   for (const file of files) {
     if (paths.length > 0 && !paths.some((path) => isBelow(file, path))) continue;
     read++;
-    const found = faultsOf(file, readFileSync(join(root, file), 'utf8'), EXCEPTIONS, used);
-    (STILL_TO_BE_EDITED.some((path) => isBelow(file, path)) ? pending : faults).push(...found);
+    append(faults, faultsOf(file, readFileSync(join(root, file), 'utf8'), EXCEPTIONS, used));
   }
-  return { read, faults, pending, stale: paths.length > 0 ? [] : staleEntries(pending, used) };
+  return { read, faults, stale: paths.length > 0 ? [] : staleEntries(used) };
 }
 
 /** The faults of one file; adds to `used` each exception that it needs. */
@@ -86,11 +83,8 @@ function covers({ words }: Exception, source: string, at: number, match: string)
   return false;
 }
 
-function staleEntries(pending: readonly Fault[], used: ReadonlySet<Exception>): readonly string[] {
+function staleEntries(used: ReadonlySet<Exception>): readonly string[] {
   return [
-    ...STILL_TO_BE_EDITED.filter((path) => !pending.some(({ file }) => isBelow(file, path))).map(
-      (path) => `${path} is clean: remove it from STILL_TO_BE_EDITED in test/language/exceptions.ts`,
-    ),
     ...EXCEPTIONS.filter((exception) => !used.has(exception)).map(
       ({ file, words }) => `the exception for “${words}” in ${file} is not used: remove it`,
     ),
