@@ -3,7 +3,7 @@ import type { Construct } from 'constructs';
 import type { InfraSettings } from '../settings/schema.ts';
 
 /**
- * Moves backups of a vault to the low-cost tier of AWS Backup, where the settings ask for it. `resources`: the buckets; `*` stands for all.
+ * Moves backups of a vault to the low-cost tier of AWS Backup, where the settings request it. `resources`: the buckets; `*` stands for all.
  * https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-backup-tieringconfiguration.html
  */
 export function addTiering(

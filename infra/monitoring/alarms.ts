@@ -49,7 +49,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       chapter: 'rule-late',
       severity: 'high',
       text: `A rule has had no good run for ${ruleLateHours} hours after its schedule asked for one.`,
-      // each rule has a state of its own: one that is late for long does not hide the next
+      // each rule has its own state: one that has been late for long does not hide the next
       metric: new MathExpression({
         expression: 'SELECT MAX(RuleOverdueSeconds) FROM SCHEMA("Transship", rule) GROUP BY rule ORDER BY MAX() DESC',
         label: 'seconds overdue',
@@ -142,13 +142,13 @@ function ofParts({
       // the next call makes up for one that failed
       periods: 3,
       datapoints: 2,
-      // it did not run, which the next alarm reports
+      // the planner did not run, which the next alarm reports
       missing: NOT_BREACHING,
     },
     {
       chapter: 'planner-not-running',
       severity: 'high',
-      text: 'No call of the planner succeeded for three quarters of an hour: no rule is served.',
+      text: 'No call of the planner succeeded for 45 minutes: no rule runs on schedule.',
       metric: new MathExpression({
         // Lambda reports nothing about a function that is not called, and no errors about calls without one
         expression: 'FILL(calls, 0) - FILL(errors, 0)',

@@ -138,7 +138,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'growth-of-what-is-copied',
       severity: 'low',
-      text: `More than ${growthGiBPerDay} GiB were copied to repositories and archives within a day.`,
+      text: `More than ${growthGiBPerDay} GiB were copied to repositories and archives in a day.`,
       metric: transshipMetric('BytesCopied', { period: DAY }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,

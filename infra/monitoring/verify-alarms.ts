@@ -38,7 +38,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: verificationAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule verifies; the alarm planner-not-running reports the planner
+      // there is no verify rule; the alarm planner-not-running reports a planner that does not run
       missing: NOT_BREACHING,
     },
     {
@@ -52,7 +52,7 @@ export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
       threshold: drillAgeHours * 3600,
       comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
       periods: 3,
-      // no rule drills; the alarm planner-not-running reports the planner
+      // there is no rule with drills; the alarm planner-not-running reports a planner that does not run
       missing: NOT_BREACHING,
     },
   ];

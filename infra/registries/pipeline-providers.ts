@@ -18,7 +18,7 @@ export function pipelinePrincipals(scope: Construct, pipelines: Pipelines): read
     });
   }
   return pipelines.map(({ audience, issuer, subjects }) => {
-    // by its name and not by the provider's attribute: the keys of a condition have to be known before
+    // by name and not by an attribute of the provider: the keys of a condition have to be known in advance
     const provider = Stack.of(scope).formatArn({
       service: 'iam',
       region: '',

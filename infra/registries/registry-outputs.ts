@@ -6,10 +6,10 @@ import type { InfraSettings } from '../settings/schema.ts';
 
 type RegistrySettings = NonNullable<InfraSettings['registries']>;
 
-/** A template has 200 outputs: of more repositories the command that lists them has the URIs. */
+/** A template has at most 200 outputs. With more repositories, the command that lists them shows the URIs. */
 const MAX_URIS = 100;
 
-/** What pipelines need to know of the repositories, and the commands that check them. */
+/** Adds the URIs of the repositories, for pipelines, and the commands that check them. */
 export function addRegistryOutputs(stack: Stack, registries: RegistrySettings): void {
   const { region } = stack;
   const output = (id: string, description: string, value: string): void => {
@@ -28,7 +28,7 @@ export function addRegistryOutputs(stack: Stack, registries: RegistrySettings): 
   if (repositories.length > 0)
     output(
       'CheckRepositories',
-      'Are repositories as the settings have them? Their URIs, whether tags are immutable, whether a push is scanned',
+      'Lists the repositories, to compare with the settings: URIs, whether tags are immutable, whether a push is scanned',
       describeCommand(region),
     );
   const expiring = repositories.find((one) => lifecyclePolicyText(retentionOf(one)) !== undefined)?.name;
@@ -36,29 +36,29 @@ export function addRegistryOutputs(stack: Stack, registries: RegistrySettings): 
     const ofIt = `--repository-name ${expiring} --region ${region}`;
     output(
       'PreviewLifecycle',
-      'What the lifecycle policy of a repository lets go next',
+      'Shows what the lifecycle policy of a repository deletes next',
       `aws ecr start-lifecycle-policy-preview ${ofIt} && aws ecr wait lifecycle-policy-preview-complete ${ofIt} && aws ecr get-lifecycle-policy-preview ${ofIt}`,
     );
   }
   if (replication.length === 0) return;
   output(
     'CheckReplication',
-    'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
+    'Shows where an image was replicated to. ECR replicates only images that are pushed after this deploy',
     `aws ecr describe-image-replication-status --repository-name ${repositories[0]?.name ?? 'REPOSITORY'} --image-id imageTag=TAG --region ${region}`,
   );
   for (const replica of replicaRegions(registries, stack.account))
     output(
       `CheckReplicas${pascal(replica)}`,
-      `Repositories that replication made in ${replica}, and how`,
+      `Lists the repositories that replication created in ${replica}, and their settings`,
       describeCommand(replica),
     );
   const [to] = groupDestinations(replication, stack.account).flatMap(({ destinations }) => destinations);
   output(
     'ReplicateExisting',
-    'Replicates what was there before, to one destination; ask once for each. Needs an AWS CLI of November 2026 or later',
+    'Replicates older images to one destination; run once for each. Needs an AWS CLI of November 2026 or later',
     `aws ecr start-replication-backfill --destination region=${to?.region},registryId=${to?.account} --region ${region}`,
   );
-  output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
+  output('ShowReplication', 'Shows what is replicated where', `aws ecr describe-registry --region ${region}`);
 }
 
 function describeCommand(region: string): string {
@@ -66,7 +66,7 @@ function describeCommand(region: string): string {
   return `aws ecr describe-repositories --region ${region} --query 'repositories[].${columns}' --output table`;
 }
 
-/** Ids of outputs, by repository: `ProductApiUri`. Two names that make the same one are numbered. */
+/** Ids of outputs, by repository: `ProductApiUri`. Names that result in the same id get a number. */
 function outputNames(names: readonly string[]): ReadonlyMap<string, string> {
   const ids = new Map<string, string>();
   for (const name of names) {

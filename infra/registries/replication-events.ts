@@ -4,7 +4,7 @@ import { EventBus as EventBusTarget } from 'aws-cdk-lib/aws-events-targets';
 import { Construct } from 'constructs';
 
 export interface ReplicationEventsProps {
-  /** The region that has the alarms. */
+  /** The Region that has the alarms. */
   readonly home: string;
   /** Its account. @default this one */
   readonly account?: string;

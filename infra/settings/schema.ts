@@ -246,7 +246,7 @@ const vault = z
         deleteAfterDays: days.default(35),
         /** Days that copies are kept in the vault of the backup account. */
         copyDeleteAfterDays: days.default(90),
-        /** When backups move to the low-cost tier of AWS Backup: after 60 days at the least. Default: never. */
+        /** When backups move to the low-cost tier of AWS Backup: after at least 60 days. Default: never. */
         tierAfterDays: z.int().min(60, 'AWS Backup moves nothing that is younger than 60 days').max(36_500).optional(),
         /** The last days of which any second can be restored: 35 at most. 0: no continuous backups. */
         continuousDays: z.int().min(0).max(36_500).default(0),
@@ -308,9 +308,9 @@ const repository = z.strictObject({
     .optional(),
   /** Accounts whose Lambda functions may use images of the repository. */
   lambdaAccounts: z.array(accountId).default([]),
-  /** Principals that alone may push; pushes of all others are denied, whatever else allows them. */
+  /** The only principals that may push; pushes of all others are denied, whatever else allows them. */
   pushOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
-  /** Principals that alone may delete images and the repository. */
+  /** The only principals that may delete images and the repository. */
   deleteOnly: eachOnce(principalPattern).max(MAX_EXCEPT).default([]),
   /** The repository exists already: only its policies are set, and only those given here. */
   existing: z.boolean().default(false),
@@ -329,12 +329,12 @@ const pipelines = z.strictObject({
       /^[a-z0-9.-]+(?:\/[\w./-]*[\w-])?$/,
       'expected the host of a provider of tokens, such as token.actions.githubusercontent.com',
     ),
-  /** What a token is for, as the pipeline asks for it. */
+  /** The audience of a token, as the pipeline requests it. */
   audience: z
     .string()
     .regex(/^[\w.:/-]{1,255}$/, 'expected the audience of a token, such as sts.amazonaws.com')
     .default('sts.amazonaws.com'),
-  /** Which pipelines, as `sub` of their tokens names them. */
+  /** The pipelines, as `sub` of their tokens names them. */
   subjects: eachOnce(
     z
       .string()
@@ -403,11 +403,11 @@ const registries = z
         cleanUp: z.array(principalArn).default([]),
         /** Pipelines that may assume the role that pushes, by tokens of their provider (OpenID Connect). */
         pushFrom: z.array(pipelines).default([]),
-        /** What the roles are called. Default: CloudFormation's names. */
+        /** The names of the roles. Default: CloudFormation chooses them. */
         names: z
           .strictObject({ pull: roleName.optional(), push: roleName.optional(), cleanUp: roleName.optional() })
           .prefault({}),
-        /** The longest session that may be asked for. */
+        /** The longest session that a caller may request. */
         sessionHours: z.int().min(1).max(12).default(1),
       })
       .prefault({}),
@@ -461,7 +461,7 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       /** The URL of docs/runbook.md: alarms link to its chapters. */
       runbook: z.string().min(1).max(500).default('docs/runbook.md'),
-      /** A rule is late so long after its schedule asked for a run, when none has ended well: as long as a run takes, and some time more. */
+      /** A rule is late this many hours after its schedule asked for a run, if none has ended well since: the time of a run, and some more. */
       ruleLateHours: z
         .number()
         .positive()

@@ -171,7 +171,7 @@ describe('outputs', () => {
       for (const name of names.match(/\w+(?=`)/g) ?? []) expect(all).toContain(name);
   });
 
-  test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
+  test('count as many metrics as the alarms use, without those that count by repository', () => {
     const [, counted] = /\((\d+) \+ rules\) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
     const small = app();
     addStacks(small, settingsOf(''));

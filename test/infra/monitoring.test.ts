@@ -270,7 +270,7 @@ describe('the alarm', () => {
     });
   });
 
-  test('of a late rule is about each rule by its own schedule, and one that is late does not hide the next', () => {
+  test('of a late rule follows the schedule of each rule, and one late rule does not hide the next', () => {
     const of = (more: string): AlarmOfCloudFormation => alarm('rule-late', alarmsOf(Template.fromStack(stackOf(more))));
     const Expression =
       'SELECT MAX(RuleOverdueSeconds) FROM SCHEMA("Transship", rule) GROUP BY rule ORDER BY MAX() DESC';
@@ -278,7 +278,7 @@ describe('the alarm', () => {
       Threshold: 18_000,
       Metrics: [{ Expression, Period: 900 }],
     });
-    // a period has a pass of the planner in it, however seldom it looks
+    // each period contains a pass of the planner, however rare its passes are
     expect(of('planEveryMinutes: 60').Metrics).toMatchObject([{ Period: 3600 }]);
   });
 
@@ -413,7 +413,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('')));
-    expect(without.size).toBe(21); // neither that of backups, without a vault
+    expect(without.size).toBe(21); // without a vault, there is no alarm of backups either
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 
