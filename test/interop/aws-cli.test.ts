@@ -78,10 +78,12 @@ function textOf(value: unknown): string {
 async function callsOf(lines: string, { env, folder }: Workspace): Promise<readonly (readonly string[])[]> {
   const bin = join(folder, 'bin');
   const calls = join(folder, `calls-${crypto.randomUUID()}`);
-  for (const name of [bin, calls, join(folder, 'dist/templates/assets')]) mkdirSync(name, { recursive: true });
+  const templates = ['dist/templates', 'dist/portable'];
+  for (const name of [bin, calls, ...templates.map((one) => join(folder, one, 'assets'))])
+    mkdirSync(name, { recursive: true });
   // some read their input before they send a request
-  for (const name of ['dist/templates/assets/code.zip', 'dist/templates/Transship.yaml', 'request.json'])
-    writeFileSync(join(folder, name), '{}');
+  const inputs = templates.flatMap((one) => [`${one}/assets/code.zip`, `${one}/Transship.yaml`]);
+  for (const name of [...inputs, 'request.json']) writeFileSync(join(folder, name), '{}');
   const script = (name: string, body: string): void => {
     writeFileSync(join(bin, name), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
   };

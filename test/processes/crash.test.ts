@@ -10,7 +10,7 @@ import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { openS3 } from '../../worker/objects/s3/store.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage, type ImageRecipe } from '../support/images.ts';
-import { backupLife, sentTwiceAllowed } from '../support/lives.ts';
+import { backupLife } from '../support/lives.ts';
 import { openS3 as startS3, type OpenS3 } from '../support/local-s3.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -38,7 +38,7 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
         assert.ok(first.died, `it was not killed at ${at}`);
         const second = await backupLife(image, place.open(), key, { partSize });
         const twice = first.bytesSent + second.bytesSent - whole.byteLength;
-        const allowed = sentTwiceAllowed(first, partSize);
+        const allowed = first.bytesInFlight;
         assert.ok(twice <= allowed, `killed at ${at}: ${twice} bytes were sent twice, ${allowed} are allowed`);
         const bytes = await collect(await place.open().read(key));
         assert.ok(bytes.equals(whole), `killed at ${at}: other bytes`);
@@ -57,7 +57,7 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
         const life = await backupLife(image, place.open(), 'killed.tar', { partSize, at: 14 + (deaths % 5) });
         sent += life.bytesSent;
         if (!life.died) break;
-        allowed += sentTwiceAllowed(life, partSize);
+        allowed += life.bytesInFlight;
       }
       const bytes = await collect(await place.open().read('killed.tar'));
       assert.ok(bytes.equals(whole));

@@ -3,7 +3,7 @@ import type { Target } from '../../worker/content/content.ts';
 import { manifestsFrom } from '../../worker/content/manifests-from.ts';
 import { walk } from '../../worker/content/graph.ts';
 import { copy } from '../../worker/copy/copy.ts';
-import type { ObjectStore, Upload } from '../../worker/objects/objects.ts';
+import type { InPlace, ObjectStore, Upload } from '../../worker/objects/objects.ts';
 import { openArchiveTarget } from '../../worker/images/archive-target.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';
 import { systemClock } from '../../worker/util/clock.ts';
@@ -19,8 +19,16 @@ export interface Life {
   readonly points: number;
   /** How many bytes of the archive were passed to the store. */
   readonly bytesSent: number;
-  /** If it was killed: parts that were passed to the store, which had not answered. */
-  readonly partsInFlight: number;
+  /** If it was killed: writes of content that were passed to the store, which had not answered, and their bytes. */
+  readonly writesInFlight: number;
+  readonly bytesInFlight: number;
+}
+
+const NOTHING_IN_FLIGHT = { writesInFlight: 0, bytesInFlight: 0 };
+
+interface Flying {
+  writes: number;
+  bytes: number;
 }
 
 export interface LifeOptions {
@@ -30,11 +38,6 @@ export interface LifeOptions {
   readonly onDeath?: (life: Life) => void;
 }
 
-/** Bytes that may be sent twice because of a kill: those of the parts in transit. */
-export function sentTwiceAllowed(death: Life, partSize: number): number {
-  return death.partsInFlight * partSize;
-}
-
 /** Backs `image` up as `transship backup` does, with its defaults except for the size of parts, or resumes an earlier run. */
 export async function backupLife(
   image: MadeImage,
@@ -42,15 +45,16 @@ export async function backupLife(
   key: string,
   options: LifeOptions & { readonly partSize: number },
 ): Promise<Life> {
-  const flying = { parts: 0 };
+  const flying = { writes: 0, bytes: 0 };
   let death: Life | undefined;
   const dying = crashing(store, options.at ?? Infinity, () => {
-    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), partsInFlight: flying.parts };
+    const inFlight = { writesInFlight: flying.writes, bytesInFlight: flying.bytes };
+    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), ...inFlight };
     options.onDeath?.(death);
   });
   const writing = writeArchive(image, inParts(dying.store, options.partSize, flying), key, { clock: systemClock });
   await crashed(writing);
-  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), partsInFlight: 0 };
+  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), ...NOTHING_IN_FLIGHT };
 }
 
 async function writeArchive(
@@ -69,11 +73,11 @@ async function writeArchive(
 export async function mirrorLife(image: MadeImage, target: Target, options: LifeOptions = {}): Promise<Life> {
   let death: Life | undefined;
   const points = new CrashPoints(options.at ?? Infinity, () => {
-    death = { died: true, points: points.count, bytesSent: 0, partsInFlight: 0 };
+    death = { died: true, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
     options.onDeath?.(death);
   });
   await crashed(copy(image.content, dyingTarget(target, points), [image.root], { strict: true }));
-  return death ?? { died: false, points: points.count, bytesSent: 0, partsInFlight: 0 };
+  return death ?? { died: false, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
 }
 
 /**
@@ -107,28 +111,48 @@ export function dyingTarget(target: Target, points: CrashPoints): Target {
   };
 }
 
-/** The store with uploads in parts of this size; `flying` counts the parts that it has not answered. */
-function inParts(store: ObjectStore, partSize: number, flying: { parts: number }): ObjectStore {
+/** The store with uploads in parts of this size; `flying` counts the writes that it has not answered. */
+function inParts(store: ObjectStore, partSize: number, flying: Flying): ObjectStore {
+  const counted = async (bytes: number, write: Promise<void>): Promise<void> => {
+    flying.writes++;
+    flying.bytes += bytes;
+    try {
+      await write;
+    } finally {
+      flying.writes--;
+      flying.bytes -= bytes;
+    }
+  };
   return {
     ...store,
     upload: async (key, size, options) => {
       const upload = await store.upload(key, size, { ...options, partSize });
-      const part: Upload['part'] = async (...args) => {
-        flying.parts++;
-        try {
-          await upload.part(...args);
-        } finally {
-          flying.parts--;
-        }
-      };
+      const members: Partial<Upload> = { part: async (...args) => counted(partSize, upload.part(...args)) };
+      const openInPlace = upload.openInPlace?.bind(upload);
+      if (openInPlace !== undefined)
+        members.openInPlace = async (opened) => countedInPlace(await openInPlace(opened), counted);
       return new Proxy(upload, {
         get: (of, name) => {
-          if (name === 'part') return part;
+          if (Object.hasOwn(members, name)) return Reflect.get(members, name) as unknown;
           const member: unknown = Reflect.get(of, name);
           return typeof member === 'function' ? (member.bind(of) as unknown) : member;
         },
       });
     },
+  };
+}
+
+/** Node does not dispose of a proxy, so each member is named. */
+function countedInPlace(file: InPlace, counted: (bytes: number, write: Promise<void>) => Promise<void>): InPlace {
+  return {
+    isPublished: file.isPublished,
+    isResumed: file.isResumed,
+    write: async (offset, bytes, options) => counted(bytes.byteLength, file.write(offset, bytes, options)),
+    has: async (offset, bytes, options) => file.has(offset, bytes, options),
+    read: (offset, length, options) => file.read(offset, length, options),
+    keep: async (numbers, options) => file.keep(numbers, options),
+    forget: (numbers) => file.forget(numbers),
+    [Symbol.asyncDispose]: async () => file[Symbol.asyncDispose](),
   };
 }
 
