@@ -148,17 +148,17 @@ describe('consuming SQS', () => {
 
   test('stopping makes messages in work visible to others at once', async () => {
     await send(2);
+    // so long that none becomes visible before the test is over, unless it is given back
+    const hour = { visibilitySeconds: 3600 };
     const consuming = start(async (_, at) => {
       await new Promise((resolve) => at.addEventListener('abort', resolve));
       throw at.reason;
-    });
+    }, hour);
     await until(() => begun.length === 2);
-    const startedMs = performance.now();
     stopping.abort();
     signal.abort();
     await consuming;
     await until(async () => (await queue.count()).visible === 2);
-    expect(performance.now() - startedMs).toBeLessThan(3000);
     // one more where they met the receive that was being stopped
     for (const { receiveCount } of await queue.receive(10)) expect([2, 3]).toContain(receiveCount);
   });

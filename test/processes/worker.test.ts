@@ -1,6 +1,6 @@
 // A worker as a process of its own, by the entry point of its image, over the embedded stack.
 import { PurgeQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { countMessages, type Service } from '../../worker/service/service.ts';
 import { jobId, type CopyJob } from '../../worker/queue/job.ts';
@@ -9,6 +9,7 @@ import { readSettings } from '../../worker/main/settings.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { connectService } from '../../worker/main/wire.ts';
+import { eventually } from '../support/eventually.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { startGate } from '../support/interop-gate.ts';
 import { openLab } from '../support/lab.ts';
@@ -43,13 +44,13 @@ function worker(more: Readonly<Record<string, string>> = {}): WorkerProcess {
 
 /** The run once it has ended. */
 async function ended({ id }: Run): Promise<Run> {
-  return vi.waitFor(
+  return eventually(
     async () => {
       const run = await service.state.runs.get(id);
       if (run?.endedAtMs === undefined) throw new Error(`run ${id} goes on: ${JSON.stringify(run?.jobs)}`);
       return run;
     },
-    { timeout: 20_000, interval: 100 },
+    { intervalMs: 100 },
   );
 }
 
@@ -96,7 +97,7 @@ test('hands its job back at once when it is stopped in the middle of a backup, a
   const stored = (): typeof s3.requests =>
     s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
   // the marker, and at least one full part that holds only the layer
-  await vi.waitFor(() => expect(stored().length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
+  await eventually(() => expect(stored().length).toBeGreaterThanOrEqual(2));
   const stoppedMs = systemClock.now();
   first.kill('SIGTERM');
   expect(await first.ended, first.stderr).toBe(0);
@@ -173,9 +174,9 @@ test('a second signal ends it at once', async () => {
   });
   const process = worker({ ECS_AGENT_URI: agent.url });
   await passed;
-  await vi.waitFor(() => expect(agent.requests).toHaveLength(1));
+  await eventually(() => expect(agent.requests).toHaveLength(1));
   process.kill('SIGTERM');
-  await vi.waitFor(() => expect(agent.requests).toHaveLength(2));
+  await eventually(() => expect(agent.requests).toHaveLength(2));
   // a signal that follows at once may be the same one, forwarded by the parent of the process
   const again = setInterval(() => process.kill('SIGTERM'), 100);
   onTestFinished(() => clearInterval(again));
