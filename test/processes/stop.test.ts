@@ -69,7 +69,7 @@ const COMMANDS = [
 ];
 
 /** Long enough for a busy machine. */
-const MAX_SECONDS = STOP_SECONDS + 10;
+const MAX_SECONDS = STOP_SECONDS + 60;
 
 const stopped = new Map<Situation, Stopped>();
 const over = new AsyncDisposableStack();
