@@ -81,7 +81,7 @@ beforeAll(async () => {
     prepared.push(async () => void stopped.set(situation, await stop(situation, stack, service)));
   }
   await Promise.all(prepared.map(async (run) => run()));
-}, 240_000);
+});
 
 /** A stack with the jobs of the situation in its queue. Stacks start one after the other: clients read endpoints from this process's environment. */
 async function prepare({
