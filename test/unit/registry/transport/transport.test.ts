@@ -74,10 +74,10 @@ describe('requests', () => {
     await eventually(() => expect(clock.sleeping).toBeGreaterThanOrEqual(20));
     for (let turn = 0; turn < 50; turn++) await clock.advance(0);
     expect(server.requests).toHaveLength(16);
-    let isDone = false;
-    const done = Promise.all(all).finally(() => (isDone = true));
+    const state = { isDone: false };
+    const done = Promise.all(all).finally(() => (state.isDone = true));
     // in steps that are short beside the limit of an answer, which passes on the same clock
-    while (!isDone) await clock.advance(50);
+    while (!state.isDone) await clock.advance(50);
     await done;
     expect(server.requests).toHaveLength(36);
   });
