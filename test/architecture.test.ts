@@ -189,7 +189,7 @@ for (const file of globSync('worker/**/*.ts').sort()) {
   });
 }
 
-test('tests wait with `eventually`: what vitest offers gives up after a second, which a busy machine exceeds', () => {
+test('tests wait with `eventually`: the waits of vitest give up after a second, which is too short on a busy machine', () => {
   const files = globSync(['test/{unit,flows,processes,infra,contracts}/**/*.ts', 'local/test/**/*.ts']);
   const wrong = files.filter((file) => /\b(?:vi\.wait(?:For|Until)|expect\.poll)\b/.test(readFileSync(file, 'utf8')));
   assert.ok(files.length > 300);
