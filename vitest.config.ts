@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { LIMITS } from './test/support/limits.ts';
 
 /** Files that change what all modules of a process share, such as its environment or its list of secrets. */
 const ALONE = ['test/flows/proxy.test.ts', 'test/unit/util/own-secrets.test.ts'];
@@ -9,9 +10,10 @@ const OTHER_SUITES = ['test/interop/**', 'test/infra/**', 'test/processes/**', '
 
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    ...LIMITS,
     // a tenth of the time a file waits: for a server in its own process, a lease, a child
     maxWorkers: availableParallelism() + 1,
+    setupFiles: ['test/support/constant-seed.ts'],
     projects: [
       {
         extends: true,

@@ -188,3 +188,10 @@ for (const file of globSync('worker/**/*.ts').sort()) {
     if (!file.startsWith('worker/main/')) assert.doesNotMatch(text, AROUND);
   });
 }
+
+test('tests wait with `eventually`: the waits of vitest give up after a second, which is too short on a busy machine', () => {
+  const files = globSync(['test/{unit,flows,processes,infra,contracts}/**/*.ts', 'local/test/**/*.ts']);
+  const wrong = files.filter((file) => /\b(?:vi\.wait(?:For|Until)|expect\.poll)\b/.test(readFileSync(file, 'utf8')));
+  assert.ok(files.length > 300);
+  assert.deepEqual(wrong, []);
+});

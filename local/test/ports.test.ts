@@ -16,10 +16,19 @@ async function newFolder(): Promise<string> {
   return folder;
 }
 
+/** Below the ports that systems give to clients and to servers without a fixed port, so that no other test takes one in between. */
+const RANGE = { first: 10_000, count: 5000 };
+let tried = 0;
+
+/** Another port for each call; those of two processes are far from each other. */
+function nextPort(): number {
+  return RANGE.first + ((process.pid * 61 + tried++ * SERVERS.length) % RANGE.count);
+}
+
 /** Runs `use` with the first of nine ports in a row; tries other ports if one of these is taken. */
 async function withPorts(use: (port: number) => Promise<void>): Promise<void> {
   for (let attempts = 1; ; attempts++) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const port = nextPort();
     const free = await Promise.all(SERVERS.map(async (_, index) => !(await isTaken(port + index))));
     if (free.every(Boolean)) return use(port);
     if (attempts === 100) throw new Error('no nine ports in a row are free');

@@ -86,7 +86,9 @@ describe('consuming SQS', () => {
 
   test('two consumers do every message of many, with nothing left', async () => {
     const bodies = await send(60);
-    const both = [start(async () => DONE), start(async () => DONE)];
+    // no message is visible again because a busy machine was slow
+    const hour = { visibilitySeconds: 3600 };
+    const both = [start(async () => DONE, hour), start(async () => DONE, hour)];
     await until(async () => begun.length >= 60 && (await isEmpty()));
     stopping.abort();
     await Promise.all(both);
@@ -148,17 +150,17 @@ describe('consuming SQS', () => {
 
   test('stopping makes messages in work visible to others at once', async () => {
     await send(2);
+    // so long that none becomes visible before the test is over, unless it is given back
+    const hour = { visibilitySeconds: 3600 };
     const consuming = start(async (_, at) => {
       await new Promise((resolve) => at.addEventListener('abort', resolve));
       throw at.reason;
-    });
+    }, hour);
     await until(() => begun.length === 2);
-    const startedMs = performance.now();
     stopping.abort();
     signal.abort();
     await consuming;
     await until(async () => (await queue.count()).visible === 2);
-    expect(performance.now() - startedMs).toBeLessThan(3000);
     // one more where they met the receive that was being stopped
     for (const { receiveCount } of await queue.receive(10)) expect([2, 3]).toContain(receiveCount);
   });

@@ -19,7 +19,7 @@ describe('--help', () => {
     expect(COMMANDS).toEqual(expect.arrayContaining(['copy', 'login', 'status', 'completion']));
   });
 
-  test('ends in examples whose flags exist, for every command', { timeout: 30_000 }, async () => {
+  test('ends in examples whose flags exist, for every command', async () => {
     const asked = COMMANDS.map((name) => [name]);
     for (const names of asked) {
       const help = await helpOf(...names);

@@ -45,7 +45,7 @@ test('10,000 unchanged tags of a repository of ECR cost at most 25 calls of ECR,
   expect(counts['api']).toBeLessThanOrEqual(25);
   expect(await bench.run('keep')).toMatchObject({ unchanged: 10_000, endedAtMs: expect.any(Number) });
   expect(bench.queue.calls.filter((call) => call.startsWith('Send'))).toEqual([]);
-}, 60_000);
+});
 
 test('1,000 unchanged tags of a registry that is not ECR cost at most one HEAD each', async () => {
   const tags = numbered(1000);
@@ -64,4 +64,4 @@ test('1,000 unchanged tags of a registry that is not ECR cost at most one HEAD e
   // of the source and of the destination; one more request follows a full page without a Link
   expect(counts).toEqual({ 'tags-list': 4, 'manifest-head': 1000 });
   expect(await bench.run('keep')).toMatchObject({ unchanged: 1000, endedAtMs: expect.any(Number) });
-}, 60_000);
+});

@@ -215,7 +215,7 @@ describe('prune of a registry', () => {
     expect(reasonsOf(planned)).toEqual({ real: 'keepLast 1', claimed: 'age not known' });
   });
 
-  test('is not slowed down by indexes that list each other in many ways', { timeout: 20_000 }, async () => {
+  test('is not slowed down by indexes that list each other in many ways', async () => {
     let below: readonly Descriptor[] = [];
     for (let level = 0; level < 40; level++)
       below = [await putIndex('odd/many', `a${level}`, below), await putIndex('odd/many', `b${level}`, below)];

@@ -1,6 +1,6 @@
 // Rules that publish, through planner, queue, workers and state, over the embedded S3 and ECR.
 import assert from 'node:assert/strict';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { connectService } from '../../worker/main/wire.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { consume } from '../../worker/queue/consume.ts';
@@ -25,6 +25,7 @@ import { hexOf, digestOf } from '../../worker/oci/digest.ts';
 import { parseObjectPlace } from '../../worker/oci/object-place.ts';
 import { listingOf } from '../../worker/images/publish.ts';
 import { replaceBackends } from '../support/backends.ts';
+import { eventually } from '../support/eventually.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
@@ -379,7 +380,7 @@ test('publishes an object by the event of its PUT, over SQS and DynamoDB', async
     await files.put('a.txt', 'one');
     lab.stack.pushEvents = false;
     const key = publishedAt(rule.to);
-    await vi.waitFor(async () => expect(await service.state.destinations.get(key)).toBeDefined(), { timeout: 20_000 });
+    await eventually(async () => expect(await service.state.destinations.get(key)).toBeDefined());
   } finally {
     lab.stack.pushEvents = false;
     stopping.abort();
@@ -405,7 +406,7 @@ function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   };
 }
 
-test('ends the run of a planner that was killed at any write', { timeout: 60_000 }, async () => {
+test('ends the run of a planner that was killed at any write', async () => {
   for (let at = 1; ; at++) {
     const p = await published();
     await p.put('a.txt', 'one');

@@ -15,6 +15,7 @@ import { backup } from '../../worker/images/backup.ts';
 import { restore } from '../../worker/images/restore.ts';
 import { readSettings, type Settings } from '../../worker/main/settings.ts';
 import { connect } from '../../worker/main/wire.ts';
+import { eventually } from '../support/eventually.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
 import { listenForTest } from '../support/listen-for-test.ts';
@@ -262,12 +263,12 @@ describe('a credential helper', () => {
     const backends = connect(settings, 'test', { report: () => undefined });
     const read = backends.registry('registry.example.com', 'source').repository('app').resolve('v1', stop);
     const pidFile = join(lab.folder, 'hang', 'pid');
-    await expect.poll(async () => readFile(pidFile, 'utf8').catch(() => '')).toMatch(/\d\n/);
+    await eventually(async () => expect(await readFile(pidFile, 'utf8')).toMatch(/\d\n/));
     stop.abort();
     await failureOf(read, 'ABORTED');
     await backends[Symbol.asyncDispose]();
     const pid = Number(await readFile(pidFile, 'utf8'));
-    await expect.poll(() => isRunning(pid)).toBe(false);
+    await eventually(() => expect(isRunning(pid)).toBe(false));
   });
 
   test('is killed when it never stops writing', async () => {

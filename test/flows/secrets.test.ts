@@ -10,6 +10,7 @@ import { readSettings } from '../../worker/main/settings.ts';
 import { connectService } from '../../worker/main/wire.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { systemClock } from '../../worker/util/clock.ts';
+import { eventually } from '../support/eventually.ts';
 import { SIGNED, startGossipingRegistry, type GossipingRegistry } from '../support/gossiping-registry.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, PASSWORD } from '../support/lab.ts';
@@ -168,7 +169,7 @@ test('a worker that is refused keeps secrets out of logs, table, messages, dead 
   const worker = startWorker({ ...environment, REGISTRY_AUTH_FILE: file });
   onTestFinished(async () => worker[Symbol.asyncDispose]());
   const failed = (): number => worker.lines.filter(({ event }) => event === 'job-failed').length;
-  await expect.poll(failed, { timeout: 20_000 }).toBe(names.length);
+  await eventually(() => expect(failed()).toBe(names.length));
   worker.kill('SIGTERM');
   await worker.ended;
 

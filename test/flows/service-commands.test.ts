@@ -3,11 +3,12 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
-import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readSettings } from '../../worker/main/settings.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { connectService } from '../../worker/main/wire.ts';
 import { runCommand, type Ended } from '../support/command-line.ts';
+import { eventually } from '../support/eventually.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -149,14 +150,11 @@ test('enqueue --wait exits 1 for a run that is declared dead', async () => {
   const from = `docker://${registry.host}/unread/app:v1`;
   const env = { ...environment, TRANSSHIP_REQUEST_QUEUE_URL: QueueUrl };
   const waiting = run(['enqueue', from, `docker://${ecr.registryHost}/unread/app:v1`, '--wait'], env);
-  const started = await vi.waitFor(
-    async () => {
-      const [latest] = await service.state.runs.list({ limit: 1 });
-      if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
-      return latest;
-    },
-    { timeout: 20_000 },
-  );
+  const started = await eventually(async () => {
+    const [latest] = await service.state.runs.list({ limit: 1 });
+    if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
+    return latest;
+  });
   await service.state.runs.declareDead(started.id);
   expect(await waiting).toMatchObject({
     code: 1,
@@ -164,35 +162,31 @@ test('enqueue --wait exits 1 for a run that is declared dead', async () => {
   });
 });
 
-test(
-  'enqueue, status and redrive: a job that cannot be done is dead until its cause is fixed',
-  { timeout: 60_000 },
-  async () => {
-    const from = `docker://${registry.host}/late/app:v1`;
-    const to = `docker://${ecr.registryHost}/late/app:v1`;
-    const failed = await run(['enqueue', from, to, '--wait']);
-    expect(failed.code).toBe(1);
-    expect(failed.stdout).toMatch(/failed 1.*\nfailed: .*late\/app:v1 → .*: source: .* answered 404/);
+test('enqueue, status and redrive: a job that cannot be done is dead until its cause is fixed', async () => {
+  const from = `docker://${registry.host}/late/app:v1`;
+  const to = `docker://${ecr.registryHost}/late/app:v1`;
+  const failed = await run(['enqueue', from, to, '--wait']);
+  expect(failed.code).toBe(1);
+  expect(failed.stdout).toMatch(/failed 1.*\nfailed: .*late\/app:v1 → .*: source: .* answered 404/);
 
-    const ill = await run(['status']);
-    expect(ill.code).toBe(3);
-    expect(ill.stdout).toMatch(/dead letters: 1/);
-    expect(ill.stdout).toMatch(/dead letter \S+, .*NOT_FOUND/);
+  const ill = await run(['status']);
+  expect(ill.code).toBe(3);
+  expect(ill.stdout).toMatch(/dead letters: 1/);
+  expect(ill.stdout).toMatch(/dead letter \S+, .*NOT_FOUND/);
 
-    const image = await makeImage({ signed: true });
-    await lab.push(image, registry, 'late/app');
-    expect(await run(['redrive', '--rule', 'other'])).toMatchObject({
-      stdout: '0 back in the queue; 1 stay dead letters\n',
-    });
-    expect(await run(['redrive'])).toMatchObject({ code: 0, stdout: '1 back in the queue\n' });
-    const done = await run(['enqueue', from, to, '--wait']);
-    expect(done, done.stderr).toMatchObject({ code: 0 });
-    await expectSameImage(image.content, lab.view(ecr, 'late/app'), image.root);
+  const image = await makeImage({ signed: true });
+  await lab.push(image, registry, 'late/app');
+  expect(await run(['redrive', '--rule', 'other'])).toMatchObject({
+    stdout: '0 back in the queue; 1 stay dead letters\n',
+  });
+  expect(await run(['redrive'])).toMatchObject({ code: 0, stdout: '1 back in the queue\n' });
+  const done = await run(['enqueue', from, to, '--wait']);
+  expect(done, done.stderr).toMatchObject({ code: 0 });
+  await expectSameImage(image.content, lab.view(ecr, 'late/app'), image.root);
 
-    const well = await json(['status']);
-    expect(well).toMatchObject({ code: 0, value: { deadLetters: 0, faulty: false, failed: [] } });
-  },
-);
+  const well = await json(['status']);
+  expect(well).toMatchObject({ code: 0, value: { deadLetters: 0, faulty: false, failed: [] } });
+});
 
 describe('enqueue to a registry that nothing names', () => {
   const target = 'docker://evil.example/app:v1';
@@ -203,20 +197,16 @@ describe('enqueue to a registry that nothing names', () => {
     expect(await run(args)).toEqual({ code: 1, stdout: '', stderr: `transship: ${why}\n` });
   });
 
-  test(
-    'is refused by the worker where the environment does not name what is allowed',
-    { timeout: 60_000 },
-    async () => {
-      const { TRANSSHIP_ALLOW: _, ...rest } = environment;
-      const { code, stdout } = await run(args, rest);
-      expect(code).toBe(1);
-      expect(stdout).toContain(why);
-      for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
-    },
-  );
+  test('is refused by the worker where the environment does not name what is allowed', async () => {
+    const { TRANSSHIP_ALLOW: _, ...rest } = environment;
+    const { code, stdout } = await run(args, rest);
+    expect(code).toBe(1);
+    expect(stdout).toContain(why);
+    for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
+  });
 });
 
-test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout: 60_000 }, async () => {
+test('enqueue of a rule plans it in the queue, whatever its schedule', async () => {
   const image = await makeImage({ signed: true });
   await lab.push(image, ecr, 'now/app');
   await lab.push(image, registry, 'now/app');
@@ -232,7 +222,7 @@ test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout
   expect(await run(['enqueue', 'oci-archive:x.tar', `docker://${registry.host}/x:1`])).toMatchObject({ code: 2 });
 });
 
-test('enqueue of a rule that verifies exits 3 for what it finds', { timeout: 60_000 }, async () => {
+test('enqueue of a rule that verifies exits 3 for what it finds', async () => {
   const image = await makeImage({ seed: 61, platforms: ['linux/amd64'], layers: [500] });
   await lab.push(image, ecr, 'proved/app');
   const archive = `s3://${bucket}/proved/eu/proved/app/v1.tar`;
@@ -382,7 +372,7 @@ test('rules list exits 3 with the reason for a rule that cannot be read', async 
   expect(stdout).toMatch(/^fault: broken: /m);
 });
 
-test('enqueue accepts a pattern as one run with a job for each image', { timeout: 60_000 }, async () => {
+test('enqueue accepts a pattern as one run with a job for each image', async () => {
   for (const tag of ['1.0.0', '1.1.0', 'latest']) await lab.push(await makeImage({ tag }), registry, 'several/app');
   const args = ['enqueue', `${registry.registryHost}/several/*`, `${ecr.registryHost}/copied/`, '--latest', '1'];
   const env = { ...environment, TRANSSHIP_ALLOW: ecr.registryHost };
@@ -397,7 +387,7 @@ test('enqueue accepts a pattern as one run with a job for each image', { timeout
   expect(await run(['enqueue', 'products', '--latest', '1'])).toMatchObject({ code: 2 });
 });
 
-test('enqueue --wait reports when it is stopped that its run continues: 130', { timeout: 60_000 }, async () => {
+test('enqueue --wait reports when it is stopped that its run continues: 130', async () => {
   const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
   const stop = new AbortController();
   const onStderr = (text: string): void => {

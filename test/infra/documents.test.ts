@@ -303,7 +303,7 @@ describe('commands', () => {
     } finally {
       rmSync(target, { recursive: true, force: true });
     }
-  }, 120_000);
+  });
 
   function transship(...args: readonly string[]): string {
     const { status, stdout, stderr } = spawnSync(process.execPath, ['worker/main/cli.ts', ...args], {

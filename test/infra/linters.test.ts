@@ -66,7 +66,7 @@ function unexplained(linter: keyof typeof baseline, found: readonly Finding[]): 
 
 const isNeeded = process.env['TRANSSHIP_LINTERS'] !== undefined;
 
-describe.skipIf(!isNeeded && !(has('cfn-lint') && has('checkov')))('linters', { timeout: 180_000 }, () => {
+describe.skipIf(!isNeeded && !(has('cfn-lint') && has('checkov')))('linters', () => {
   const files = written();
 
   test('of CloudFormation find nothing that the baseline does not explain', () => {

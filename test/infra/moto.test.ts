@@ -48,7 +48,7 @@ describe.skipIf(!HAS_MOTO)('moto', async () => {
     return ask('cloudformation', '/', 'POST', new URLSearchParams({ Action: action, Version: '2010-05-15', ...more }));
   }
 
-  test.each(PORTABLE)('creates %s', { timeout: 180_000 }, async (id) => {
+  test.each(PORTABLE)('creates %s', async (id) => {
     const template = portableTemplates().get(id);
     if (template === undefined) throw new Error(`there is no template ${id}`);
     const resources = Object.values(template.Resources);

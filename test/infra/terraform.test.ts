@@ -195,13 +195,13 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
       ['backup', '0 * * * *'],
       ['publish', '0 * * * *'],
     ]);
-  }, 120_000);
+  });
 
   test('writes a schedule as rules have it, where a step begins at a number', () => {
     const more = { schedule_expression: 'cron(5/20 0/6 1/7 1/3 ? *)' };
     const { rules } = parseConfig(String(applied('objects.tfvars', 'steps.tfstate', more)['rules']));
     expect(rules.map(({ schedule }) => schedule?.cron)).toEqual(rules.map(() => '5-59/20 0-23/6 1-31/7 1-12/3 *'));
-  }, 120_000);
+  });
 
   test('deletes the code of functions after the stack has another, so that an update can be rolled back', () => {
     apply('objects.tfvars', 'code.tfstate');
@@ -220,7 +220,7 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
       renameSync(join(code, '1.zip'), join(code, '0.zip'));
       writeFileSync(template, before);
     }
-  }, 120_000);
+  });
 
   test('refuses variables that do not fit together before anything is created', () => {
     const refused = (variables: Readonly<Record<string, string>>): string => {
@@ -239,5 +239,5 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
     expect(refused({ schedule_expression: 'rate(7 minutes)' })).toContain('schedule_expression is rate(1 hour)');
     expect(refused({ schedule_expression: 'cron(0 2 ? * 2 *)' })).toContain('days of the week have names');
     expect(refused({ project_name: 'Tea' })).toContain('project_name is up to 20 small letters');
-  }, 120_000);
+  });
 });

@@ -1,8 +1,9 @@
 // The Cleaner as it is started: as a long-running process, and as a Lambda. Neither has a queue.
-import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { readSettings } from '../../worker/main/settings.ts';
 import { connectState } from '../../worker/main/wire.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import { eventually } from '../support/eventually.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { startWorker } from '../support/worker-process.ts';
@@ -71,11 +72,8 @@ test('as a Lambda begins nothing in its last minute, and prunes in the next call
   await expect(handler({}, context)).rejects.toMatchObject({ code: 'ABORTED' });
   leftMs = 60_000;
   // a new rule waits for the next second
-  await vi.waitFor(
-    async () => {
-      expect(await handler({}, context)).toMatchObject({ rules: 1, failed: 0, open: 0, places: { failed: 0 } });
-      await expectPruned('lambda');
-    },
-    { timeout: 20_000 },
-  );
+  await eventually(async () => {
+    expect(await handler({}, context)).toMatchObject({ rules: 1, failed: 0, open: 0, places: { failed: 0 } });
+    await expectPruned('lambda');
+  });
 });

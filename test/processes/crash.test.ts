@@ -17,7 +17,6 @@ import { expectSameImage } from '../support/same-image.ts';
 // Every life here is played in this process. test/interop/crash.test.ts does the same with real ones.
 
 /** Hundreds of runs. */
-const LONG = { timeout: 120_000 };
 
 interface Place {
   /** A store as a new process opens it. */
@@ -26,7 +25,7 @@ interface Place {
 
 function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: () => Promise<Place>): void {
   describe(`a backup to ${name}`, () => {
-    test('killed at every write, once, and resumed by a new process, ends in the same bytes', LONG, async () => {
+    test('killed at every write, once, and resumed by a new process, ends in the same bytes', async () => {
       const image = await makeImage(recipe);
       const place = await make();
       const { points } = await backupLife(image, place.open(), 'whole.tar', { partSize });

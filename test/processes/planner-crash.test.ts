@@ -128,10 +128,10 @@ describe('planning in pieces', () => {
         expect(cut.ids).toEqual(whole.ids);
         expect(cut.unchanged).toBe(whole.unchanged);
       }),
-      { numRuns: 8, seed: 3 },
+      { numRuns: 8 },
     );
     expect(most).toBeGreaterThan(3);
-  }, 60_000);
+  });
 
   test('leaves everything to a worker when no time is left', async () => {
     const bench = await begun(MANY);
@@ -144,7 +144,7 @@ describe('planning in pieces', () => {
     expect(bench.jobs).toHaveLength(1);
     expect(await bench.work({ copies: false })).toHaveLength(1903);
     expect(await bench.run('many')).toMatchObject({ jobs: { done: 1904, failed: 0 }, endedAtMs: expect.any(Number) });
-  }, 60_000);
+  });
 
   test('ends the run of a rule that is gone with what there is', async () => {
     const bench = await begun(MANY);

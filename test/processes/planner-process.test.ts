@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { formatRule } from '../../worker/rules/config.ts';
 import { readSettings } from '../../worker/main/settings.ts';
-import { systemClock } from '../../worker/util/clock.ts';
 import { connectService } from '../../worker/main/wire.ts';
+import { eventually } from '../support/eventually.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
@@ -72,12 +72,13 @@ test('finds nothing to do after a worker copied everything, signatures too', asy
 
 /** Waits until the newest run of the rule has ended. */
 async function untilEnded(name: string, lines: readonly unknown[]): Promise<void> {
-  for (let look = 0; look < 300; look++) {
-    const [run] = await service.state.runs.list({ rule: name, limit: 1 });
-    if (run?.endedAtMs !== undefined) return;
-    await systemClock.sleep(100);
-  }
-  expect.unreachable(`the run goes on: ${JSON.stringify(lines)}`);
+  await eventually(
+    async () => {
+      const [run] = await service.state.runs.list({ rule: name, limit: 1 });
+      if (run?.endedAtMs === undefined) throw new Error(`the run goes on: ${JSON.stringify(lines)}`);
+    },
+    { intervalMs: 100 },
+  );
 }
 
 test('runs until it is stopped', async () => {

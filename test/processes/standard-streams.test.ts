@@ -7,7 +7,8 @@ import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { eventually } from '../support/eventually.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -108,7 +109,7 @@ describe('an archive from standard input', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)('leaves nothing behind after %s', async (signal) => {
     const { child, temporary } = await start('copy', 'oci-archive:/dev/stdin', `docker://${registry.host}/never:v1`);
     child.stdin.write(archive.subarray(0, 50_000));
-    await vi.waitFor(async () => expect(await readdir(temporary)).toHaveLength(1), { timeout: 20_000 });
+    await eventually(async () => expect(await readdir(temporary)).toHaveLength(1));
     child.kill(signal);
     const [stderr] = await Promise.all([text(child.stderr), once(child, 'close')]);
     expect({ code: child.exitCode, left: await readdir(temporary) }).toEqual({ code: 130, left: [] });

@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startStack, type Stack } from '../../local/stack.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { connectService } from '../../worker/main/wire.ts';
@@ -11,6 +11,7 @@ import { countMessages, type Service } from '../../worker/service/service.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { STOP_SECONDS } from '../../worker/util/stop.ts';
+import { eventually } from '../support/eventually.ts';
 import { startWorker, type Line } from '../support/worker-process.ts';
 
 const DEPENDENCIES = ['dynamodb', 'sqs', 's3', 'registry'] as const;
@@ -68,7 +69,7 @@ const COMMANDS = [
 ];
 
 /** Long enough for a busy machine. */
-const MAX_SECONDS = STOP_SECONDS + 10;
+const MAX_SECONDS = STOP_SECONDS + 60;
 
 const stopped = new Map<Situation, Stopped>();
 const over = new AsyncDisposableStack();
@@ -80,7 +81,7 @@ beforeAll(async () => {
     prepared.push(async () => void stopped.set(situation, await stop(situation, stack, service)));
   }
   await Promise.all(prepared.map(async (run) => run()));
-}, 240_000);
+});
 
 /** A stack with the jobs of the situation in its queue. Stacks start one after the other: clients read endpoints from this process's environment. */
 async function prepare({
@@ -129,7 +130,7 @@ async function stop(situation: Situation, stack: Stack, service: Service): Promi
     const isSo = begun === undefined ? running >= jobs && asked(stack) > before : begun.test(started.stderr);
     if (!isSo) throw new Error(`${args[0]}: ${started.stderr}`);
   };
-  await vi.waitFor(isAtWork, { timeout: 120_000, interval: 50 });
+  await eventually(isAtWork);
   for (const dependency of hanging) hang(stack, dependency);
   const stoppedMs = systemClock.now();
   started.kill(signal);

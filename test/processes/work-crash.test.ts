@@ -116,7 +116,7 @@ async function atEveryWrite(check: (at: number) => Promise<number>): Promise<voi
   for (let at = 1; at <= whole; at++) expect(await check(at), `killed at ${at}`).toBe(at);
 }
 
-describe('a worker that is killed at any write loses nothing', { timeout: 120_000 }, () => {
+describe('a worker that is killed at any write loses nothing', () => {
   test('of a mirror to two registries', async () => {
     await lab.push(image, registry, 'crash/app');
     await atEveryWrite(async (at) => {

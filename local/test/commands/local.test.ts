@@ -30,8 +30,8 @@ async function runLocal(...args: readonly string[]): Promise<{ code: number | nu
 
 test('local exits with 2 where a port is taken, names the server, and leaves nothing in its folder', async () => {
   const other = createServer();
-  // below the range from which the system assigns ports, so the ports after it are free too
-  const port = 20_000 + (process.pid % 10_000);
+  // below the range from which systems assign ports and above that of ports.test.ts, so the ports after it are free too
+  const port = 15_000 + (process.pid % 900);
   await listen(other, { name: 'another program', port });
   const { code, stderr, left } = await runLocal('--port', String(port));
   await stopListening(other);

@@ -18,7 +18,8 @@ import {
 } from '@aws-sdk/client-sqs';
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
-import { describe, test, vi } from 'vitest';
+import { describe, test } from 'vitest';
+import { eventually } from '../../../test/support/eventually.ts';
 import { ACCOUNT, ARN, bodies, extend, HANDLE, handleOf, open, pass, refusal, remove, type Open } from './lab.ts';
 
 describe('queues', () => {
@@ -282,7 +283,7 @@ describe('a long poll', () => {
   const waitingFor = async ({ sqs }: Open, count: number): Promise<void> => {
     const waiting = (): number =>
       sqs.calls.filter((call) => call.action === 'ReceiveMessage' && call.status === 0).length;
-    await vi.waitFor(() => assert.equal(waiting(), count), { interval: 5 });
+    await eventually(() => assert.equal(waiting(), count));
   };
 
   test('ends with its wait time when no message arrives', async () => {
@@ -290,7 +291,7 @@ describe('a long poll', () => {
     const before = performance.now();
     assert.deepEqual(await it.receive({ WaitTimeSeconds: 1 }), []);
     const ms = performance.now() - before;
-    assert.ok(ms >= 990 && ms < 5000, `${ms} ms`);
+    assert.ok(ms >= 990, `${ms} ms`);
     for (const WaitTimeSeconds of [21, -1])
       assert.equal(await refusal(it.receive({ WaitTimeSeconds })), 'InvalidParameterValue');
   });
@@ -341,7 +342,7 @@ describe('a long poll', () => {
         socket.write(`${head}\r\n\r\n${body}`, () => resolve());
       });
       socket.resetAndDestroy();
-      await vi.waitFor(async () => assert.deepEqual(await it.counts(), [1, 0, 0]), { interval: 5 });
+      await eventually(async () => assert.deepEqual(await it.counts(), [1, 0, 0]));
     }
   });
 
@@ -349,10 +350,8 @@ describe('a long poll', () => {
     const it = await open();
     const polled = assert.rejects(it.receive({ WaitTimeSeconds: 20 }));
     await waitingFor(it, 1);
-    const before = performance.now();
     await it.sqs.close();
     await polled;
-    assert.ok(performance.now() - before < 5000);
   });
 
   test('ends when the service becomes unavailable', async () => {

@@ -20,7 +20,7 @@ import { makeTar } from '../../support/tars.ts';
 
 const golden = await readFile(fileURLToPath(new URL('../../fixtures/archive-v1.tar', import.meta.url)));
 /** Bits that are flipped anywhere, in addition to one in each byte of a header. */
-const SAMPLE = 2000;
+const SAMPLE = 600;
 
 async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
   const unexpected = (): never => expect.unreachable('an archive needs only its folder');
@@ -55,7 +55,7 @@ async function* headerBits(): AsyncGenerator<readonly [number, number]> {
   }
 }
 
-test('verify finds the golden archive whole, and every flipped bit in it', { timeout: 300_000 }, async () => {
+test('verify finds the golden archive whole, and every flipped bit in it', async () => {
   expect(await verifyBytes(golden)).toMatchObject({ complete: true, faults: [] });
   const flips = await Array.fromAsync(headerBits());
   let state = 1;
@@ -75,26 +75,22 @@ test('verify finds the golden archive whole, and every flipped bit in it', { tim
   expect(missed).toEqual([]);
 });
 
-test(
-  'verify finds a flipped bit in any character of the documents of an archive, including the bit of its case',
-  { timeout: 300_000 },
-  async () => {
-    const end = golden.indexOf('blobs/sha256/');
-    const bytes = Buffer.from(golden);
-    const missed: (readonly [number, number])[] = [];
-    for (let offset = 0; offset < end; offset++) {
-      const before = bytes[offset] ?? 0;
-      // the lowest bit, or the bit of a letter's case; zeros are padding, of which the other test has a sample
-      for (const bit of before === 0 ? [] : [offset % 2 === 0 ? 0 : 5]) {
-        bytes[offset] = before ^ (1 << bit);
-        const { complete, faults } = await verifyBytes(bytes);
-        if (!complete || faults.length === 0) missed.push([offset, bit]);
-      }
-      bytes[offset] = before;
+test('verify finds a flipped bit in any character of the documents of an archive, including the bit of its case', async () => {
+  const end = golden.indexOf('blobs/sha256/');
+  const bytes = Buffer.from(golden);
+  const missed: (readonly [number, number])[] = [];
+  for (let offset = 0; offset < end; offset++) {
+    const before = bytes[offset] ?? 0;
+    // the lowest bit, or the bit of a letter's case; zeros are padding, of which the other test has a sample
+    for (const bit of before === 0 ? [] : [offset % 2 === 0 ? 0 : 5]) {
+      bytes[offset] = before ^ (1 << bit);
+      const { complete, faults } = await verifyBytes(bytes);
+      if (!complete || faults.length === 0) missed.push([offset, bit]);
     }
-    expect(missed).toEqual([]);
-  },
-);
+    bytes[offset] = before;
+  }
+  expect(missed).toEqual([]);
+});
 
 test('verify names the byte and the file of a flipped bit that only other readers notice', async () => {
   const bytes = Buffer.from(golden);

@@ -56,7 +56,6 @@ test('does not copy a large chunk because a small one came before it', async () 
 
 test.each([511, 16_384, 65_535, 65_536, 262_144])(
   'sends a registry that does not read for a while the bytes that chunks of %i had when they were lent',
-  { timeout: 60_000 },
   async (size) => {
     const asked = { chunks: 0 };
     let received = '';

@@ -1,7 +1,8 @@
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { protectTask, type TaskProtection } from '../../../worker/main/task-protection.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
+import { eventually } from '../../support/eventually.ts';
 import { scriptedServer, type Reply } from '../../support/scripted-server.ts';
 
 const ARN = 'arn:aws:ecs:us-east-1:111111111111:task/workers/0123456789abcdef';
@@ -39,7 +40,7 @@ async function agent(...replies: readonly Reply[]): Promise<Agent> {
     events,
     bodies,
     asked: async (count) => {
-      await vi.waitFor(() => {
+      await eventually(() => {
         expect(server.requests.length).toBe(count);
         expect(clock.sleeping).toBe(1);
       });
@@ -118,7 +119,7 @@ describe('protection that fails', () => {
   test('is not requested again by a task without a service', async () => {
     const { protection, clock, events } = await agent(failing('TASK_NOT_VALID'));
     protection.busy(1);
-    await vi.waitFor(() => expect(events).toHaveLength(1));
+    await eventually(() => expect(events).toHaveLength(1));
     expect(events[0]).toMatchObject({ message: expect.stringContaining('it belongs to no service') });
     protection.busy(0);
     protection.busy(1);
@@ -136,8 +137,8 @@ describe('protection that fails', () => {
     });
     protection.busy(1);
     protection.busy(0);
-    await vi.waitFor(() => expect(clock.sleeping).toBe(1));
+    await eventually(() => expect(clock.sleeping).toBe(1));
     protection.busy(1);
-    await vi.waitFor(() => expect(events).toHaveLength(1));
+    await eventually(() => expect(events).toHaveLength(1));
   });
 });

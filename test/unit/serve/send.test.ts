@@ -17,7 +17,6 @@ const STILL_TURNS = 200;
 
 test.each([4096, 16_384, 262_144])(
   'sends a client that does not read for a while the bytes that chunks of %i had when they were lent',
-  { timeout: 60_000 },
   async (size) => {
     const asked = { chunks: 0 };
     const open = async function* (): Bytes {

@@ -1,8 +1,9 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { openFiles } from '../../../../worker/objects/files/store.ts';
+import { eventually } from '../../../support/eventually.ts';
 
 test('a writer that waits for the lock of another process can be stopped, and leaves the lock and no file', async () => {
   const root = await mkdtemp(join(tmpdir(), 'transship-files-'));
@@ -13,7 +14,7 @@ test('a writer that waits for the lock of another process can be stopped, and le
   const stop = new AbortController();
   const writing = store.write('k', Buffer.alloc(4500), { condition: { ifMatch: etag }, signal: stop.signal });
   // fully written, and waiting to be moved into place
-  await vi.waitUntil(async () => (await readdir(root)).some((name) => name.endsWith('.temp')));
+  await eventually(async () => expect((await readdir(root)).some((name) => name.endsWith('.temp'))).toBe(true));
   stop.abort();
   await expect(writing).rejects.toMatchObject({ code: 'ABORTED' });
   expect((await readdir(root)).sort()).toEqual(['.k.lock', 'k']);

@@ -21,6 +21,7 @@ import type { Failure } from '../../../../worker/util/failure.ts';
 import type { Event } from '../../../../worker/util/events.ts';
 import { fakeClock, type FakeClock } from '../../../support/clock.ts';
 import { chunked, collect } from '../../../support/chunks.ts';
+import { eventually } from '../../../support/eventually.ts';
 import { crashing } from '../../../support/faulty-objects.ts';
 import { seededBytes } from '../../../support/images.ts';
 import { BUCKET, clientOf, openS3 as openServer, type OpenS3 } from '../../../support/local-s3.ts';
@@ -385,7 +386,7 @@ describe('a bucket', () => {
       expect(await unfinishedIds()).toEqual([]);
     });
 
-    test('killed at every write, begun again: the same bytes, no part sent twice', { timeout: 60_000 }, async () => {
+    test('killed at every write, begun again: the same bytes, no part sent twice', async () => {
       const backup = async (to: ObjectStore): Promise<void> => {
         const upload = await begin({ condition: { ifAbsent: true } }, to);
         await sendMissing(upload);
@@ -613,7 +614,7 @@ describe('a bucket', () => {
       const stop = new AbortController();
       server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'delay', ms: 60_000 });
       const sending = upload.part(1, bytesOf(1), { signal: stop.signal });
-      await vi.waitUntil(() => server.s3.faults.pending === 0);
+      await eventually(() => expect(server.s3.faults.pending).toBe(0));
       stop.abort();
       await expect(sending).rejects.toMatchObject({ code: 'ABORTED' });
       expect(upload.done.size).toBe(0);

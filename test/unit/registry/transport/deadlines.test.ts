@@ -3,6 +3,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { Transport } from '../../../../worker/registry/transport/transport.ts';
 import { fakeClock, manualClock, type ManualClock } from '../../../support/clock.ts';
+import { eventually } from '../../../support/eventually.ts';
 import { READ } from '../../../support/fake-layer.ts';
 
 const ONCE = { ...READ, attempts: 1 };
@@ -74,5 +75,5 @@ test('a blob whose headers arrived in time may take longer', async () => {
 test('a document that arrived in time leaves no timer', async () => {
   const { transport, clock } = await dripping('HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1');
   expect((await transport.send(ONCE)).bytes.toString()).toBe('1');
-  await expect.poll(() => clock.sleeping).toBe(0);
+  await eventually(() => expect(clock.sleeping).toBe(0));
 });

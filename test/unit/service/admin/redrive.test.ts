@@ -97,7 +97,7 @@ test('ends even when the messages that stay are visible again before all were se
       return t.deadLetters.receive(...args);
     },
   };
-  const signal = AbortSignal.timeout(5000);
+  const signal = AbortSignal.timeout(60_000);
   expect(await redrive({}, { ...t, deadLetters }, { signal })).toMatchObject({ redriven: 0 });
 });
 

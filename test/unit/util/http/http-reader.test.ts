@@ -15,7 +15,7 @@ const SIZES = [1, 7, 511, 16_384, 262_144];
 const EXPLAINED = 'explained';
 
 function clientTo(options: Partial<HttpReaderOptions> = {}): HttpReader {
-  const client = new HttpReader({ connectTimeoutMs: 10_000, idleTimeoutMs: 1_000_000, maxIdle: 4, ...options });
+  const client = new HttpReader({ connectTimeoutMs: 60_000, idleTimeoutMs: 1_000_000, maxIdle: 4, ...options });
   onTestFinished(() => client.close());
   return client;
 }
@@ -26,8 +26,8 @@ function request(server: RawHttpServer, more: Partial<GetRequest> = {}): GetRequ
     origin: server.url,
     path: '/it?a=1',
     headers: { 'user-agent': 'transship/test' },
-    answerTimeoutMs: 10_000,
-    stallTimeoutMs: 10_000,
+    answerTimeoutMs: 60_000,
+    stallTimeoutMs: 60_000,
     explain: (error) => Object.assign(error, { [EXPLAINED]: true }),
     ...more,
   };
@@ -330,7 +330,7 @@ describe('TLS', () => {
   describe('connections with TLS whose records continue after a pause', () => {
     const content = seededBytes('records', 400_000);
     const sizes = Array.from({ length: 30 }, (_, index) => 244_000 + index * 4000);
-    const timeouts = { answerTimeoutMs: 2000, stallTimeoutMs: 2000 };
+    const timeouts = { answerTimeoutMs: 60_000, stallTimeoutMs: 60_000 };
     /** Lets sent bytes arrive before they are read. */
     const arrived = async (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 15));
 
@@ -489,7 +489,7 @@ describe('stopping', () => {
       const client = clientTo();
       await collect((await get(client, server)).body);
       const stop = new AbortController();
-      const getting = client.get(request(server, { answerTimeoutMs: 2000 }), { signal: stop.signal });
+      const getting = client.get(request(server), { signal: stop.signal });
       const expected = expect(getting).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
       for (let step = 0; step < steps; step++) await Promise.resolve();
       stop.abort(reason);
