@@ -69,6 +69,8 @@ function wrapUpload(upload: Upload, write: Write): Upload {
       write(async () => (await upload.copyPart?.(n, bytes, from, options)) === true),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
+    // a killed process holds nothing
+    release: () => upload.release?.(),
   };
 }
 
