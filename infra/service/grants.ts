@@ -16,7 +16,7 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * The resource of a call. `uploads` are the unfinished uploads of a bucket, `registry` are all repositories of an account and Region, and
- * `account` is for actions without a resource in IAM. `workers` is the ECS service of the workers. `pruned…` are the objects and repositories that
+ * `account` is for actions without a resource in IAM. `workers` are the ECS services of the workers. `pruned…` are the objects and repositories that
  * prune rules may delete from, and the stores that they then write to. `archivedRepository` are repositories whose images may be restored from the
  * archive storage class and archived again. `scratchRepository` are repositories named like those of drills, `markedRepository` those of them that
  * have the tag of a drill.
@@ -24,6 +24,7 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 export type ResourceKind =
   | 'jobs'
   | 'requests'
+  | 'largeJobs'
   | 'deadLetters'
   | 'table'
   | 'bucket'
@@ -68,20 +69,23 @@ const ALL: readonly Caller[] = ['worker', 'planner', 'cleaner'];
 export const CALLS: Readonly<Record<string, Call>> = {
   'sqs.ReceiveMessage': {
     actions: ['sqs:ReceiveMessage'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
   'sqs.DeleteMessageBatch': {
     actions: ['sqs:DeleteMessage'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
   'sqs.ChangeMessageVisibility': {
     actions: ['sqs:ChangeMessageVisibility'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
-  'sqs.SendMessageBatch': { actions: ['sqs:SendMessage'], by: { jobs: BOTH, deadLetters: WORKER } },
+  'sqs.SendMessageBatch': {
+    actions: ['sqs:SendMessage'],
+    by: { jobs: BOTH, largeJobs: BOTH, deadLetters: WORKER },
+  },
   'sqs.GetQueueAttributes': {
     actions: ['sqs:GetQueueAttributes'],
-    by: { jobs: BOTH, requests: BOTH, deadLetters: BOTH },
+    by: { jobs: BOTH, requests: BOTH, largeJobs: BOTH, deadLetters: BOTH },
   },
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
@@ -218,6 +222,8 @@ export const KEY_ACTIONS = {
 export interface Reach {
   readonly jobs: IQueue;
   readonly requests: IQueue;
+  /** @default all workers are alike */
+  readonly largeJobs?: IQueue | undefined;
   readonly deadLetters: IQueue;
   readonly table: ITableV2;
   readonly bucket: IBucket;
@@ -230,8 +236,8 @@ export interface Reach {
   readonly prune?: InfraSettings['prune'];
   /** The cluster whose tasks protect themselves. @default none */
   readonly cluster?: Cluster | undefined;
-  /** The service whose number of tasks the planner sets. @default none */
-  readonly workers?: FargateService | undefined;
+  /** The services whose number of tasks the planner sets. @default none */
+  readonly workers?: readonly FargateService[] | undefined;
 }
 
 /** The actions that the most permissive settings allow workers on these resources: the endpoints of their network admit these. */
@@ -283,7 +289,7 @@ type Grant = (
 
 /** Grants the role the calls of the process, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table, workers } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, largeJobs, prune, requests, table } = reach;
   const stack = Stack.of(role);
   const grant: Grant = (kind, allow, resources, conditions = {}) => {
     const actions = actionsOf(caller, kind, allow);
@@ -295,13 +301,14 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
 
   grant('jobs', 'write', [jobs.queueArn]);
   grant('requests', 'write', [requests.queueArn]);
+  if (largeJobs !== undefined) grant('largeJobs', 'write', [largeJobs.queueArn]);
   grant('deadLetters', 'write', [deadLetters.queueArn]);
   grant('table', 'write', [table.tableArn]);
   grant('bucket', 'write', [bucket.bucketArn]);
   grant('uploads', 'write', [bucket.bucketArn]);
   grant('object', 'write', [bucket.arnForObjects('*')]);
   if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
-  if (workers !== undefined) grant('workers', 'write', [workers.serviceArn], onlyTasks(stack, workers));
+  for (const service of reach.workers ?? []) grant('workers', 'write', [service.serviceArn], onlyTasks(stack, service));
   grantBuckets(stack, grant, access.buckets);
   if (caller === 'cleaner') {
     if (prune !== undefined) grantPruning(stack, grant, prune, bucket);

@@ -225,13 +225,14 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const ownBucket = s.bucket.existing === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${s.bucket.existing}`;
   add('jobs', 'write', ['<QueuesJobs.Arn>']);
   add('requests', 'write', ['<QueuesRequests.Arn>']);
+  if (s.largeJobs !== undefined) add('largeJobs', 'write', ['<QueuesLargeJobs.Arn>']);
   add('deadLetters', 'write', ['<QueuesDeadLetters.Arn>']);
   add('table', 'write', ['<StorageTable.Arn>']);
   add('bucket', 'write', [ownBucket]);
   add('uploads', 'write', [ownBucket]);
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
-  add('workers', 'write', ['<WorkersService>']);
+  add('workers', 'write', ['<WorkersService>', ...(s.largeJobs === undefined ? [] : ['<LargeWorkersService>'])]);
   add('account', 'write', ['*']);
   const stores = s.prune?.stores.map(placeOf) ?? [];
   const places = [...(s.prune?.prefixes.map(placeOf) ?? []), ...stores];
@@ -335,6 +336,7 @@ const SETTINGS: readonly (readonly [string, InfraSettings])[] = [
   ['minimal', exampleOf('minimal')],
   ['production', PRODUCTION],
   ['nothing but itself', settingsOf('')],
+  ['large workers', settingsOf('largeJobs: {}')],
   [
     'an existing bucket, which has a key of its own',
     settingsOf(`bucket: { existing: archives-of-old }

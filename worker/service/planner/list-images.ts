@@ -48,6 +48,7 @@ export async function listImages(
     referrers: async () => referrers,
     unreferenced: rows.every((row) => subjectsOf(row).length === 0),
     size: sizeOf(rows),
+    bytes: new Map(active.flatMap(({ digest, sizeBytes }) => (sizeBytes === undefined ? [] : [[digest, sizeBytes]]))),
     archived: rows.filter(({ status }) => status !== 'ACTIVE'),
   };
 }
