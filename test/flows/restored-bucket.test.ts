@@ -102,7 +102,10 @@ describe('a restored bucket', () => {
       throw new Failure('DENIED', 'list s3://restored: the caller needs s3:ListBucket');
     };
     const results = recorded();
-    await failureOf(judgeRestore(JOB, results, { ...backends, bucket: denied }, { ...options, until: NEVER }), 'CORRUPT');
+    await failureOf(
+      judgeRestore(JOB, results, { ...backends, bucket: denied }, { ...options, until: NEVER }),
+      'CORRUPT',
+    );
     expect(results.verdicts).toMatchObject([
       { status: 'FAILED', message: expect.stringContaining('could not be verified: list s3://restored') },
     ]);
@@ -124,7 +127,11 @@ describe('a restored bucket', () => {
     await backedUpToArchives(await pushed('restored-large/app', 6), 's3://restored/archives/', session);
     const hashed = new Set<string>();
     for (let day = 0; day < 16; day++) {
-      const { places } = await verifyRestored({ bucket: 'restored', budgetBytes: 8000 }, session.backends, session.options);
+      const { places } = await verifyRestored(
+        { bucket: 'restored', budgetBytes: 8000 },
+        session.backends,
+        session.options,
+      );
       const images = places.flatMap((place) => place.images);
       expect(images.length).toBeGreaterThan(0);
       expect(places[0]?.sample?.slices).toBeGreaterThan(1);
@@ -156,7 +163,11 @@ test('the result of a restore job is what AWS Backup gets', async () => {
 });
 
 test('the event of a restore job names the job and the bucket, and no other event does', () => {
-  const detail = { restoreJobId: 'job-1', createdResourceArn: 'arn:aws:s3:::awsbackup-restore-test-1', resourceType: 'S3' };
+  const detail = {
+    restoreJobId: 'job-1',
+    createdResourceArn: 'arn:aws:s3:::awsbackup-restore-test-1',
+    resourceType: 'S3',
+  };
   expect(readRestoreJob({ detail })).toEqual({ id: 'job-1', bucket: 'awsbackup-restore-test-1' });
   for (const other of [{}, { detail: {} }, { detail: { ...detail, createdResourceArn: 'arn:aws:rds:::db' } }, null])
     expect(() => readRestoreJob(other)).toThrow('is not the event of a restore job');
