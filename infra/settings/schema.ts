@@ -275,7 +275,13 @@ const vault = z
       })
       .prefault({}),
     /** Restores a backup on a schedule, to prove that it can be restored. */
-    restoreTest: z.strictObject({ cron: cronFields.default('0 8 ? * SUN *') }).optional(),
+    restoreTest: z
+      .strictObject({
+        cron: cronFields.default('0 8 ? * SUN *'),
+        /** Verifies what was restored, by a function, and records the result in AWS Backup. */
+        verify: z.boolean().default(true),
+      })
+      .optional(),
   })
   .optional();
 

@@ -68,6 +68,7 @@ const ENTRY_POINTS: Readonly<Record<Caller, string>> = {
   worker: 'worker/main/run-worker.ts runWorker',
   planner: 'worker/main/planner.lambda.ts handler',
   cleaner: 'worker/main/cleaner.lambda.ts handler',
+  restoreTest: 'worker/main/restore-test.lambda.ts handler',
 };
 
 describe('the table', () => {
@@ -84,7 +85,7 @@ describe('the table', () => {
     const granted = Object.entries(CALLS).filter(([, { by }]) =>
       Object.values(by).some((callers) => callers.some((one) => one === caller)),
     );
-    expect(granted.length).toBeGreaterThan(10);
+    expect(granted.length).toBeGreaterThan(caller === 'restoreTest' ? 3 : 10);
     expect(granted.map(([name]) => name).filter((name) => !reached.has(name))).toEqual([]);
   });
 
@@ -164,7 +165,9 @@ describe('the table', () => {
 
 /** Names of actions in a string, of the services that the code calls. */
 function actionsIn(text: string): readonly string[] {
-  return text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms):[A-Z][a-z]\w+(?!\/)/g) ?? [];
+  return (
+    text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms|backup):[A-Z][a-z]\w+(?!\/)/g) ?? []
+  );
 }
 
 function sourceOf(file: string): string {
@@ -324,7 +327,7 @@ function rolesOf(settings: InfraSettings): ReadonlyMap<string, readonly Statemen
   return roles;
 }
 
-function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
+function statementsOfRole(caller: Exclude<Caller, 'restoreTest'>, settings: InfraSettings): readonly Statement[] {
   const prefix = { worker: 'WorkersRole', planner: 'PlannerRole', cleaner: 'CleanerRole' }[caller];
   const [some, ...more] = [...rolesOf(settings)].filter(([id]) => id.startsWith(prefix));
   if (some === undefined || more.length > 0) throw new Error(`not one ${prefix}`);
@@ -424,6 +427,28 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
   });
 });
 
+describe('the role that verifies restore tests', () => {
+  test('may read the buckets of restore tests in its own account, record results and log, and nothing else', () => {
+    const stack = stacksOf(exampleOf('vault')).get('TransshipVault');
+    if (stack === undefined) throw new Error('no stack');
+    const [found] = [...statementsOf(Template.fromStack(stack))].filter(([id]) => id.startsWith('RestoreVerifierRole'));
+    const statements = found?.[1] ?? [];
+    const bucket = 'arn:aws:s3:::awsbackup-restore-test-*';
+    expect(permissions(statements)).toEqual(
+      [
+        'backup:PutRestoreValidationResult on *',
+        'logs:CreateLogStream on <RestoreVerifierLogs.Arn>',
+        'logs:PutLogEvents on <RestoreVerifierLogs.Arn>',
+        `s3:GetObject on ${bucket}/*`,
+        `s3:ListBucket on ${bucket}`,
+      ].toSorted(),
+    );
+    for (const { Action, Condition } of statements)
+      if (Action.some((action) => action.startsWith('s3:')))
+        expect(Condition).toEqual({ StringEquals: { 'aws:ResourceAccount': stack.account } });
+  });
+});
+
 describe('deleting', () => {
   const DELETES = /^[\w-]+:(?:Batch)?Delete(?!Message\b)|^s3:PutLifecycle|^s3:PutBucket/;
 
@@ -470,6 +495,7 @@ const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
   'ecr:GetSigningConfiguration': SETTINGS_OF_A_REGISTRY,
   'ecr:ListPullTimeUpdateExclusions': SETTINGS_OF_A_REGISTRY,
   'ecr:PutAccountSetting': 'blob mounting is a setting of the account',
+  'backup:PutRestoreValidationResult': 'restore jobs have no resource, and only the account of the vault has this role',
 };
 
 describe.each(EXAMPLES)('roles of %s', (name) => {
