@@ -3,9 +3,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeStatus } from '../../worker/commands/status.ts';
 import { parseMessage } from '../../worker/queue/job.ts';
 import { routingLarge } from '../../worker/queue/large-jobs.ts';
-import type { Queue } from '../../worker/queue/queue.ts';
+import type { Outcome, Queue } from '../../worker/queue/queue.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { redrive } from '../../worker/service/admin/redrive.ts';
+import { work } from '../../worker/service/worker/work.ts';
 import { status } from '../../worker/service/admin/status.ts';
 import type { Service } from '../../worker/service/service.ts';
 import type { Tasks } from '../../worker/tasks/tasks.ts';
@@ -14,6 +15,7 @@ import { failureOf, openLab, type Lab } from '../support/lab.ts';
 import { MemoryQueue } from '../support/memory-queue.ts';
 import { planner, type PlannerBench } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';
+import { expectEnded, mirrorJob, testService } from '../support/test-service.ts';
 
 const HOME = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 const ABROAD = '222222222222.dkr.ecr.eu-west-1.amazonaws.com';
@@ -130,4 +132,39 @@ test('status counts large jobs apart from the others', async () => {
   expect(describeStatus(found, bench.clock.now())).toContain(
     'queue: 1 waiting, 0 in flight, 0 delayed; large jobs: 1 waiting, 0 in flight, 0 delayed; dead letters: 0',
   );
+});
+
+test('a job that turns out to be large is handed to a large worker, which copies it', async () => {
+  const t = testService();
+  const large = new MemoryQueue({ clock: t.clock, name: 'large' });
+  const { context } = t.worker(lab.session().backends);
+  const service: Service = {
+    ...context.service,
+    queue: routingLarge(t.queue, large),
+    large: { queue: large, aboveBytes: 50_000 },
+  };
+  const worker = async (queue: MemoryQueue): Promise<Outcome | undefined> => {
+    const [delivery] = await queue.receive(1, { waitSeconds: 0 });
+    if (delivery === undefined) return undefined;
+    const outcome = await work(delivery, { ...context, service }, { signal: new AbortController().signal });
+    await delivery.settle(outcome);
+    return outcome;
+  };
+  const { registry } = lab.stack;
+  await lab.push(await makeImage({ seed: 2, tag: 'v1', layers: [100_000] }), registry, 'unlisted');
+  const run = await t.enqueue(
+    mirrorJob(`docker://${registry.registryHost}/unlisted:v1`, `docker://${ABROAD}/unlisted:v1`),
+  );
+  expect(await worker(t.queue)).toEqual({ type: 'done' });
+  expect(t.queue.bodies).toEqual([]);
+  expect(t.events.filter(({ type }) => type === 'job-handed-back')).toMatchObject([
+    { message: 'the image is large: a large worker copies it' },
+  ]);
+  expect(await t.run(run)).toMatchObject({ jobs: { waiting: 1, done: 0 } });
+  const [{ body = '' } = {}] = await Array.fromAsync(service.state.runs.jobs(run));
+  expect([body]).toEqual(large.bodies);
+  expect(JSON.parse(body)).toMatchObject({ large: true });
+  expect(await worker(large)).toEqual({ type: 'done' });
+  await expectEnded(t, run, { done: 1 });
+  expect(large.bodies).toEqual([]);
 });
