@@ -518,7 +518,7 @@ describe('registries', () => {
     ['{a,b}.example', { assumeRole: ROLE }, 'a role can be assumed for Amazon ECR only: expected secret'],
     ['{a,https://b}.example', { secret: SECRET }, '"https://b.example" is not the host of a registry'],
     [
-      `{${Array.from({ length: 1001 }).keys().toArray().join(',')}}.example`,
+      `{${Array.from({ length: 1001 }, (_, i) => i).join(',')}}.example`,
       { secret: SECRET },
       'stands for more than 1000 names',
     ],
