@@ -743,6 +743,13 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 2 });
         });
 
+        test('have another message once they were given back with it', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', body: 'before' }]);
+          await state.runs.startJob('run-1', 'job-1');
+          await state.runs.giveBackJob('run-1', 'job-1', { body: 'after' });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', body: 'after', attempts: 0 });
+        });
+
         test('are added many at once, also where some of them exist already', async () => {
           const known = [...jobsNamed(2, 50), ...jobsNamed(1, 115)];
           await state.runs.addJobs('run-1', known);

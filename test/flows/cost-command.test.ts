@@ -63,11 +63,13 @@ describe('cost', () => {
       'Glacier Instant Retrieval after 30 days',
     ]);
     const all = `network: { type: public }
+largeJobs: {}
 alarms: { pullsPerFiveMinutes: 1000 }
 prune: { prefixes: [/] }
 vault: { restoreTest: {} }`;
     expect(await what(all)).toEqual([
       'public addresses of workers',
+      'large workers',
       'alarm of unusual pulls',
       'Cleaner',
       'prune rules that keep as many images as at the beginning',

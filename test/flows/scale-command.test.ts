@@ -157,6 +157,22 @@ describe('scale', () => {
     expect(ecs.calls()).toEqual([]);
   });
 
+  test('counts and starts large workers with --large', async () => {
+    const env = {
+      TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs',
+      TRANSSHIP_LARGE_QUEUE_URL: 'https://sqs/1/large',
+      TRANSSHIP_LARGE_SERVICE: ecs.serviceArn,
+      TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead',
+      TRANSSHIP_TABLE: 'table',
+    };
+    expect(await runCommand(['scale', '2', '--large'], { env })).toMatchObject({ code: 0, stderr: '' });
+    expect(ecs.service.desiredCount).toBe(2);
+    const wrong = { ...env, TRANSSHIP_LARGE_SERVICE: 'workers' };
+    expect((await runCommand(['scale', '--large'], { env: wrong })).stderr).toContain(
+      'TRANSSHIP_LARGE_SERVICE: "workers" is not the ARN of an ECS service',
+    );
+  });
+
   test('names the missing variable where workers run outside of ECS', async () => {
     const env = {
       TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs',

@@ -9,6 +9,8 @@ export interface DeployedParts {
   readonly network: 'own' | 'existing' | 'public';
   readonly prunes: boolean;
   readonly pullAlarm: boolean;
+  /** Large images have workers of their own. */
+  readonly large: boolean;
   /** Archives go to Glacier Instant Retrieval after 30 days. */
   readonly isCold: boolean;
   readonly vault: { readonly tested: boolean } | undefined;
@@ -28,6 +30,13 @@ const schema = z.looseObject({
     })
     .prefault({ type: 'own' }),
   worker: z.looseObject({ cpu: z.number().default(1024), memoryMiB: z.number().default(2048) }).prefault({}),
+  largeJobs: z
+    .looseObject({
+      cpu: z.number().default(4096),
+      memoryMiB: z.number().default(16_384),
+      diskGiB: z.number().default(200),
+    })
+    .optional(),
   bucket: z
     .looseObject({ storageClass: z.string().default('STANDARD'), keepOldVersionsDays: z.number().default(90) })
     .prefault({}),
@@ -61,17 +70,25 @@ export function parseDeployedParts(text: string, file: string): DeployedParts {
     const [issue] = read.error.issues;
     throw new Failure('INVALID', `${file}: ${quote(issue?.path.join('.') ?? '')}: ${issue?.message ?? ''}`);
   }
-  const { access, alarms, bucket, network, prune, vault, worker } = read.data;
+  const { access, alarms, bucket, largeJobs, network, prune, vault, worker } = read.data;
   return {
     network: network.type,
     // images of repositories are not archives
     prunes: (prune?.prefixes.length ?? 0) + (prune?.stores.length ?? 0) > 0,
     pullAlarm: alarms.pullsPerFiveMinutes > 0,
+    large: largeJobs !== undefined,
     isCold: bucket.storageClass === 'GLACIER_IR',
     vault: vault === undefined ? undefined : { tested: vault.restoreTest !== undefined },
     assumptions: {
       vcpu: worker.cpu / 1024,
       memory_gib: worker.memoryMiB / 1024,
+      ...(largeJobs === undefined
+        ? {}
+        : {
+            large_vcpu: largeJobs.cpu / 1024,
+            large_memory_gib: largeJobs.memoryMiB / 1024,
+            large_disk_gib: largeJobs.diskGiB,
+          }),
       old_months: bucket.keepOldVersionsDays / DAYS_OF_MONTH,
       nat: network.natGateways,
       ...(network.availabilityZones.length === 0 ? {} : { zones: network.availabilityZones.length }),

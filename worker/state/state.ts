@@ -347,9 +347,13 @@ interface JobWriter {
   setVerified(run: string, job: string, verified: string, options?: Abortable): Promise<void>;
   /**
    * Sets a job back to waiting as if it had not been begun: the attempt does not count. Does nothing when the job has ended, or, with `attempt`,
-   * when another attempt began since.
+   * when another attempt began since. With `body`, that is what is sent if its message is lost.
    */
-  giveBackJob(run: string, job: string, options?: Abortable & { readonly attempt?: number | undefined }): Promise<void>;
+  giveBackJob(
+    run: string,
+    job: string,
+    options?: Abortable & { readonly attempt?: number | undefined; readonly body?: string | undefined },
+  ): Promise<void>;
   /** Back to waiting until `dueAtMs`, with the reason. Nothing when it has ended already. */
   retryJob(
     run: string,
