@@ -20,6 +20,15 @@ const resource = z.looseObject({
 });
 export const template = z.object({
   Parameters: z.record(z.string(), parameter),
+  Rules: z
+    .record(
+      z.string(),
+      z.strictObject({
+        RuleCondition: z.unknown(),
+        Assertions: z.array(z.strictObject({ Assert: z.unknown(), AssertDescription: z.string() })),
+      }),
+    )
+    .default({}),
   Conditions: z.record(z.string(), z.unknown()).default({}),
   Mappings: z.record(z.string(), z.record(z.string(), z.record(z.string(), z.unknown()))).default({}),
   Resources: z.record(z.string(), resource),
@@ -106,6 +115,10 @@ export function deploy(document: Template, given: Readonly<Record<string, string
         return list()[0] !== true;
       case 'Fn::And':
         return list().every((one) => one === true);
+      case 'Fn::EachMemberEquals': {
+        const [members, value] = list();
+        return Array.isArray(members) && members.every((one) => one === value);
+      }
       case 'Fn::Join': {
         const [separator, parts] = list();
         return Array.isArray(parts) ? parts.join(String(separator)) : NOTHING;
@@ -147,6 +160,11 @@ export function deploy(document: Template, given: Readonly<Record<string, string
         .filter(([, value]) => value !== NOTHING),
     );
   }
+
+  for (const { Assertions, RuleCondition } of Object.values(document.Rules))
+    if (resolved(RuleCondition) === true)
+      for (const { Assert, AssertDescription } of Assertions)
+        if (resolved(Assert) !== true) throw new Error(AssertDescription);
 
   const resources = Object.entries(document.Resources)
     .filter(([id]) => exists(id))

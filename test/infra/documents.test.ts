@@ -336,7 +336,9 @@ describe('policies in the text', () => {
         ),
       );
     const text = section(DEPLOYMENT, 'Across accounts').split('\n### ')[1] ?? '';
-    const [read = '', write = ''] = text.split('To write, add');
+    const [read = '', writes = ''] = text.split('To write, add');
+    const [write = '', archived = ''] = writes.split('For rules with `includeArchived`');
+    expect(actions(archived)).toEqual(CALLS['ecr.UpdateImageStorageClass']?.actions);
     expect(actions(read)).toEqual(called(false));
     expect(actions(write)).toEqual(called(true).filter((action) => !actions(read).includes(action)));
   });
@@ -364,7 +366,7 @@ describe('costs', () => {
     const smallest = `version: 1\naccount: '111111111111'\nregion: us-east-1\n`;
     const withVault = `${smallest}vault: { account: '222222222222', region: eu-west-1, restoreTest: {} }\n`;
     for (const text of [smallest, withVault, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
-      const { alarms, bucket, network, prune, vault, worker } = parseSettings(text, 'test.yaml');
+      const { alarms, bucket, network, planEveryMinutes, prune, vault, worker } = parseSettings(text, 'test.yaml');
       const { assumptions, ...parts } = parseDeployedParts(text, 'test.yaml');
       expect(parts).toEqual({
         network: network.type,
@@ -379,6 +381,7 @@ describe('costs', () => {
         old_months: bucket.keepOldVersionsDays / 30,
         ...(network.type === 'own' ? { nat: network.natGateways } : {}),
       });
+      expect(assumptions.passes).toBe((30 * 24 * 60) / planEveryMinutes);
       if (vault !== undefined)
         expect(assumptions).toMatchObject({
           backup_days: vault.plan.deleteAfterDays,

@@ -62,6 +62,49 @@ describe.each(PORTABLE)('%s', (id) => {
   });
 });
 
+describe('parameters that belong together', () => {
+  const VPC = 'vpc-00000000';
+  const SUBNETS = 'subnet-00000000,subnet-11111111';
+
+  test.each([
+    ['Transship', { VpcId: VPC }, 'VpcId needs SubnetIds'],
+    ['Transship', { SubnetIds: SUBNETS }, 'SubnetIds needs VpcId'],
+    ['Transship', { PublishPrefix: 'documents/' }, 'PublishPrefix needs PublishBucket'],
+    ['Transship', { PublishRepository: 'documents' }, 'PublishRepository needs PublishBucket'],
+    ['TransshipRegistries', { SecondaryRegion: 'eu-west-1' }, 'set DestinationRegion first'],
+    [
+      'TransshipRegistries',
+      { DestinationRegion: 'eu-west-1', SecondaryRegion: 'eu-west-1' },
+      'SecondaryRegion is another Region',
+    ],
+  ] as const)('are refused by %s without each other, before anything is created: %j', (id, given, sentence) => {
+    expect(() => deployed(id, given)).toThrow(sentence);
+  });
+
+  test('are accepted together', () => {
+    deployed('Transship', { VpcId: VPC, SubnetIds: SUBNETS });
+    deployed('Transship', { PublishBucket: 'documents', PublishPrefix: 'a/', PublishRepository: 'documents' });
+    deployed('TransshipRegistries', { DestinationRegion: 'eu-west-1', SecondaryRegion: 'us-west-2' });
+  });
+
+  test('are compared by functions that rules have', () => {
+    // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html
+    const allowed = new Set([
+      'Ref',
+      'Fn::And',
+      'Fn::Contains',
+      'Fn::EachMemberEquals',
+      'Fn::Equals',
+      'Fn::Not',
+      'Fn::Or',
+    ]);
+    for (const id of PORTABLE) {
+      const functions = JSON.stringify(templateOf(id).Rules).match(/"(?:Ref|Fn::\w+|Condition)"/g) ?? [];
+      expect(functions.map((name) => name.slice(1, -1)).filter((name) => !allowed.has(name))).toEqual([]);
+    }
+  });
+});
+
 describe('what CloudFormation creates first', () => {
   const resources = z.record(
     z.string(),
