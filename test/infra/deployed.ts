@@ -62,8 +62,12 @@ const PSEUDO: Readonly<Record<string, string>> = {
 };
 const NOTHING = Symbol('AWS::NoValue');
 
-/** The resources and outputs of the template with these values. Throws for a value that is refused, and for a reference to nothing. */
-export function deploy(document: Template, given: Readonly<Record<string, string>>): Deployed {
+/** The resources and outputs of the template with these values; `pseudo` replaces values of AWS. Throws for a value that is refused, and for a reference to nothing. */
+export function deploy(
+  document: Template,
+  given: Readonly<Record<string, string>>,
+  pseudo: Readonly<Record<string, string>> = {},
+): Deployed {
   const values = new Map<string, string>();
   for (const [name, declared] of Object.entries(document.Parameters)) {
     const value = given[name] ?? declared.Default;
@@ -87,7 +91,7 @@ export function deploy(document: Template, given: Readonly<Record<string, string
   };
   const ref = (name: string): unknown => {
     if (name === 'AWS::NoValue') return NOTHING;
-    const value = PSEUDO[name] ?? values.get(name);
+    const value = pseudo[name] ?? PSEUDO[name] ?? values.get(name);
     if (value === undefined) return refer(name, `<${name}>`);
     return document.Parameters[name]?.Type === 'CommaDelimitedList' ? (value === '' ? [] : value.split(',')) : value;
   };

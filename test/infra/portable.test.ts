@@ -62,6 +62,16 @@ describe.each(PORTABLE)('%s', (id) => {
   });
 });
 
+test.each([
+  ['aws', 'eu-central-1', 'https://eu-central-1.console.aws.amazon.com/'],
+  ['aws-cn', 'cn-north-1', 'https://cn-north-1.console.amazonaws.cn/'],
+  ['aws-us-gov', 'us-gov-west-1', 'https://us-gov-west-1.console.amazonaws-us-gov.com/'],
+])('the output Dashboard has a URL of the console of the partition %s', (partition, region, start) => {
+  const pseudo = { 'AWS::Partition': partition, 'AWS::Region': region };
+  const { outputs } = deploy(templateOf('Transship'), NEEDED.Transship, pseudo);
+  expect(String(outputs.get('Dashboard')).startsWith(start)).toBe(true);
+});
+
 describe('parameters that belong together', () => {
   const VPC = 'vpc-00000000';
   const SUBNETS = 'subnet-00000000,subnet-11111111';
