@@ -336,7 +336,9 @@ describe('policies in the text', () => {
         ),
       );
     const text = section(DEPLOYMENT, 'Across accounts').split('\n### ')[1] ?? '';
-    const [read = '', write = ''] = text.split('To write, add');
+    const [read = '', writes = ''] = text.split('To write, add');
+    const [write = '', archived = ''] = writes.split('For rules with `includeArchived`');
+    expect(actions(archived)).toEqual(CALLS['ecr.UpdateImageStorageClass']?.actions);
     expect(actions(read)).toEqual(called(false));
     expect(actions(write)).toEqual(called(true).filter((action) => !actions(read).includes(action)));
   });
@@ -365,7 +367,10 @@ describe('costs', () => {
     const withVault = `${smallest}vault: { account: '222222222222', region: eu-west-1, restoreTest: {} }\n`;
     const withLarge = `${smallest}largeJobs: {}\n`;
     for (const text of [smallest, withVault, withLarge, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
-      const { alarms, bucket, largeJobs, network, prune, vault, worker } = parseSettings(text, 'test.yaml');
+      const { alarms, bucket, largeJobs, network, planEveryMinutes, prune, vault, worker } = parseSettings(
+        text,
+        'test.yaml',
+      );
       const { assumptions, ...parts } = parseDeployedParts(text, 'test.yaml');
       expect(parts).toEqual({
         network: network.type,
@@ -387,6 +392,7 @@ describe('costs', () => {
           large_memory_gib: largeJobs.memoryMiB / 1024,
           large_disk_gib: largeJobs.diskGiB,
         });
+      expect(assumptions.passes).toBe((30 * 24 * 60) / planEveryMinutes);
       if (vault !== undefined)
         expect(assumptions).toMatchObject({
           backup_days: vault.plan.deleteAfterDays,
