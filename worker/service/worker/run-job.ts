@@ -108,7 +108,7 @@ async function copyImage(
       return { state: 'gone' };
     case 'moved':
       return { state: 'failed', failed: ended.failed.map(againWhereMissing) };
-    default:
+    case 'unchanged':
       return ended;
   }
 }
