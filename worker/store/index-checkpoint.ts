@@ -95,6 +95,26 @@ export async function readIndexState(
   return { state: recent.state(), checkpoint };
 }
 
+/** What a checkpoint shows of the oldest snapshots, so that they need not be read to know it. */
+export interface Covered {
+  /** How many of the oldest snapshots. */
+  readonly snapshots: number;
+  /** The hosts of the registries that have images in them. */
+  readonly hosts: readonly string[];
+}
+
+/** Undefined where there is no checkpoint of these snapshots, which are all that there are, from the oldest to the newest. */
+export async function readCovered(
+  place: Pick<StorePlace, 'store' | 'prefix'>,
+  names: readonly SnapshotName[],
+  options: Abortable,
+): Promise<Covered | undefined> {
+  if (isFew(names, MOST)) return undefined;
+  const known = await readCheckpoint(place, options);
+  if (known === undefined || known.keys !== keysOf(names.slice(0, known.snapshots))) return undefined;
+  return { snapshots: known.snapshots, hosts: [...known.images.keys()] };
+}
+
 /** Writes the checkpoint. One that is too large, or that the place refuses, is not written: it only saves reads. */
 export async function writeCheckpoint(
   { store, prefix }: StorePlace,
@@ -114,7 +134,10 @@ export async function writeCheckpoint(
 }
 
 /** Undefined where there is no checkpoint that can be read. */
-async function readCheckpoint({ store, prefix }: StorePlace, options: Abortable): Promise<IndexCheckpoint | undefined> {
+async function readCheckpoint(
+  { store, prefix }: Pick<StorePlace, 'store' | 'prefix'>,
+  options: Abortable,
+): Promise<IndexCheckpoint | undefined> {
   const body = await ifFound(store.read(`${prefix}${KEY}`, options));
   if (body === undefined) return undefined;
   const tooLong = new Failure('UNSUPPORTED', 'the checkpoint is too long');
