@@ -8,7 +8,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { IndexFold, type CountedImages, type IndexState } from './index-fold.ts';
 import type { StorePlace } from './place.ts';
-import { readSnapshots } from './read-state.ts';
+import { readSnapshots, type Covered } from './read-state.ts';
 import type { SnapshotName, Snapshots } from './snapshots.ts';
 
 const compress = promisify(zstdCompress);
@@ -93,14 +93,6 @@ export async function readIndexState(
   // a snapshot that was deleted meanwhile is still among the keys
   const checkpoint = isWhole ? { snapshots: noted, keys, images: older.counted } : undefined;
   return { state: recent.state(), checkpoint };
-}
-
-/** What a checkpoint shows of the oldest snapshots, so that they need not be read to know it. */
-export interface Covered {
-  /** How many of the oldest snapshots. */
-  readonly snapshots: number;
-  /** The hosts of the registries that have images in them. */
-  readonly hosts: readonly string[];
 }
 
 /** Undefined where there is no checkpoint of these snapshots, which are all that there are, from the oldest to the newest. */

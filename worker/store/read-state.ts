@@ -1,8 +1,15 @@
 import type { Abortable } from '../util/abort.ts';
 import { isFailure, type Failure } from '../util/failure.ts';
-import type { Covered } from './index-checkpoint.ts';
 import { wholeFold, type State } from './state.ts';
 import type { NamedSnapshot, SnapshotName, Snapshots } from './snapshots.ts';
+
+/** What a checkpoint shows of the oldest snapshots, so that they need not be read to know it. */
+export interface Covered {
+  /** How many of the oldest snapshots. */
+  readonly snapshots: number;
+  /** The hosts of the registries that have images in them. */
+  readonly hosts: readonly string[];
+}
 
 export interface ReadStateOptions extends Abortable {
   /** The state of exactly this snapshot, as `Snapshots.read` finds it. Not together with `asOfMs`. */
