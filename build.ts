@@ -67,7 +67,11 @@ writeFileSync(`${folder}/THIRD-PARTY-NOTICES.txt`, noticesOf(modules));
 async function buildConstructs(to: string): Promise<string[]> {
   const external = [/^aws-cdk-lib(?:\/|$)/, 'constructs'];
   const constructs = await bundle(to, { index: 'infra/index.ts' }, { external, output: SMALL });
-  const input = { planner: 'worker/main/planner.lambda.ts', cleaner: 'worker/main/cleaner.lambda.ts' };
+  const input = {
+    planner: 'worker/main/planner.lambda.ts',
+    cleaner: 'worker/main/cleaner.lambda.ts',
+    'restore-test': 'worker/main/restore-test.lambda.ts',
+  };
   const functions = await bundle(`${to}/functions`, input, { plugins: [withoutHttpModules], output: SMALL });
   // a function does not have a package.json above it that states this
   writeFileSync(`${to}/functions/package.json`, '{ "type": "module" }\n');

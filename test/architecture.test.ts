@@ -22,6 +22,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   queue: ['util'],
   state: ['oci', 'util'],
   tasks: ['util'],
+  vault: ['util'],
   costs: ['util'],
   rules: ['retention', 'queue', 'state', 'oci', 'util'],
   service: ['images', 'rules', 'retention', 'queue', 'state', 'tasks', 'oci', 'util'],
@@ -62,6 +63,7 @@ const SDK_CLIENTS_IN = [
   'store/kms.ts',
   'state/table-items.ts',
   'tasks/ecs.ts',
+  'vault/restore-results.ts',
 ];
 /** Files that send commands through a client that is passed to them. */
 const SDK_COMMANDS_IN = [

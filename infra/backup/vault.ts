@@ -11,10 +11,12 @@ import { Rule } from 'aws-cdk-lib/aws-events';
 import { SnsTopic } from 'aws-cdk-lib/aws-events-targets';
 import { AccountPrincipal, PolicyDocument, PolicyStatement, type IRole } from 'aws-cdk-lib/aws-iam';
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
+import type { Topic } from 'aws-cdk-lib/aws-sns';
 import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
+import { RestoreVerifier } from './restore-verifier.ts';
 import { addTiering } from './tiering.ts';
-import { mailTopic } from '../monitoring/mail-topic.ts';
+import { admitAlarms, mailTopic } from '../monitoring/mail-topic.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export type VaultSettings = NonNullable<InfraSettings['vault']>;
@@ -28,10 +30,15 @@ export interface VaultStackProps extends StackProps {
   readonly vault: VaultSettings;
   /** The addresses that get mail about failed restore tests. */
   readonly emails: readonly string[];
+  /** How long the function that verifies restore tests keeps its logs. */
+  readonly logRetentionDays: InfraSettings['logRetentionDays'];
 }
 
 /** The most days that a restore test looks back for a backup: https://docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing.html */
 const MAX_TEST_WINDOW_DAYS = 365;
+
+/** The event about a restore may be minutes late, and a verification takes a quarter of an hour at most. */
+const VALIDATION_HOURS = 2;
 
 /**
  * The vaults of the backup account. The account of the archives cannot delete what is copied here. The vaults and their key outlive the stack,
@@ -51,7 +58,7 @@ export class VaultStack extends Stack {
       policy: 'AWSBackupServiceRolePolicyForS3Restore',
       key,
     });
-    if (settings.restoreTest !== undefined) this.#addRestoreTest(props, settings.restoreTest.cron, vault, restoreRole);
+    if (settings.restoreTest !== undefined) this.#addRestoreTest(props, settings.restoreTest, vault, restoreRole);
     this.#addOutputs(settings, vault, restoreRole);
   }
 
@@ -90,10 +97,10 @@ export class VaultStack extends Stack {
     vault.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
   }
 
-  /** AWS Backup restores the last copy to a bucket that it creates, and deletes after the test. */
+  /** AWS Backup restores the last copy to a bucket that it creates, and deletes when it was verified. */
   #addRestoreTest(
-    { emails, prefix, vault: { plan } }: VaultStackProps,
-    cron: string,
+    { emails, logRetentionDays, prefix, vault: { plan } }: VaultStackProps,
+    { cron, verify }: NonNullable<VaultSettings['restoreTest']>,
     vault: IBackupVault,
     restoreRole: IRole,
   ): void {
@@ -119,13 +126,25 @@ export class VaultStack extends Stack {
       protectedResourceArns: ['*'],
       // archives have no access control lists, and grants of another account would have no meaning here
       restoreMetadataOverrides: { restoreACLs: 'false' },
+      // without a result by then AWS Backup deletes what it restored, and the result is TIMED_OUT
+      ...(verify ? { validationWindowHours: VALIDATION_HOURS } : {}),
     });
     selection.addResourceDependency(test);
-    if (emails.length > 0) this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails);
+    const topic = emails.length > 0 ? this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails) : undefined;
+    if (!verify) return;
+    if (topic !== undefined) admitAlarms(topic);
+    new RestoreVerifier(this, 'RestoreVerifier', {
+      prefix,
+      plan: test.attrRestoreTestingPlanArn,
+      logRetention: logRetentionDays,
+      topic,
+    });
   }
 
-  /** This account has no alarms, so the mail is the event itself. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
-  #tellOfFailures(plan: string, emails: readonly string[]): void {
+  /** No metric counts them, so the mail is the event itself. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
+  #tellOfFailures(plan: string, emails: readonly string[]): Topic {
+    const from = ['events.amazonaws.com', 'cloudwatch.amazonaws.com'] as const;
+    const topic = mailTopic(new Construct(this, 'Mail'), { emails, from });
     new Rule(this, 'RestoreTestsFailed', {
       description: 'Restore tests of Transship archives that failed',
       eventPattern: {
@@ -135,8 +154,9 @@ export class VaultStack extends Stack {
         detail: { restoreTestingPlanArn: [plan], status: ['ABORTED', 'FAILED'] },
       },
       // for EventBridge, the policy of a topic cannot have conditions: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
-      targets: [new SnsTopic(mailTopic(new Construct(this, 'Mail'), { emails, from: 'events.amazonaws.com' }))],
+      targets: [new SnsTopic(topic)],
     });
+    return topic;
   }
 
   #addOutputs(settings: VaultSettings, { backupVaultName, backupVaultArn }: IBackupVault, restoreRole: IRole): void {

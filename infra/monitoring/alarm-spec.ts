@@ -22,6 +22,8 @@ export interface Watched {
   /** Undefined where the settings have no `prune`. */
   readonly cleaner: IFunction | undefined;
   readonly service: FargateService;
+  /** The large workers and their queue. Undefined where the settings have no `largeJobs`. */
+  readonly large: { readonly queue: IQueue; readonly service: FargateService } | undefined;
   readonly bucket: IBucket;
   readonly events: AccountEvents;
   /** Where planners and workers log what they list. */

@@ -2,6 +2,7 @@ import { Duration } from 'aws-cdk-lib';
 import { ComparisonOperator, MathExpression, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
 import { CLEAN, FIVE_MINUTES, HOUR, type AlarmSpec, type Watched } from './alarm-spec.ts';
 import { taskMetric, transshipMetric } from './metrics.ts';
+import { largeWorkerAlarms } from './large-worker-alarms.ts';
 import { pruneAlarms } from './prune-alarms.ts';
 import { storageAlarms } from './storage-alarms.ts';
 import { verifyAlarms } from './verify-alarms.ts';
@@ -18,6 +19,7 @@ export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
     ...ofCopies(watched),
     ...verifyAlarms(watched),
     ...ofParts(watched),
+    ...largeWorkerAlarms(watched),
     ...pruneAlarms(watched),
     ...storageAlarms(watched),
   ];

@@ -45,6 +45,7 @@ export function addDashboard(scope: Construct, options: DashboardOptions): Dashb
   dashboard.addWidgets(...copies());
   dashboard.addWidgets(...proofs());
   dashboard.addWidgets(...work(options));
+  if (options.large !== undefined) dashboard.addWidgets(...largeJobs(options.large));
   dashboard.addWidgets(...failures(options));
   dashboard.addWidgets(...changes(options));
   dashboard.addWidgets(...registries(options));
@@ -132,6 +133,31 @@ function work({ jobs, planner, service }: Watched): GraphWidget[] {
       ],
       { showUnits: false, min: 0 },
       [planner.metricDuration({ ...window, label: 'longest pass' })],
+    ),
+  ];
+}
+
+/** The queue and the tasks of the large workers. */
+function largeJobs({ queue, service }: NonNullable<Watched['large']>): GraphWidget[] {
+  const window = { period: PERIOD, statistic: 'Maximum' };
+  return [
+    graph(
+      'Queue of large jobs',
+      [
+        queue.metricApproximateNumberOfMessagesVisible({ ...window, label: 'waiting' }),
+        queue.metricApproximateNumberOfMessagesNotVisible({ ...window, label: 'in flight' }),
+      ],
+      { label: 'jobs', showUnits: false, min: 0 },
+      [queue.metricApproximateAgeOfOldestMessage({ ...window, label: 'age of the oldest' })],
+    ),
+    graph(
+      'Large workers',
+      [
+        taskMetric('RunningTaskCount', service, { ...window, label: 'running' }),
+        taskMetric('PendingTaskCount', service, { ...window, label: 'starting' }),
+        taskMetric('DesiredTaskCount', service, { ...window, label: 'wanted' }),
+      ],
+      { showUnits: false, min: 0 },
     ),
   ];
 }

@@ -1,7 +1,6 @@
 import { CfnOutput, Stack } from 'aws-cdk-lib';
 import { Alarm, ComparisonOperator, type Dashboard } from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
-import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
 import { Construct } from 'constructs';
 import { AccountEvents } from './account-events.ts';
@@ -9,7 +8,7 @@ import { partitionOf } from '../settings/arn.ts';
 import { alarmsOf } from './alarms.ts';
 import type { AlarmSpec, Watched } from './alarm-spec.ts';
 import { addDashboard } from './dashboard.ts';
-import { mailTopic } from './mail-topic.ts';
+import { admitAlarms, mailTopic } from './mail-topic.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
@@ -52,17 +51,8 @@ export class Monitoring extends Construct {
   }
 
   #addTopic(): ITopic {
-    const topic = mailTopic(this, { ...this.#settings.notifications, from: 'cloudwatch.amazonaws.com' });
-    // a topic with a policy of its own does not have the default one, which lets its account publish
-    topic.addToResourcePolicy(
-      new PolicyStatement({
-        sid: 'AlarmsOfThisAccount',
-        principals: [new ServicePrincipal('cloudwatch.amazonaws.com')],
-        actions: ['sns:Publish'],
-        resources: [topic.topicArn],
-        conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
-      }),
-    );
+    const topic = mailTopic(this, { ...this.#settings.notifications, from: ['cloudwatch.amazonaws.com'] });
+    admitAlarms(topic);
     return topic;
   }
 

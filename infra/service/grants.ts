@@ -11,19 +11,20 @@ import { inParts } from './parts.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
-/** The processes that have a role in the stack. People who type commands use their own permissions. */
-export type Caller = 'worker' | 'planner' | 'cleaner';
+/** The processes that have a role in the stacks; `restoreTest` verifies restore tests of the vault. People who type commands use their own permissions. */
+export type Caller = 'worker' | 'planner' | 'cleaner' | 'restoreTest';
 
 /**
  * The resource of a call. `uploads` are the unfinished uploads of a bucket, `registry` are all repositories of an account and Region, and
- * `account` is for actions without a resource in IAM. `workers` is the ECS service of the workers. `pruned…` are the objects and repositories that
+ * `account` is for actions without a resource in IAM. `workers` are the ECS services of the workers. `pruned…` are the objects and repositories that
  * prune rules may delete from, and the stores that they then write to. `archivedRepository` are repositories whose images may be restored from the
  * archive storage class and archived again. `scratchRepository` are repositories named like those of drills, `markedRepository` those of them that
- * have the tag of a drill.
+ * have the tag of a drill. `restored…` are the buckets of restore tests and their objects, `restoreJob` the jobs of AWS Backup that made them.
  */
 export type ResourceKind =
   | 'jobs'
   | 'requests'
+  | 'largeJobs'
   | 'deadLetters'
   | 'table'
   | 'bucket'
@@ -41,6 +42,9 @@ export type ResourceKind =
   | 'secret'
   | 'task'
   | 'workers'
+  | 'restoredBucket'
+  | 'restoredObject'
+  | 'restoreJob'
   | 'account';
 
 interface Call {
@@ -56,6 +60,7 @@ const BOTH: readonly Caller[] = ['worker', 'planner'];
 const WORKER: readonly Caller[] = ['worker'];
 const PLANNER: readonly Caller[] = ['planner'];
 const CLEANER: readonly Caller[] = ['cleaner'];
+const RESTORE_TEST: readonly Caller[] = ['restoreTest'];
 const ALL: readonly Caller[] = ['worker', 'planner', 'cleaner'];
 
 /**
@@ -68,20 +73,23 @@ const ALL: readonly Caller[] = ['worker', 'planner', 'cleaner'];
 export const CALLS: Readonly<Record<string, Call>> = {
   'sqs.ReceiveMessage': {
     actions: ['sqs:ReceiveMessage'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
   'sqs.DeleteMessageBatch': {
     actions: ['sqs:DeleteMessage'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
   'sqs.ChangeMessageVisibility': {
     actions: ['sqs:ChangeMessageVisibility'],
-    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, largeJobs: WORKER, deadLetters: PLANNER },
   },
-  'sqs.SendMessageBatch': { actions: ['sqs:SendMessage'], by: { jobs: BOTH, deadLetters: WORKER } },
+  'sqs.SendMessageBatch': {
+    actions: ['sqs:SendMessage'],
+    by: { jobs: BOTH, largeJobs: BOTH, deadLetters: WORKER },
+  },
   'sqs.GetQueueAttributes': {
     actions: ['sqs:GetQueueAttributes'],
-    by: { jobs: BOTH, requests: BOTH, deadLetters: BOTH },
+    by: { jobs: BOTH, requests: BOTH, largeJobs: BOTH, deadLetters: BOTH },
   },
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
@@ -93,9 +101,9 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'dynamodb.Scan': { actions: ['dynamodb:Scan'], by: {} },
   'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: ALL } },
 
-  's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
-  's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL } },
-  's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL } },
+  's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH, restoredObject: RESTORE_TEST } },
+  's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL, restoredObject: RESTORE_TEST } },
+  's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL, restoredBucket: RESTORE_TEST } },
   // in a store that it prunes, the Cleaner writes its lock and index.json
   's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER, prunedStore: CLEANER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
@@ -200,6 +208,11 @@ export const CALLS: Readonly<Record<string, Call>> = {
   // the planner starts a worker at once when none is running
   'ecs.DescribeServices': { actions: ['ecs:DescribeServices'], by: { workers: PLANNER } },
   'ecs.UpdateService': { actions: ['ecs:UpdateService'], by: { workers: PLANNER } },
+
+  'backup.PutRestoreValidationResult': {
+    actions: ['backup:PutRestoreValidationResult'],
+    by: { restoreJob: RESTORE_TEST },
+  },
 };
 
 /** Actions that services take with a customer managed key on behalf of the process that calls them. No call of the code has these names. */
@@ -218,6 +231,8 @@ export const KEY_ACTIONS = {
 export interface Reach {
   readonly jobs: IQueue;
   readonly requests: IQueue;
+  /** @default all workers are alike */
+  readonly largeJobs?: IQueue | undefined;
   readonly deadLetters: IQueue;
   readonly table: ITableV2;
   readonly bucket: IBucket;
@@ -230,13 +245,18 @@ export interface Reach {
   readonly prune?: InfraSettings['prune'];
   /** The cluster whose tasks protect themselves. @default none */
   readonly cluster?: Cluster | undefined;
-  /** The service whose number of tasks the planner sets. @default none */
-  readonly workers?: FargateService | undefined;
+  /** The services whose number of tasks the planner sets. @default none */
+  readonly workers?: readonly FargateService[] | undefined;
 }
 
 /** The actions that the most permissive settings allow workers on these resources: the endpoints of their network admit these. */
 export function workerActionsOn(...resources: readonly ResourceKind[]): string[] {
   return sorted(resources.flatMap((kind) => actionsOf('worker', kind, 'write')));
+}
+
+/** The actions that the verification of restore tests may take on these resources. */
+export function restoreTestActionsOn(kind: ResourceKind): string[] {
+  return actionsOf('restoreTest', kind, 'read');
 }
 
 /** The actions that one process may take on a resource. */
@@ -283,7 +303,7 @@ type Grant = (
 
 /** Grants the role the calls of the process, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table, workers } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, largeJobs, prune, requests, table } = reach;
   const stack = Stack.of(role);
   const grant: Grant = (kind, allow, resources, conditions = {}) => {
     const actions = actionsOf(caller, kind, allow);
@@ -295,13 +315,14 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
 
   grant('jobs', 'write', [jobs.queueArn]);
   grant('requests', 'write', [requests.queueArn]);
+  if (largeJobs !== undefined) grant('largeJobs', 'write', [largeJobs.queueArn]);
   grant('deadLetters', 'write', [deadLetters.queueArn]);
   grant('table', 'write', [table.tableArn]);
   grant('bucket', 'write', [bucket.bucketArn]);
   grant('uploads', 'write', [bucket.bucketArn]);
   grant('object', 'write', [bucket.arnForObjects('*')]);
   if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
-  if (workers !== undefined) grant('workers', 'write', [workers.serviceArn], onlyTasks(stack, workers));
+  for (const service of reach.workers ?? []) grant('workers', 'write', [service.serviceArn], onlyTasks(stack, service));
   grantBuckets(stack, grant, access.buckets);
   if (caller === 'cleaner') {
     if (prune !== undefined) grantPruning(stack, grant, prune, bucket);

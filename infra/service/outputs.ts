@@ -9,16 +9,23 @@ export interface OutputsProps {
   readonly bucket: IBucket;
   /** The capacity of tasks, in the form that `transship scale --capacity` takes. */
   readonly capacity: string;
+  /** That of large workers. Undefined: there are none. */
+  readonly largeCapacity: string | undefined;
   /** The repositories that the commands can use as examples. */
   readonly access: InfraSettings['access'];
   readonly workerLogs: ILogGroup;
+  /** Undefined: there are no large workers. */
+  readonly largeWorkerLogs: ILogGroup | undefined;
   readonly plannerLogs: ILogGroup;
   /** Undefined: there is no Cleaner. */
   readonly cleanerLogs: ILogGroup | undefined;
 }
 
 /** Adds the commands that check a deployment, ready to type, in their order. The reader fills in REPOSITORY and TAG. */
-export function addOutputs(stack: Stack, { access, bucket, capacity, environment, ...logs }: OutputsProps): void {
+export function addOutputs(
+  stack: Stack,
+  { access, bucket, capacity, environment, largeCapacity, ...logs }: OutputsProps,
+): void {
   const { account, region, urlSuffix } = stack;
   const host = `${account}.dkr.ecr.${region}.${urlSuffix}`;
   const registry = `docker://${host}`;
@@ -66,12 +73,30 @@ export function addOutputs(stack: Stack, { access, bucket, capacity, environment
       'After a disaster: returns to the deployed capacity',
       `npx transship scale --capacity ${capacity}`,
     ],
+    ...ofLargeWorkers(largeCapacity, logs.largeWorkerLogs, region),
     ['LogsOfWorkers', 'Shows the logs of the workers', logsCommand(logs.workerLogs, region)],
     ['LogsOfPlanner', 'Shows the logs of the planner', logsCommand(logs.plannerLogs, region)],
     ...ofCleaner(logs.cleanerLogs, region),
   ];
 
   for (const [id, description, value] of commands) new CfnOutput(stack, id, { description, value });
+}
+
+function ofLargeWorkers(
+  capacity: string | undefined,
+  logs: ILogGroup | undefined,
+  region: string,
+): readonly (readonly [string, string, string])[] {
+  if (capacity === undefined || logs === undefined) return [];
+  return [
+    ['StartLargeNow', 'In a disaster: starts large workers now', 'npx transship scale 2 --large'],
+    [
+      'NormalLargeCapacity',
+      'After a disaster: returns the large workers to the deployed capacity',
+      `npx transship scale --large --capacity ${capacity}`,
+    ],
+    ['LogsOfLargeWorkers', 'Shows the logs of the large workers', logsCommand(logs, region)],
+  ];
 }
 
 function ofCleaner(logs: ILogGroup | undefined, region: string): readonly (readonly [string, string, string])[] {

@@ -14,6 +14,8 @@ export interface QueuesProps {
   readonly repositories: InfraSettings['access']['repositories'];
   /** S3 sends an event when one of these objects is written or deleted. The bucket of the deployment is given by its name too. */
   readonly objects: readonly { readonly bucket: string; readonly prefix: string }[];
+  /** Whether large jobs have a queue of their own. */
+  readonly large: boolean;
 }
 
 /** The time that a received message is hidden from other workers. A worker extends it while it works. */
@@ -36,13 +38,15 @@ export class Queues extends Construct {
   readonly jobs: IQueue;
   /** Requests by people: workers take them first. */
   readonly requests: IQueue;
+  /** Large jobs, where they have a queue of their own. */
+  readonly largeJobs: IQueue | undefined;
   /** Jobs that failed permanently, with the reason. */
   readonly deadLetters: IQueue;
   /** What EventBridge could not deliver: pushes, changes of objects, and calls of the planner and the Cleaner. The next call makes up for all of it. */
   readonly undelivered: IQueue;
   readonly #key: IKey | undefined;
 
-  constructor(scope: Construct, id: string, { key, objects, repositories }: QueuesProps) {
+  constructor(scope: Construct, id: string, { key, large, objects, repositories }: QueuesProps) {
     super(scope, id);
     this.#key = key;
     const deadLetters = this.#addQueue('DeadLetters');
@@ -50,6 +54,7 @@ export class Queues extends Construct {
     const redrive = { queue: deadLetters, maxReceiveCount: MAX_RECEIVE_COUNT };
     this.jobs = this.#addQueue('Jobs', redrive);
     this.requests = this.#addQueue('Requests', redrive);
+    this.largeJobs = large ? this.#addQueue('LargeJobs', redrive) : undefined;
     const undelivered = this.#addQueue('Undelivered');
     Validations.of(undelivered).acknowledge({
       id: 'AwsSolutions-SQS3',

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Duration, Stack } from 'aws-cdk-lib';
+import { Duration, Size, Stack } from 'aws-cdk-lib';
 import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import {
@@ -20,15 +20,22 @@ import type { Construct } from 'constructs';
 import { grantKeys } from './grants.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
-export interface ScheduledFunctionProps {
+export interface WorkerFunctionProps {
   /** The name of its file in worker/main/, without `.lambda.ts`. */
-  readonly entry: 'planner' | 'cleaner';
+  readonly entry: 'planner' | 'cleaner' | 'restore-test';
   /** Its name in descriptions. */
   readonly what: string;
   /** What it may do. */
   readonly role: Role;
   readonly logGroup: ILogGroup;
   readonly environment: Readonly<Record<string, string>>;
+  /** @default 1024 */
+  readonly memoryMiB?: number;
+  /** Space for files. @default what Lambda has */
+  readonly diskMiB?: number;
+}
+
+export interface ScheduledFunctionProps extends WorkerFunctionProps {
   /** Minutes between two calls. */
   readonly everyMinutes: number;
   /** The queue for calls that could not be delivered. */
@@ -45,24 +52,26 @@ const MEMORY_MIB = 1024;
  * an account with a limit of ten could not spare.
  */
 export function addScheduledFunction(scope: Construct, props: ScheduledFunctionProps): IFunction {
-  const called = addFunction(scope, props);
+  const called = addWorkerFunction(scope, props);
   addSchedule(scope, called, props);
   return called;
 }
 
-function addFunction(
+/** Adds a function made from the worker's source. */
+export function addWorkerFunction(
   scope: Construct,
-  { entry, environment, logGroup, role, what }: ScheduledFunctionProps,
+  { diskMiB, entry, environment, logGroup, memoryMiB = MEMORY_MIB, role, what }: WorkerFunctionProps,
 ): IFunction {
   const common = {
     description: what,
     handler: 'handler',
     runtime: Runtime.NODEJS_24_X,
     architecture: Architecture.ARM_64,
-    memorySize: MEMORY_MIB,
+    memorySize: memoryMiB,
+    ...(diskMiB === undefined ? {} : { ephemeralStorageSize: Size.mebibytes(diskMiB) }),
     // the longest that Lambda allows; another process or the next call does the rest
     timeout: Duration.minutes(15),
-    // the next call makes up for a failed one
+    // the next call makes up for a failed one; the alarm about restore tests counts each failure once
     retryAttempts: 0,
     role,
     logGroup,

@@ -15,6 +15,7 @@ import type { InfraSettings } from '../settings/schema.ts';
 import { accessOf, publishedFrom } from './publish-sources.ts';
 import { Storage } from './storage.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
+import { addLargeWorkers, environmentOfLarge } from './large-workers.ts';
 import { Workers } from './worker.ts';
 
 export interface TransshipStackProps extends StackProps {
@@ -42,16 +43,18 @@ export class TransshipStack extends Stack {
       key,
       repositories: access.repositories,
       objects: publishedFrom(settings, bucket.bucketName),
+      large: settings.largeJobs !== undefined,
     });
-    const { deadLetters, jobs, requests, undelivered } = queues;
+    const { deadLetters, jobs, largeJobs, requests, undelivered } = queues;
     const bucketExists = settings.bucket.existing !== undefined;
-    const reach: Reach = { jobs, requests, deadLetters, table, bucket, bucketExists, key, access };
+    const reach: Reach = { jobs, requests, largeJobs, deadLetters, table, bucket, bucketExists, key, access };
     // worker/main/settings.ts reads these names
     const environment = {
       TRANSSHIP_QUEUE_URL: jobs.queueUrl,
       TRANSSHIP_REQUEST_QUEUE_URL: requests.queueUrl,
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetters.queueUrl,
       TRANSSHIP_TABLE: table.tableName,
+      ...environmentOfLarge(settings, largeJobs),
     };
     const ofRequests = {
       ...environment,
@@ -59,19 +62,22 @@ export class TransshipStack extends Stack {
     };
     const planning = { TRANSSHIP_LOOK_EVERY_HOURS: String(settings.lookEveryHours) };
     const network = new Network(this, 'Network', { network: settings.network, access, bucket, table, logRetention });
+    const ofEachSize = { prefix, network, reach, environment: { ...ofRequests, ...planning }, logRetention };
     const workers = new Workers(this, 'Workers', {
-      prefix,
+      ...ofEachSize,
       worker: settings.worker,
-      network,
-      reach,
-      environment: { ...ofRequests, ...planning },
-      logRetention,
+      queues: { jobs, requests },
     });
-    const ofWorkers = { TRANSSHIP_SERVICE: workers.service.serviceArn };
+    const large = addLargeWorkers(this, settings, { ...ofEachSize, largeJobs, others: workers });
+    const ofWorkers = {
+      TRANSSHIP_SERVICE: workers.service.serviceArn,
+      ...(large === undefined ? {} : { TRANSSHIP_LARGE_SERVICE: large.service.serviceArn }),
+    };
+    const services = [workers, large].flatMap((some) => some?.service ?? []);
     const planner = new Planner(this, 'Planner', {
       prefix,
       everyMinutes: settings.planEveryMinutes,
-      reach: { ...reach, workers: workers.service },
+      reach: { ...reach, workers: services },
       environment: { ...environment, ...planning, ...ofWorkers, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
       undelivered,
       logRetention,
@@ -98,12 +104,15 @@ export class TransshipStack extends Stack {
       planner: planner.function,
       cleaner: cleaner?.function,
       service: workers.service,
-      logs: [planner.logGroup, workers.logGroup],
+      large: large === undefined || largeJobs === undefined ? undefined : { queue: largeJobs, service: large.service },
+      logs: [planner.logGroup, workers.logGroup, ...(large === undefined ? [] : [large.logGroup])],
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
     addOutputs(this, {
       environment: { ...ofRequests, ...ofWorkers },
       capacity: workers.capacity,
+      largeCapacity: large?.capacity,
+      largeWorkerLogs: large?.logGroup,
       bucket,
       access,
       workerLogs: workers.logGroup,

@@ -7,7 +7,7 @@ import {
   ServiceNamespace,
   StepScalingAction,
 } from 'aws-cdk-lib/aws-applicationautoscaling';
-import { Alarm, ComparisonOperator, MathExpression, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { Alarm, ComparisonOperator, MathExpression, TreatMissingData, type IMetric } from 'aws-cdk-lib/aws-cloudwatch';
 import { ApplicationScalingAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import { CfnPullTimeUpdateExclusion, Repository } from 'aws-cdk-lib/aws-ecr';
 import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
@@ -28,6 +28,7 @@ import {
 } from 'aws-cdk-lib/aws-ecs';
 import { Role } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
+import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import { parseEcrImage } from '../settings/ecr-image.ts';
 import { grantCalls, type Reach } from './grants.ts';
@@ -42,9 +43,13 @@ export interface WorkersProps {
   readonly prefix: string;
   /** The size, number and image of the workers. */
   readonly worker: InfraSettings['worker'];
+  /** The queues whose messages decide the number of tasks. */
+  readonly queues: { readonly jobs: IQueue; readonly requests?: IQueue | undefined };
+  /** These are the large workers of a deployment. @default those that do everything else */
+  readonly large?: { readonly diskGiB: number; readonly others: Workers } | undefined;
   /** The network that they run in. */
   readonly network: Network;
-  /** What they may call. */
+  /** What they may call. Large workers have the role of the others. */
   readonly reach: Reach;
   /** The environment variables that name the queues and the table. */
   readonly environment: Readonly<Record<string, string>>;
@@ -64,28 +69,42 @@ const USER = '1000:1000';
 const STOP_TIMEOUT = Duration.seconds(120);
 /** Jobs for each slot before scaling doubles the tasks: most jobs are shorter than the start of a task. */
 const JOBS_PER_SLOT = 4;
+/** A large job takes longer than the start of a task. */
+const LARGE_JOBS_PER_SLOT = 1;
 const PERIOD = Duration.minutes(1);
-/** Jobs that wait or run. SQS emits no metrics for a queue that was not used for six hours, which often is the queue of requests. */
-const SUM = 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])';
 /** Periods without work before the last task stops. */
 const IDLE_PERIODS = 5;
 
 /** The service that runs jobs: as many tasks as there is work for, and none without work. */
 export class Workers extends Construct {
   readonly service: FargateService;
+  readonly cluster: Cluster;
+  readonly role: Role;
   /** The capacity of its tasks, in the form that `transship scale --capacity` takes. */
   readonly capacity: string;
   readonly logGroup: LogGroup;
 
   constructor(scope: Construct, id: string, props: WorkersProps) {
     super(scope, id);
-    const { network, prefix, reach, worker } = props;
+    const { large, network, worker } = props;
     this.logGroup = new LogGroup(this, 'Logs', {
       retention: props.logRetention,
       removalPolicy: RemovalPolicy.RETAIN,
     });
+    this.cluster = large?.others.cluster ?? this.#addCluster(network);
+    this.role = large?.others.role ?? this.#addRole(props);
+    this.service = this.#addService(this.#addTask(props), worker, network);
+    this.capacity = strategiesOf(worker)
+      .map(
+        ({ capacityProvider, base = 0, weight = 0 }) => `${capacityProvider}=${weight}${base === 0 ? '' : `+${base}`}`,
+      )
+      .join(',');
+    this.#scale(props);
+  }
+
+  #addCluster({ vpc }: Network): Cluster {
     const cluster = new Cluster(this, 'Cluster', {
-      vpc: network.vpc,
+      vpc,
       // only Container Insights has the number of running tasks
       containerInsightsV2: ContainerInsights.ENABLED,
     });
@@ -94,39 +113,39 @@ export class Workers extends Construct {
     const { defaultChild } = cluster.node;
     if (!(defaultChild instanceof CfnCluster)) throw new Error('the cluster has no resource of CloudFormation');
     defaultChild.capacityProviders = ['FARGATE', 'FARGATE_SPOT'];
+    return cluster;
+  }
+
+  #addRole({ prefix, reach }: WorkersProps): Role {
     const role = new Role(this, 'Role', {
       // other accounts name the role in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
       description: 'Workers of Transship',
       assumedBy: ownService(this, 'ecs-tasks.amazonaws.com'),
     });
-    grantCalls(role, 'worker', { ...reach, cluster });
+    grantCalls(role, 'worker', { ...reach, cluster: this.cluster });
     // otherwise a backup would count as a pull, and a lifecycle rule by the last pull would keep the image forever
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
-    this.service = this.#addService(cluster, this.#addTask(role, props), worker, network);
-    this.capacity = strategiesOf(worker)
-      .map(
-        ({ capacityProvider, base = 0, weight = 0 }) => `${capacityProvider}=${weight}${base === 0 ? '' : `+${base}`}`,
-      )
-      .join(',');
-    this.#scale(worker, reach);
+    return role;
   }
 
-  #addTask(taskRole: Role, { environment, prefix, worker }: WorkersProps): FargateTaskDefinition {
+  #addTask({ environment, large, prefix, worker }: WorkersProps): FargateTaskDefinition {
     const task = new FargateTaskDefinition(this, 'Task', {
       // by deployment: two in a Region would count as revisions of each other
-      family: `${prefix}-worker`,
+      family: `${prefix}-${large === undefined ? '' : 'large-'}worker`,
       cpu: worker.cpu,
       memoryLimitMiB: worker.memoryMiB,
+      ...(large === undefined ? {} : { ephemeralStorageGiB: large.diskGiB }),
       runtimePlatform: {
         cpuArchitecture: worker.architecture === 'arm64' ? CpuArchitecture.ARM64 : CpuArchitecture.X86_64,
         operatingSystemFamily: OperatingSystemFamily.LINUX,
       },
-      taskRole,
+      taskRole: this.role,
       volumes: [{ name: 'temporary' }],
     });
     const container = task.addContainer('worker', {
       image: this.#image(worker),
+      ...(large === undefined ? {} : { command: ['worker', '--large'] }),
       environment: {
         ...environment,
         TRANSSHIP_SLOTS: String(worker.slots),
@@ -189,14 +208,13 @@ export class Workers extends Construct {
   }
 
   #addService(
-    cluster: Cluster,
     taskDefinition: FargateTaskDefinition,
     settings: InfraSettings['worker'],
     { publicAddresses, ready, securityGroup, subnets }: Network,
   ): FargateService {
     // without desiredCount, which each deployment would reset, however much work there is
     const service = new FargateService(this, 'Service', {
-      cluster,
+      cluster: this.cluster,
       taskDefinition,
       capacityProviderStrategies: strategiesOf(settings),
       vpcSubnets: subnets,
@@ -221,8 +239,9 @@ export class Workers extends Construct {
    * Sets an exact number of tasks by the jobs that wait or run. Scaling in stops tasks without a job: a task with one is protected. Target tracking
    * could not start from zero tasks.
    */
-  #scale({ maxTasks, slots }: InfraSettings['worker'], { jobs, requests }: Reach): void {
+  #scale({ large, queues, worker: { maxTasks, slots } }: WorkersProps): void {
     const { cluster, serviceName } = this.service;
+    const what = large === undefined ? 'workers' : 'large workers';
     const scalingTarget = new ScalableTarget(this, 'Tasks', {
       serviceNamespace: ServiceNamespace.ECS,
       resourceId: `service/${cluster.clusterName}/${serviceName}`,
@@ -241,14 +260,9 @@ export class Workers extends Construct {
         { mutable: false },
       ),
     });
-    const usingMetrics = {
-      visible: jobs.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
-      inFlight: jobs.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
-      requested: requests.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
-      begun: requests.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
-    };
+    const { sum, usingMetrics } = workIn(queues);
     const metric = new MathExpression({
-      expression: SUM,
+      expression: sum,
       label: 'jobs that wait or run',
       // otherwise the default of five minutes applies, whatever the metrics have
       period: PERIOD,
@@ -261,7 +275,10 @@ export class Workers extends Construct {
       // for scaling in: a number that swings around a bound does not stop and start tasks
       cooldown: Duration.minutes(5),
     });
-    for (const { tasks, from, to } of stepsOf(maxTasks, slots * JOBS_PER_SLOT)) {
+    for (const { tasks, from, to } of stepsOf(
+      maxTasks,
+      slots * (large === undefined ? JOBS_PER_SLOT : LARGE_JOBS_PER_SLOT),
+    )) {
       // bounds are relative to the alarm's threshold
       work.addAdjustment({
         adjustment: tasks,
@@ -270,7 +287,7 @@ export class Workers extends Construct {
       });
     }
     const workToDo = new Alarm(this, 'WorkToDo', {
-      alarmDescription: 'Scales the workers to the work. It notifies no one',
+      alarmDescription: `Scales the ${what} to the work. It notifies no one`,
       metric,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
@@ -286,7 +303,7 @@ export class Workers extends Construct {
     nothing.addAdjustment({ adjustment: 0, lowerBound: 0 });
     const idle = new MathExpression({
       // without a task there is no alarm: CloudWatch repeats an alarm's action every minute, which would stop a task that a planner just started
-      expression: `IF(${SUM} == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)`,
+      expression: `IF(${sum} == 0 AND FILL(tasks, REPEAT) > 0, 1, 0)`,
       label: 'tasks without a job',
       period: PERIOD,
       usingMetrics: {
@@ -295,7 +312,7 @@ export class Workers extends Construct {
       },
     });
     const nothingToDo = new Alarm(this, 'NothingToDo', {
-      alarmDescription: 'Stops the workers when there is no work. It notifies no one',
+      alarmDescription: `Stops the ${what} when there is no work. It notifies no one`,
       metric: idle,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
@@ -305,6 +322,26 @@ export class Workers extends Construct {
     });
     nothingToDo.addAlarmAction(new ApplicationScalingAction(nothing));
   }
+}
+
+/** The jobs that wait or run. SQS emits no metrics for a queue that was not used for six hours, which often is the queue of requests. */
+function workIn({ jobs, requests }: WorkersProps['queues']): {
+  readonly sum: string;
+  readonly usingMetrics: Record<string, IMetric>;
+} {
+  const most = { period: PERIOD, statistic: 'Maximum' };
+  const usingMetrics = {
+    visible: jobs.metricApproximateNumberOfMessagesVisible(most),
+    inFlight: jobs.metricApproximateNumberOfMessagesNotVisible(most),
+    ...(requests === undefined
+      ? {}
+      : {
+          requested: requests.metricApproximateNumberOfMessagesVisible(most),
+          begun: requests.metricApproximateNumberOfMessagesNotVisible(most),
+        }),
+  };
+  const filled = Object.keys(usingMetrics).map((name) => `FILL(${name}, 0)`);
+  return { sum: `SUM([${filled.join(', ')}])`, usingMetrics };
 }
 
 function strategiesOf({

@@ -11,6 +11,7 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkTags(settings, refuse);
   checkNetwork(settings, refuse);
   checkWorker(settings, refuse);
+  checkLargeJobs(settings, refuse);
   checkAccess(settings, refuse);
   checkPrune(settings, refuse);
   checkPublish(settings, refuse);
@@ -104,27 +105,46 @@ function checkNetwork({ access, network, region, worker }: InfraSettings, refuse
 }
 
 function checkWorker({ worker }: InfraSettings, refuse: Refuse): void {
-  const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = worker;
+  const { image } = worker;
   // the permission to pull the image is made from its parts
   if (image !== undefined && ecrRegionOf(image) !== undefined && parseEcrImage(image) === undefined)
     refuse(
       ['worker', 'image'],
       'expected an image of ECR with either a tag or a digest, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/transship:1.0.0',
     );
+  checkTaskSize(worker, (name, why) => refuse(['worker', name], why));
+}
+
+function checkLargeJobs({ largeJobs, worker }: InfraSettings, refuse: Refuse): void {
+  if (largeJobs === undefined) return;
+  const refuseOne = (name: string, why: string): void => refuse(['largeJobs', name], why);
+  checkTaskSize(largeJobs, refuseOne);
+  if (largeJobs.cpu < worker.cpu || largeJobs.memoryMiB < worker.memoryMiB)
+    refuseOne('cpu', 'large workers are smaller than those of worker: give them the same CPU and memory at least');
+}
+
+function checkTaskSize(
+  {
+    cpu,
+    memoryMiB,
+    onDemandWeight,
+    spotWeight,
+  }: Pick<InfraSettings['worker'], 'cpu' | 'memoryMiB' | 'onDemandWeight' | 'spotWeight'>,
+  refuse: (name: string, why: string) => void,
+): void {
   const sizes = FARGATE_MEMORY_MIB[cpu];
   if (sizes === undefined) {
     refuse(
-      ['worker', 'cpu'],
+      'cpu',
       `Fargate does not offer tasks with ${cpu} CPU units: expected one of ${Object.keys(FARGATE_MEMORY_MIB).join(', ')}`,
     );
   } else if (!sizes.includes(memoryMiB)) {
     refuse(
-      ['worker', 'memoryMiB'],
+      'memoryMiB',
       `Fargate does not offer tasks with ${cpu} CPU units and ${memoryMiB} MiB: expected ${sizes[0]} to ${sizes.at(-1)} MiB (${sizes.length > 12 ? 'by the GiB' : sizes.join(', ')})`,
     );
   }
-  if (onDemandWeight + spotWeight === 0)
-    refuse(['worker', 'spotWeight'], 'set onDemandWeight or spotWeight to more than 0');
+  if (onDemandWeight + spotWeight === 0) refuse('spotWeight', 'set onDemandWeight or spotWeight to more than 0');
 }
 
 /**

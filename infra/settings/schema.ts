@@ -119,6 +119,28 @@ const worker = z
   })
   .prefault({});
 
+/**
+ * Copies of images above a size run on larger workers of their own, from a queue of their own, so that small copies do not wait for them. Without it
+ * there is one kind of workers. Image, architecture and log level are those of `worker`.
+ */
+const largeJobs = z
+  .strictObject({
+    /** Images of ECR above this size are large. The sizes of images in other registries are not known before they are copied. */
+    aboveGiB: z.int().min(1).max(100_000).default(10),
+    cpu: z.int().default(4096),
+    memoryMiB: z.int().default(16_384),
+    /** The disk of a task. Only compressed archives of other tools need it: they are unpacked there. */
+    diskGiB: z.int().min(21).max(200).default(200),
+    slots: z.int().min(1).max(MAX_SLOTS).default(1),
+    concurrency: z.int().min(1).max(64).default(8),
+    maxTasks: z.int().min(1).max(500).default(2),
+    /** A large copy that Spot interrupts begins its current layer again, so by default all tasks run on demand. */
+    onDemandBase: z.int().min(0).max(500).default(0),
+    onDemandWeight: z.int().min(0).max(1000).default(1),
+    spotWeight: z.int().min(0).max(1000).default(0),
+  })
+  .optional();
+
 const bucket = z
   .strictObject({
     /** The name of a bucket that exists; absent: a bucket is created. */
@@ -253,7 +275,13 @@ const vault = z
       })
       .prefault({}),
     /** Restores a backup on a schedule, to prove that it can be restored. */
-    restoreTest: z.strictObject({ cron: cronFields.default('0 8 ? * SUN *') }).optional(),
+    restoreTest: z
+      .strictObject({
+        cron: cronFields.default('0 8 ? * SUN *'),
+        /** Verifies what was restored, by a function, and records the result in AWS Backup. */
+        verify: z.boolean().default(true),
+      })
+      .optional(),
   })
   .optional();
 
@@ -427,6 +455,7 @@ export const settingsSchema = z.strictObject({
   tags: tagValues.default({}),
   network,
   worker,
+  largeJobs,
   /** Minutes between two passes of the planner over the rules' schedules. */
   planEveryMinutes: z.int().min(1).max(60).default(5),
   /** Hours after which the tags of a destination in a registry other than ECR are read again. */

@@ -39,6 +39,7 @@ export function addStacks(app: App, settings: InfraSettings, options: StacksOpti
       sourceAccount: account,
       vault,
       emails: settings.notifications.emails,
+      logRetentionDays,
     });
   if (registries !== undefined) {
     const stack = new RegistriesStack(app, 'TransshipRegistries', {

@@ -9,6 +9,7 @@ import { CHECKOUT, createWorkspace } from '../support/interop-process.ts';
 import { CASES, openCase, type Case, type CaseName, type Entry } from './cases.ts';
 import { BenchLab } from './lab.ts';
 import { measure, median, type Measured } from './measure.ts';
+import { mergeTables, type Table } from './tables.ts';
 import type { Security } from './tools.ts';
 
 const { values } = parseArgs({
@@ -45,7 +46,7 @@ function ratio(ours: readonly Measured[], theirs: readonly Measured[], key: keyo
   return { median: median(all), least: all[0] ?? Number.NaN, most: all.at(-1) ?? Number.NaN };
 }
 
-function tableOf({ name, aim }: Case, results: Results): readonly string[] {
+function tableOf({ name, aim }: Case, results: Results): Table {
   const lines = [`| ${name} | wall s | CPU s | peak MiB | wall ratio | CPU ratio |`, '|---|---:|---:|---:|---:|---:|'];
   const ours = Array.from(results).find(([{ tool }]) => tool === 'transship')?.[1] ?? [];
   const best = { wall: Infinity, cpu: Infinity };
@@ -75,9 +76,7 @@ await using work = await createWorkspace();
 const lab = await BenchLab.create(work);
 const [loadBefore = 0] = loadavg();
 const day = new Date().toISOString().slice(0, 10);
-const lines = [
-  `${day}, ${cpus().length} cores, Node ${process.versions.node}, medians of ${runs} runs in turn, a load of ${loadBefore.toFixed(1)} before.`,
-];
+const line = `${day}, ${cpus().length} cores, Node ${process.versions.node}, medians of ${runs} runs in turn, a load of ${loadBefore.toFixed(1)} before.`;
 for (const name of only) {
   for (const security of values.security.split(',') as readonly Security[]) {
     const options = { gib: Number(values.gib), shape: values.shape };
@@ -85,18 +84,19 @@ for (const name of only) {
     for (const one of cases.list) {
       const table = tableOf(one, await measured(one));
       process.stdout.write(`${table.join('\n')}\n\n`);
-      lines.push('', ...table);
+      // at once: a run that is stopped keeps what it has measured
+      if (values.write) await writeTable(table);
     }
   }
 }
-if (values.write) await replaceTables(lines.join('\n'));
 
-/** Replaces the tables of the last run in docs/performance.md. */
-async function replaceTables(text: string): Promise<void> {
+/** Puts a table of this run into docs/performance.md. The tables of other cases stay. */
+async function writeTable(table: Table): Promise<void> {
   const file = join(CHECKOUT, 'docs/performance.md');
   const [begin, end] = ['<!-- begin: npm run bench -->', '<!-- end -->'];
   const document = await readFile(file, 'utf8');
   const [from, to] = [document.indexOf(begin) + begin.length, document.indexOf(end)];
   if (from < begin.length || to < from) throw new Error(`${file} has no place for tables: ${begin} … ${end}`);
-  await writeFile(file, `${document.slice(0, from)}\n\n${text}\n\n${document.slice(to)}`);
+  const tables = mergeTables(document.slice(from, to), { line, tables: [table] });
+  await writeFile(file, `${document.slice(0, from)}\n\n${tables}\n\n${document.slice(to)}`);
 }

@@ -202,3 +202,30 @@ test('an image whose copy fails is archived again', async () => {
   expect(await k.noted()).toBe(0);
   expect((await deadLettersOf(k.t))[0]?.reason).toContain('the bucket does not allow it');
 });
+
+test('an image that cannot be stored fails the job only when the archived ones are restored and stored', async () => {
+  const k = await kept();
+  await k.push('old', 51);
+  await k.archiveAll();
+  await k.push('new', 52);
+  const run = await planRun(k.t, k.session.backends);
+  const refused = new Set<string>();
+  let isFirst = true;
+  const full = beforeWrites(k.session.backends.bucket(bucket), (key) => {
+    if (!key.includes('blobs/') || !(isFirst || refused.has(key))) return;
+    refused.add(key);
+    throw new Failure('DENIED', `write ${key}: the bucket does not allow it`);
+  });
+  const worker = k.t.worker({ ...k.session.backends, bucket: () => full });
+  expect((await worker.next())?.outcome).toEqual({ type: 'again', seconds: 300 });
+  isFirst = false;
+  await worker.drain();
+  await expectEnded(k.t, run.id, { failed: 1 });
+  const images = (await k.newest())?.repositories[0]?.images.map(({ tags, archived }) => ({ tags, archived }));
+  expect(images).toEqual([{ tags: ['old'], archived: undefined }]);
+  expect((await deadLettersOf(k.t)).map(({ reason }) => reason)).toEqual([
+    expect.stringContaining('1 failed, 1 image is stored'),
+  ]);
+  expect([...(await k.statuses())].toSorted()).toEqual(['ACTIVE', 'ARCHIVED']);
+  expect(await k.noted()).toBe(0);
+});

@@ -12,6 +12,7 @@ import type { Run } from '../../worker/state/state.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { Failure, ifFound } from '../../worker/util/failure.ts';
 import { collect } from '../support/chunks.ts';
+import { eventually } from '../support/eventually.ts';
 import type { PushEvent } from '../../worker/queue/events.ts';
 import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
@@ -89,7 +90,7 @@ async function push(k: Kept, repository: string, tag: string, seed: number): Pro
 }
 
 /** The backends of a session. `before` is called with each key before it is written. */
-function writesSeen({ backends }: Session, before: (key: string) => void): Backends {
+function writesSeen({ backends }: Session, before: (key: string) => void | Promise<void>): Backends {
   return { ...backends, bucket: (name) => beforeWrites(backends.bucket(name), before) };
 }
 
@@ -216,8 +217,10 @@ describe('a rule with a store', () => {
     const run = await k.pass();
     const stop = new AbortController();
     let begun = 0;
-    const stopping = writesSeen(k.session, (key) => {
-      if (key.includes('/blobs/') && ++begun === 4) stop.abort();
+    const stopping = writesSeen(k.session, async (key) => {
+      if (!key.includes('/blobs/') || ++begun !== 4) return;
+      await eventually(async () => expect(await k.blobs()).not.toEqual([]));
+      stop.abort();
     });
     const stopped = await k.t.worker(stopping).next({ signal: stop.signal });
     expect(stopped?.outcome).toEqual({ type: 'again', seconds: 0 });

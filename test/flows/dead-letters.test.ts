@@ -10,6 +10,7 @@ import { discard, redrive } from '../../worker/service/admin/redrive.ts';
 import { status } from '../../worker/service/admin/status.ts';
 import type { Run } from '../../worker/state/state.ts';
 import type { Service } from '../../worker/service/service.ts';
+import { alteringFront } from '../support/altering-front.ts';
 import { callEcr } from '../support/call-ecr.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -83,6 +84,37 @@ test('a tag that is deleted between plan and copy is gone, and neither a failure
   expect(t.deadLetters.bodies).toEqual([]);
   expect(t.events).toContainEqual(expect.objectContaining({ type: 'job-done', unchanged: false, gone: true }));
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
+});
+
+test('a tag that moves while its image is copied, and whose old image is deleted, is copied as it is now', async () => {
+  let old: string | undefined;
+  let isLookedFor = false;
+  const front = await alteringFront(registry.url, (line, answer) => {
+    if (old === undefined || isLookedFor) return answer;
+    isLookedFor = line.endsWith(old);
+    if (!line.endsWith('/manifests/v1')) return answer;
+    return { ...answer, headers: { ...answer.headers, 'docker-content-digest': old } };
+  });
+  const t = testService();
+  await apply(
+    t,
+    rule({ name: 'hourly', from: [`${front}/moved/app`], to: [`${ecr.registryHost}/{repository}`], create: {} }),
+  );
+  const digestOf = async (): Promise<string> => {
+    const head = await fetch(`${registry.url}/v2/moved/app/manifests/v1`, { method: 'HEAD' });
+    return head.headers.get('docker-content-digest') ?? '';
+  };
+  await push('moved/app');
+  await plan(t);
+  const before = await digestOf();
+  await push('moved/app');
+  const deleted = await fetch(`${registry.url}/v2/moved/app/manifests/${before}`, { method: 'DELETE' });
+  assert(deleted.ok, await deleted.text());
+  old = before;
+  await t.worker(lab.session().backends).drain();
+  expect(isLookedFor).toBe(true);
+  expect(t.deadLetters.bodies).toEqual([]);
+  expect(await latest(t)).toMatchObject({ jobs: { ...NO_JOBS, done: 1 } });
 });
 
 test('an image that was requested by hand and does not exist is a failure', async () => {

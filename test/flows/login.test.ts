@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { runCommand, type Ended } from '../support/command-line.ts';
 import { makeImage } from '../support/images.ts';
@@ -97,13 +99,28 @@ describe('transship login', () => {
     expect(stdout.split('\n').filter((line) => line.startsWith('removed'))).toHaveLength(2);
   });
 
-  test.each<[readonly string[], RegExp]>([
+  test('refuses a FIFO and a device as a file for credentials instead of waiting for them', async () => {
+    const registry = await registryOf('none');
+    const { home, run } = await withHome();
+    const fifo = join(home, 'fifo');
+    await promisify(execFile)('mkfifo', [fifo]);
+    for (const file of [fifo, '/dev/zero']) {
+      const args = ['login', registry.registryHost, '-u', 'ann', '--password-stdin', '--authfile', file];
+      expect(await run(args, PASSWORD)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining(`${file} is not a regular file`) as unknown,
+      });
+    }
+  });
+
+  test.each<[readonly string[], RegExp, string?]>([
     [['login', 'ghcr.io/team', '-u', 'a', '--password-stdin'], /is not the host of a registry/],
     [['login', 'ghcr.io', '-u', 'a:b', '--password-stdin'], /has no ":"/],
     [['login', 'ghcr.io', '-u', 'a', '--password-stdin'], /standard input is empty/],
     [['login', 'ghcr.io', '-u', 'a'], /required option '--password-stdin' not specified/],
-  ])('refuses %j', async (args, message) => {
+    [['login', 'ghcr.io', '-u', 'a', '--password-stdin'], /more than one line/, 'first\nsecond\n'],
+  ])('refuses %j', async (args, message, stdin = '') => {
     const { run } = await withHome();
-    expect(await run(args)).toMatchObject({ code: 2, stderr: expect.stringMatching(message) as unknown });
+    expect(await run(args, stdin)).toMatchObject({ code: 2, stderr: expect.stringMatching(message) as unknown });
   });
 });

@@ -106,6 +106,20 @@ describe('a pass', () => {
     expect(await bench.run('keep')).toMatchObject({ unchanged: 2, endedAtMs: expect.any(Number) });
   });
 
+  test('copies an image whose tag looks like that of a list of referrers, and has nothing to copy after that', async () => {
+    const tag = `sha256-${'c0ffee12'.repeat(8)}`;
+    const { bench, repository } = await mirrored({}, ['v1', tag]);
+    await bench.pass();
+    expect(queued(bench)).toEqual([tag, 'v1']);
+    await bench.work();
+    expect(await lab.view(lab.stack.otherEcr, repository).resolve(tag)).toMatchObject({
+      digest: (await lab.view(lab.stack.ecr, repository).resolve(tag)).digest,
+    });
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(bench.jobs).toEqual([]);
+  });
+
   test('does nothing between two scheduled times', async () => {
     const { bench } = await mirrored();
     await bench.pass();

@@ -1,8 +1,10 @@
 // `transship scale`, and the start of a worker by `enqueue` and by the planner, against an ECS on loopback.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import { redrive } from '../../worker/service/admin/redrive.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import { startTask } from '../../worker/service/start-task.ts';
+import type { Queue } from '../../worker/queue/queue.ts';
 import { openEcs } from '../../worker/tasks/ecs.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
@@ -66,6 +68,21 @@ describe('a request for a copy', () => {
       ),
     ]);
   });
+});
+
+test('redrive starts a worker when none runs and a dead letter is in the queue again, and does not call ECS without one', async () => {
+  const { service: waiting, options } = tested();
+  // a receive that waits would wait for the clock of the test
+  const receive: Queue['receive'] = async (most, o) => waiting.deadLetters.receive(most, { ...o, waitSeconds: 0 });
+  const { name } = waiting.deadLetters;
+  const send: Queue['send'] = async (messages, o) => waiting.deadLetters.send(messages, o);
+  const count: Queue['count'] = async (o) => waiting.deadLetters.count(o);
+  const service = { ...waiting, deadLetters: { name, receive, send, count } };
+  expect(await redrive({}, service, options)).toMatchObject({ redriven: 0 });
+  expect(ecs.calls()).toEqual([]);
+  await enqueueImage(IMAGE, { ...service, tasks: undefined, queue: service.deadLetters }, options);
+  expect(await redrive({}, service, options)).toMatchObject({ redriven: 1 });
+  expect(ecs.service.desiredCount).toBe(1);
 });
 
 describe('a pass of the planner', () => {

@@ -85,7 +85,7 @@ describe('diff A B', () => {
     const equal = await run('diff', a, b, '--only', 'same/app:v1', '-q');
     expect(equal).toMatchObject({
       code: 0,
-      stdout: expect.stringContaining('1 equal, 0 missing, 0 different, 0 extra'),
+      stdout: expect.stringContaining(`compared tags of ${a} with ${b}: 1 equal, 0 missing, 0 different, 0 extra`),
     });
     const found = await run('diff', a, b, '-q');
     expect(found.code).toBe(3);

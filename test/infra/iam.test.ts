@@ -68,6 +68,7 @@ const ENTRY_POINTS: Readonly<Record<Caller, string>> = {
   worker: 'worker/main/run-worker.ts runWorker',
   planner: 'worker/main/planner.lambda.ts handler',
   cleaner: 'worker/main/cleaner.lambda.ts handler',
+  restoreTest: 'worker/main/restore-test.lambda.ts handler',
 };
 
 describe('the table', () => {
@@ -84,7 +85,7 @@ describe('the table', () => {
     const granted = Object.entries(CALLS).filter(([, { by }]) =>
       Object.values(by).some((callers) => callers.some((one) => one === caller)),
     );
-    expect(granted.length).toBeGreaterThan(10);
+    expect(granted.length).toBeGreaterThan(caller === 'restoreTest' ? 3 : 10);
     expect(granted.map(([name]) => name).filter((name) => !reached.has(name))).toEqual([]);
   });
 
@@ -164,7 +165,9 @@ describe('the table', () => {
 
 /** Names of actions in a string, of the services that the code calls. */
 function actionsIn(text: string): readonly string[] {
-  return text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms):[A-Z][a-z]\w+(?!\/)/g) ?? [];
+  return (
+    text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms|backup):[A-Z][a-z]\w+(?!\/)/g) ?? []
+  );
 }
 
 function sourceOf(file: string): string {
@@ -225,13 +228,14 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const ownBucket = s.bucket.existing === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${s.bucket.existing}`;
   add('jobs', 'write', ['<QueuesJobs.Arn>']);
   add('requests', 'write', ['<QueuesRequests.Arn>']);
+  if (s.largeJobs !== undefined) add('largeJobs', 'write', ['<QueuesLargeJobs.Arn>']);
   add('deadLetters', 'write', ['<QueuesDeadLetters.Arn>']);
   add('table', 'write', ['<StorageTable.Arn>']);
   add('bucket', 'write', [ownBucket]);
   add('uploads', 'write', [ownBucket]);
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
-  add('workers', 'write', ['<WorkersService>']);
+  add('workers', 'write', ['<WorkersService>', ...(s.largeJobs === undefined ? [] : ['<LargeWorkersService>'])]);
   add('account', 'write', ['*']);
   const stores = s.prune?.stores.map(placeOf) ?? [];
   const places = [...(s.prune?.prefixes.map(placeOf) ?? []), ...stores];
@@ -323,7 +327,7 @@ function rolesOf(settings: InfraSettings): ReadonlyMap<string, readonly Statemen
   return roles;
 }
 
-function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
+function statementsOfRole(caller: Exclude<Caller, 'restoreTest'>, settings: InfraSettings): readonly Statement[] {
   const prefix = { worker: 'WorkersRole', planner: 'PlannerRole', cleaner: 'CleanerRole' }[caller];
   const [some, ...more] = [...rolesOf(settings)].filter(([id]) => id.startsWith(prefix));
   if (some === undefined || more.length > 0) throw new Error(`not one ${prefix}`);
@@ -335,6 +339,7 @@ const SETTINGS: readonly (readonly [string, InfraSettings])[] = [
   ['minimal', exampleOf('minimal')],
   ['production', PRODUCTION],
   ['nothing but itself', settingsOf('')],
+  ['large workers', settingsOf('largeJobs: {}')],
   [
     'an existing bucket, which has a key of its own',
     settingsOf(`bucket: { existing: archives-of-old }
@@ -422,6 +427,28 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
   });
 });
 
+describe('the role that verifies restore tests', () => {
+  test('may read the buckets of restore tests in its own account, record results and log, and nothing else', () => {
+    const stack = stacksOf(exampleOf('vault')).get('TransshipVault');
+    if (stack === undefined) throw new Error('no stack');
+    const [found] = [...statementsOf(Template.fromStack(stack))].filter(([id]) => id.startsWith('RestoreVerifierRole'));
+    const statements = found?.[1] ?? [];
+    const bucket = 'arn:aws:s3:::awsbackup-restore-test-*';
+    expect(permissions(statements)).toEqual(
+      [
+        'backup:PutRestoreValidationResult on *',
+        'logs:CreateLogStream on <RestoreVerifierLogs.Arn>',
+        'logs:PutLogEvents on <RestoreVerifierLogs.Arn>',
+        `s3:GetObject on ${bucket}/*`,
+        `s3:ListBucket on ${bucket}`,
+      ].toSorted(),
+    );
+    for (const { Action, Condition } of statements)
+      if (Action.some((action) => action.startsWith('s3:')))
+        expect(Condition).toEqual({ StringEquals: { 'aws:ResourceAccount': stack.account } });
+  });
+});
+
 describe('deleting', () => {
   const DELETES = /^[\w-]+:(?:Batch)?Delete(?!Message\b)|^s3:PutLifecycle|^s3:PutBucket/;
 
@@ -468,6 +495,7 @@ const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
   'ecr:GetSigningConfiguration': SETTINGS_OF_A_REGISTRY,
   'ecr:ListPullTimeUpdateExclusions': SETTINGS_OF_A_REGISTRY,
   'ecr:PutAccountSetting': 'blob mounting is a setting of the account',
+  'backup:PutRestoreValidationResult': 'restore jobs have no resource, and only the account of the vault has this role',
 };
 
 describe.each(EXAMPLES)('roles of %s', (name) => {

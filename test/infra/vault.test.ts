@@ -25,6 +25,7 @@ function vaultStack(more = '', emails: readonly string[] = []): VaultStack {
     sourceAccount: ACCOUNT,
     vault: vaultSettings(more),
     emails,
+    logRetentionDays: 90,
   });
 }
 
@@ -140,6 +141,72 @@ describe('the vault of the backup account', () => {
     const days = ', lock: { maxDays: 800 }, plan: { copyDeleteAfterDays: 700 }, restoreTest: {}';
     Template.fromStack(vaultStack(days)).hasResourceProperties('AWS::Backup::RestoreTestingPlan', {
       RecoveryPointSelection: { SelectionWindowDays: 365 },
+    });
+  });
+
+  test('verifies what a restore test restored, within the hours that AWS Backup keeps it for', () => {
+    const template = Template.fromStack(vaultStack(', restoreTest: {}'));
+    template.hasResourceProperties('AWS::Backup::RestoreTestingSelection', { ValidationWindowHours: 2 });
+    template.hasResourceProperties('AWS::Lambda::Function', {
+      Timeout: 900,
+      MemorySize: 3008,
+      EphemeralStorage: { Size: 10_240 },
+    });
+    template.hasResourceProperties('AWS::Events::Rule', {
+      EventPattern: {
+        source: ['aws.backup'],
+        'detail-type': ['Restore Job State Change'],
+        detail: {
+          restoreTestingPlanArn: [{ 'Fn::GetAtt': [Match.stringLikeRegexp('^RestoreTest'), 'RestoreTestingPlanArn'] }],
+          status: ['COMPLETED'],
+        },
+      },
+      Targets: [Match.objectLike({ Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^RestoreVerifier'), 'Arn'] } })],
+    });
+    // a second verification would find the bucket deleted
+    template.hasResourceProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
+  });
+
+  test('has an alarm for a restore that was not verified, which sends mail where the settings name addresses', () => {
+    for (const emails of [[], ['operators@example.com']])
+      Template.fromStack(vaultStack(', restoreTest: {}', emails)).hasResourceProperties('AWS::CloudWatch::Alarm', {
+        AlarmName: 'tea-ship-restore-test-not-verified',
+        Namespace: 'AWS/Lambda',
+        MetricName: 'Errors',
+        Threshold: 1,
+        TreatMissingData: 'notBreaching',
+        AlarmActions: emails.length === 0 ? Match.absent() : [{ Ref: Match.stringLikeRegexp('^MailTopic') }],
+      });
+    const template = Template.fromStack(vaultStack(', restoreTest: {}', ['operators@example.com']));
+    template.hasResourceProperties('AWS::SNS::TopicPolicy', {
+      PolicyDocument: {
+        Statement: Match.arrayWith([
+          Match.objectLike({
+            Principal: { Service: 'cloudwatch.amazonaws.com' },
+            Condition: { StringEquals: { 'aws:SourceAccount': BACKUP_ACCOUNT } },
+          }),
+        ]),
+      },
+    });
+    for (const service of ['events', 'cloudwatch'])
+      template.hasResourceProperties('AWS::KMS::Key', {
+        KeyPolicy: {
+          Statement: Match.arrayWith([
+            Match.objectLike({
+              Principal: { Service: `${service}.amazonaws.com` },
+              Action: ['kms:Decrypt', 'kms:GenerateDataKey*'],
+            }),
+          ]),
+        },
+      });
+  });
+
+  test('has no function where the settings leave the verification out', () => {
+    const template = Template.fromStack(vaultStack(', restoreTest: { verify: false }', ['operators@example.com']));
+    template.resourceCountIs('AWS::Lambda::Function', 0);
+    template.hasResourceProperties('AWS::Backup::RestoreTestingSelection', { ValidationWindowHours: Match.absent() });
+    template.hasResourceProperties('AWS::KMS::Key', {
+      KeyPolicy: { Statement: Match.arrayWith([Match.objectLike({ Sid: 'Alarms' })]) },
     });
   });
 

@@ -69,6 +69,8 @@ function wrapUpload(upload: Upload, write: Write): Upload {
       write(async () => (await upload.copyPart?.(n, bytes, from, options)) === true),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
+    // a killed process holds nothing
+    release: () => upload.release?.(),
   };
 }
 
@@ -85,23 +87,23 @@ function wrapInPlace(file: InPlace, write: Write): InPlace {
   };
 }
 
-/** The same store, which calls `before` with the key of each object before it is written. */
-export function beforeWrites(store: ObjectStore, before: (key: string) => void): ObjectStore {
+/** The same store, which calls `before` with the key of each object, and waits for it, before the object is written. */
+export function beforeWrites(store: ObjectStore, before: (key: string) => void | Promise<void>): ObjectStore {
   return {
     describe: (key) => store.describe(key),
     stat: async (key, options) => store.stat(key, options),
     read: async (key, options) => store.read(key, options),
     list: (prefix, options) => store.list(prefix, options),
     write: async (key, body, options) => {
-      before(key);
+      await before(key);
       return store.write(key, body, options);
     },
     stream: async (key, body, options) => {
-      before(key);
+      await before(key);
       return store.stream(key, body, options);
     },
     upload: async (key, size, options) => {
-      before(key);
+      await before(key);
       return store.upload(key, size, options);
     },
   };

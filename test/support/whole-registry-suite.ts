@@ -21,63 +21,69 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
   const { ecr, otherEcr, bucket } = lab.stack;
   const { store, restored } = flowOf(lab);
   const images = size.repositories * size.imagesEach;
+  // many times what it takes on a quiet machine
+  const slow = { timeout: images * 5000 };
 
   const equalIn = ({ repositories }: SnapshotRestoreResult): number =>
     repositories.reduce((sum, { comparison }) => sum + (comparison?.equal ?? 0), 0);
 
-  test(`${images} images of ${size.repositories} repositories are restored from a store, killed at any point, and as of an earlier day`, async () => {
-    const prefix = 'lost';
-    await fillRegistry(lab, ecr, prefix, size);
-    const rows = await Array.fromAsync(lab.client(ecr).images?.(`${prefix}/team-1/app-1`) ?? []);
-    const archived = rows.find(({ tags }) => tags.includes('v4'));
-    const { backends, options } = lab.session();
-    const storage = backends.registry(ecr.registryHost, 'source').storageClasses;
-    const before = await listRegistry(ecr, prefix, lab.session());
-    await storage?.moveToStorageClass(`${prefix}/team-1/app-1`, archived?.digest ?? 'sha256:', 'ARCHIVE', options);
-    await store(prefix);
-    const day = systemClock.now();
-    // the next day a tag moves, a repository is deleted, and another is created
-    const moved = await makeImage({ seed: 77, tag: 'v2' });
-    await lab.push(moved, ecr, `${prefix}/team-1/app-1`);
-    await lab.stack.deleteRepository(`${prefix}/team-2/app-2`);
-    await lab.push(moved, ecr, `${prefix}/new`);
-    await store(prefix, 86_400_000);
-    await emptyRegistry(lab, prefix);
+  test(
+    `${images} images of ${size.repositories} repositories are restored from a store, killed at any point, and as of an earlier day`,
+    slow,
+    async () => {
+      const prefix = 'lost';
+      await fillRegistry(lab, ecr, prefix, size);
+      const rows = await Array.fromAsync(lab.client(ecr).images?.(`${prefix}/team-1/app-1`) ?? []);
+      const archived = rows.find(({ tags }) => tags.includes('v4'));
+      const { backends, options } = lab.session();
+      const storage = backends.registry(ecr.registryHost, 'source').storageClasses;
+      const before = await listRegistry(ecr, prefix, lab.session());
+      await storage?.moveToStorageClass(`${prefix}/team-1/app-1`, archived?.digest ?? 'sha256:', 'ARCHIVE', options);
+      await store(prefix);
+      const day = systemClock.now();
+      // the next day a tag moves, a repository is deleted, and another is created
+      const moved = await makeImage({ seed: 77, tag: 'v2' });
+      await lab.push(moved, ecr, `${prefix}/team-1/app-1`);
+      await lab.stack.deleteRepository(`${prefix}/team-2/app-2`);
+      await lab.push(moved, ecr, `${prefix}/new`);
+      await store(prefix, 86_400_000);
+      await emptyRegistry(lab, prefix);
 
-    // as on the first day, by processes that are killed
-    const dice = fakeClock({ seed: size.kills });
-    const from = `store:s3://${bucket}/${prefix}`;
-    let deaths = 0;
-    for (let at = 1; deaths < size.kills; at += Math.ceil(dice.random() * images)) {
-      const points = new CrashPoints(at);
-      const session = lab.session();
-      const dying = dyingBackends(session.backends, points);
-      await restoreSnapshot(
-        { from, to: `docker://${otherEcr.registryHost}`, asOfMs: day + 1000 },
-        dying,
-        session.options,
+      // as on the first day, by processes that are killed
+      const dice = fakeClock({ seed: size.kills });
+      const from = `store:s3://${bucket}/${prefix}`;
+      let deaths = 0;
+      for (let at = 1; deaths < size.kills; at += Math.ceil(dice.random() * images)) {
+        const points = new CrashPoints(at);
+        const session = lab.session();
+        const dying = dyingBackends(session.backends, points);
+        await restoreSnapshot(
+          { from, to: `docker://${otherEcr.registryHost}`, asOfMs: day + 1000 },
+          dying,
+          session.options,
+        );
+        if (!isDead(points)) break;
+        deaths++;
+      }
+      expect(deaths).toBeGreaterThan(2);
+      const result = await restored(from, { asOfMs: day + 1000 });
+      expect(result.failures).toEqual([]);
+      expect(result.faults).toEqual([]);
+      expect(equalIn(result)).toBe(images);
+      expect(await listRegistry(otherEcr, prefix, lab.session())).toEqual(before);
+
+      // and as at the end
+      const last = await restored(from, { onExisting: 'overwrite', maps: [`${prefix}/*=${prefix}-end/*`] });
+      expect(last).toMatchObject({ failures: [], faults: [] });
+      expect(last.repositories.map(({ from: name }) => name.split('/').slice(1).join('/'))).not.toContain(
+        `${prefix}/team-2/app-2`,
       );
-      if (!isDead(points)) break;
-      deaths++;
-    }
-    expect(deaths).toBeGreaterThan(2);
-    const result = await restored(from, { asOfMs: day + 1000 });
-    expect(result.failures).toEqual([]);
-    expect(result.faults).toEqual([]);
-    expect(equalIn(result)).toBe(images);
-    expect(await listRegistry(otherEcr, prefix, lab.session())).toEqual(before);
+      const view = lab.view(otherEcr, `${prefix}-end/team-1/app-1`);
+      expect((await view.resolve('v2')).digest).toBe(moved.root.descriptor.digest);
+    },
+  );
 
-    // and as at the end
-    const last = await restored(from, { onExisting: 'overwrite', maps: [`${prefix}/*=${prefix}-end/*`] });
-    expect(last).toMatchObject({ failures: [], faults: [] });
-    expect(last.repositories.map(({ from: name }) => name.split('/').slice(1).join('/'))).not.toContain(
-      `${prefix}/team-2/app-2`,
-    );
-    const view = lab.view(otherEcr, `${prefix}-end/team-1/app-1`);
-    expect((await view.resolve('v2')).digest).toBe(moved.root.descriptor.digest);
-  });
-
-  test(`${images} images of ${size.repositories} repositories are restored from archives`, async () => {
+  test(`${images} images of ${size.repositories} repositories are restored from archives`, slow, async () => {
     const prefix = 'lost-archives';
     await fillRegistry(lab, ecr, prefix, size);
     const before = await listRegistry(ecr, prefix, lab.session());

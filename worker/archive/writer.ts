@@ -87,6 +87,7 @@ export async function createArchive(
     metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now(), options),
     condition: options.condition,
     onSent: options.onSent,
+    exclusive: true,
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
   });
@@ -246,6 +247,7 @@ class Archive implements ArchiveTarget {
   [Symbol.dispose](): void {
     this.#failed ??= new Failure('BUG', `write ${this.#name}: it was disposed before`);
     this.#bytes[Symbol.dispose]();
+    this.#upload.release?.();
   }
 
   async #fill(slot: BlobSlot, open: () => Bytes, options: Abortable): Promise<void> {

@@ -110,7 +110,7 @@ export interface CommandContext {
    * Runs the jobs of the queue, `slots` at once (default: the setting in the environment), until the signal fires and the jobs under way were
    * returned to the queue. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
    */
-  runWorker(options: { readonly slots?: number | undefined }): Promise<void>;
+  runWorker(options: { readonly slots?: number | undefined; readonly large?: boolean | undefined }): Promise<void>;
   /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */
   runPlanner(options: { readonly everySeconds: number }): Promise<void>;
   /** Looks again and again which rules that prune are due, until the signal fires. Logs and metrics go to stdout. INVALID without a table. */

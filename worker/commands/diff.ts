@@ -90,10 +90,16 @@ function describeDiff({ a, b, compared, equal, differences, unchecked }: PlacesD
           }),
           '',
         ]),
-    `${equal} equal, ${count('missing')} missing, ${count('different')} different, ${count('extra')} extra: ${b} beside ${a}`,
+    `compared ${comparedNames(compared)} of ${a} with ${b}: ${equal} equal, ${count('missing')} missing, ${count('different')} different, ${count('extra')} extra`,
     ...(compared.referrers ? [] : ['note: what refers to images was not compared; --referrers reads it']),
     ...unchecked.map((what) => `note: ${printable(what)}`),
   ].join('\n');
+}
+
+/** What the counts of a comparison count. */
+function comparedNames({ by, referrers, untagged }: PlacesDiff['compared']): string {
+  const images = by === 'digest' ? 'images' : untagged ? 'tags and untagged images' : 'tags';
+  return referrers ? `${images}, signatures and SBOMs` : images;
 }
 
 function rowOf({ kind, registry, repository, tag, digest, otherDigest, subject }: Difference): readonly string[] {

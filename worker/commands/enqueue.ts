@@ -15,6 +15,7 @@ interface EnqueueFlags extends CommonFlags, ManyFlags {
   readonly force?: boolean;
   readonly create?: boolean;
   readonly wait?: boolean;
+  readonly large?: boolean;
 }
 
 export function addEnqueue(program: Command, context: CommandContext): void {
@@ -33,6 +34,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       '--force',
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
+    .option('--large', 'copy with the large workers, where the deployment has them')
     .option('--wait', 'until it has ended; exits 1 when a job failed, or when the run was given up after 24 hours');
   withManyFlags(command);
   withCommonFlags(command).action(async (first: string, second: string | undefined, flags: EnqueueFlags) => {
@@ -62,10 +64,13 @@ async function enqueue(
       force,
       ...(flags.referrers === false ? { referrers: false } : {}),
       ...(flags.create === false ? { create: false as const } : {}),
+      large: flags.large,
     };
     if (dst.startsWith('store:')) {
       if (force === true || flags.create === false)
         throw new Failure('INVALID', '--force and --no-create are for copies: a store takes every image as it is');
+      if (flags.large === true)
+        throw new Failure('INVALID', '--large is for copies: a backup into a store takes one image after the other');
       if (flags.imagesFrom !== undefined || flags.map !== undefined)
         throw new Failure('INVALID', '--images-from and --map do not go with a backup into a store: name a pattern');
       const { storeSelection } = await import('./choose-images.ts');
@@ -90,10 +95,11 @@ async function enqueue(
       'INVALID',
       'a rule has its own choice of images: --images-from, --tags, --semver, --latest and --map go with SRC DST',
     );
-  if (platforms !== undefined || force === true || flags.referrers === false || flags.create === false) {
+  const { create, large, referrers } = flags;
+  if (platforms !== undefined || force === true || referrers === false || create === false || large === true) {
     throw new Failure(
       'INVALID',
-      'a rule has its own choices: --platform, --no-referrers, --no-create and --force go with SRC DST',
+      'a rule has its own choices: --platform, --no-referrers, --no-create, --force and --large go with SRC DST',
     );
   }
   return enqueueRule(src, service, options);

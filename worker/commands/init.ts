@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
+import type { Fault } from '../rules/faults.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
@@ -36,7 +37,7 @@ export function addInit(program: Command, context: CommandContext): void {
     const { firstRules } = await import('../rules/first-rules.ts');
     const { parseConfig } = await import('../rules/config.ts');
     const text = firstRules({ from, to, schedule: flags.schedule });
-    const { rules } = parseConfig(text, { file, nowMs: context.clock.now() });
+    const { rules } = parseConfig(text, { file: 'the answers', nowMs: context.clock.now(), describe: describeFault });
     await write(file, text, flags.force === true);
     const names = rules.map(({ name }) => name);
     printResult(context, flags, { file, rules: names }, () =>
@@ -46,6 +47,13 @@ export function addInit(program: Command, context: CommandContext): void {
       ].join('\n'),
     );
   });
+}
+
+/** A fault of the rules by the flag that led to it: the lines of a file that was not written would mean nothing. */
+function describeFault({ path, message }: Fault): string {
+  const [, , kind, member] = path;
+  const flag = kind === 'schedule' ? '--schedule' : member === 'from' ? '--registry' : '--place';
+  return `${flag}: ${message}`;
 }
 
 /** What the person at the terminal types. INVALID without a terminal, or without an answer. */

@@ -7,7 +7,7 @@ import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { lookOf, type Look } from './look.ts';
-import { formatRow, layOut, widthsOf } from './table.ts';
+import { formatRow, isTooWide, layOut, widthsOf } from './table.ts';
 import { counted, countedRepositories, formatBytes, formatDigest, printable } from './text.ts';
 
 interface ListFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
@@ -102,11 +102,15 @@ async function writeRows(
 ): Promise<void> {
   const { look } = options;
   let widths: readonly number[] = HEADS.map(() => 0);
-  let rows: (readonly string[])[] = [HEADS.map((head) => head.replace('>', ''))];
+  const head = HEADS.map((name) => name.replace('>', ''));
+  let rows: (readonly string[])[] = [head];
   const flush = (): void => {
     widths = widthsOf(HEADS, rows).map((width, column) => Math.max(width, widths[column] ?? 0));
     const layout = layOut(HEADS, widths, look, FIT);
-    for (const row of rows) write(formatRow(row, HEADS, layout, look, FIT));
+    // each line has the name of its column then
+    const stacked = isTooWide(layout, look);
+    for (const row of rows)
+      if (!stacked || row !== head) write(`${formatRow(row, HEADS, layout, look, FIT)}${stacked ? '\n' : ''}`);
     rows = [];
   };
   const repositories = new Set<string>();

@@ -41,6 +41,9 @@ export function addLogin(program: Command, context: CommandContext): void {
     const text = await context.standardInput(MOST_PASSWORD_BYTES);
     const password = text.replace(/\r?\n$/, '');
     if (password === '') throw new Failure('INVALID', 'read the password: standard input is empty');
+    // no registry accepts a password of several lines: most often a whole file was piped by mistake
+    if (/[\r\n]/.test(password))
+      throw new Failure('INVALID', 'read the password: standard input has more than one line: pass the password alone');
     const result = await context.login({
       host,
       username,

@@ -13,7 +13,7 @@ export function addRedrive(program: Command, context: CommandContext): void {
     .command('redrive')
     .summary('put dead letters back to the queue')
     .description(
-      'Puts the jobs and pushes among the dead letters back to the queue, when what made them fail is fixed; those whose jobs were done since are deleted. Messages that ask for nothing, or that are not the job that they claim to be, stay. With --discard, deletes dead letters instead.',
+      'Puts the jobs and pushes among the dead letters back to the queue, when what made them fail is fixed; those whose jobs were done since are deleted. When no worker runs, one is started at once. Messages that ask for nothing, or that are not the job that they claim to be, stay. With --discard, deletes dead letters instead.',
     )
     .option('--rule <name>', 'only jobs of this rule')
     .option('--run <id>', 'only jobs of this run')
@@ -22,7 +22,7 @@ export function addRedrive(program: Command, context: CommandContext): void {
     const result = await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
       const { discard, redrive } = await import('../service/admin/redrive.ts');
-      const options = { signal: context.signal, report };
+      const options = { signal: context.signal, clock: context.clock, report };
       return flags.discard === undefined
         ? await redrive(flags, service, options)
         : await discard(flags.discard, flags, service, options);

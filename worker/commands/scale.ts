@@ -6,6 +6,7 @@ import { printResult, withCommonFlags, type CommandContext, type CommonFlags } f
 interface ScaleFlags extends CommonFlags {
   readonly onDemand?: boolean;
   readonly capacity?: readonly Capacity[];
+  readonly large?: boolean;
 }
 
 /** The most tasks that a deployment can be set to: the largest `worker.maxTasks`. */
@@ -26,16 +27,19 @@ export function addScale(program: Command, context: CommandContext): void {
       'spread tasks by PROVIDER=WEIGHT or PROVIDER=WEIGHT+BASE, such as FARGATE_SPOT=1,FARGATE=0+1: the output `NormalCapacity` has what was deployed',
       parseCapacity,
     );
+  command.option('--large', 'the large workers, where the deployment has them');
   withCommonFlags(command).action(async (tasks: number | undefined, flags: ScaleFlags) => {
     if (flags.onDemand === true && flags.capacity !== undefined)
       throw new Failure('INVALID', '--on-demand is itself a capacity: leave out --capacity');
     const capacity = flags.onDemand === true ? ON_DEMAND : flags.capacity;
     await using service = context.connectService();
-    const { tasks: workers } = service;
+    const { tasks: workers } = flags.large === true ? (service.large ?? {}) : service;
     if (workers === undefined)
       throw new Failure(
         'INVALID',
-        'this command needs TRANSSHIP_SERVICE: set it to what the deployment printed; workers outside of ECS are started where they run',
+        flags.large === true
+          ? '--large needs TRANSSHIP_LARGE_QUEUE_URL and TRANSSHIP_LARGE_SERVICE: set them to what the deployment printed; without the setting `largeJobs` it has no large workers'
+          : 'this command needs TRANSSHIP_SERVICE: set it to what the deployment printed; workers outside of ECS are started where they run',
       );
     const { signal } = context;
     const before = await workers.count({ signal });

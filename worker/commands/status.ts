@@ -50,7 +50,7 @@ const MAX_BODY = 1000;
 
 /** All of it, for people. */
 export function describeStatus(found: Status, nowMs: number, look: Look = PLAIN): string {
-  const { queue, runs, uneventfulPushes, inFlight, failed, dead, deadLetters } = found;
+  const { large, queue, runs, uneventfulPushes, inFlight, failed, dead, deadLetters } = found;
   const isRead = (part: (typeof found.unanswered)[number]['part']): boolean =>
     found.unanswered.every((one) => one.part !== part);
   const ago = (ms: number): string => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
@@ -63,9 +63,8 @@ export function describeStatus(found: Status, nowMs: number, look: Look = PLAIN)
         : []),
     ...(uneventfulPushes > 0 ? [`runs of pushes that needed nothing: ${uneventfulPushes}`] : []),
     [
-      queue === undefined
-        ? 'queue: unknown'
-        : `queue: ${queue.visible} waiting, ${queue.inFlight} in flight, ${queue.delayed} delayed`,
+      queue === undefined ? 'queue: unknown' : `queue: ${describeCount(queue)}`,
+      ...(large === undefined ? [] : [`large jobs: ${describeCount(large)}`]),
       `dead letters: ${deadLetters ?? 'unknown'}`,
     ].join('; '),
     ...found.unanswered.map(({ part, failure }) => `could not read ${part}: ${printable(describeFailure(failure))}`),
@@ -99,6 +98,10 @@ export function describeStatus(found: Status, nowMs: number, look: Look = PLAIN)
     );
   }
   return sections.join('\n\n');
+}
+
+function describeCount({ visible, inFlight, delayed }: NonNullable<Status['queue']>): string {
+  return `${visible} waiting, ${inFlight} in flight, ${delayed} delayed`;
 }
 
 function describeRuns(runs: readonly Run[], ago: (ms: number) => string, look: Look): string {

@@ -31,6 +31,7 @@ export function formatTable(
   fit: Fit = {},
 ): string {
   const layout = layOut(heads, widthsOf(heads, rows), look, fit);
+  if (isTooWide(layout, look)) return rows.map((row) => formatRow(row, heads, layout, look, fit)).join('\n\n');
   const rule = heads.map((_, column) => '-'.repeat(layout.find((one) => one.column === column)?.width ?? 0));
   return [
     formatRow(heads.map(nameOf), heads, layout, PLAIN, fit),
@@ -72,6 +73,11 @@ export function layOut(heads: readonly string[], natural: readonly number[], { c
   }));
 }
 
+/** Whether a line cannot hold the columns, as on a terminal of 20 cells: each cell of a row then has a line of its own. */
+export function isTooWide(layout: Layout, { columns }: Look): boolean {
+  return columns !== undefined && sum(layout.map(({ width }) => width)) + GAP.length * (layout.length - 1) > columns;
+}
+
 /** One row of a table. */
 export function formatRow(
   cells: readonly string[],
@@ -80,6 +86,7 @@ export function formatRow(
   look: Look,
   fit: Fit,
 ): string {
+  if (isTooWide(layout, look)) return formatStacked(cells, heads, look, fit);
   const lines: string[] = [];
   let indent = 0;
   let line = '';
@@ -102,6 +109,21 @@ export function formatRow(
     indent += width + GAP.length;
   }
   return [line.trimEnd(), ...lines].join('\n');
+}
+
+/** The cells of one row below each other, each after the name of its column. */
+function formatStacked(cells: readonly string[], heads: readonly string[], look: Look, fit: Fit): string {
+  const columns = look.columns ?? Infinity;
+  const lines = heads.flatMap((head, column) => {
+    const cell = withoutControls(cells[column] ?? '');
+    const name = nameOf(head);
+    if (cell === '') return [];
+    const room = columns - widthOf(name) - ': '.length;
+    const shown = fit.shorten?.includes(name) === true ? shortened(cell, Math.max(LEAST, room)) : cell;
+    const text = OF_OUTCOMES.has(name) ? painted(shown, look) : shown;
+    return [widthOf(shown) <= room ? `${name}: ${text}` : `${name}:\n${wrapped(text, columns).join('\n')}`];
+  });
+  return lines.join('\n');
 }
 
 function nameOf(head: string): string {

@@ -3,6 +3,7 @@ import type { CommandContext } from './context.ts';
 
 interface WorkerFlags {
   readonly slots?: number;
+  readonly large?: boolean;
 }
 
 export function addWorker(program: Command, context: CommandContext): void {
@@ -13,7 +14,8 @@ export function addWorker(program: Command, context: CommandContext): void {
       'Takes jobs from the queue that $TRANSSHIP_QUEUE_URL names and does them, until it gets SIGTERM or SIGINT: then it gives unfinished jobs back at once and ends with 0, or with 1 after 20 seconds where a service does not answer; a second signal ends it on the spot, and loses nothing but time. Writes lines of JSON to stdout: logs, and metrics as docs/metrics.md has them. With $TRANSSHIP_HEALTH_PORT it answers health checks on loopback.',
     )
     .addOption(new Option('--slots <n>', 'jobs at once (default: $TRANSSHIP_SLOTS, or 2)').argParser(parseSlots))
-    .action(async (flags: WorkerFlags) => context.runWorker({ slots: flags.slots }));
+    .option('--large', 'does large jobs only, from the queue that $TRANSSHIP_LARGE_QUEUE_URL names')
+    .action(async ({ slots, large }: WorkerFlags) => context.runWorker({ slots, large }));
 }
 
 function parseSlots(text: string): number {

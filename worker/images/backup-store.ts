@@ -162,8 +162,7 @@ class StoreBackupRun {
     const draft = await this.#gather(names, strange, session);
     const snapshot = draft.finish({ finishedAt: timeOf(this.#options), added: session.added });
     // another call comes in minutes: it would be the same snapshot again
-    if (this.#restoring > 0 && this.#counts.stored === 0 && snapshot.failures.length === 0)
-      return this.#result(snapshot);
+    if (this.#restoring > 0 && this.#counts.stored === 0) return this.#result(snapshot);
     const name = await onSide('target', session.finish(snapshot, this.#options));
     return { ...this.#result(snapshot), snapshot: name };
   }

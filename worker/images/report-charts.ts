@@ -3,7 +3,7 @@ import { highest } from '../util/lists.ts';
 import type { BackupReport, DayOfBackups } from './report.ts';
 import { bytes, count, percent, round } from './report-words.ts';
 
-const CHART = { width: 1000, height: 220, left: 70, top: 12, bottom: 24 } as const;
+const CHART = { width: 1000, height: 220, left: 70, right: 930, top: 30, bottom: 24 } as const;
 
 /** The height of the part of the chart that has bars. */
 const BARS_HEIGHT = CHART.height - CHART.top - CHART.bottom;
@@ -13,12 +13,16 @@ function levelOf(share: number): number {
   return CHART.top + BARS_HEIGHT * (1 - share);
 }
 
-/** What backups sent, by day, with the sum of all as a line. */
+/** What backups sent, by day, with the sum of all as a line. The sum is many times a day's bytes, so each has its own axis. */
 export function growthChart(growth: readonly DayOfBackups[]): Html {
-  const { width, height, left } = CHART;
-  const step = (width - left) / Math.max(1, growth.length);
+  const { width, height, left, right } = CHART;
+  const step = (right - left) / Math.max(1, growth.length);
   const most = highest(
     growth.map(({ newBytes }) => newBytes),
+    1,
+  );
+  const all = highest(
+    growth.map(({ sentBytes }) => sentBytes),
     1,
   );
   const bars = growth.map((day, index) => growthBar(day, { x: left + index * step, step, share: day.newBytes / most }));
@@ -27,23 +31,26 @@ export function growthChart(growth: readonly DayOfBackups[]): Html {
       html`<line
           class="axis"
           x1="${left}"
-          x2="${width}"
+          x2="${right}"
           y1="${round(levelOf(share))}"
           y2="${round(levelOf(share))}"
-        /><text x="${left - 6}" y="${round(levelOf(share) + 4)}" text-anchor="end">${bytes(most * share)}</text>`,
+        /><text x="${left - 6}" y="${round(levelOf(share) + 4)}" text-anchor="end">${bytes(most * share)}</text
+        ><text class="total" x="${right + 6}" y="${round(levelOf(share) + 4)}">${bytes(all * share)}</text>`,
   );
   return html`<section>
     <h2>New bytes by day</h2>
     <div class="wide">
       <svg class="chart" viewBox="0 0 ${width} ${height}" role="img" aria-label="Bytes that backups sent, by day">
+        <text x="0" y="12">bars: sent that day</text>
+        <text class="total" x="${width}" y="12" text-anchor="end">line: sent in all</text>
         ${marks}${bars}
-        <polyline class="line" points="${growthLine(growth, step)}" />
+        <polyline class="line" points="${growthLine(growth, step, all)}" />
         <text x="${left}" y="${height - 6}">${growth[0]?.day ?? ''}</text>
-        <text x="${width}" y="${height - 6}" text-anchor="end">${growth.at(-1)?.day ?? ''}</text>
+        <text x="${right}" y="${height - 6}" text-anchor="end">${growth.at(-1)?.day ?? ''}</text>
       </svg>
     </div>
     <p class="soft small">
-      Bars: what the backups of a day sent. Line: what all backups until then sent,
+      Bars, on the left axis: what the backups of a day sent. Line, on the right axis: what all backups until then sent,
       ${bytes(growth.at(-1)?.sentBytes ?? 0)} in all.
     </p>
   </section>`;
@@ -67,11 +74,7 @@ function growthBar(
 }
 
 /** The points of the line: what all backups until a day sent. */
-function growthLine(growth: readonly DayOfBackups[], step: number): string {
-  const all = highest(
-    growth.map(({ sentBytes }) => sentBytes),
-    1,
-  );
+function growthLine(growth: readonly DayOfBackups[], step: number, all: number): string {
   const points = growth.map(({ sentBytes }, index) => {
     const x = CHART.left + (index + 0.5) * step;
     return `${round(x)},${round(levelOf(sentBytes / all))}`;

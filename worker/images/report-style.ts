@@ -14,7 +14,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .fact { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
 .fact b { display: block; font-size: 1.3rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
 b.bad, .fact.bad b { color: var(--bad); } .fact.good b { color: var(--good); }
-.wide { overflow-x: auto; } svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+.wide { overflow-x: auto; } svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg text.total { fill: var(--ink); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
 th, td { padding: 4px 16px 4px 0; white-space: nowrap; vertical-align: top; } tr + tr td { border-top: 1px solid var(--line); }

@@ -92,9 +92,8 @@ export async function storeImages(
     listed,
     tags: listed.tags.filter(
       (tag) =>
-        !isDerivedTag(tag) &&
-        (pattern === undefined || matchesPattern(pattern, tag)) &&
-        (chosen === undefined || chosen.tags.has(tag)),
+        (chosen === undefined ? !isDerivedTag(tag) : chosen.tags.has(tag)) &&
+        (pattern === undefined || matchesPattern(pattern, tag)),
     ),
   }));
   await session.store(tagged.filter(({ tags }) => tags.length > 0));

@@ -11,6 +11,7 @@ import { work } from '../service/worker/work.ts';
 import type { Settings } from './settings.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure } from '../util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 export interface WorkerOptions {
@@ -18,6 +19,8 @@ export interface WorkerOptions {
   readonly version: string;
   /** Jobs at once. Default: the setting in the environment. */
   readonly slots?: number | undefined;
+  /** Does large jobs, and nothing else. Default: everything else. */
+  readonly large?: boolean | undefined;
   /** Takes no more work, and gives back what is under way. */
   readonly signal: AbortSignal;
   /** Takes lines of logs and metrics. */
@@ -40,6 +43,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   try {
     await using opened = new AsyncDisposableStack();
     const service = opened.use(connectService(settings, { clock, report }));
+    const queues = options.large === true ? largeOnly(service) : service;
     const backends = opened.use(
       openBackendPool({
         rules: service.state.rules,
@@ -69,23 +73,33 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     await expectService(service, { signal, clock });
     report({
       type: 'note',
-      message: `worker ${options.version} does up to ${slots} jobs at once of ${service.queue.name}`,
+      message: `worker ${options.version} does up to ${slots} jobs at once of ${queues.queue.name}`,
     });
     const handle: Handle = async (delivery, taskOptions) =>
       telemetry.inJob(async () => work(delivery, worker, taskOptions));
     const { alive } = health ?? {};
     const { busy } = protection ?? {};
     const common = { slots, visibilitySeconds, stopping: signal, signal, clock, report };
-    await consumeAll(service, handle, { ...common, alive, busy });
+    await consumeAll(queues, handle, { ...common, alive, busy });
     report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();
   }
 }
 
+/** The queue of a large worker. INVALID where the settings do not name it. */
+function largeOnly({ large }: Service): Pick<Service, 'queue' | 'requests'> {
+  if (large === undefined)
+    throw new Failure(
+      'INVALID',
+      '`worker --large` needs TRANSSHIP_LARGE_QUEUE_URL: set it to the URL of the queue of large jobs',
+    );
+  return { queue: large.queue };
+}
+
 /** Consumes requests before jobs. One more slot takes requests alone, so that a request does not wait for the end of a copy. */
 async function consumeAll(
-  { queue, requests }: Service,
+  { queue, requests }: Pick<Service, 'queue' | 'requests'>,
   handle: Handle,
   { alive, busy, ...options }: ConsumeOptions,
 ): Promise<void> {

@@ -51,6 +51,12 @@ export interface Settings {
   readonly ecsAgentUri: string | undefined;
   /** The ARN of the ECS service that runs the workers. */
   readonly workerService: string | undefined;
+  /** The queue of large jobs; absent: all workers are alike. */
+  readonly largeQueueUrl: string | undefined;
+  /** Copies of images above this size are large jobs. Default 10 GiB. */
+  readonly largeAboveBytes: number;
+  /** The ARN of the ECS service that runs the large workers. */
+  readonly largeWorkerService: string | undefined;
 }
 
 const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
@@ -89,6 +95,9 @@ export function readSettings(env: Environment, uid: number | undefined = process
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
     workerService: text(env, 'TRANSSHIP_SERVICE'),
+    largeQueueUrl: readQueueUrl(env, 'TRANSSHIP_LARGE_QUEUE_URL'),
+    largeAboveBytes: (readCount(env, 'TRANSSHIP_LARGE_ABOVE_GIB', 100_000) ?? 10) * 1024 ** 3,
+    largeWorkerService: text(env, 'TRANSSHIP_LARGE_SERVICE'),
   };
 }
 

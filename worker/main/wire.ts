@@ -6,6 +6,8 @@ import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { ConnectOptions, SideOptions } from '../commands/context.ts';
+import { routingLarge } from '../queue/large-jobs.ts';
+import type { Queue } from '../queue/queue.ts';
 import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
 import { openS3Late } from '../objects/s3/late-store.ts';
@@ -22,6 +24,7 @@ import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
 import { openEcs } from '../tasks/ecs.ts';
+import type { Tasks } from '../tasks/tasks.ts';
 import type { StateStore } from '../state/state.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, type Side } from '../util/failure.ts';
@@ -194,7 +197,7 @@ export function connectService(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
-  const { queueUrl, requestQueueUrl, deadLetterQueueUrl, table, proxies, workerService } = settings;
+  const { queueUrl, requestQueueUrl, deadLetterQueueUrl, largeQueueUrl, table, proxies, workerService } = settings;
   const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
@@ -208,16 +211,26 @@ export function connectService(
     );
   }
   const opened = new AsyncDisposableStack();
+  const queueOf = (url: string): Queue => opened.use(openSqs({ queueUrl: url, clock, report, proxies }));
+  const tasksOf = (service: string | undefined, variable?: string): Tasks | undefined =>
+    service === undefined ? undefined : openEcs({ service, variable, proxies });
+  const jobs = queueOf(queueUrl);
+  const large = largeQueueUrl === undefined ? undefined : queueOf(largeQueueUrl);
   return {
     state: opened.use(openDynamo({ table, clock, report, proxies, skewSeconds: settings.clockSkewSeconds })),
-    queue: opened.use(openSqs({ queueUrl, clock, report, proxies })),
-    requests:
-      requestQueueUrl === undefined
-        ? undefined
-        : opened.use(openSqs({ queueUrl: requestQueueUrl, clock, report, proxies })),
-    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
+    queue: large === undefined ? jobs : routingLarge(jobs, large),
+    requests: requestQueueUrl === undefined ? undefined : queueOf(requestQueueUrl),
+    deadLetters: queueOf(deadLetterQueueUrl),
     allow: settings.allow,
-    tasks: workerService === undefined ? undefined : openEcs({ service: workerService, proxies }),
+    tasks: tasksOf(workerService),
+    large:
+      large === undefined
+        ? undefined
+        : {
+            queue: large,
+            aboveBytes: settings.largeAboveBytes,
+            tasks: tasksOf(settings.largeWorkerService, 'TRANSSHIP_LARGE_SERVICE'),
+          },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

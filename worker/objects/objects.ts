@@ -41,6 +41,11 @@ export interface UploadOptions extends WriteOptions {
   readonly fingerprint: string;
   /** Bytes of every part but the last. Default: chosen from the size, at least 8 MiB where the store has a least size. */
   readonly partSize?: number | undefined;
+  /**
+   * No other writer shares what this upload stores, until it is committed, aborted or released. Default: uploads of the same content may share it, and
+   * each sends right bytes. A store that checks every part at the commit needs no such promise, and passes over it.
+   */
+  readonly exclusive?: boolean;
 }
 
 /** Which version of an object is meant. A place that keeps no versions, such as a folder, has one, and passes over it. */
@@ -173,4 +178,7 @@ export interface Upload {
 
   /** Throws away what was stored. Idempotent. */
   abort(): Promise<void>;
+
+  /** Ends an `exclusive` upload that is neither committed nor aborted: what is stored can be taken up again at once. Idempotent. Absent: nothing is held. */
+  release?(): void;
 }

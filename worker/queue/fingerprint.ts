@@ -4,7 +4,7 @@ import type { Job } from './job.ts';
 type MemberOf<J> = J extends unknown ? keyof J : never;
 
 /** Everything of a job that decides what is done, and for which rule. Its run and its id are the key that the state keeps it under. */
-const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' | 'handovers'>, true>> = {
+const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' | 'handovers' | 'large'>, true>> = {
   kind: true,
   rule: true,
   at: true,
@@ -28,7 +28,7 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
 };
 
 /**
- * Equal for messages that ask for the same work. `handovers` is left out, and so are members that this version does not know or the job does
+ * Equal for messages that ask for the same work. `handovers` and `large` are left out, and so are members that this version does not know or the job does
  * not have, so planners and workers of two versions agree.
  */
 export function fingerprintOf(job: Job): string {

@@ -24,6 +24,8 @@ interface JobCommon {
   readonly at: string;
   /** How often it was handed on to a new message, since one message is kept in flight for 12 hours at most. Default 0. */
   readonly handovers?: number | undefined;
+  /** Large workers do it, where the deployment has them. Default false. */
+  readonly large?: boolean | undefined;
 }
 
 /** What of an image, and how. */
@@ -175,6 +177,7 @@ const common = {
   rule: name.optional(),
   at: moment,
   handovers: z.int().min(0, 'expected 0 or more').optional(),
+  large: z.boolean('expected true or false').optional(),
 };
 const { referrers } = MANY_IMAGES;
 const create = z

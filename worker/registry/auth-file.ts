@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -95,9 +96,14 @@ function membersOf(document: Document, name: string): Document {
 async function readDocument(file: string): Promise<Document> {
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    // without O_NONBLOCK a FIFO, or /proc/kmsg, would wait for a writer
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!(await handle.stat()).isFile())
+      throw new Failure('INVALID', `read credentials: ${file} is not a regular file: name another one`);
+    text = await handle.readFile('utf8');
   } catch (cause) {
     if (isMissing(cause)) return {};
+    if (isFailure(cause)) throw cause;
     throw new Failure('INVALID', `read credentials: ${file} cannot be read`, { cause });
   }
   let document: unknown;

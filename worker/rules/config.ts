@@ -14,10 +14,15 @@ import { offsetsIn, positionIn, readYaml } from './yaml.ts';
 /**
  * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
  * the name of the rule), what was given, and what was expected. `file` is its name in messages, and `nowMs` as in `checkConflicts`.
+ * `describe` writes a fault for a person who never saw the text; equal lines are given once.
  */
 export function parseConfig(
   text: string,
-  options: { readonly file?: string | undefined; readonly nowMs?: number | undefined } = {},
+  options: {
+    readonly file?: string | undefined;
+    readonly nowMs?: number | undefined;
+    readonly describe?: ((fault: Fault) => string) | undefined;
+  } = {},
 ): Config {
   const file = options.file ?? 'the configuration';
   const { document, lines } = readYaml(text, file);
@@ -26,6 +31,7 @@ export function parseConfig(
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
   const { config, faults } = readConfig(value, options);
   if (config !== undefined && faults.length === 0) return config;
+  if (options.describe !== undefined) throw invalid(file, [...new Set(faults.map(options.describe))]);
   const offsetOf = offsetsIn(document);
   const placed = faults.map((fault) => ({ fault, offset: offsetOf(fault.path) }));
   placed.sort((a, b) => a.offset - b.offset);

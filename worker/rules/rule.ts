@@ -150,4 +150,6 @@ export interface Candidate {
   /** Known where the list of the registry has it. */
   readonly digest: string | undefined;
   readonly pushedAtMs: number | undefined;
+  /** Whether the tag, which looks like that of a list of referrers (`sha256-…`), is known to name an image. Default false. */
+  readonly namesImage?: boolean | undefined;
 }

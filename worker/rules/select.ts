@@ -26,7 +26,7 @@ export function select<C extends Candidate>(
   const youngEnough = (one: C): boolean => youngest === undefined || pushedAt(one, 'maxAgeDays') >= youngest;
   const fits = tagFilter(selection);
   const tagged = candidates.filter(
-    (one): one is Tagged<C> => one.tag !== undefined && fits(one.tag) && youngEnough(one),
+    (one): one is Tagged<C> => one.tag !== undefined && fits(one.tag, one.namesImage) && youngEnough(one),
   );
   const untagged = selection.untagged ? candidates.filter((one) => one.tag === undefined && youngEnough(one)) : [];
   return [
@@ -47,12 +47,16 @@ export function aloneSelector(selection: TagSelection): (image: Partial<Pick<Can
 }
 
 /** Whether a tag passes the conditions that are about its name alone. */
-function tagFilter({ include, exclude, semver: versions }: TagSelection): (tag: string) => boolean {
+function tagFilter({
+  include,
+  exclude,
+  semver: versions,
+}: TagSelection): (tag: string, namesImage?: boolean) => boolean {
   const included = include.map(tagMatcher);
   const excluded = exclude.map(tagMatcher);
   const range = versions === undefined ? undefined : parseRange(versions);
-  return (tag) => {
-    if (!isTag(tag) || isDerivedTag(tag)) return false;
+  return (tag, namesImage = false) => {
+    if (!isTag(tag) || (isDerivedTag(tag) && !namesImage)) return false;
     if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
     if (excluded.some((matches) => matches(tag))) return false;
     if (range === undefined) return true;

@@ -12,10 +12,10 @@ const WAIT_MS = 20_000;
  * wrongly ends, instead of reporting it again and again. Any other failure may pass, and is left to the calls that follow.
  */
 export async function expectService(
-  { state, queue, requests, deadLetters }: Service,
+  { state, queue, requests, deadLetters, large }: Service,
   options: Abortable & { readonly clock: Clock },
 ): Promise<void> {
-  const queues = requests === undefined ? [queue, deadLetters] : [queue, requests, deadLetters];
+  const queues = [queue, requests, deadLetters, large?.queue].filter((one) => one !== undefined);
   const expect = async (ask: (options: Abortable) => Promise<unknown>): Promise<void> => {
     try {
       await within(WAIT_MS, ask, options);

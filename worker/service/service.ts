@@ -15,9 +15,20 @@ export interface Service {
   readonly allow?: readonly string[] | undefined;
   /** The tasks of the workers. Absent: it is not known where workers run, and they are started by other means. */
   readonly tasks?: Tasks | undefined;
+  /** Absent: all workers are alike. */
+  readonly large?: LargeWorkers | undefined;
 }
 
-/** About how many messages wait for workers, are in flight or are delayed, over both queues. */
+/** The workers that do large jobs, and nothing else. `Service.queue` sends such jobs to their queue. */
+export interface LargeWorkers {
+  readonly queue: Queue;
+  /** Copies of images above this size are large jobs. */
+  readonly aboveBytes: number;
+  /** As `Service.tasks`. */
+  readonly tasks?: Tasks | undefined;
+}
+
+/** About how many messages wait for workers, are in flight or are delayed, over the queues of jobs and of requests. */
 export async function countMessages(
   { queue, requests }: Pick<Service, 'queue' | 'requests'>,
   options: Abortable = {},

@@ -44,7 +44,7 @@ export function failureOfImages({ from, to, images, failures, causes }: StoreBac
   });
   const more = failures.length > named.length ? `; and ${failures.length - named.length} more` : '';
   const all = images.stored + images.unchanged;
-  const message = `back up ${from} into ${to}: ${failures.length} failed, ${all} images are stored: ${named.join('; ')}${more}`;
+  const message = `back up ${from} into ${to}: ${failures.length} failed, ${all === 1 ? '1 image is' : `${all} images are`} stored: ${named.join('; ')}${more}`;
   const retryAfterMs = highest(
     causes.map(({ context }) => context.retryAfterMs ?? 0),
     0,

@@ -131,12 +131,24 @@ export class StoreTarget implements Target {
 
   async #upload({ digest, size }: Descriptor, body: Bytes, options: WriteOptions): Promise<void> {
     const { store } = this.#place;
-    const upload = await store.upload(blobKey(this.#place, digest), size, { ...options, fingerprint: digest });
+    const upload = await store.upload(blobKey(this.#place, digest), size, {
+      ...options,
+      fingerprint: digest,
+      exclusive: true,
+    });
     const sending = { signal: options.signal };
-    if (upload.openInPlace === undefined)
-      await sendParts(upload, body, size, { ...sending, memory: partMemoryOf(store, upload.partSize) });
-    else await writeInPlace(upload, await upload.openInPlace(sending), gathered(body, size), sending);
-    await upload.commit({ signal: options.signal });
+    try {
+      if (upload.openInPlace === undefined)
+        await sendParts(upload, body, size, { ...sending, memory: partMemoryOf(store, upload.partSize) });
+      else await writeInPlace(upload, await upload.openInPlace(sending), gathered(body, size), sending);
+      await upload.commit({ signal: options.signal });
+    } catch (error) {
+      // another writer was faster: what this one stored is of no more use
+      if (isFailure(error, 'CONFLICT')) await upload.abort();
+      throw error;
+    } finally {
+      upload.release?.();
+    }
   }
 }
 

@@ -11,6 +11,8 @@ import type { Capacity, Tasks } from './tasks.ts';
 export interface EcsOptions {
   /** The ARN of the ECS service, with its cluster. */
   readonly service: string;
+  /** What names it, for failures. Default `TRANSSHIP_SERVICE`. */
+  readonly variable?: string | undefined;
   /** Default: none. */
   readonly proxies?: Proxies | undefined;
 }
@@ -31,13 +33,13 @@ type Call = <T>(
  *
  * IAM actions: ecs:DescribeServices, ecs:UpdateService.
  */
-export function openEcs({ service, proxies }: EcsOptions): Tasks {
+export function openEcs({ service, variable = 'TRANSSHIP_SERVICE', proxies }: EcsOptions): Tasks {
   const [, region, cluster = '', name = ''] =
     /^arn:[^:]+:ecs:([^:]+):\d+:service\/([^/]+)\/([^/]+)$/.exec(service) ?? [];
   if (region === undefined)
     throw new Failure(
       'INVALID',
-      `TRANSSHIP_SERVICE: ${quote(service)} is not the ARN of an ECS service: expected arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/NAME`,
+      `${variable}: ${quote(service)} is not the ARN of an ECS service: expected arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/NAME`,
     );
   const call: Call = async (what, action, options, work) => {
     const sdk = await import('@aws-sdk/client-ecs');

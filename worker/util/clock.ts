@@ -4,8 +4,8 @@ import { aborted, checkAborted, type Abortable } from './abort.ts';
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Resolves after `ms` milliseconds; rejects with ABORTED when the signal fires first. */
-  sleep(ms: number, options?: Abortable): Promise<void>;
+  /** Resolves after `ms` milliseconds; rejects with ABORTED when the signal fires first. `background`: it does not keep the process running. */
+  sleep(ms: number, options?: Abortable & { readonly background?: boolean }): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
   /** Milliseconds that this thread has been idle since it began. Absent: not known. */
@@ -21,6 +21,7 @@ export const systemClock: Clock = {
     const signal = options?.signal;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, ms);
+    if (options?.background === true) timer.unref();
     const onAbort = (): void => {
       if (signal !== undefined) reject(aborted(signal));
     };

@@ -114,7 +114,7 @@ describe('an archive that is written in place', () => {
   });
 
   test('is right although its journal names parts that were never written', async () => {
-    await createArchive(openFiles(folder), KEY, layout, { partSize: PART_BYTES });
+    (await createArchive(openFiles(folder), KEY, layout, { partSize: PART_BYTES }))[Symbol.dispose]();
     const all = Array.from({ length: Math.ceil(layout.size / PART_BYTES) }, (_, i) => `${i + 1}\n`);
     await appendFile(await own('.parts'), all.join(''));
     await fill();
@@ -137,6 +137,21 @@ describe('an archive that is written in place', () => {
     await fill(slow);
     expect(Buffer.compare(await written(), tar)).toBe(0);
     expect(await readdir(folder)).toEqual([KEY]);
+  });
+
+  test('is right where another process with a broken source writes the same archive', async () => {
+    const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
+    const options = { partSize: PART_BYTES };
+    using good = await createArchive(openFiles(folder), KEY, layout, options);
+    using other = await createArchive(openFiles(folder), KEY, layout, options);
+    for (const blob of blobsOf(await walk(image.content, [image.root])))
+      await good.put(blob, () => read(image.content, blob));
+    const bad = corrupting(image.content, layer.descriptor.digest, 15_000);
+    await expect(other.put(layer.descriptor, () => read(bad, layer.descriptor))).rejects.toMatchObject({
+      code: 'CORRUPT',
+    });
+    await good.commit();
+    expect(Buffer.compare(await written(), tar)).toBe(0);
   });
 
   test('keeps no byte of a blob that failed verification', async () => {

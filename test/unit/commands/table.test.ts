@@ -22,6 +22,21 @@ test.each([60, 80, 100, 120])(
   },
 );
 
+test('puts each cell on a line of its own where a terminal of 20 columns cannot hold them beside each other', () => {
+  const text = formatTable(HEADS, ROWS, { columns: 20, colour: false }, FIT);
+  expect(text.split('\n\n').map((row) => row.split('\n'))).toEqual([
+    [
+      'outcome: copied',
+      'digest:',
+      'sha256:0123456789ab',
+      'sent: 12.3 MiB',
+      'from: 1111…t/app:1.0',
+      'to: s3://…pp/1.0.tar',
+    ],
+    ['outcome: failed', 'sent: 0 B', 'from: dock…busybox:1', 'to: s3://…ybox/1.tar'],
+  ]);
+});
+
 test('is complete in a pipe', () => {
   const lines = formatTable(HEADS, ROWS, undefined, FIT).split('\n');
   expect(lines[2]).toBe(`copied   sha256:0123456789ab  12.3 MiB  ${ECR}  ${ROWS[0]?.[4]}`);

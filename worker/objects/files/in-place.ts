@@ -5,6 +5,7 @@ import { Failure } from '../../util/failure.ts';
 import type { InPlace, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { withFailures } from './errno.ts';
+import type { Hold } from './hold.ts';
 
 /** What was written is read back in pieces of this size, which stay in the processor's cache while they are hashed. */
 const READ_BYTES = 256 * 1024;
@@ -19,6 +20,8 @@ interface FileInPlaceOptions {
   readonly partial?: FileHandle;
   /** Absent: it went with its upload. */
   readonly journal?: FileHandle | undefined;
+  /** Absent: others may write the file too. */
+  readonly hold: Pick<Hold, 'check' | 'isDue'> | undefined;
   readonly release: () => Promise<void>;
 }
 
@@ -42,7 +45,7 @@ export class FileInPlace implements InPlace {
 
   async write(offset: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
     checkAborted(options);
-    const { path, parts, partial, onSent } = this.#options;
+    const { path, parts, partial, onSent, hold } = this.#options;
     if (offset < 0 || offset + bytes.byteLength > parts.size)
       throw new Failure(
         'BUG',
@@ -51,6 +54,7 @@ export class FileInPlace implements InPlace {
     if (partial === undefined || bytes.byteLength === 0) return;
     const last = Math.floor((offset + bytes.byteLength - 1) / parts.partSize) + 1;
     for (let number = Math.floor(offset / parts.partSize) + 1; number <= last; number++) parts.done.delete(number);
+    if (hold?.isDue === true) await withFailures('upload', path, () => hold.check());
     onSent?.(bytes.byteLength);
     await withFailures('upload', path, () => writeAt(partial, bytes, offset));
   }
@@ -83,9 +87,10 @@ export class FileInPlace implements InPlace {
 
   async keep(numbers: readonly number[], options?: Abortable): Promise<void> {
     checkAborted(options);
-    const { path, parts, journal } = this.#options;
+    const { path, parts, journal, hold } = this.#options;
     const lines = numbers.map((number) => `${number}\n`).join('');
     if (lines === '') return;
+    if (hold?.isDue === true) await withFailures('upload', path, () => hold.check());
     await withFailures('upload', path, async () => journal?.appendFile(lines));
     for (const number of numbers) parts.done.set(number, undefined);
   }

@@ -11,10 +11,20 @@ const MAX_KEPT_NAME_BYTES = 170;
 const PROCESS = Math.floor(systemClock.random() * 2 ** 52);
 let temporaries = 0;
 
+/** A part of a file name that no process uses twice. */
+export function nextId(): string {
+  return `${PROCESS}-${++temporaries}`;
+}
+
+/** Whether this process made the unfinished file of that name. */
+export function isOfThisProcess(partial: string): boolean {
+  return new RegExp(`\\.${PROCESS}-\\d+-[0-9a-z]+\\.partial$`, 'u').test(partial);
+}
+
 /** Opens a new file beside `path`, under a name that no other process uses at the same time. */
 export async function openTemporary(path: string): Promise<{ handle: FileHandle; temporary: string }> {
   for (;;) {
-    const temporary = beside(path, `${PROCESS}-${++temporaries}.temp`);
+    const temporary = beside(path, `${nextId()}.temp`);
     const handle = await unlessErrno(open(temporary, 'wx'), 'EEXIST');
     if (handle !== undefined) return { handle, temporary };
   }

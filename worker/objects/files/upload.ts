@@ -19,8 +19,9 @@ import type { Condition, InPlace, ObjectInfo, PartOptions, Upload, UploadOptions
 import type { Parts } from '../parts.ts';
 import { hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { isSame } from './identity.ts';
+import { Hold, journalOf, takeOver } from './hold.ts';
 import { FileInPlace, writeAt } from './in-place.ts';
-import { beside, openTemporary, OWN_FILE } from './own-files.ts';
+import { beside, nextId, openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 
 const BUFFER_BYTES = 1024 * 1024;
@@ -36,8 +37,8 @@ const OPEN_TRIES = 10;
  * line without a CRC-32 is of a part that was written in place: the caller checks its bytes, since it knows what they must be. Unfinished uploads
  * stay until they are finished, aborted or removed by hand.
  *
- * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never used
- * twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone and the file
+ * An exclusive upload holds its file alone (hold.ts): another one that begins meanwhile has a file of its own. Other uploads share a file without a
+ * lock: they write the same bytes to the same places and append whole lines. An id is never used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone and the file
  * (inode) in place.
  */
 export async function openUpload(
@@ -54,14 +55,17 @@ export async function openUpload(
     .digest('hex')
     .slice(0, 16);
   for (let tries = 1; ; tries++) {
-    const found = await findPartial(path, hash);
-    const partial = found ?? (await createPartial(path, hash));
-    const journal = journalOf(partial);
-    const stored = await openJournal(journal, header);
-    // another process may have completed or aborted what was found; a name that stays is of no file
-    const handle = await unlessErrno(open(partial, 'r+'), ...(tries < OPEN_TRIES ? ['ENOENT'] : []));
-    if (handle === undefined) continue;
+    const { partial, isResumed, hold } =
+      options.exclusive === true ? await holdPartial(path, hash, options) : await sharePartial(path, hash);
     try {
+      const journal = journalOf(partial);
+      const stored = await openJournal(journal, header);
+      // another process may have completed or aborted what was found; a name that stays is of no file
+      await using handle = await unlessErrno(open(partial, 'r+'), ...(tries < OPEN_TRIES ? ['ENOENT'] : []));
+      if (handle === undefined) {
+        hold?.release();
+        continue;
+      }
       const { size: before } = await handle.stat({ bigint: true });
       if (before !== BigInt(size)) await handle.truncate(size);
       for (const [number, crc] of stored) {
@@ -71,44 +75,78 @@ export async function openUpload(
           parts.done.set(number, crc);
       }
       const file = await handle.stat({ bigint: true });
-      const isResumed = found !== undefined;
-      return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed });
-    } finally {
-      await handle.close();
+      await hold?.begin();
+      return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed, hold });
+    } catch (error) {
+      hold?.release();
+      throw error;
     }
   }
 }
 
-/** The unfinished file of such an upload that knows of most parts. Journals that have lost their file are removed. */
-async function findPartial(path: string, hash: string): Promise<string | undefined> {
+interface OpenedPartial {
+  readonly partial: string;
+  /** Whether the unfinished file was there before. */
+  readonly isResumed: boolean;
+  /** Absent: others may write the file too. */
+  readonly hold?: Hold;
+}
+
+async function sharePartial(path: string, hash: string): Promise<OpenedPartial> {
+  const [found] = await findPartials(path, hash);
+  if (found !== undefined) return { partial: found, isResumed: true };
+  const { name, temporary } = await createPartial(path, hash);
+  await rename(temporary, name);
+  return { partial: name, isResumed: false };
+}
+
+/** The free file that knows of most parts, or a new one. */
+async function holdPartial(path: string, hash: string, options: Abortable): Promise<OpenedPartial> {
+  for (const found of await findPartials(path, hash)) {
+    const partial = found.replace(/\d+-\d+(?=-[0-9a-z]+\.partial$)/u, nextId());
+    const hold = new Hold(path, partial);
+    try {
+      if (await takeOver(found, partial, options)) return { partial, isResumed: true, hold };
+    } catch (error) {
+      hold.release();
+      throw error;
+    }
+    hold.release();
+  }
+  const { name, temporary } = await createPartial(path, hash);
+  const hold = new Hold(path, name);
+  try {
+    await rename(temporary, name);
+  } catch (error) {
+    hold.release();
+    throw error;
+  }
+  return { partial: name, isResumed: false, hold };
+}
+
+/** The unfinished files of such an upload, first those that know of most parts. Journals that have lost their file are removed. */
+async function findPartials(path: string, hash: string): Promise<readonly string[]> {
   const folder = dirname(path);
   const start = basename(beside(path, `${hash}.`));
   const names = new Set((await readdir(folder)).filter((name) => name.startsWith(start) && OWN_FILE.test(name)));
-  let best: { partial: string; bytes: number } | undefined;
+  const found: { readonly partial: string; readonly bytes: number }[] = [];
   for (const name of names) {
     const file = join(folder, name);
     if (name.endsWith('.parts') && !names.has(name.replace(/parts$/u, 'partial'))) await unlinkIfThere(file);
     if (!name.endsWith('.partial')) continue;
     const journal = await unlessErrno(stat(journalOf(file)), 'ENOENT');
-    const bytes = journal?.size ?? 0;
-    if (best === undefined || bytes > best.bytes) best = { partial: file, bytes };
+    found.push({ partial: file, bytes: journal?.size ?? 0 });
   }
-  return best?.partial;
+  return found.sort((a, b) => b.bytes - a.bytes).map(({ partial }) => partial);
 }
 
-/** Creates an empty file under a name that is never used twice: it has this process, a counter, and the time by the file system's clock. */
-async function createPartial(path: string, hash: string): Promise<string> {
+/** Creates an empty file, and a name for it that is never used twice: it has this process, a counter, and the time by the file system's clock. */
+async function createPartial(path: string, hash: string): Promise<{ name: string; temporary: string }> {
   const { handle, temporary } = await openTemporary(path);
   const { mtimeNs } = await handle.stat({ bigint: true });
   await handle.close();
   const [id = ''] = /\d+-\d+(?=\.temp$)/u.exec(temporary) ?? [];
-  const partial = beside(path, `${hash}.${id}-${mtimeNs.toString(36)}.partial`);
-  await rename(temporary, partial);
-  return partial;
-}
-
-function journalOf(partial: string): string {
-  return partial.replace(/partial$/u, 'parts');
+  return { name: beside(path, `${hash}.${id}-${mtimeNs.toString(36)}.partial`), temporary };
 }
 
 interface FileUploadOptions {
@@ -123,6 +161,8 @@ interface FileUploadOptions {
   readonly onSent: UploadOptions['onSent'];
   /** Whether the unfinished file was there before. */
   readonly isResumed: boolean;
+  /** Absent: others may write the file too. */
+  readonly hold: Hold | undefined;
 }
 
 /** The unfinished file and its journal; without the latter when it went with its upload. */
@@ -160,12 +200,13 @@ class FileUpload implements Upload {
 
   async part(number: number, bytes: Uint8Array, options?: PartOptions): Promise<void> {
     checkAborted(options);
-    const { path, parts, onSent } = this.#options;
+    const { path, parts, onSent, hold } = this.#options;
     parts.check(number, bytes.byteLength, `upload ${path}`);
     const crc = options?.crc ?? crc32(bytes);
     await withFailures('upload', path, () =>
       this.#withFiles(async (files) => {
         if (files !== undefined) {
+          if (hold?.isDue === true) await hold.check();
           parts.done.delete(number);
           onSent?.(bytes.byteLength);
           await writeAt(files.partial, bytes, parts.offset(number));
@@ -178,9 +219,9 @@ class FileUpload implements Upload {
 
   async commit(options?: Abortable): Promise<ObjectInfo> {
     checkAborted(options);
-    const { path, journal, partial, parts, condition } = this.#options;
+    const { path, journal, partial, parts, condition, hold } = this.#options;
     parts.checkComplete(`upload ${path}`);
-    return withFailures('upload', path, async () => {
+    const info = await withFailures('upload', path, async () => {
       const handle = await this.#open();
       if (handle !== undefined) {
         try {
@@ -188,6 +229,7 @@ class FileUpload implements Upload {
         } finally {
           await handle.close();
         }
+        await hold?.check();
         try {
           await publish(partial, path, condition, options);
         } catch (error) {
@@ -200,10 +242,17 @@ class FileUpload implements Upload {
       }
       return this.#options.info();
     });
+    this.release();
+    return info;
+  }
+
+  release(): void {
+    this.#options.hold?.release();
   }
 
   async abort(): Promise<void> {
     const { path, journal, partial } = this.#options;
+    this.release();
     await withFailures('abort the upload of', path, async () => {
       await unlinkIfThere(partial);
       await unlinkIfThere(journal);
@@ -212,9 +261,9 @@ class FileUpload implements Upload {
 
   async openInPlace(options?: Abortable): Promise<InPlace> {
     checkAborted(options);
-    const { path, parts, onSent, isResumed } = this.#options;
+    const { path, parts, onSent, isResumed, hold } = this.#options;
     const files = await withFailures('upload', path, () => this.#acquire());
-    return new FileInPlace({ path, parts, onSent, isResumed, ...files, release: () => this.#release() });
+    return new FileInPlace({ path, parts, onSent, isResumed, hold, ...files, release: () => this.#release() });
   }
 
   /** Undefined when another process has put the file in its place. */

@@ -1,3 +1,4 @@
+import { isLargeJob } from '../../queue/large-jobs.ts';
 import { jobId, type BackupStoreJob, type Choices, type CopyJob, type RestoreJob } from '../../queue/job.ts';
 import { FROM_THE_START, planJobOf } from '../planner/plan-jobs.ts';
 import { archiveTemplate, expandTemplate } from '../../oci/key-template.ts';
@@ -52,17 +53,19 @@ async function request(
   service: Service,
   options: EnqueueOptions,
 ): Promise<void> {
-  const { state, queue, requests = queue } = service;
+  const { state, queue, requests = queue, large } = service;
+  const isLarge = made.some(({ message }) => isLargeJob(message.body));
+  if (isLarge && large === undefined) throw new Failure('BUG', 'large jobs for a deployment without large workers');
   await state.runs.addJobs(
     run,
     made.map(({ record }) => record),
     options,
   );
-  await requests.send(
+  await (isLarge ? queue : requests).send(
     made.map(({ message }) => message),
     options,
   );
-  await startTask(service, options);
+  await startTask(isLarge ? (large ?? service) : service, options);
 }
 
 export interface ImageRequest extends Choices {
@@ -71,6 +74,8 @@ export interface ImageRequest extends Choices {
   /** A registry, or `s3://bucket/key`; ending in `/` the default template follows. */
   readonly to: string;
   readonly force?: boolean | undefined;
+  /** Large workers do it. INVALID where the deployment has none. */
+  readonly large?: boolean | undefined;
 }
 
 /**
@@ -99,6 +104,11 @@ export async function enqueueImages(
       `enqueue ${asked.length} images: one request takes ${MOST_IMAGES}; make a rule of it and enqueue that`,
     );
   const { state } = service;
+  if (service.large === undefined && asked.some(({ large }) => large === true))
+    throw new Failure(
+      'INVALID',
+      'the deployment has no large workers: set `largeJobs` in its settings and TRANSSHIP_LARGE_QUEUE_URL here, or leave out --large',
+    );
   const id = runId(options.clock);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
   const jobs = asked.map((one) => judgeRequest(jobOf(one, id, options.clock.now()), targets));
@@ -151,7 +161,8 @@ function jobOf(asked: ImageRequest, run: string, nowMs: number): CopyJob | Resto
   const from = parseLocation(asked.from);
   const to = destinationOf(asked.to, from, nowMs);
   const { platforms, referrers, create, force } = asked;
-  const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create } as const;
+  const large = asked.large === true ? { large: true } : {};
+  const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create, ...large } as const;
   const [source, target] = [formatLocation(from), formatLocation(to)];
   if (from.transport === 's3' && to.transport === 'docker') {
     if (platforms !== undefined || force === true)

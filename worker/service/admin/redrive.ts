@@ -2,12 +2,14 @@ import type { Job } from '../../queue/job.ts';
 import type { Delivery } from '../../queue/queue.ts';
 import type { StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure, ifFound } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { quote } from '../../util/text.ts';
 import { destinationKeys, eachDeadLetter, isDone, jobIn, messageIn } from '../dead-letters.ts';
 import { disagreement } from '../disagreement.ts';
 import type { Service } from '../service.ts';
+import { startTask } from '../start-task.ts';
 
 /** Which dead letters are meant. Default: all. */
 export interface RedriveChoice {
@@ -28,20 +30,21 @@ export interface RedriveResult {
   readonly left: number;
 }
 
-type RedriveOptions = Abortable & { readonly report?: Report | undefined };
+type RedriveOptions = Abortable & { readonly report?: Report | undefined; readonly clock?: Clock | undefined };
 
 /** A receive that waits for a moment asks all servers of the queue. */
 const WAIT_SECONDS = 1;
 
 /**
  * Puts dead letters back to the queue, and their jobs back to waiting: jobs, and pushes that could not be planned. What is neither stays
- * where it is. Safe to repeat, and to stop: a message is in one of the queues at any time, for a moment in both.
+ * where it is. Starts a worker when none runs. Safe to repeat, and to stop: a message is in one of the queues at any time, for a moment in both.
  */
 export async function redrive(
   choice: RedriveChoice,
-  { state, queue, deadLetters }: Service,
+  service: Service,
   options: RedriveOptions,
 ): Promise<RedriveResult> {
+  const { state, queue, deadLetters } = service;
   const redriven = new Set<string>();
   let [failedAgain, done, left] = [0, 0, 0];
   const take = async (delivery: Delivery): Promise<boolean> => {
@@ -66,6 +69,7 @@ export async function redrive(
     return true;
   };
   await eachDeadLetter(deadLetters, take, { ...options, waitSeconds: WAIT_SECONDS });
+  if (redriven.size > 0) await startTask(service, { ...options, clock: options.clock ?? systemClock });
   return { redriven: redriven.size, failedAgain, done, left };
 }
 

@@ -46,6 +46,8 @@ export interface Status {
   /** Parts that could not be read, and why. What they would have shown is absent or empty. */
   readonly unanswered: readonly { readonly part: Part; readonly failure: Failure }[];
   readonly queue: QueueCount | undefined;
+  /** The queue of large workers. Absent: the deployment has none, or it is not known. */
+  readonly large?: QueueCount | undefined;
   /** How many there are, about. */
   readonly deadLetters: number | undefined;
   /** Some of them. */
@@ -94,7 +96,12 @@ export async function status(service: Service, options: StatusOptions): Promise<
   const [rules, runs, count, letters] = await Promise.all([
     answer('rules', async (taskOptions) => statusOfRules(state, taskOptions), options),
     answer('runs', async (taskOptions) => latestRuns(state, taskOptions), options),
-    answer('queue', async (taskOptions) => countMessages(service, taskOptions), options),
+    answer(
+      'queue',
+      async (taskOptions) =>
+        Promise.all([countMessages(service, taskOptions), service.large?.queue.count(taskOptions)]),
+      options,
+    ),
     answer('dead letters', async (taskOptions) => lookAtDeadLetters(service, taskOptions), options),
   ]);
   const { dead = [], deadLetters } = letters.value ?? {};
@@ -105,7 +112,8 @@ export async function status(service: Service, options: StatusOptions): Promise<
     unanswered: [rules, runs, count, letters].flatMap(({ part, failure }) =>
       failure === undefined ? [] : [{ part, failure }],
     ),
-    queue: count.value,
+    queue: count.value?.[0],
+    ...(count.value?.[1] === undefined ? {} : { large: count.value[1] }),
     deadLetters,
     dead,
     ...found,

@@ -1,5 +1,6 @@
 import type { Source } from '../../content/content.ts';
 import type { ListedImage } from '../../images/backends.ts';
+import { imageNames } from '../../images/select-images.ts';
 import { isDigest } from '../../oci/digest.ts';
 import { isIndexType } from '../../oci/manifest.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
@@ -23,10 +24,13 @@ export async function listImages(
   let rows: readonly ListedImage[] = await Array.fromAsync(list);
   for (const push of pushed ?? []) rows = await addPushed(source, rows, push, nowMs, options);
   const active = rows.filter(({ status }) => status === 'ACTIVE');
+  const namesImage = imageNames(rows);
   const candidates: Candidate[] = [];
   const referrers = new Map<string, string[]>();
   for (const row of active) {
-    for (const tag of row.tags) candidates.push({ tag, digest: row.digest, pushedAtMs: row.pushedAt?.getTime() });
+    const pushedAtMs = row.pushedAt?.getTime();
+    for (const tag of row.tags)
+      candidates.push({ tag, digest: row.digest, pushedAtMs, namesImage: namesImage(tag, row) });
     for (const subject of subjectsOf(row)) {
       const others = referrers.get(shortened(subject)) ?? [];
       others.push(shortened(row.digest));
@@ -44,6 +48,7 @@ export async function listImages(
     referrers: async () => referrers,
     unreferenced: rows.every((row) => subjectsOf(row).length === 0),
     size: sizeOf(rows),
+    bytes: new Map(active.flatMap(({ digest, sizeBytes }) => (sizeBytes === undefined ? [] : [[digest, sizeBytes]]))),
     archived: rows.filter(({ status }) => status !== 'ACTIVE'),
   };
 }

@@ -169,7 +169,10 @@ class Pass {
   /** Jobs that wait need not wait for scaling, which sees them some minutes later. SQS may not count yet what this pass sent. */
   async startWorker(): Promise<void> {
     const { begun, resent } = this.tally;
-    if (this.#service.tasks === undefined) return;
+    const { large, tasks } = this.#service;
+    if (large?.tasks !== undefined && (await large.queue.count(this.#options)).visible > 0)
+      await startTask(large, this.#options);
+    if (tasks === undefined) return;
     const isSent = begun + resent > 0;
     if (isSent || (await countMessages(this.#service, this.#options)).visible > 0)
       await startTask(this.#service, this.#options);

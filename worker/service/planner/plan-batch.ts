@@ -72,7 +72,14 @@ export async function planBatch(
   }
   const { jobs, faults, unchanged, unseen, made } = await compare(batch, images, wanted, context, options);
   const unreferenced = batch.list.unreferenced || undefined;
-  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id), unreferenced }));
+  const bytesByDigest = new Map<string, number>(batch.list.bytes);
+  const wantedJobs = jobs.map((job) => ({
+    job,
+    title: titleOf(job),
+    fault: faults.get(job.id),
+    unreferenced,
+    bytes: bytesByDigest.get(job.digest ?? ''),
+  }));
   const added: typeof wantedJobs = [];
   for (const one of wantedJobs) {
     const retried = await context.retries?.find(one.job, options);

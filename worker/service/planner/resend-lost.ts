@@ -1,3 +1,4 @@
+import { isLargeJob } from '../../queue/large-jobs.ts';
 import type { Run } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -43,6 +44,11 @@ export async function resendLost(
   const { queue, state } = service;
   const { visible } = await countMessages(service, options);
   const beforeMs = (visible === 0 ? nowMs : Math.min(nowMs, reached)) - LOST_AFTER_MS;
+  // other jobs overtake large ones: only an empty queue shows that their messages are lost
+  const largeBeforeMs =
+    service.large === undefined || (await service.large.queue.count(options)).visible === 0
+      ? nowMs - LOST_AFTER_MS
+      : -Infinity;
   let resent = 0;
   let lost: { readonly run: string; readonly id: string; readonly body: string; readonly changedAtMs: number }[] = [];
   const send = async (): Promise<void> => {
@@ -64,7 +70,8 @@ export async function resendLost(
     let over: boolean | undefined;
     for await (const job of state.runs.jobs(run.id, { signal: options.signal, state: 'waiting' })) {
       const { id, body, changedAtMs, dueAtMs = changedAtMs } = job;
-      if (body === undefined || Math.max(changedAtMs, dueAtMs) > beforeMs) continue;
+      if (body === undefined) continue;
+      if (Math.max(changedAtMs, dueAtMs) > (isLargeJob(body) ? largeBeforeMs : beforeMs)) continue;
       // it has no message before every other job of the run has ended
       if (isSnapshotJobId(id) && !(over ??= await isOver(run.id, state.runs, options))) continue;
       lost.push({ run: run.id, id, body, changedAtMs });

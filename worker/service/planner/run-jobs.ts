@@ -39,6 +39,8 @@ export function newJob(
 /** A job that planning makes, and what people read of it. */
 interface PlannedJob extends Pick<NewJob, 'title' | 'fault' | 'unreferenced'> {
   readonly job: CopyJob | BackupStoreJob | SettingsJob | PublishJob | VerifyJob | PlanJob;
+  /** The size of the image that the job copies. Absent: it is not known. */
+  readonly bytes?: number | undefined;
 }
 
 /** What planning has found out so far. */
@@ -113,7 +115,7 @@ export class RunJobs {
    * the run is not a good one.
    */
   async leave(
-    { job: { id }, ...shown }: PlannedJob,
+    { job: { id }, bytes: _, ...shown }: PlannedJob,
     { run, attempts, code = 'UNAVAILABLE', reason = '' }: JobRecord,
     options: Abortable,
   ): Promise<void> {
@@ -164,7 +166,10 @@ export class RunJobs {
   /** Makes jobs known, then sends those that have not ended, and returns their ids. */
   async #send(jobs: readonly PlannedJob[], options: Abortable): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
-    const made = jobs.map(({ job, ...shown }) => newJob(job, shown));
+    const { aboveBytes = Infinity } = this.#service.large ?? {};
+    const made = jobs.map(({ job, bytes = 0, ...shown }) =>
+      newJob(bytes > aboveBytes ? { ...job, large: true } : job, shown),
+    );
     const records = made.map(({ record }) => record);
     const open = await this.#service.state.runs.addJobs(this.#options.run.id, records, options);
     const sent = made.filter(({ record }) => open.has(record.id)).map(({ message }) => message);

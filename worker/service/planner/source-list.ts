@@ -21,6 +21,8 @@ export interface SourceList {
   readonly unreferenced: boolean;
   /** What the repository has, where the list shows sizes: images, archived ones too, and their bytes. */
   readonly size?: { readonly images: number; readonly bytes: number } | undefined;
+  /** The bytes of each image by its digest, where the list shows them; of an index those of its largest image. */
+  readonly bytes?: ReadonlyMap<Digest, number> | undefined;
   /** Archived images that were left out: they cannot be pulled. */
   readonly archived: readonly ListedImage[];
 }

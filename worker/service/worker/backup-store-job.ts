@@ -7,7 +7,7 @@ import type { BackupStoreJob } from '../../queue/job.ts';
 import { patternOf } from '../../queue/many-images.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import { anyOf } from '../../util/abort.ts';
-import { Failure } from '../../util/failure.ts';
+import { describeFailure, Failure } from '../../util/failure.ts';
 import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import type { Ended, RunJobOptions, Waiting } from './job-run.ts';
 import type { LeasedDestination } from './leases.ts';
@@ -18,7 +18,7 @@ const RESTORING_SECONDS = 300;
 
 /**
  * Backs images of one registry up into a store, under a lease of the rule, the registry and the store, and records the snapshot. Images that
- * fail make the job fail, with a failure that may pass where one of theirs may; the snapshot lists them, and the others are stored. The next
+ * fail make the job fail when no other is being restored any more, with a failure that may pass where one of theirs may; the snapshot lists them, and the others are stored. The next
  * attempt sends what is missing. Where the job includes archived images, it waits for those that are being restored without holding a slot, and
  * each pass that stored images writes a snapshot. Throws what fails for the registry or the store as a whole. Idempotent: each time writes a snapshot of its own.
  */
@@ -33,10 +33,13 @@ export async function backUpIntoStore(
   const request = storeRequestOf(job, { tool: options.tool, nowMs: options.clock.now() });
   const result = await backupToStore({ ...request, waitsForArchived: false }, backends, { ...options, signal });
   const { snapshot, images, added, bytes, restoring } = result;
+  const failure = failureOfImages(result);
+  const restored = `${restoring === 1 ? '1 image is' : `${restoring} images are`} being restored from the archive storage class`;
   const waiting: Waiting = {
     state: 'waiting',
     seconds: RESTORING_SECONDS,
-    why: `${restoring === 1 ? '1 image is' : `${restoring} images are`} being restored from the archive storage class`,
+    // the last pass sends those that failed again
+    why: failure === undefined ? restored : `${restored}; meanwhile: ${describeFailure(failure)}`,
   };
   if (snapshot === undefined && restoring > 0) return waiting;
   if (snapshot === undefined) throw new Failure('BUG', `back up ${result.from}: there is no snapshot`);
@@ -50,8 +53,7 @@ export async function backUpIntoStore(
     bytesAdded: added.bytes,
     bytes,
   });
-  const failure = failureOfImages(result);
-  if (failure === undefined && restoring > 0) return waiting;
+  if (restoring > 0) return waiting;
   if (job.report === true) {
     const root = parseStoreRoot(job.to.slice('store:'.length), job.to);
     await writeReport({ kind: 'store', text: job.to, root }, backends, { ...options, signal });

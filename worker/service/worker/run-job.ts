@@ -102,26 +102,44 @@ async function copyImage(
   options: RunJobOptions,
 ): Promise<Ended> {
   const ended = await copyToDestinations(job, destinations, backends, options);
-  const isMissing = ended.state === 'failed' && ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'));
-  return isMissing && (await isGone(job, backends, options)) ? { state: 'gone' } : ended;
+  if (ended.state !== 'failed' || !ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'))) return ended;
+  switch (await sourceNow(job, backends, options)) {
+    case 'gone':
+      return { state: 'gone' };
+    case 'moved':
+      return { state: 'failed', failed: ended.failed.map(againWhereMissing) };
+    default:
+      return ended;
+  }
 }
 
-/** Whether the source no longer has the image that a planner found there. An archived image is there, and cannot be pulled. */
-async function isGone(job: CopyJob | RestoreJob, backends: Backends, options: OperationOptions): Promise<boolean> {
-  if (job.kind === 'restore' || job.rule === undefined || job.digest === undefined) return false;
+/** What became of the image that a planner found at the source. An archived image is unchanged, and cannot be pulled. */
+async function sourceNow(
+  job: CopyJob | RestoreJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<'gone' | 'moved' | 'unchanged'> {
+  if (job.kind === 'restore' || job.rule === undefined || job.digest === undefined) return 'unchanged';
   const from = serviceLocation(job.from);
-  if (from.transport !== 'docker') return false;
+  if (from.transport !== 'docker') return 'unchanged';
   const { registry, repository, tag, digest } = from.reference;
   try {
-    await backends
+    const now = await backends
       .registry(registry, 'source')
       .repository(repository)
       .resolve(digest ?? tag ?? 'latest', options);
-    return false;
+    return now.digest === job.digest ? 'unchanged' : 'moved';
   } catch (error) {
     if (!isFailure(error, 'NOT_FOUND')) throw error;
-    return error.context['archived'] !== true;
+    return error.context['archived'] === true ? 'unchanged' : 'gone';
   }
+}
+
+/** UNAVAILABLE for an image whose tag moved, and which may have been deleted then: the next attempt copies what the tag is now. */
+function againWhereMissing({ destination, failure }: FailedDestination): FailedDestination {
+  if (failure.code !== 'NOT_FOUND') return { destination, failure };
+  const { message, context } = failure;
+  return { destination, failure: new Failure('UNAVAILABLE', message, { cause: failure, context }) };
 }
 
 async function copyToDestinations(

@@ -5,12 +5,15 @@ import {
   open,
   readdir,
   readFile,
+  rename,
   rm,
   stat,
   truncate,
   unlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
+import { utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -161,6 +164,86 @@ describe('an upload to a folder', () => {
         code: 'UNAVAILABLE',
         message: expect.stringContaining('start the upload again'),
       });
+    });
+  });
+
+  describe('an exclusive upload', () => {
+    const beginAlone = async (): Promise<Upload> =>
+      openFiles(root).upload('a.tar', content.byteLength, { fingerprint: 'f', partSize: 1000, exclusive: true });
+    /** Gives the unfinished file and its journal the names that another process would have given them. */
+    const toOtherProcess = async (): Promise<string> => {
+      const [partial, journal] = [await own('.partial'), await own('.parts')];
+      const other = partial.replace(/\d+-\d+(?=-[0-9a-z]+\.partial$)/u, '12345-1');
+      await rename(partial, other);
+      await rename(journal, other.replace(/partial$/u, 'parts'));
+      return other.replace(/partial$/u, 'parts');
+    };
+
+    test('publishes its own bytes where another upload of the same content wrote wrong ones meanwhile', async () => {
+      const [good, bad] = [await beginAlone(), await beginAlone()];
+      await sendMissing(good);
+      await bad.part(3, Buffer.alloc(1000, 'wrong'));
+      await good.commit();
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+      await bad.abort();
+      expect(await readdir(root)).toEqual(['a.tar']);
+    });
+
+    test('does not touch the published file when another upload was faster', async () => {
+      const [fast, slow] = [await beginAlone(), await beginAlone()];
+      await sendMissing(fast);
+      const { etag } = await fast.commit();
+      await sendMissing(slow);
+      expect((await store.stat('a.tar')).etag).toBe(etag);
+    });
+
+    test('is taken up again by the same process once it is released', async () => {
+      const first = await beginAlone();
+      await first.part(1, content.subarray(0, 1000));
+      first.release?.();
+      const again = await beginAlone();
+      expect([...again.done.keys()]).toEqual([1]);
+      await sendMissing(again);
+      await again.commit();
+      expect(await readdir(root)).toEqual(['a.tar']);
+    });
+
+    test('is taken up again where the process that held it crashed long ago', async () => {
+      const crashed = await beginAlone();
+      await crashed.part(2, content.subarray(1000, 2000));
+      crashed.release?.();
+      const journal = await toOtherProcess();
+      for (const file of [journal, journal.replace(/parts$/u, 'partial')]) await utimes(file, 1000, 1000);
+      const again = await beginAlone();
+      expect([...again.done.keys()]).toEqual([2]);
+      await again.abort();
+      expect(await readdir(root)).toEqual([]);
+    });
+
+    test('has a file of its own where another process still holds one', async () => {
+      const other = await beginAlone();
+      await sendMissing(other);
+      other.release?.();
+      const journal = await toOtherProcess();
+      let beats = 0;
+      const beating = setInterval(() => utimesSync(journal, Date.now() / 1000, ++beats), 20);
+      const own = await beginAlone();
+      clearInterval(beating);
+      expect(own.done.size).toBe(0);
+      await sendMissing(own);
+      await own.commit();
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+    });
+
+    test('is not published by a process that another one has overtaken', async () => {
+      const overtaken = await beginAlone();
+      await sendMissing(overtaken);
+      await toOtherProcess();
+      await expect(overtaken.commit()).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining('start the upload again'),
+      });
+      await expect(store.stat('a.tar')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     });
   });
 

@@ -1,0 +1,133 @@
+// Copies of large images: where planners, requests and dead letters send them, and who starts the workers that do them.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { describeStatus } from '../../worker/commands/status.ts';
+import { parseMessage } from '../../worker/queue/job.ts';
+import { routingLarge } from '../../worker/queue/large-jobs.ts';
+import type { Queue } from '../../worker/queue/queue.ts';
+import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import { redrive } from '../../worker/service/admin/redrive.ts';
+import { status } from '../../worker/service/admin/status.ts';
+import type { Service } from '../../worker/service/service.ts';
+import type { Tasks } from '../../worker/tasks/tasks.ts';
+import { makeImage } from '../support/images.ts';
+import { failureOf, openLab, type Lab } from '../support/lab.ts';
+import { MemoryQueue } from '../support/memory-queue.ts';
+import { planner, type PlannerBench } from '../support/planner-bench.ts';
+import { rule } from '../support/rules.ts';
+
+const HOME = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+const ABROAD = '222222222222.dkr.ecr.eu-west-1.amazonaws.com';
+const MINUTE_MS = 60_000;
+
+let lab: Lab;
+beforeAll(async () => {
+  lab = await openLab();
+});
+afterAll(async () => lab[Symbol.asyncDispose]());
+
+interface Deployed {
+  readonly bench: PlannerBench;
+  readonly large: MemoryQueue;
+  readonly service: Service;
+  /** The services of ECS that a task was started of. */
+  readonly started: readonly string[];
+}
+
+/** A deployment with large workers, and a rule that mirrors a small and a large image of ECR. */
+async function deployed(): Promise<Deployed> {
+  const started: string[] = [];
+  const bench = planner(lab.session());
+  const repository = `mixed-${++repositories}`;
+  for (const [seed, bytes] of [100, 100_000].entries()) {
+    const one = { platforms: ['linux/amd64'], sharedLayerBytes: 0, layers: [bytes] };
+    await lab.push(await makeImage({ ...one, seed, tag: `of-${bytes}` }), lab.stack.ecr, repository);
+  }
+  const large = new MemoryQueue({ clock: bench.clock, name: 'large' });
+  const tasks = (name: string): Tasks => ({
+    name,
+    count: async () => ({ desired: 0, running: 0, pending: 0, capacity: [] }),
+    scale: async () => void started.push(name),
+  });
+  const service: Service = {
+    state: bench.state,
+    queue: routingLarge(bench.queue, large),
+    deadLetters: bench.deadLetters,
+    tasks: tasks('workers'),
+    large: { queue: large, aboveBytes: 50_000, tasks: tasks('large workers') },
+  };
+  await bench.apply(rule({ name: 'keep', from: [`${HOME}/${repository}`], to: [`${ABROAD}/{repository}`] }));
+  return { bench, large, service, started };
+}
+let repositories = 0;
+
+function tagsIn(queue: MemoryQueue): readonly string[] {
+  return queue.bodies.map((body) => {
+    const message = parseMessage(body);
+    return message.type === 'job' && message.job.kind === 'mirror' ? message.job.from.replace(/^.*:/, '') : '';
+  });
+}
+
+test('a pass sends copies above the size to the queue of large workers, and starts workers of both kinds', async () => {
+  const { bench, large, service, started } = await deployed();
+  await bench.pass({ service });
+  expect(tagsIn(bench.queue)).toEqual(['of-100']);
+  expect(tagsIn(large)).toEqual(['of-100000']);
+  expect(started).toEqual(['large workers', 'workers']);
+});
+
+test('without large workers all copies go to one queue', async () => {
+  const { bench } = await deployed();
+  await bench.pass();
+  expect(tagsIn(bench.queue)).toEqual(['of-100', 'of-100000']);
+  expect(bench.queue.bodies.join('')).not.toContain('"large"');
+});
+
+test('a large job that waits for its worker is not sent again while its message is there, however far others are', async () => {
+  const { bench, large, service } = await deployed();
+  await bench.pass({ service });
+  await bench.work();
+  await bench.clock.advance(59 * MINUTE_MS);
+  expect(await bench.pass({ service })).toMatchObject({ resent: 0 });
+  expect(tagsIn(large)).toEqual(['of-100000']);
+  const [lost] = await large.receive(1);
+  await lost?.settle({ type: 'done' });
+  expect(await bench.pass({ service })).toMatchObject({ resent: 1 });
+  expect(tagsIn(large)).toEqual(['of-100000']);
+});
+
+test('a dead letter of a large job is redriven to the queue of large workers', async () => {
+  const { bench, large, service } = await deployed();
+  await bench.pass({ service });
+  const [failed] = await large.receive(1);
+  await bench.deadLetters.send([{ body: failed?.body ?? '', reason: 'UNAVAILABLE' }]);
+  await failed?.settle({ type: 'done' });
+  // no time passes while it waits for dead letters
+  const deadLetters: Queue = {
+    name: 'dead',
+    receive: async (max) => bench.deadLetters.receive(max, { waitSeconds: 0 }),
+    count: async () => bench.deadLetters.count(),
+    send: async (messages) => bench.deadLetters.send(messages),
+  };
+  expect(await redrive({}, { ...service, deadLetters }, {})).toMatchObject({ redriven: 1 });
+  expect(tagsIn(large)).toEqual(['of-100000']);
+});
+
+test('a request for large workers goes to their queue and starts one; without large workers it is refused', async () => {
+  const { bench, large, service, started } = await deployed();
+  const asked = { from: `docker://${HOME}/mixed:of-100`, to: `docker://${ABROAD}/asked`, large: true };
+  await enqueueImage(asked, service, { clock: bench.clock });
+  expect(tagsIn(large)).toEqual(['of-100']);
+  expect(started).toEqual(['large workers']);
+  const { message } = await failureOf(enqueueImage(asked, bench, { clock: bench.clock }), 'INVALID');
+  expect(message).toMatch(/^the deployment has no large workers: set `largeJobs`/);
+});
+
+test('status counts large jobs apart from the others', async () => {
+  const { bench, service } = await deployed();
+  await bench.pass({ service });
+  const found = await status(service, { clock: bench.clock });
+  expect(found).toMatchObject({ queue: { visible: 1 }, large: { visible: 1 } });
+  expect(describeStatus(found, bench.clock.now())).toContain(
+    'queue: 1 waiting, 0 in flight, 0 delayed; large jobs: 1 waiting, 0 in flight, 0 delayed; dead letters: 0',
+  );
+});
