@@ -73,7 +73,10 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
   },
   login: {
     group: IMAGES,
-    examples: [['login ghcr.io -u ann --password-stdin < token', 'log in with a token in a file']],
+    examples: [
+      ['login ghcr.io', 'log in, and be asked for the name and the password'],
+      ['login ghcr.io -u ann --password-stdin < token', 'log in with a token in a file'],
+    ],
   },
   logout: { group: IMAGES, examples: [['logout ghcr.io', 'remove the credentials that a login stored']] },
   backup: {
@@ -123,7 +126,8 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
     group: BACKUPS,
     examples: [
       [`prune '${ECR}/ci/*' --keep-last 20 --untagged-after-days 7`, 'print what would be deleted'],
-      [`prune '${ECR}/ci/*' --keep-last 20 --yes`, 'delete it'],
+      [`prune '${ECR}/ci/*' --keep-last 20 --untagged-after-days 7 --yes`, 'delete it'],
+      ['prune store:s3://bucket/backups/ --keep-daily 14 --keep-monthly 12', 'delete old snapshots of a store'],
     ],
   },
   init: {
