@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { verifyRestored } from '../../worker/images/verify-restored.ts';
 import { judgeRestore, readRestoreJob } from '../../worker/main/judge-restore.ts';
@@ -145,10 +146,11 @@ describe('a restored bucket', () => {
 
 test('the result of a restore job is what AWS Backup gets', async () => {
   const requests: { method: string; url: string; body: unknown }[] = [];
-  const server = createServer(async (request, response) => {
-    const body = JSON.parse(Buffer.concat(await request.toArray()).toString());
-    requests.push({ method: request.method ?? '', url: request.url ?? '', body });
-    response.writeHead(204).end();
+  const server = createServer((request, response) => {
+    void json(request).then((body) => {
+      requests.push({ method: request.method ?? '', url: request.url ?? '', body });
+      response.writeHead(204).end();
+    });
   });
   process.env['AWS_ENDPOINT_URL_BACKUP'] = `http://${await listenForTest(server)}`;
   onTestFinished(() => void delete process.env['AWS_ENDPOINT_URL_BACKUP']);

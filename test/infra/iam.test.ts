@@ -429,7 +429,7 @@ describe('the role that verifies restore tests', () => {
   test('may read the buckets of restore tests in its own account, record results and log, and nothing else', () => {
     const stack = stacksOf(exampleOf('vault')).get('TransshipVault');
     if (stack === undefined) throw new Error('no stack');
-    const [found] = [...statementsOf(Template.fromStack(stack))].filter(([id]) => id.startsWith('RestoreVerifierRole'));
+    const found = [...statementsOf(Template.fromStack(stack))].find(([id]) => id.startsWith('RestoreVerifierRole'));
     const statements = found?.[1] ?? [];
     const bucket = 'arn:aws:s3:::awsbackup-restore-test-*';
     expect(permissions(statements)).toEqual(
