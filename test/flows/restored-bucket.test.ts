@@ -1,5 +1,5 @@
 // What the Lambda of restore tests does with a bucket that AWS Backup restored: a folder stands in for the bucket.
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
@@ -146,12 +146,11 @@ describe('a restored bucket', () => {
 
 test('the result of a restore job is what AWS Backup gets', async () => {
   const requests: { method: string; url: string; body: unknown }[] = [];
-  const server = createServer((request, response) => {
-    void json(request).then((body) => {
-      requests.push({ method: request.method ?? '', url: request.url ?? '', body });
-      response.writeHead(204).end();
-    });
-  });
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    requests.push({ method: request.method ?? '', url: request.url ?? '', body: await json(request) });
+    response.writeHead(204).end();
+  };
+  const server = createServer((request, response) => void answer(request, response));
   process.env['AWS_ENDPOINT_URL_BACKUP'] = `http://${await listenForTest(server)}`;
   onTestFinished(() => void delete process.env['AWS_ENDPOINT_URL_BACKUP']);
   await openRestoreResults().put('job-1', { status: 'FAILED', message: 'x'.repeat(5000) });
