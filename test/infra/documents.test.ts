@@ -89,7 +89,7 @@ describe('settings', () => {
 
   test('in the examples of the text are accepted', () => {
     const examples = blocksOf(DEPLOYMENT, 'yaml settings');
-    expect(examples).toHaveLength(4);
+    expect(examples).toHaveLength(5);
     for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
   });
 });
