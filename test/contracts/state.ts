@@ -206,7 +206,9 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await release(first);
         const second = await locked(other);
         expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
-        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
+        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow(
+          'its lease is that of another destination',
+        );
       });
 
       test('is released by the write that records, and records nothing afterwards', async () => {

@@ -49,7 +49,17 @@ const PAGES: Readonly<Record<string, Page>> = {
     },
     check: async () => isAt(ecr, 'product/app'),
   },
-  'move-to-another-account': { check: async () => isAt(otherEcr, 'product/app') },
+  'move-to-another-account': {
+    again: {
+      before: async () => {
+        await isAt(otherEcr, 'product/app');
+        // a tag that moves before the switch
+        await lab.push(otherImage, ecr, 'product/app');
+      },
+      from: -1,
+    },
+    check: async () => isAt(otherEcr, 'product/app', otherImage),
+  },
   'prove-it-to-an-auditor': {
     backedUp: true,
     // a drill deletes what it created

@@ -14,7 +14,7 @@ import { backupLife } from '../support/lives.ts';
 import { openS3 as startS3, type OpenS3 } from '../support/local-s3.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
-// Every life here is played in this process. test/interop/crash.test.ts does the same with real ones.
+// Every process here is simulated within this one. test/interop/crash.test.ts does the same with real processes.
 
 /** Hundreds of runs. */
 
@@ -52,7 +52,7 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
       let [sent, allowed, deaths] = [0, whole.byteLength, 0];
       for (; ; deaths++) {
         assert.ok(deaths < 1000, 'it never ends');
-        // far enough to store something new in each life: everything that is sent at once has begun, and some of it has ended
+        // far enough that each process stores something new: everything that is sent at once has begun, and some of it has ended
         const life = await backupLife(image, place.open(), 'killed.tar', { partSize, at: 14 + (deaths % 5) });
         sent += life.bytesSent;
         if (!life.died) break;

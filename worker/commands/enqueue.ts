@@ -125,7 +125,7 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
     ].join('\n'),
   );
   if (failed.length === 0 && run.dead !== true) return;
-  // what a verification found is an answer, not a failure to give one
+  // findings of a verification are its answer, not a failure
   const isFinding =
     failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && /^(?:verify|drill) /.test(title));
   if (isFinding && run.dead !== true)

@@ -23,7 +23,7 @@ export type ReadSnapshot =
   | (NamedSnapshot & { readonly failure?: undefined })
   | { readonly name: SnapshotName; readonly snapshot?: undefined; readonly failure: Failure };
 
-/** Snapshots that are read ahead whatever their size. One more for each that was taken: a reader that soon has enough causes few reads in vain. */
+/** Snapshots that are read ahead whatever their size. Each one that was taken adds one more, so a reader that soon has enough causes few useless reads. */
 const AT_ONCE = 4;
 /** The most that are read ahead, and of how many bytes: for years of small ones from pushes the time of each request counts. */
 const MOST_AT_ONCE = 32;

@@ -166,7 +166,7 @@ function jobOf(asked: ImageRequest, run: string, nowMs: number): CopyJob | Resto
   const [source, target] = [formatLocation(from), formatLocation(to)];
   if (from.transport === 's3' && to.transport === 'docker') {
     if (platforms !== undefined || force === true)
-      throw new Failure('INVALID', 'a restore takes an archive as it is: without platforms and without force');
+      throw new Failure('INVALID', 'a restore takes an archive as it is: leave out platforms and force');
     return { ...common, kind: 'restore', id: jobId(run, 'restore', source, target), from: source, to: target };
   }
   if (from.transport === 'docker') {

@@ -245,7 +245,7 @@ async function copySettings(
 ): Promise<Done> {
   const to = destination?.location;
   if (destination === undefined || to === undefined || to.transport === 'docker' || to.transport === 'store')
-    throw new Failure('BUG', 'settings without a place');
+    throw new Failure('BUG', 'the job stores settings and names no place');
   const request = { repository: parseRepository(withoutTransport(job.from)), to };
   const signal = anyOf(options.signal, destination.signal);
   const isWritten = await storeSettings(request, backends, { signal });
