@@ -12,7 +12,7 @@ export type RequestFault =
   /** The request waits, then is served as usual. */
   | { readonly kind: 'delay'; readonly ms: number }
   /**
-   * The connection is cut when `afterBytes` bytes of the request's body have come (default 0), or all of it, and nothing happens. A registry
+   * The connection is cut when `afterBytes` bytes of the request's body have arrived (default 0), or all of it, and nothing happens. A registry
    * keeps those bytes of an upload, as it does when a client breaks off.
    */
   | { readonly kind: 'cut-request'; readonly afterBytes?: number }
@@ -97,7 +97,7 @@ export class Faults<Operation extends string = string, Fault = RequestFault> {
     this.#state = (options.seed ?? 1) | 0;
   }
 
-  /** Queues a fault. Returns what takes it back, as often as it has not happened yet. Throws BUG where it could never happen. */
+  /** Queues a fault. Returns a function that removes the occurrences that have not happened yet. Throws BUG for a fault that can never happen. */
   add(match: FaultMatch<Operation>, fault: Fault): () => void {
     const { skip = 0, share = 1 } = match;
     const left = match.times ?? (share < 1 ? Infinity : 1);

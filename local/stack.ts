@@ -75,7 +75,7 @@ export const MAX_PORT = 65_535 - (SERVERS.length - 1);
 
 type Ports = Readonly<Partial<Record<(typeof SERVERS)[number], number>>>;
 
-/** Starts everything; closing it ends everything, and keeps the folder. INVALID where a port cannot be had: then nothing runs. */
+/** Starts everything; closing it ends everything, and keeps the folder. INVALID if a port is taken: then nothing runs. */
 export async function startStack({ folder, port, pushEvents = false }: StackOptions): Promise<Stack> {
   const ports = portsFrom(port);
   await using starting = new AsyncDisposableStack();

@@ -17,7 +17,7 @@ const FIRST = new Map([
   ['Überblick.csv', Buffer.from('contract;amount\nlease;12\n')],
   ['empty', Buffer.alloc(0)],
 ]);
-/** What is put while workers run. */
+/** What is written while workers run. */
 const LATER = new Map([['contracts/report.txt', Buffer.alloc(200 * KIB, 'report ')]]);
 
 /** Objects of the bucket that the demo publishes, and extracts again. */
@@ -49,7 +49,7 @@ export class DemoDocuments {
     return publishedAt(this.#repository);
   }
 
-  /** Whether the record is of all that was put. */
+  /** Whether the record covers every document that was written. */
   isPublished(record: SyncRecord | undefined): boolean {
     return record?.bytes === this.#bytes;
   }

@@ -7,8 +7,8 @@ import { planPlaces } from '../../worker/images/plan-places.ts';
 import { Failure } from '../../worker/util/failure.ts';
 
 /**
- * Plans what a rule would delete that keeps the newest image of each repository, of those that have a whole backup. Deletes nothing. Returns a
- * table of what would go, and what to say of it. UNAVAILABLE when nothing would.
+ * Plans what would be deleted by a rule that keeps the newest image of each repository, among images that have a whole backup.
+ * Deletes nothing. Returns a table of what would be deleted, and a sentence about it. UNAVAILABLE when nothing would be deleted.
  */
 export async function planDemoPrune(
   stack: Stack,
@@ -31,7 +31,7 @@ export async function planDemoPrune(
       .filter(({ action }) => action !== 'keep')
       .map(({ id, action, tags, reason }) => [action, formatDigest(id), tags.map(formatTag).join(' '), reason]),
   );
-  if (rows.length === 0) throw new Failure('UNAVAILABLE', 'plan what to delete: it would delete nothing');
+  if (rows.length === 0) throw new Failure('UNAVAILABLE', 'plan what to delete: the plan deletes nothing');
   const what = `keepLast 1 would delete ${going} manifests of ${formatBytes(bytes)}, whose backups are whole, and keep ${keep}; a plan deletes nothing`;
   return {
     table: formatTable(['action', 'manifest', 'tags', 'reason'], rows, look, { drop: ['manifest'], wrap: true }),

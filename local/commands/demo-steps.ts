@@ -38,7 +38,7 @@ const SLOW_MS = 60_000;
 /** The archive of the large image. */
 const BIG_KEY = 'us-east-1/product/big/1.0.tar';
 const POLL_MS = 50;
-/** After this time something that takes two minutes at most counts as broken. */
+/** A step takes two minutes at most. After this time it counts as broken. */
 const PATIENCE_MINUTES = 10;
 
 /** What the demo runs on. */
@@ -64,7 +64,7 @@ export class Demo implements AsyncDisposable {
   readonly #story: Story;
   readonly #steps: Step[] = [];
   readonly #workers = new Map<string, StartedProgram>();
-  /** Which worker began which image last. */
+  /** The worker that began each image last. */
   readonly #began = new Map<string, string>();
   readonly #documents: DemoDocuments;
   readonly #registry: DemoRegistry;

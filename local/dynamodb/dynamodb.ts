@@ -25,7 +25,7 @@ export interface DynamoDbOptions {
   readonly region?: string;
   /** The account that owns everything. Default 000000000000. */
   readonly account?: string;
-  /** Made, on demand, where they are not there yet. Default none. */
+  /** Tables that are created if they do not exist. Default: none. */
   readonly tables?: readonly TableSetup[];
   /** What `sweep` goes by. */
   readonly clock?: Clock;
@@ -41,7 +41,7 @@ interface TableSetup {
   readonly ttlAttribute?: string;
 }
 
-/** DynamoDB tables in this process, until they are closed. Signatures are not looked at; reads and indexes are always up to date. */
+/** DynamoDB tables in this process, until they are closed. Signatures are not checked; reads and indexes are always up to date. */
 export interface LocalDynamoDb extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   readonly endpoint: string;
@@ -125,7 +125,7 @@ async function startDynalite(folder: string | undefined): Promise<Dynalite> {
           'content-type': 'application/x-amz-json-1.0',
           'x-amz-target': `DynamoDB_20120810.${action}`,
           'x-amz-date': '20260101T000000Z',
-          // dynalite does not check it, but it has to be there
+          // dynalite requires it, and does not check it
           authorization: 'AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0',
         },
         body: typeof input === 'string' ? input : JSON.stringify(input),
@@ -148,7 +148,7 @@ async function startDynalite(folder: string | undefined): Promise<Dynalite> {
   };
 }
 
-/** What dynalite does not keep of a table. */
+/** The parts of a table that dynalite does not store. */
 interface TableSettings {
   readonly ttlAttribute?: string;
   readonly isProtected?: boolean;
@@ -183,7 +183,7 @@ class DynamoDb {
   readonly #settings: Settings;
   readonly #arn: string;
   readonly #clock: Clock;
-  /** Writes share it. One that takes all of it is alone. */
+  /** Writes share it. A caller that takes all of it is alone. */
   readonly #writing = new Limit(WRITES_AT_ONCE);
   /** The tokens of transactions that were made. A transaction with one of them is not made again. */
   readonly #transacted = new Set<string>();
@@ -268,7 +268,7 @@ class DynamoDb {
         const page = await this.#ask('Scan', { ...expired, FilterExpression: '#ttl < :now', ExclusiveStartKey });
         for (const item of Array.isArray(page['Items']) ? page['Items'].map(recordOf) : []) {
           const Key = await this.#keyOf(TableName, item);
-          // it may have been written anew since
+          // another write may have replaced it since
           const deleted = this.#write('DeleteItem', { ...expired, Key, ConditionExpression: '#ttl < :now' });
           swept += await deleted.then(() => 1, unlessConditionFailed);
         }

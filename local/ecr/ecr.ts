@@ -78,7 +78,7 @@ export class Ecr {
     return `User: ${user} is not authorized to perform: ${action} on resource: ${resource} because no identity-based policy allows the ${action} action`;
   }
 
-  /** Counts a push of a manifest; false when there were too many just now. */
+  /** Counts a push of a manifest; false when too many were pushed just now. */
   mayPut(): boolean {
     return this.#puts?.take() ?? true;
   }

@@ -90,7 +90,7 @@ export class Input {
     if (given !== undefined) throw invalid(given, `cannot be used together with ${name}`);
   }
 
-  /** The page of a sorted list that is asked for, and the token of the next. */
+  /** The requested page of a sorted list, and the token of the next page. */
   page<T>(
     items: readonly T[],
     keyOf: (item: T) => string,

@@ -20,7 +20,7 @@ export interface Call {
 
 /** The answer to a call that succeeded. */
 export interface CallAnswer {
-  /** Becomes the body as it is when it is text, as JSON otherwise. */
+  /** A string is the body itself; anything else is sent as JSON. */
   readonly body: string | Readonly<Record<string, unknown>>;
   /** Undoes the call when the client was gone before it had the answer. */
   readonly undo?: () => Promise<void>;
@@ -49,12 +49,12 @@ export interface CallRecord {
 }
 
 export interface FrontOptions extends ListenOptions {
-  /** What stands before the action in `X-Amz-Target`: `AmazonSQS`. */
+  /** The part before the action in `X-Amz-Target`: `AmazonSQS`. */
   readonly target: string;
   /** What stands before the code in errors: `com.amazonaws.sqs`. */
   readonly namespace: string;
   readonly faults: Faults;
-  /** The service's answer to one call too many. */
+  /** The service's answer when there are too many calls. */
   readonly throttled: { readonly status: number; readonly code: string };
   readonly errorHeaders?: (refusal: CallRefusal) => Readonly<Record<string, string>>;
   /** Answers a call, or throws a CallRefusal. */
@@ -65,7 +65,7 @@ export interface FrontOptions extends ListenOptions {
 export interface Front {
   /** `http://127.0.0.1:port`. */
   readonly url: string;
-  /** In the order they came; of the newest 10,000. */
+  /** The newest 10,000, in order of arrival. */
   readonly calls: readonly CallRecord[];
   /** Cuts every connection, ends calls that wait, and resolves when no call runs any more. */
   close(): Promise<void>;

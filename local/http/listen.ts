@@ -4,7 +4,7 @@ import { Failure } from '../../worker/util/failure.ts';
 export interface ListenOptions {
   /** What the server is called in messages: `S3`. */
   readonly name: string;
-  /** Default 0: one that is free. */
+  /** Default 0: a free port. */
   readonly port?: number | undefined;
   /** Default 127.0.0.1, which other machines cannot reach. */
   readonly host?: string | undefined;

@@ -77,7 +77,7 @@ function runsOf(line: string): readonly Run[] {
       new RegExp(`${ESCAPE}(?:\\[[^a-zA-Z]*[a-zA-Z]|\\][^${ESCAPE}]*${ESCAPE}\\\\)`, 'g'),
       '',
     );
-    // a piece of its own after several spaces, which readers of SVG make one
+    // SVG viewers collapse spaces, so text after several of them is a piece of its own
     for (const { 0: piece, index: at } of text.matchAll(/\S+(?: \S+)*/g))
       runs.push({ column: column + at, text: piece, style });
     column += text.length;

@@ -26,7 +26,7 @@ export interface ServedRequest {
   readonly sentBytes: number;
 }
 
-/** What a handler answers with. For a HEAD the same answer as for a GET: its body is not sent. */
+/** The answer of a handler. A HEAD gets the same answer as a GET, without its body. */
 export interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
@@ -86,7 +86,7 @@ export class Cut extends Error {
 /** How much of a file is read at once. */
 const READ_BYTES = 512 * 1024;
 
-/** One request and its answer, with the fault that strikes it. */
+/** One request and its answer, with the fault that applies to it. */
 export class Exchange {
   readonly method: string;
   readonly url: URL;
@@ -127,7 +127,7 @@ export class Exchange {
     return this.#request.headers;
   }
 
-  /** Whether the request brings bytes. */
+  /** Whether the request has a body. */
   get hasBody(): boolean {
     const { 'content-length': length, 'transfer-encoding': encoding } = this.#request.headers;
     return encoding !== undefined || (length !== undefined && length !== '0');

@@ -4,7 +4,7 @@ import { parseDigest, type Digest } from '../../worker/oci/digest.ts';
 /** What a request is for. Faults and `deny` lists name requests by this. */
 export type RequestKind = Route['kind'];
 
-/** What faults name requests by: what they are for, or the operation of ECR's JSON API, which begins with a capital. */
+/** The names of requests in faults: their purpose, or the operation of ECR's JSON API, which begins with a capital letter. */
 export type RegistryOperation = RequestKind | Capitalize<string>;
 
 /** A request of the distribution API, or one of those that registries answer beside it. */

@@ -8,7 +8,7 @@ import type { Upload } from './upload.ts';
 export interface Rules {
   /** The repository; where it is missing, a registry may make it for a push. */
   repository(name: string, forPush: boolean): StoredRepository;
-  /** What every Location begins with: the registry's own address, or nothing where they are relative. */
+  /** The start of every Location: the registry's own address, or nothing if they are relative. */
   readonly origin: () => string;
   /** Whether the Location of an upload has a query and changes with each answer: the next request must use it as it is. */
   readonly movingLocations: boolean;

@@ -150,7 +150,7 @@ export function getBucketLifecycle(request: S3Request): S3Answer {
   });
 }
 
-/** Kept and given back; no rule is ever run. */
+/** Stored and returned; no rule is ever applied. */
 export async function putBucketLifecycle(request: S3Request): Promise<S3Answer> {
   const document = await readDocument(request, 'LifecycleConfiguration', { mustBeProtected: true });
   if (document.all('Rule').length === 0) throw new S3Error('MalformedXML');

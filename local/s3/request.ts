@@ -333,7 +333,7 @@ export function countOf(request: S3Request, name: string, most = 1000): number {
   });
 }
 
-/** The owner of everything here. */
+/** The owner of every bucket and object. */
 export function ownerOf(settings: S3Settings): { readonly ID: string; readonly DisplayName: string } {
   return { ID: createHash('sha256').update(settings.accountId).digest('hex'), DisplayName: settings.accountId };
 }

@@ -279,7 +279,7 @@ function answerCompleted(request: S3Request, completed: CompletedUpload): S3Answ
   };
 }
 
-/** The stored parts that a Complete lists, once everything that it lists of them is true. */
+/** The stored parts that a Complete lists, after everything that it lists about them was checked. */
 function listedParts(request: S3Request, upload: Upload, listed: readonly XmlNode[]): readonly Part[] {
   if (listed.length === 0 || listed.length > MAX_PARTS) throw new S3Error('MalformedXML');
   const numbers = listed.map((node) => Number(node.textOf('PartNumber') ?? Number.NaN));

@@ -11,7 +11,7 @@ interface Delivery {
   readonly queue: string;
   readonly receivedMs: number;
   deadlineMs: number;
-  /** A fault decided when it ends: extending it does nothing. */
+  /** A fault set its end, so extending it has no effect. */
   readonly isDoomed: boolean;
 }
 
@@ -28,7 +28,7 @@ export class Deliveries {
   readonly #faults: DeliveryFaults;
   /** By receipt handle. What has expired may be missing. */
   readonly #deliveries = new Map<string, Delivery>();
-  /** By the id of a copy that a fault made: that of the message it is a copy of. */
+  /** The id of the original message, by the id of a copy that a fault made. */
   readonly #originals = new Map<string, string>();
 
   constructor(fauxqs: Fauxqs, queues: Queues, options: { readonly clock: Clock; readonly faults: DeliveryFaults }) {
@@ -67,12 +67,12 @@ export class Deliveries {
     return taken.length === 0 && answer['Messages'] !== undefined ? this.take(queue, input, visibilitySeconds) : taken;
   }
 
-  /** Puts a copy of a message that was received behind the others. */
+  /** Appends a copy of a received message to the queue. */
   async #copy(queue: string, messageId: string): Promise<void> {
     const { inflight, ready } = await this.#fauxqs.inspect(queue);
     const held = [...inflight.map(({ message }) => message), ...ready];
     const message = held.find((other) => other.messageId === messageId);
-    if (message === undefined) throw new Failure('BUG', `copy message ${messageId} of ${queue}: it is not there`);
+    if (message === undefined) throw new Failure('BUG', `copy message ${messageId} of ${queue}: it does not exist`);
     const { body: MessageBody, messageAttributes: MessageAttributes } = message;
     const QueueUrl = this.#queues.url(queue);
     const sent = await this.#fauxqs.call('SendMessage', { QueueUrl, MessageBody, MessageAttributes, DelaySeconds: 0 });
@@ -92,7 +92,7 @@ export class Deliveries {
     }
   }
 
-  /** Why the visibility of a delivery may not be changed so, if it may not. */
+  /** The reason why the visibility of a delivery cannot be changed to this value. Undefined: it can. */
   changeRefused(entry: Fields): CallRefusal | undefined {
     const refusal = handleRefused(entry);
     if (refusal !== undefined) return refusal;

@@ -36,7 +36,7 @@ export async function startFauxqs(region: string): Promise<Fauxqs> {
   await app.ready();
   const parse = (text: string): Fields => {
     const body: unknown = JSON.parse(text);
-    if (!isRecord(body)) throw new Failure('BUG', 'ask fauxqs: it answered with no object');
+    if (!isRecord(body)) throw new Failure('BUG', 'ask fauxqs: its answer is not an object');
     return body;
   };
   return {

@@ -59,7 +59,7 @@ export interface LocalSqs extends AsyncDisposable {
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html */
 const MAX_WAIT_SECONDS = 20;
 const MAX_BATCH = 10;
-/** How often a long poll looks for what became visible by itself. */
+/** How often a long poll looks for messages whose delay or visibility timeout ended. */
 const POLL_MS = 200;
 const MAKES_NEWS = new Set([
   'ChangeMessageVisibility',
@@ -234,7 +234,7 @@ class Sqs {
       failed.push({ Id: entry['Id'], SenderFault: true, Code: refusal.code, Message: refusal.message });
       return false;
     });
-    // what is wrong with the batch as a whole comes first, and is for fauxqs to say
+    // errors of the whole batch come first, and fauxqs reports them
     const isWhole = entries.length <= MAX_BATCH && new Set(entries.map(({ Id }) => Id)).size === entries.length;
     if (isWhole && failed.length > 0 && passed.length === 0) return { Successful: [], Failed: failed };
     const answer = await this.#queues.forward(action, isWhole ? { ...input, Entries: passed } : input);

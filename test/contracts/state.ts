@@ -206,7 +206,9 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await release(first);
         const second = await locked(other);
         expect(other.destinations.foundBy(second, KEY)).toEqual(recordOf());
-        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow('with the lease of');
+        expect(() => other.destinations.foundBy(second, { ...KEY, name: 'v2' })).toThrow(
+          'its lease is that of another destination',
+        );
       });
 
       test('is released by the write that records, and records nothing afterwards', async () => {
@@ -739,6 +741,13 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
           await state.runs.giveBackJob('run-1', 'job-1', { attempt: 1 });
           expect(await jobOf('job-1')).toMatchObject({ state: 'running', attempts: 2 });
+        });
+
+        test('have another message once they were given back with it', async () => {
+          await state.runs.addJobs('run-1', [{ id: 'job-1', title: 'copy', body: 'before' }]);
+          await state.runs.startJob('run-1', 'job-1');
+          await state.runs.giveBackJob('run-1', 'job-1', { body: 'after' });
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', body: 'after', attempts: 0 });
         });
 
         test('are added many at once, also where some of them exist already', async () => {

@@ -81,7 +81,10 @@ test('never replaces a file without --force, and asks nothing first', async () =
 test.each([
   [[], 'there is no terminal to ask at: pass --registry'],
   [['--registry', ECR], 'pass --place'],
-  [['--registry', ECR, '--place', 's3://example-backups/', '--schedule', '61 * * * *'], '--schedule: "61 * * * *" is not'],
+  [
+    ['--registry', ECR, '--place', 's3://example-backups/', '--schedule', '61 * * * *'],
+    '--schedule: "61 * * * *" is not',
+  ],
   [['--registry', 'not a name', '--place', 's3://example-backups/'], 'one fault\n--registry: "not a name" is not'],
   [['--registry', ECR, '--place', 's3://not a bucket/'], 'one fault\n--place: "s3://not a bucket/" is not'],
 ])('writes nothing and exits 2 for the flags %j', async (flags, message) => {

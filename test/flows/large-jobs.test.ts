@@ -1,28 +1,30 @@
 // Copies of large images: where planners, requests and dead letters send them, and who starts the workers that do them.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { describeStatus } from '../../worker/commands/status.ts';
 import { parseMessage } from '../../worker/queue/job.ts';
 import { routingLarge } from '../../worker/queue/large-jobs.ts';
-import type { Queue } from '../../worker/queue/queue.ts';
+import type { Outcome, Queue } from '../../worker/queue/queue.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { redrive } from '../../worker/service/admin/redrive.ts';
+import { work } from '../../worker/service/worker/work.ts';
 import { status } from '../../worker/service/admin/status.ts';
 import type { Service } from '../../worker/service/service.ts';
 import type { Tasks } from '../../worker/tasks/tasks.ts';
 import { makeImage } from '../support/images.ts';
-import { failureOf, openLab, type Lab } from '../support/lab.ts';
+import { runCommand, type Ended } from '../support/command-line.ts';
+import { failureOf, openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
 import { MemoryQueue } from '../support/memory-queue.ts';
 import { planner, type PlannerBench } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';
+import { expectEnded, mirrorJob, testService } from '../support/test-service.ts';
 
 const HOME = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 const ABROAD = '222222222222.dkr.ecr.eu-west-1.amazonaws.com';
 const MINUTE_MS = 60_000;
 
-let lab: Lab;
-beforeAll(async () => {
-  lab = await openLab();
-});
+const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 
 interface Deployed {
@@ -130,4 +132,76 @@ test('status counts large jobs apart from the others', async () => {
   expect(describeStatus(found, bench.clock.now())).toContain(
     'queue: 1 waiting, 0 in flight, 0 delayed; large jobs: 1 waiting, 0 in flight, 0 delayed; dead letters: 0',
   );
+});
+
+test('a job that turns out to be large is handed to a large worker, which copies it', async () => {
+  const t = testService();
+  const large = new MemoryQueue({ clock: t.clock, name: 'large' });
+  const { context } = t.worker(lab.session().backends);
+  const service: Service = {
+    ...context.service,
+    queue: routingLarge(t.queue, large),
+    large: { queue: large, aboveBytes: 50_000 },
+  };
+  const worker = async (queue: MemoryQueue): Promise<Outcome | undefined> => {
+    const [delivery] = await queue.receive(1, { waitSeconds: 0 });
+    if (delivery === undefined) return undefined;
+    const outcome = await work(delivery, { ...context, service }, { signal: new AbortController().signal });
+    await delivery.settle(outcome);
+    return outcome;
+  };
+  const { registry } = lab.stack;
+  await lab.push(await makeImage({ seed: 2, tag: 'v1', layers: [100_000] }), registry, 'unlisted');
+  const run = await t.enqueue(
+    mirrorJob(`docker://${registry.registryHost}/unlisted:v1`, `docker://${ABROAD}/unlisted:v1`),
+  );
+  expect(await worker(t.queue)).toEqual({ type: 'done' });
+  expect(t.queue.bodies).toEqual([]);
+  expect(t.events.filter(({ type }) => type === 'job-handed-back')).toMatchObject([
+    { message: 'the image is large: a large worker copies it' },
+  ]);
+  expect(await t.run(run)).toMatchObject({ jobs: { waiting: 1, done: 0 } });
+  const [{ body = '' } = {}] = await Array.fromAsync(service.state.runs.jobs(run));
+  expect([body]).toEqual(large.bodies);
+  expect(JSON.parse(body)).toMatchObject({ large: true });
+  expect(await worker(large)).toEqual({ type: 'done' });
+  await expectEnded(t, run, { done: 1 });
+  expect(large.bodies).toEqual([]);
+});
+
+describe('the command line', () => {
+  const { environment, registry, ecr } = lab.stack;
+  const run = async (args: readonly string[], env = {}, stop?: AbortSignal): Promise<Ended> =>
+    runCommand(args, { env: { ...environment, HOME: lab.folder, ...env }, ...(stop === undefined ? {} : { stop }) });
+
+  test(
+    'does a request for large workers by `worker --large`, while no other worker runs',
+    { timeout: 60_000 },
+    async () => {
+      const client = new SQSClient({ maxAttempts: 1 });
+      onTestFinished(() => client.destroy());
+      const { QueueUrl = '' } = await client.send(new CreateQueueCommand({ QueueName: 'large' }));
+      const env = { TRANSSHIP_LARGE_QUEUE_URL: QueueUrl };
+      const image = await makeImage({ seed: 3, tag: 'v1' });
+      await lab.push(image, registry, 'typed');
+      const stop = new AbortController();
+      const working = run(['worker', '--large'], env, stop.signal);
+      const [from, to] = [`docker://${registry.registryHost}/typed:v1`, `docker://${ecr.registryHost}/typed:v1`];
+      expect(await run(['enqueue', '--large', '--wait', from, to], env)).toMatchObject({ code: 0 });
+      await expectSameImage(image.content, lab.view(ecr, 'typed'), image.root);
+      stop.abort();
+      expect(await working).toMatchObject({ code: 0, stdout: expect.stringContaining(' jobs at once of large') });
+    },
+  );
+
+  test.each([
+    [['worker', '--large'], '`worker --large` needs TRANSSHIP_LARGE_QUEUE_URL'],
+    [['scale', '--large'], '--large needs TRANSSHIP_LARGE_QUEUE_URL and TRANSSHIP_LARGE_SERVICE'],
+    [['enqueue', '--large', 'docker://a.example/b:c', 'docker://a.example/d:c'], 'the deployment has no large workers'],
+    [['enqueue', '--large', 'docker://a.example/b*', 'store:s3://archives/'], '--large is for copies'],
+    [['enqueue', '--large', 'keep'], 'a rule has its own choices'],
+  ])('refuses %j where the deployment has no large workers', async (args, why) => {
+    const { code, stderr } = await run(args);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(why) });
+  });
 });

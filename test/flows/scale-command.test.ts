@@ -75,7 +75,7 @@ test('redrive starts a worker when none runs and a dead letter is in the queue a
   // a receive that waits would wait for the clock of the test
   const receive: Queue['receive'] = async (most, o) => waiting.deadLetters.receive(most, { ...o, waitSeconds: 0 });
   const { name } = waiting.deadLetters;
-  const send: Queue['send'] = async (messages, o) => waiting.deadLetters.send(messages, o);
+  const send: Queue['send'] = async (sent, o) => waiting.deadLetters.send(sent, o);
   const count: Queue['count'] = async (o) => waiting.deadLetters.count(o);
   const service = { ...waiting, deadLetters: { name, receive, send, count } };
   expect(await redrive({}, service, options)).toMatchObject({ redriven: 0 });
@@ -155,6 +155,22 @@ describe('scale', () => {
     const { code, stderr } = await run(arg);
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(why) });
     expect(ecs.calls()).toEqual([]);
+  });
+
+  test('counts and starts large workers with --large', async () => {
+    const env = {
+      TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs',
+      TRANSSHIP_LARGE_QUEUE_URL: 'https://sqs/1/large',
+      TRANSSHIP_LARGE_SERVICE: ecs.serviceArn,
+      TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead',
+      TRANSSHIP_TABLE: 'table',
+    };
+    expect(await runCommand(['scale', '2', '--large'], { env })).toMatchObject({ code: 0, stderr: '' });
+    expect(ecs.service.desiredCount).toBe(2);
+    const wrong = { ...env, TRANSSHIP_LARGE_SERVICE: 'workers' };
+    expect((await runCommand(['scale', '--large'], { env: wrong })).stderr).toContain(
+      'TRANSSHIP_LARGE_SERVICE: "workers" is not the ARN of an ECS service',
+    );
   });
 
   test('names the missing variable where workers run outside of ECS', async () => {

@@ -336,7 +336,9 @@ describe('policies in the text', () => {
         ),
       );
     const text = section(DEPLOYMENT, 'Across accounts').split('\n### ')[1] ?? '';
-    const [read = '', write = ''] = text.split('To write, add');
+    const [read = '', writes = ''] = text.split('To write, add');
+    const [write = '', archived = ''] = writes.split('For rules with `includeArchived`');
+    expect(actions(archived)).toEqual(CALLS['ecr.UpdateImageStorageClass']?.actions);
     expect(actions(read)).toEqual(called(false));
     expect(actions(write)).toEqual(called(true).filter((action) => !actions(read).includes(action)));
   });
@@ -363,13 +365,18 @@ describe('costs', () => {
     const files = EXAMPLES.map((name) => readFileSync(`infra/examples/${name}.yaml`, 'utf8'));
     const smallest = `version: 1\naccount: '111111111111'\nregion: us-east-1\n`;
     const withVault = `${smallest}vault: { account: '222222222222', region: eu-west-1, restoreTest: {} }\n`;
-    for (const text of [smallest, withVault, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
-      const { alarms, bucket, network, prune, vault, worker } = parseSettings(text, 'test.yaml');
+    const withLarge = `${smallest}largeJobs: {}\n`;
+    for (const text of [smallest, withVault, withLarge, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
+      const { alarms, bucket, largeJobs, network, planEveryMinutes, prune, vault, worker } = parseSettings(
+        text,
+        'test.yaml',
+      );
       const { assumptions, ...parts } = parseDeployedParts(text, 'test.yaml');
       expect(parts).toEqual({
         network: network.type,
         prunes: [...(prune?.prefixes ?? []), ...(prune?.stores ?? [])].length > 0,
         pullAlarm: alarms.pullsPerFiveMinutes > 0,
+        large: largeJobs !== undefined,
         isCold: bucket.storageClass === 'GLACIER_IR',
         vault: vault === undefined ? undefined : { tested: vault.restoreTest !== undefined },
       });
@@ -379,6 +386,13 @@ describe('costs', () => {
         old_months: bucket.keepOldVersionsDays / 30,
         ...(network.type === 'own' ? { nat: network.natGateways } : {}),
       });
+      if (largeJobs !== undefined)
+        expect(assumptions).toMatchObject({
+          large_vcpu: largeJobs.cpu / 1024,
+          large_memory_gib: largeJobs.memoryMiB / 1024,
+          large_disk_gib: largeJobs.diskGiB,
+        });
+      expect(assumptions.passes).toBe((30 * 24 * 60) / planEveryMinutes);
       if (vault !== undefined)
         expect(assumptions).toMatchObject({
           backup_days: vault.plan.deleteAfterDays,

@@ -1,5 +1,5 @@
 // Large workers: a second size, with a queue of its own, where the settings have `largeJobs`.
-import { Template } from 'aws-cdk-lib/assertions';
+import { Match, Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { readSettings } from '../../worker/main/settings.ts';
 import { findings, refused, textOf, transship } from './templates.ts';
@@ -66,6 +66,7 @@ describe('the setting largeJobs', () => {
   test('has an alarm, graphs, and commands that start large workers in a disaster', () => {
     template.hasResourceProperties('AWS::CloudWatch::Alarm', {
       AlarmName: 'transship-large-workers-that-cannot-start',
+      AlarmDescription: Match.stringLikeRegexp('docs/runbook.md#large-workers-that-cannot-start$'),
     });
     expect(JSON.stringify(template.findResources('AWS::CloudWatch::Dashboard'))).toContain('Queue of large jobs');
     const valueOf = (name: string): string => textOf(template.findOutputs(name)[name]?.['Value']);

@@ -100,7 +100,9 @@ describe('every alarm', () => {
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
-    expect(links.toSorted()).toEqual(chaptersOf('docs/runbook.md').toSorted());
+    // large-jobs.test.ts has the alarm of large workers
+    const chapters = chaptersOf('docs/runbook.md').filter((name) => name !== 'large-workers-that-cannot-start');
+    expect(links.toSorted()).toEqual(chapters.toSorted());
     for (const [i, name] of [...alarms.keys()].entries()) expect(name).toBe(`transship-${links[i]}`);
   });
 

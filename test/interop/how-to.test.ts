@@ -32,7 +32,7 @@ interface Page {
   readonly worker?: boolean;
   /** Creates what the page assumes. Returns variables for its commands. */
   readonly prepare?: () => Promise<Readonly<Record<string, string>>>;
-  readonly check: (output: string) => Promise<void>;
+  readonly check: (output: string, typeLastAgain: () => Promise<string>) => Promise<void>;
 }
 
 const PAGES: Readonly<Record<string, Page>> = {
@@ -45,7 +45,15 @@ const PAGES: Readonly<Record<string, Page>> = {
     },
     check: async () => isAt(ecr, 'product/app'),
   },
-  'move-to-another-account': { check: async () => isAt(otherEcr, 'product/app') },
+  'move-to-another-account': {
+    check: async (_output, typeLastAgain) => {
+      await isAt(otherEcr, 'product/app');
+      // a tag that moves before the switch
+      await lab.push(otherImage, ecr, 'product/app');
+      await typeLastAgain();
+      await isAt(otherEcr, 'product/app', otherImage);
+    },
+  },
   'prove-it-to-an-auditor': {
     backedUp: true,
     // a drill deletes what it created
@@ -184,7 +192,7 @@ test.each(Object.entries(PAGES))('docs/how-to/%s.md works as written', { timeout
   // in one shell, because a later block may need the variables of an earlier one
   const output = await type(blocks.join('\n'), variables);
   expect(worker?.stderr ?? '').toBe('');
-  await page.check(output);
+  await page.check(output, async () => type(blocks.at(-1) ?? '', variables));
 });
 
 async function blocksOf(page: string): Promise<readonly string[]> {

@@ -125,7 +125,7 @@ describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
       OCI_RO_DATA_BLOBS: [...new Set(blobs)].join(' '),
       OCI_RO_DATA_REFERRERS: lab.image.root.digest,
     };
-    // its exit code is meaningless: built without its repository, it panics after the tests while it writes its report
+    // its exit code is ignored: a build without its repository panics after the tests, while it writes its report
     const { stdout, stderr } = await attempt('conformance', [], { env, cwd: lab.folder });
     const said = `${stdout.toString()}\n${stderr}`;
     expect(said).toMatch(/^ +FAIL\.*: +0$/m);

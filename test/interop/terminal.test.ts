@@ -119,7 +119,7 @@ rules:
   });
 
   describe.each([80, 120])('of %i columns', { concurrent: true }, (columns) => {
-    // its own `expect`, since two run at once
+    // its own `expect`, because two tests run at the same time
     test('shows the demo as a story', async ({ expect: expectHere }) => {
       const text = await inTerminal(columns, async (terminal) => terminal.run('transship demo'), 300);
       expectHere(text).toMatch(/everything is back/);

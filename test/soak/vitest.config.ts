@@ -5,7 +5,7 @@ export default defineConfig({
     include: ['test/soak/**/*.test.ts'],
     testTimeout: 2_400_000,
     hookTimeout: 180_000,
-    // each file has the machine to itself
+    // one file runs at a time
     fileParallelism: false,
   },
 });

@@ -112,7 +112,7 @@ export function slow<T extends Source>(
 export function rangeless<T extends Source>(source: T): T {
   return withMethods(source, {
     open: async (descriptor, options) => {
-      if ((options?.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `${descriptor.digest} can only be had whole`);
+      if ((options?.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `${descriptor.digest} can only be read whole`);
       return source.open(descriptor, { signal: options?.signal });
     },
   });

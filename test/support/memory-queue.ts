@@ -149,7 +149,7 @@ export class MemoryQueue implements Queue {
       const untilMs = nowMs + Math.max(0, Math.ceil(seconds)) * 1000;
       const isHeld = isOurs() && message.visibleAtMs > nowMs;
       if (!isHeld || (seconds > 0 && untilMs > (holder?.receivedAtMs ?? 0) + MAX_HELD_MS))
-        throw new Failure('CONFLICT', `set the visibility of ${id} of ${this.name}: it is ours no longer`);
+        throw new Failure('CONFLICT', `set the visibility of ${id} of ${this.name}: another consumer holds it now`);
       if (holder?.isDoomed !== true || seconds === 0) message.visibleAtMs = untilMs;
       if (seconds === 0) message.holder = undefined;
       this.#wake();
@@ -204,7 +204,8 @@ export class MemoryQueue implements Queue {
   }
 
   #checkThere(action: string): void {
-    if (this.faults.away !== undefined) throw new Failure('UNAVAILABLE', `${action} of ${this.name}: it is away`);
+    if (this.faults.away !== undefined)
+      throw new Failure('UNAVAILABLE', `${action} of ${this.name}: the queue is unreachable`);
   }
 
   #wake(): void {

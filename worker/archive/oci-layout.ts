@@ -25,7 +25,7 @@ import { blobPath, REFERRERS_ANNOTATION } from './plan.ts';
 /** What was found in an OCI layout. */
 export interface OciImages extends FoundImages {
   readonly index: LayoutIndex;
-  /** What refers to the images, as an archive of ours lists it. */
+  /** The referrers of the images, as an archive of Transship lists them. */
   readonly referrers: readonly Root[];
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** As `Graph` has it. */

@@ -83,7 +83,7 @@ async function drillAndDelete(
       try {
         const isOwn = (mark: string): boolean => mark === request.mark;
         const end = await deleteScratch({ registry, repository }, isOwn, backends, { ...options, signal });
-        // of a drill that failed, some may never have been made
+        // a drill that failed may not have created all of them
         if (end === 'kept' && isWhole) left(repository, 'it does not show the mark of this drill any more');
       } catch (error) {
         left(repository, describeFailure(error));

@@ -20,7 +20,7 @@ export function addLogin(program: Command, context: CommandContext): void {
     .command('login')
     .summary('store credentials for a registry, as docker login does')
     .description(
-      'Asks the registry whether it takes the credentials, then stores them where docker and podman find them too: in ~/.docker/config.json or the file that $REGISTRY_AUTH_FILE names, or with the credential helper that the file names. ECR needs no login: it takes the credentials of the AWS SDK.',
+      'Asks the registry whether it takes the credentials, then stores them where docker and podman find them too: in ~/.docker/config.json or the file that $REGISTRY_AUTH_FILE names, or with the credential helper that the file names. Asks no question: pass the name, and the password on standard input. ECR needs no login: it takes the credentials of the AWS SDK.',
     )
     .argument('<registry>', 'the host of a registry, such as ghcr.io; docker.io is Docker Hub')
     .requiredOption('-u, --username <name>', 'the name of the user')

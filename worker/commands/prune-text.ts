@@ -14,7 +14,7 @@ export function describePlan(plan: PrunePlan, look: Look): string {
   ].join('\n\n');
 }
 
-/** A prefix with a mistyped name has no archives; a pattern that no repository matches is an error before there is a plan. */
+/** A mistyped prefix has no archives. A pattern that no repository matches is an error before there is a plan. */
 function withoutArchives({ places, repositories }: PrunePlan): readonly string[] {
   return repositories.length > 0 ? [] : [`there is no archive below ${printable(places.join(', '))}: check the name`];
 }

@@ -271,7 +271,7 @@ class Walker {
     let subjects = [...Array.from(this.manifests.values(), (node) => node.descriptor), ...this.unread.values()];
     for (let depth = 1; subjects.length > 0; depth++) {
       const next: Descriptor[] = [];
-      // so many at a time, so that no more lists are held than are asked for at once
+      // a few at a time, so that memory holds no more lists than are requested at once
       for (let at = 0; at < subjects.length; at += this.#atOnce) {
         const listed = await this.#referrersOfEach(subjects.slice(at, at + this.#atOnce));
         const unseen = new Set(listed.map((root) => root.descriptor.digest).filter((digest) => !seen.has(digest)));

@@ -90,7 +90,7 @@ export class MemoryContent implements Source, Target {
     this.#tags.set(name, this.#manifests.get(descriptor.digest) ?? descriptor);
   }
 
-  /** As registries do: the bytes of a manifest that came as a blob are a blob. */
+  /** The bytes of a manifest that was pushed as a blob are a blob, as in registries. */
   #has(descriptor: Descriptor): boolean {
     return isManifestType(descriptor.mediaType)
       ? this.#manifests.has(descriptor.digest)

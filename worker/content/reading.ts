@@ -230,7 +230,7 @@ export class Reading implements WatchableBytes {
   }
 }
 
-/** How fast a source gives bytes. The time that the reader takes to use them does not count. */
+/** How fast a source delivers bytes. The time that the reader takes to use them does not count. */
 class Rate {
   readonly #clock: Clock;
   #askedAtMs: number;

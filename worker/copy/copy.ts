@@ -77,7 +77,7 @@ const SMALL_BYTES = 16 * 1024;
 const MANIFESTS_AT_ONCE = 8;
 
 /**
- * Makes the images of `roots` be at the target, whole: every platform, every layer, and what refers to them. Children before parents, tags
+ * Copies the images of `roots` to the target, whole: every platform, every layer, and what refers to them. Children before parents, tags
  * last, so that nothing is visible before all of it is there; a copy that is stopped anywhere can be run again and sends only what is
  * missing. Every blob is asked for, also below manifests that are there already, so that a copy heals what an earlier one or the target's
  * own garbage collection left incomplete; not so at a target that is trusted (`shown`). Idempotent. Failures carry the side they happened on.
@@ -290,7 +290,7 @@ class CopySession {
     }
   }
 
-  /** Makes all that a manifest names be there. */
+  /** Ensures that the target has everything that a manifest names. */
   async #childrenOf(descriptor: Descriptor): Promise<void> {
     const node = this.#graph.manifests.get(descriptor.digest);
     if (node === undefined || this.#finished.has(descriptor.digest)) return;

@@ -43,6 +43,7 @@ export function estimateCosts(parts: DeployedParts, more: Assumptions): CostEsti
     { what: 'planner, table and logs', dollars: all.planner + all.table + all.logs },
     { what: 'metrics, alarms, dashboard', dollars: all.watching },
     ...networkOf(parts, all),
+    ...(parts.large ? [{ what: 'large workers', dollars: all.large }] : []),
     ...(parts.pullAlarm ? [{ what: 'alarm of unusual pulls', dollars: all.pulls }] : []),
     ...(parts.prunes ? [{ what: 'Cleaner', dollars: all.cleaner }] : []),
     ...(parts.prunes

@@ -7,7 +7,7 @@ interface SentCounter {
   readonly bytes: number;
 }
 
-/** Passes events on to `report`, and counts the bytes that were sent. */
+/** Passes events to `report`, and counts the bytes that were sent. */
 export function countSent(report: Report | undefined): SentCounter {
   let bytes = 0;
   return {

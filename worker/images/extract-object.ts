@@ -155,9 +155,13 @@ function checkPath(path: string, key: string, isFolder: boolean): void {
 /** CORRUPT for an object of no bytes whose digest is that of others: no blob is read for it. */
 function checkEmpty({ size, digest }: Extracted): void {
   if (size > 0 || digest.endsWith(`:${hashFor(digest).digest('hex')}`)) return;
-  throw new Failure('CORRUPT', `${digest} is given as the digest of no bytes, which it is not: it is not written`, {
-    context: { side: 'source', digest },
-  });
+  throw new Failure(
+    'CORRUPT',
+    `${digest} is not the digest of an empty object, as the snapshot claims: it is not written`,
+    {
+      context: { side: 'source', digest },
+    },
+  );
 }
 
 /** 48 bits are enough: where two names share them by chance, the folder is looked at once more than it needs. */

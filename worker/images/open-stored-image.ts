@@ -77,7 +77,7 @@ function byTag({ images }: StateRepository, tag: string): StateImage | undefined
   for (const image of images) {
     if (image.tags.includes(tag)) return image;
     const referrer = image.referrers.find(({ tags }) => tags.includes(tag));
-    // a signature is an image of its own when it is asked for
+    // a signature counts as an image if it is the one requested
     if (referrer !== undefined) return { ...image, ...referrer, tags: [tag], referrers: [] };
   }
   return undefined;

@@ -40,7 +40,7 @@ export interface ObjectFailure {
 /** How many failures of objects a result carries: each is reported as an event too. */
 export const MAX_FAILURES = 1000;
 
-/** Whether a failure is not that of one object, but would be that of all that follow. `registry`: the side that the registry is on. */
+/** Whether a failure concerns all objects that follow, and not just one. `registry`: the side that the registry is on. */
 export function concernsAll({ code, context }: Failure, registry: Side): boolean {
   switch (code) {
     case 'ABORTED':

@@ -50,7 +50,7 @@ export async function verifySnapshots(
       findings.push({
         kind: 'snapshot',
         at,
-        message: 'it is not named as a snapshot is: give it its name back, or delete it',
+        message: 'its name is not that of a snapshot: rename it as it was, or delete it',
       });
   return { state: fold.state(), names, looked: { checked, of: which === undefined ? names.length : 1 }, findings };
 }

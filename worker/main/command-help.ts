@@ -123,7 +123,8 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
     group: BACKUPS,
     examples: [
       [`prune '${ECR}/ci/*' --keep-last 20 --untagged-after-days 7`, 'print what would be deleted'],
-      [`prune '${ECR}/ci/*' --keep-last 20 --yes`, 'delete it'],
+      [`prune '${ECR}/ci/*' --keep-last 20 --untagged-after-days 7 --yes`, 'delete it'],
+      ['prune store:s3://bucket/backups/ --keep-daily 14 --keep-monthly 12', 'delete old snapshots of a store'],
     ],
   },
   init: {

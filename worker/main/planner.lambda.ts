@@ -29,10 +29,11 @@ const planner = openPlanner({
 export async function handler(_event: unknown, context: LambdaContext): Promise<PassResult> {
   const leftMs = context.getRemainingTimeInMillis();
   const untilMs = systemClock.now() + leftMs - Math.min(MARGIN_MS, leftMs / 3);
-  const over = (): Failure => new Failure('ABORTED', 'plan: the time of the Lambda is over; the next one goes on');
+  const over = (): Failure =>
+    new Failure('ABORTED', 'plan: the time of this call of the Lambda is over: the next call continues');
   await using end = deadline(leftMs - LAST_MS, over, systemClock);
   const result = await planner.pass({ signal: end.signal, untilMs });
   if (result.rules > 0 && result.failed === result.rules)
-    throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log has the reason of each`);
+    throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed: the log has the reason for each`);
   return result;
 }

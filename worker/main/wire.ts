@@ -40,7 +40,7 @@ export function connect(
   return openBackends(settings, version, options, clock).backends;
 }
 
-/** As `connect`, for what may delete too: `prune`, `sync --prune`, `verify --restore-to` and the Cleaner. No code of workers and planners leads here. */
+/** As `connect`, for what may delete too: `prune`, `sync --prune`, `verify --restore-to` and the Cleaner. Workers and planners never call it. */
 export function connectDeleting(
   settings: Settings,
   version: string,

@@ -24,7 +24,7 @@ export interface ConsumeOptions extends Abortable {
 
 /**
  * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon. With CONFLICT as the reason, the
- * delivery is ours no longer, and its outcome is not sent to the queue; with a reason for which `isTooOld` is true, the message reaches the end of
+ * delivery belongs to another consumer, and its outcome is not sent to the queue; with a reason for which `isTooOld` is true, the message reaches the end of
  * its twelve hours; otherwise the worker stops. What it throws is reported, and the message is redelivered after a delay that grows with its
  * deliveries, or at once where the worker stops.
  */
@@ -200,7 +200,7 @@ class Consumer {
 
     if (result === undefined) {
       const seconds = GRACE_MS / 1000;
-      this.#warn(`${named(delivery)}: its job goes on ${seconds} seconds after it was stopped, and is left behind`);
+      this.#warn(`${named(delivery)}: its job still runs ${seconds} seconds after it was stopped, and is abandoned`);
     }
     if (!lost.signal.aborted) await this.#settle(delivery, this.#outcomeOf(delivery, result));
   }

@@ -54,7 +54,7 @@ export interface Delivery {
   /** When it was received first: its visibility ends 12 hours later and cannot be extended. */
   readonly firstReceivedAtMs: number;
   readonly reason: string | undefined;
-  /** Keeps it for `seconds` from now. CONFLICT when it is ours no longer. */
+  /** Keeps it for `seconds` from now. CONFLICT when another consumer holds it now. */
   extend(seconds: number, options?: Abortable): Promise<void>;
   /** Ends this delivery. It takes no signal: what is done must be recorded. Safe to repeat. */
   settle(outcome: Outcome): Promise<void>;

@@ -49,7 +49,7 @@ const STALL_TIMEOUT_MS = (MAX_WAIT_SECONDS + 10) * 1000;
 
 /**
  * A standard queue of SQS. What fails on the way, and what SQS refuses for the moment, is repeated by the one table of `util/retry.ts`; the SDK
- * repeats nothing. A call about a delivery that is no longer ours fails with CONFLICT.
+ * repeats nothing. A call about a delivery that another consumer holds fails with CONFLICT.
  *
  * A queue of AWS is reached in the region of its URL, at the SDK's endpoint; any other at the endpoint of the SDK's environment
  * (AWS_ENDPOINT_URL_SQS), or else at the host of its URL.
@@ -216,7 +216,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     } catch (error) {
       // what we ask for is well formed: SQS answers INVALID for a handle that has expired, and at the end of the twelve hours
       if (!isFailure(error, 'CONFLICT', 'INVALID')) throw error;
-      throw new Failure('CONFLICT', `${doing}: it is ours no longer`, { cause: error });
+      throw new Failure('CONFLICT', `${doing}: another consumer holds it now`, { cause: error });
     }
   }
 

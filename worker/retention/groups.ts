@@ -7,7 +7,7 @@ export interface Group {
   readonly image: Node;
   readonly reason: string;
   readonly members: readonly Node[];
-  /** The round in which it was found. It goes only if all groups of earlier rounds do: with one of them left, a rule might keep it. */
+  /** The round in which it was found. It is deleted only if all groups of earlier rounds are: if one is left, a rule might keep it. */
   readonly round: number;
 }
 

@@ -31,7 +31,7 @@ export interface Item {
   readonly pushedAtMs?: number | undefined;
   /** When it was last pulled. Absent: not known; `notPulledForDays` keeps it. */
   readonly pulledAtMs?: number | undefined;
-  /** What an index lists: manifests alone, also those that are not in this inventory. */
+  /** The manifests that an index lists, also those that are not in this inventory. */
   readonly children: readonly Digest[];
   readonly subject?: Digest | undefined;
   /** Archives: the image that it holds, `registry/repository:tag`. Absent: its key stands for the image. */

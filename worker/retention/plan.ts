@@ -44,7 +44,7 @@ export interface PlannedItem {
   readonly etag?: string | undefined;
   /** With `untag`: the tags that go. At least one of the item's stays. */
   readonly untag?: readonly string[] | undefined;
-  /** It goes, or loses tags, in a later run. */
+  /** A later run deletes it, or takes tags from it. */
   readonly left?: true | undefined;
   /** With `delete`: the id of the image that it goes with, its own where it is the image. A group goes in one run or not at all. */
   readonly group?: string | undefined;

@@ -5,7 +5,7 @@ import { byId, type Node } from './graph.ts';
 import type { Item } from './inventory.ts';
 import type { Policy } from './policy.ts';
 
-/** A policy, ready to be asked. Every answer is the reason: undefined stands for no. */
+/** A policy as questions. Every answer is the reason for yes; undefined is no. */
 export interface Rules {
   readonly policy: Policy;
   /** Whether images with tags may go at all. */

@@ -1,14 +1,15 @@
 import { z } from 'zod';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { isRecord } from '../util/record.ts';
+import { hostNamedTwice } from './access-hosts.ts';
 import type { Fault } from './faults.ts';
 import type { Access } from './rule.ts';
 import { mapping, refusal, textOf } from './schema-parts.ts';
-import { parseRegistryHost } from './sources.ts';
+import { expandBraces, parseRegistryHost } from './sources.ts';
 import { parseAllowed } from './allowed.ts';
 
 const host = z.string().check((ctx) => {
-  const message = refusal(() => parseRegistryHost(ctx.value));
+  const message = refusal(() => expandBraces(ctx.value).forEach(parseRegistryHost));
   if (message !== undefined) ctx.issues.push({ code: 'custom', message, input: ctx.value });
 });
 
@@ -22,11 +23,11 @@ const RegistryAccessSchema = mapping({
     .describe('Of AWS Secrets Manager: {"username", "password"} or {"username", "accessToken"}.'),
   assumeRole: z
     .string()
-    .regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[A-Za-z0-9/_+=,.@-]+$/, {
+    .regex(/^arn:aws[a-z-]*:iam::(?:[0-9]{12}|\{account\}):role\/(?:[A-Za-z0-9/_+=,.@-]|\{account\})+$/, {
       error: 'the ARN of a role, arn:aws:iam::<account>:role/<name>',
     })
     .optional()
-    .describe('The role to assume, of an ECR registry.'),
+    .describe('The role to assume, of an ECR registry. `{account}` stands for the account of the registry.'),
   // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
   externalId: z
     .string()
@@ -40,7 +41,9 @@ const RegistryAccessSchema = mapping({
 
 export const AccessSchema = z
   .record(host, RegistryAccessSchema)
-  .describe('How registries are reached, by host. Others: with what the process has.');
+  .describe(
+    'How registries are reached, by host; `{a,b}` in a host stands for either. Others: with what the process has.',
+  );
 
 export const AllowSchema = z
   .array(textOf(parseAllowed, 'The host of a registry, `s3://bucket`, or an account whose ECR registries are meant.'))
@@ -52,6 +55,12 @@ export const StoredAccessSchema = mapping({ registries: AccessSchema.optional(),
 /** What is wrong with the access to each registry as a whole. The access to one is checked even where that to another cannot be read. */
 export function accessFaults(registries: unknown): readonly Fault[] {
   if (!isRecord(registries)) return [];
+  const names = Object.keys(registries);
+  const named = twiceIn(names);
+  if (named !== undefined) {
+    const path = ['registries', names.findLast((name) => expandBraces(name).includes(named)) ?? ''];
+    return [{ path, message: `it stands for ${named}, which another name stands for too` }];
+  }
   return Object.entries(registries).flatMap(([name, given]) => {
     const access = RegistryAccessSchema.safeParse(given);
     const message = access.success ? accessFault(name, access.data) : undefined;
@@ -59,12 +68,18 @@ export function accessFaults(registries: unknown): readonly Fault[] {
   });
 }
 
+/** As `hostNamedTwice`. Names that cannot be read have a fault of their own. */
+function twiceIn(names: readonly string[]): string | undefined {
+  return hostNamedTwice(names.filter((name) => refusal(() => expandBraces(name)) === undefined));
+}
+
 function accessFault(name: string, access: Access[string]): string | undefined {
   const { secret, assumeRole, externalId } = access;
   if (secret === undefined && assumeRole === undefined) return 'expected secret or assumeRole';
   if (secret !== undefined && assumeRole !== undefined)
     return 'secret and assumeRole exclude each other: expected one of them';
-  if (assumeRole !== undefined && ecrHost(name) === undefined)
+  const hosts = refusal(() => expandBraces(name)) === undefined ? expandBraces(name) : [name];
+  if (assumeRole !== undefined && hosts.some((one) => ecrHost(one) === undefined))
     return 'a role can be assumed for Amazon ECR only: expected secret';
   return externalId !== undefined && assumeRole === undefined ? 'externalId belongs to assumeRole' : undefined;
 }

@@ -4,6 +4,7 @@ import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { checkConflicts } from './conflicts.ts';
+import { expandAccess } from './access-hosts.ts';
 import { accessFaults, StoredAccessSchema } from './access-schema.ts';
 import { ConfigSchema, ruleFaults, RuleSchema } from './config-schema.ts';
 import { faultsOf, invalid, sentenceOf, type Fault, type Path } from './faults.ts';
@@ -92,7 +93,7 @@ function accessOf({
   registries = {},
   allow = [],
 }: { [K in keyof ConfigAccess]?: ConfigAccess[K] | undefined }): ConfigAccess {
-  return { registries, allow };
+  return { registries: expandAccess(registries), allow };
 }
 
 /** The JSON Schema of the file, for editors. */

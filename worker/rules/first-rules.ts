@@ -26,7 +26,10 @@ export function firstRules({ from, to, schedule = '0 2 * * *' }: FirstRulesReque
     '    # minute, hour, day of the month, month and day of the week, in UTC',
     `    schedule: ${scalar(schedule)}`,
     ...(isEcr
-      ? ['    # an image is also copied after its push: within a minute while a worker runs, otherwise within five', '    on: push']
+      ? [
+          '    # an image is also copied after its push: within a minute while a worker runs, otherwise within five',
+          '    on: push',
+        ]
       : ['    # Amazon ECR alone reports pushes: `on: push` needs a source there']),
     ...(isBackup(target) ? checkedBackup(target) : []),
     '',

@@ -9,7 +9,7 @@ import { isCopyRule, type CopyRule, type Rule } from './rule.ts';
 import { aloneSelector } from './select.ts';
 import { registryName, sourcesOf } from './sources.ts';
 
-/** The job of a rule that is about to write a destination. */
+/** The job of a rule, before it writes a destination. */
 export interface Writer extends Pick<CopyJob, 'from' | 'platforms' | 'referrers'> {
   readonly rule: string;
 }

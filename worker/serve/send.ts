@@ -13,7 +13,7 @@ export interface SendOptions {
   /** Fires when the connection is gone. */
   readonly signal: AbortSignal;
   readonly isHead: boolean;
-  /** Called with bytes of the body as they are handed to the connection. */
+  /** Called with the bytes of the body that are passed to the connection. */
   readonly onSent: (bytes: number) => void;
 }
 

@@ -55,7 +55,7 @@ class CurrentBackends<B extends Backends> implements BackendPool<B> {
     const isFresh = this.#options.clock.now() - this.#lookedMs < FRESH_MS;
     if (this.#current === undefined || this.#current.uses >= MAX_USES || !isFresh) await this.#look(options);
     const opened = this.#current;
-    if (opened === undefined) throw new Failure('BUG', 'reach registries: everything was closed');
+    if (opened === undefined) throw new Failure('BUG', 'reach registries: the connections are closed already');
     opened.users++;
     opened.uses++;
     try {

@@ -20,7 +20,7 @@ export interface Service {
 }
 
 /** The workers that do large jobs, and nothing else. `Service.queue` sends such jobs to their queue. */
-export interface LargeWorkers {
+interface LargeWorkers {
   readonly queue: Queue;
   /** Copies of images above this size are large jobs. */
   readonly aboveBytes: number;

@@ -89,7 +89,10 @@ function heldOf(lease: Lease, destination: DestinationKey): HeldLease['held'] {
 function heldLease(lease: Lease, destination: DestinationKey): HeldLease {
   const key = itemKey(destination);
   if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
-    throw new Failure('BUG', `record ${describe(destination)}: with the lease of ${lease.name}`);
+    throw new Failure(
+      'BUG',
+      `record ${describe(destination)}: its lease is that of another destination, ${lease.name}`,
+    );
   return lease;
 }
 
@@ -102,7 +105,7 @@ function isMadeBy(item: Item | undefined, { run, atMs, digest }: SyncRecord, fen
 function lostLease(destination: DestinationKey): Failure {
   return new Failure(
     'CONFLICT',
-    `record ${describe(destination)}: its lease is no longer ours, so another may write there`,
+    `record ${describe(destination)}: another process holds its lease now, and may write there`,
   );
 }
 

@@ -156,10 +156,11 @@ export class JobStore {
   async giveBack(
     run: string,
     job: string,
-    options: Abortable & { readonly attempt?: number | undefined } = {},
+    options: Abortable & { readonly attempt?: number | undefined; readonly body?: string | undefined } = {},
   ): Promise<void> {
-    const { attempt } = options;
-    const change = { set: { state: 'waiting', changedAtMs: this.#clock.now() }, add: { attempts: -1 } };
+    const { attempt, body } = options;
+    const changed = { changedAtMs: this.#clock.now(), ...(body === undefined ? {} : { body }) };
+    const change = { set: { state: 'waiting', ...changed }, add: { attempts: -1 } };
     const expected = { state: 'running', ...(attempt === undefined ? {} : { attempts: attempt }) };
     const { item } = await this.#table.update(jobKey(run, job), change, expected, options);
     if (item === undefined) throw noJob(run, job);

@@ -172,7 +172,7 @@ export class HeldLease implements Lease {
     this.#given.abort();
     this.#proof.abort();
     await this.#renewing;
-    const late = (): Failure => new Failure('ABORTED', `give back the lease of ${this.name}: it takes too long`);
+    const late = (): Failure => new Failure('ABORTED', `return the lease of ${this.name}: it takes too long`);
     await using end = deadline(RELEASE_MS, late, this.#clock);
     try {
       await this.#table.update(this.key, { set: RELEASED }, { owner: this.#owner }, { signal: end.signal });

@@ -105,7 +105,7 @@ function changed(item: Item | Key, { set = {}, add = {} }: Change): Item {
   return next;
 }
 
-/** As DynamoDB does, not as strings of JavaScript compare. */
+/** In the order of DynamoDB, which is not that of strings in JavaScript. */
 function bySk(a: Key, b: Key): number {
   return Buffer.compare(Buffer.from(a.sk), Buffer.from(b.sk));
 }

@@ -14,7 +14,7 @@ const STATES: readonly JobState[] = [...OPEN, 'done', 'skipped', 'gone', 'failed
 
 /** The `pk` of the list of all runs. */
 export const ALL_RUNS = 'RUNS';
-/** What the `sk` of an entry in a list of runs begins with. */
+/** The start of the `sk` of an entry in a list of runs. */
 export const LISTED = 'RUN#';
 
 /** The least `sk` that an entry of a run can have which began at that time or later. */

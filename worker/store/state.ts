@@ -222,7 +222,7 @@ class OpenRegistry<Image extends Kept> {
     }
   }
 
-  /** How much is known: every change makes it larger. */
+  /** Grows with every change. */
   progress(): number {
     let known = this.#listed.size + this.#repositories.size;
     for (const { settings, complete, closed, listedTags, tags, images, failures } of this.#repositories.values()) {

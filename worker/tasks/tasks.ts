@@ -1,6 +1,6 @@
 import type { Abortable } from '../util/abort.ts';
 
-/** Which capacity tasks run on: `base` tasks run there first, and those above all bases are spread by the weights. */
+/** The capacity that tasks run on: `base` tasks run there first, and those above all bases are spread by the weights. */
 export interface Capacity {
   /** As ECS calls it: `FARGATE` or `FARGATE_SPOT`. */
   readonly provider: string;
@@ -16,7 +16,7 @@ export interface TaskCount {
   readonly capacity: readonly Capacity[];
 }
 
-/** The tasks of the workers, whose number scaling otherwise decides. */
+/** The tasks of the workers. Scaling decides their number at all other times. */
 export interface Tasks {
   /** For logs and people. */
   readonly name: string;

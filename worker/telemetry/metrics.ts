@@ -6,7 +6,7 @@ export interface Metric {
   readonly unit: 'Count' | 'Bytes' | 'Seconds';
   /** `all`: of everything together. `rule`: also of each rule. `code`: also of each rule, and of each code of failure. */
   readonly by: 'all' | 'rule' | 'code';
-  /** Values are written one by one, as seconds are: their sum would have no meaning. */
+  /** Values such as seconds are written one by one, because their sum has no meaning. */
   readonly each?: boolean;
   readonly meaning: string;
 }
@@ -128,7 +128,7 @@ export interface Metrics {
 const FLUSH_MS = 60_000;
 /** Values of one metric in one line: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html */
 const MAX_VALUES = 100;
-/** So that many rules do not fill the memory between two jobs' ends. */
+/** Limits the memory that many rules take between the ends of two jobs. */
 const MAX_GROUPS = 50;
 
 interface Dimensions {
@@ -368,7 +368,7 @@ const AGES = {
   drill: 'DrillAgeSeconds',
 } as const;
 
-/** Jobs about many images, which events of their own count. */
+/** Jobs about many images, which have events of their own. */
 const OF_MANY: ReadonlySet<string> = new Set(['backup-store', 'snapshot']);
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);
 

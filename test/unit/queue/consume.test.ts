@@ -336,7 +336,7 @@ describe('while a job runs', () => {
     expect(callsOf('DeleteMessage')).toEqual([]);
     expect(callsOf('ChangeMessageVisibility 0')).toEqual([]);
     expect(warnings()).toEqual([
-      'set the visibility of message-1 of memory: it is ours no longer; its job is stopped, and another worker does it',
+      'set the visibility of message-1 of memory: another consumer holds it now; its job is stopped, and another worker does it',
     ]);
     second?.end();
     await clock.advance(0);
@@ -407,7 +407,7 @@ describe('while a job runs', () => {
     await clock.advance(2 * SECOND);
     expect(jobs).toHaveLength(2);
     expect(warnings()).toContain(
-      'message message-1: its job goes on 10 seconds after it was stopped, and is left behind',
+      'message message-1: its job still runs 10 seconds after it was stopped, and is abandoned',
     );
   });
 });
@@ -536,7 +536,7 @@ describe('stopping', () => {
     expect(consuming.ended).toBe(true);
     expect(await queue.count()).toMatchObject({ visible: 1, inFlight: 0 });
     expect(warnings()).toEqual([
-      'message message-1: its job goes on 10 seconds after it was stopped, and is left behind',
+      'message message-1: its job still runs 10 seconds after it was stopped, and is abandoned',
     ]);
   });
 

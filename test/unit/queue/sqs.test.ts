@@ -174,7 +174,7 @@ describe('a queue of SQS', () => {
     const delivery = await receiveOne();
     await expect(delivery.extend(60)).rejects.toMatchObject({
       code: 'CONFLICT',
-      message: `set the visibility of message ${delivery.id} of queue jobs: it is ours no longer`,
+      message: `set the visibility of message ${delivery.id} of queue jobs: another consumer holds it now`,
     });
   });
 

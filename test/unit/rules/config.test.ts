@@ -491,6 +491,51 @@ describe('YAML', () => {
 });
 
 describe('registries', () => {
+  const SECRET = 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x';
+  const ROLE = 'arn:aws:iam::{account}:role/reader-of-{account}';
+
+  test('of several accounts and Regions are reached by one entry, each by the role of its own account', () => {
+    const hosts = '{111111111111,222222222222}.dkr.ecr.{us-east-1,eu-west-1}.amazonaws.com';
+    const given = { [hosts]: { assumeRole: ROLE, externalId: 'abc' }, '{a,b}.example': { secret: SECRET } };
+    const { registries, allow } = parseConfig(JSON.stringify({ version: 1, registries: given, rules: [] }));
+    const at = (account: string): object => ({
+      assumeRole: `arn:aws:iam::${account}:role/reader-of-${account}`,
+      externalId: 'abc',
+    });
+    expect(registries).toEqual({
+      '111111111111.dkr.ecr.us-east-1.amazonaws.com': at('111111111111'),
+      '111111111111.dkr.ecr.eu-west-1.amazonaws.com': at('111111111111'),
+      '222222222222.dkr.ecr.us-east-1.amazonaws.com': at('222222222222'),
+      '222222222222.dkr.ecr.eu-west-1.amazonaws.com': at('222222222222'),
+      'a.example': { secret: SECRET },
+      'b.example': { secret: SECRET },
+    });
+    expect(parseAccess(formatAccess({ registries, allow }))).toEqual({ registries, allow });
+  });
+
+  test.each([
+    ['{a,b', { secret: SECRET }, '"{a,b": a brace is not closed'],
+    ['{a,b}.example', { assumeRole: ROLE }, 'a role can be assumed for Amazon ECR only: expected secret'],
+    ['{a,https://b}.example', { secret: SECRET }, '"https://b.example" is not the host of a registry'],
+    [
+      `{${Array.from({ length: 1001 }, (_, i) => i).join(',')}}.example`,
+      { secret: SECRET },
+      'stands for more than 1000 names',
+    ],
+  ])('of %.20s are refused with a sentence', (host, access, why) => {
+    const faults = faultsOf(JSON.stringify({ version: 1, registries: { [host]: access }, rules: [] }));
+    expect(faults).toEqual([expect.stringContaining(why)]);
+  });
+
+  test('are refused when two entries stand for the same host', () => {
+    const registries = { 'b.example': { secret: SECRET }, '{a,b}.example': { secret: SECRET } };
+    expect(faultsOf(JSON.stringify({ version: 1, registries, rules: [] }))).toEqual([
+      expect.stringContaining(
+        'registries["{a,b}.example"]: it stands for b.example, which another name stands for too',
+      ),
+    ]);
+  });
+
   test('report every fault at once', () => {
     const secret = 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x';
     const assumeRole = 'arn:aws:iam::111111111111:role/x';

@@ -114,7 +114,7 @@ async function isFree(partial: string, options: Abortable): Promise<boolean> {
   const first = await touchedAt(partial);
   if (first === undefined) return false;
   if (await isOfEndedProcess(partial)) return true;
-  if (Math.max(...first) < systemClock.now() - OLD_MS) return true;
+  if (first.every((ms) => ms < systemClock.now() - OLD_MS)) return true;
   for (let waitedMs = 0; waitedMs < STALE_MS; waitedMs += LOOK_MS) {
     checkAborted(options);
     await systemClock.sleep(LOOK_MS, { signal: options.signal });

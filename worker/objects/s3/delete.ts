@@ -127,7 +127,7 @@ function comparesEtags({ dialect }: Bucket): boolean {
   return dialect.takes.conditions && !dialect.isForeign;
 }
 
-/** Which of `items` have another ETag now, where the server does not compare it itself. */
+/** The `items` whose ETag changed. Used if the server does not compare ETags itself. */
 async function looked(
   bucket: Bucket,
   items: readonly Doomed[],

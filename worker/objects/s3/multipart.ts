@@ -53,7 +53,7 @@ export interface MultipartCalls {
   describe(key: string): string;
   /** Reports a warning. */
   warn(message: string): void;
-  /** Whether answers have come, and none from Amazon. */
+  /** Whether answers have arrived, and all of them from other servers than Amazon's. */
   readonly isForeign: boolean;
   /** Whether it is known already if uploads can be taken up again. */
   triedTakingUp: boolean;

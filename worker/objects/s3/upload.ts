@@ -314,7 +314,6 @@ async function clearAway(calls: MultipartCalls, complete: Multipart, options: Ab
       await calls.drop(multipart);
     }
   } catch (error) {
-    if (!isS3Error(error, 'NoSuchUpload'))
-      calls.warn(`unfinished uploads may stay behind: ${toFailure(error).message}`);
+    if (!isS3Error(error, 'NoSuchUpload')) calls.warn(`unfinished uploads may remain: ${toFailure(error).message}`);
   }
 }

@@ -177,7 +177,7 @@ export class ChallengeAuthorizer implements Authorizer {
       return `it asks for ${this.#unsupportedSchemes.join(', ')}, and only bearer and basic are supported`;
     return this.#hasCredentials
       ? `the credentials for ${host} are wrong, or do not allow this`
-      : `there are no credentials for ${host}: it may be visible after \`docker login ${host}\``;
+      : `there are no credentials for ${host}: it may be visible after \`transship login ${host}\` or \`docker login ${host}\``;
   }
 }
 

@@ -40,7 +40,7 @@ export function addressKind(host: string): AddressKind | undefined {
   if (family === 0) return /^(?:.+\.)?localhost\.?$/i.test(name) ? 'loopback' : undefined;
   if (family === 4) return kindOf(name, 'ipv4');
   const kinds = new Set([kindOf(name, 'ipv6'), ...embeddedIpv4(name).map((address) => kindOf(address, 'ipv4'))]);
-  // of several readings, the most dangerous counts
+  // if it can be read in several ways, the most dangerous one counts
   return SEVERITY.find((kind) => kinds.has(kind)) ?? 'public';
 }
 

@@ -14,9 +14,9 @@ export function connectionFailure(
   if (error instanceof Failure) return error;
   const refused = to.proxy === undefined ? undefined : refusedByProxy(what, { ...to, proxy: to.proxy }, error);
   if (refused !== undefined) return refused;
-  const host = to.proxy === undefined ? to.host : `${to.host} (through the proxy ${to.proxy})`;
   const cause = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.name;
+  const host = hostFor(to, code);
   // nothing that a further try would change
   if (code === 'DESTROYED' || code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
     return new Failure('ABORTED', `${what}: the registry was closed meanwhile`, { cause: error });
@@ -73,4 +73,13 @@ function refusedByProxy(
   if (status >= 500 || status === 429) return new Failure('UNAVAILABLE', message, { cause: error });
   const how = 'allow the host there, or name it in NO_PROXY';
   return new Failure('DENIED', `${message}; ${how}`, { cause: error });
+}
+
+/** These come before the proxy is reached, so they are about the proxy itself. */
+const BEFORE_PROXY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ETIMEDOUT', 'CONNECT_TIMEOUT']);
+
+/** The host that a sentence is about. */
+function hostFor({ host, proxy }: { readonly host: string; readonly proxy: string | undefined }, code: string): string {
+  if (proxy === undefined) return host;
+  return BEFORE_PROXY.has(code) ? `the proxy ${proxy} (to ${host})` : `${host} (through the proxy ${proxy})`;
 }

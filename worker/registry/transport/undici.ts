@@ -6,5 +6,5 @@ export { default as Agent } from 'undici/lib/dispatcher/agent.js';
 export { default as Pool } from 'undici/lib/dispatcher/pool.js';
 export { default as ProxyAgent } from 'undici/lib/dispatcher/proxy-agent.js';
 
-// what the main module does with every method of its API: by this one a proxy is asked for a tunnel
+// the main module of undici adds every method of its API to the prototype; this one requests a tunnel from a proxy
 Object.assign(Dispatcher.prototype, { connect });

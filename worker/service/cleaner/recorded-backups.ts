@@ -67,7 +67,7 @@ export class RecordedBackups {
           .filter(({ location }) => location.startsWith(place))
           .map(({ group }) => group);
       } catch (error) {
-        // a template that makes no name of this image
+        // a template that gives this image no name
         if (!isFailure(error, 'INVALID')) throw error;
         return [];
       }

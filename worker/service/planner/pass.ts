@@ -162,7 +162,7 @@ class Pass {
     if (resent > 0)
       this.#options.report?.({
         type: 'warning',
-        message: `${resent} jobs waited longer than the queue explains: they were sent again`,
+        message: `${resent} jobs waited longer than the queue explains, and were sent again`,
       });
   }
 

@@ -115,12 +115,12 @@ export class RunJobs {
    * the run is not a good one.
    */
   async leave(
-    { job: { id }, bytes: _, ...shown }: PlannedJob,
+    { job: { id }, title, fault }: PlannedJob,
     { run, attempts, code = 'UNAVAILABLE', reason = '' }: JobRecord,
     options: Abortable,
   ): Promise<void> {
     const why = `the run ${run} goes on trying after attempt ${attempts}: ${reason}`;
-    await this.#addFailed({ id, ...shown }, code, why, options);
+    await this.#addFailed({ id, title, fault }, code, why, options);
     this.#sent?.add(id);
   }
 

@@ -182,13 +182,15 @@ export class JobDelivery {
     // no event shows how far a plan is: its run does. A verification goes on with its next part
     const { kind, handovers = 0 } = this.#job;
     let hasMoved = kind === 'plan' || (kind === 'verify' && handovers < MAX_VERIFY_HANDOVERS);
+    const tooLarge = new AbortController();
     const report = (event: Event): void => {
       hasMoved ||= isProgress(event);
+      if (isAbove(event, this.#limit)) tooLarge.abort(new Failure('ABORTED', LARGE));
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
     const parts = {
-      ...this.#options(anyOf(this.#signal, leases.signal)),
+      ...this.#options(anyOf(this.#signal, anyOf(leases.signal, tooLarge.signal))),
       report,
       destinations,
       rules,
@@ -197,6 +199,8 @@ export class JobDelivery {
       unreferenced: this.#unreferenced,
     };
     const ended = await orFailure(task(leases.destinations, parts));
+    const isGivenUp = this.#signal.aborted || leases.signal?.aborted === true;
+    if (tooLarge.signal.aborted && isFailure(ended, 'ABORTED') && !isGivenUp) return this.#handToLargeWorker();
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state === 'waiting') {
       await service.state.runs.giveBackJob(job.run, job.id);
@@ -261,6 +265,22 @@ export class JobDelivery {
     return isTooOld(this.#signal) ? this.replace() : { type: 'again', seconds: 0 };
   }
 
+  /** Hands the job to a large worker. When its message is lost, it is sent again as one for large workers. */
+  async #handToLargeWorker(): Promise<Outcome> {
+    const { queue, state } = this.#context.service;
+    const { record, message } = newJob({ ...this.#job, large: true }, { title: titleOf(this.#job) });
+    await state.runs.giveBackJob(this.#job.run, this.#job.id, { body: record.body });
+    this.#handedBack(LARGE);
+    return replace(message.body, 0, queue);
+  }
+
+  /** The bytes above which the copy of an image is for large workers. They themselves copy whatever they get. */
+  get #limit(): number {
+    const { kind, large } = this.#job;
+    const isCopy = kind === 'mirror' || kind === 'backup' || kind === 'restore';
+    return isCopy && large !== true ? (this.#context.service.large?.aboveBytes ?? Infinity) : Infinity;
+  }
+
   async #retryLater(seconds: number): Promise<Outcome> {
     return retryLater(this.#delivery, this.#next(), seconds, this.#context.service.queue);
   }
@@ -302,6 +322,13 @@ function isProgress(event: Event): boolean {
   if (event.type === 'blob-progress') return event.bytes > 0;
   if (event.type === 'object-published') return event.outcome === 'copied';
   return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
+}
+
+const LARGE = 'the image is large: a large worker copies it';
+
+/** Whether the event shows that an image has more bytes than `limit`. */
+function isAbove(event: Event, limit: number): boolean {
+  return event.type === 'planned' && event.bytes > limit;
 }
 
 /** Why a job is not simply handed on to a new message: it might be handed on without end. */

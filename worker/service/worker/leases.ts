@@ -15,7 +15,7 @@ export interface LeasedDestination extends JobDestination {
   readonly signal: AbortSignal;
 }
 
-/** The right to do a job. Disposing gives it back. */
+/** The right to do a job. Disposing returns it. */
 export interface JobLeases extends AsyncDisposable {
   /** In the order in which they were asked for. */
   readonly destinations: readonly LeasedDestination[];

@@ -103,14 +103,9 @@ async function copyImage(
 ): Promise<Ended> {
   const ended = await copyToDestinations(job, destinations, backends, options);
   if (ended.state !== 'failed' || !ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'))) return ended;
-  switch (await sourceNow(job, backends, options)) {
-    case 'gone':
-      return { state: 'gone' };
-    case 'moved':
-      return { state: 'failed', failed: ended.failed.map(againWhereMissing) };
-    default:
-      return ended;
-  }
+  const now = await sourceNow(job, backends, options);
+  if (now === 'gone') return { state: 'gone' };
+  return now === 'moved' ? { state: 'failed', failed: ended.failed.map(againWhereMissing) } : ended;
 }
 
 /** What became of the image that a planner found at the source. An archived image is unchanged, and cannot be pulled. */
@@ -245,7 +240,7 @@ async function copySettings(
 ): Promise<Done> {
   const to = destination?.location;
   if (destination === undefined || to === undefined || to.transport === 'docker' || to.transport === 'store')
-    throw new Failure('BUG', 'settings without a place');
+    throw new Failure('BUG', 'the job stores settings and names no place');
   const request = { repository: parseRepository(withoutTransport(job.from)), to };
   const signal = anyOf(options.signal, destination.signal);
   const isWritten = await storeSettings(request, backends, { signal });

@@ -1,4 +1,4 @@
-/** Where the body of an answer ends: after so many bytes, as its chunks say, or with the connection. */
+/** Where the body of an answer ends: after a number of bytes, with the last of its chunks, or with the connection. */
 type Framing = { readonly bytes: number } | 'chunked' | 'connection';
 
 /** The status line and the headers of an answer in HTTP/1.1, and what follows from them. */

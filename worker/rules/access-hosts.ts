@@ -1,0 +1,35 @@
+import { ecrHost } from '../oci/ecr-host.ts';
+import type { Access } from './rule.ts';
+import { expandBraces } from './sources.ts';
+
+/** What stands in the ARN of a role for the account of each registry. */
+const ACCOUNT = '{account}';
+
+/**
+ * The access to each host that the names stand for: `{a,b}` for either, and `{account}` in the ARN of a role for the account of an ECR registry.
+ * INVALID as `expandBraces`.
+ */
+export function expandAccess(registries: Access): Access {
+  return Object.fromEntries(
+    Object.entries(registries).flatMap(([name, access]) =>
+      expandBraces(name).map((host) => [host, { ...access, ...roleAt(host, access) }]),
+    ),
+  );
+}
+
+function roleAt(host: string, { assumeRole }: Access[string]): Pick<Access[string], 'assumeRole'> {
+  const account = ecrHost(host)?.account;
+  return assumeRole === undefined || account === undefined
+    ? {}
+    : { assumeRole: assumeRole.replaceAll(ACCOUNT, account) };
+}
+
+/** A host that two of these names stand for; undefined where each stands for hosts of its own. INVALID as `expandBraces`. */
+export function hostNamedTwice(names: readonly string[]): string | undefined {
+  const hosts = new Set<string>();
+  for (const host of names.flatMap(expandBraces)) {
+    if (hosts.has(host)) return host;
+    hosts.add(host);
+  }
+  return undefined;
+}
