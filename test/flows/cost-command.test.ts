@@ -67,7 +67,7 @@ describe('cost', () => {
     });
     expect(await assumed('worker: { onDemandBase: 4, maxTasks: 4 }')).toMatchObject({ first: 1 });
     const tested = async (cron: string): Promise<number | undefined> =>
-      (await assumed(`vault: { restoreTest: { cron: '${cron}' } }`)).tests;
+      (await assumed(`vault: { restoreTest: { cron: '${cron}' } }`))['tests'];
     expect(await tested('0 8 ? * SUN *')).toBeCloseTo(52 / 12);
     expect(await tested('0 8 * * ? *')).toBeCloseTo(365 / 12);
     expect(await tested('0 8 1 * ? *')).toBe(1);
