@@ -14,7 +14,7 @@ import { runBackup } from '../support/process-run.ts';
 import { openS3 as startS3, type OpenS3 } from '../support/local-s3.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
-// Each process here is simulated in this one. test/interop/crash.test.ts does the same with real processes.
+// Every process here is simulated within this one. test/interop/crash.test.ts does the same with real processes.
 
 interface Place {
   /** A store as a new process opens it. */
