@@ -74,7 +74,7 @@ describe('cost', () => {
     expect(await tested('0 8 L 3,9 ? *')).toBeCloseTo(2 / 12);
   });
 
-  test('refuses a rules file, and a schedule that is none, with a sentence', async () => {
+  test('refuses a rules file, and text that is no schedule, with a sentence', async () => {
     const path = join(lab.folder, 'rules-for-cost.yaml');
     await writeFile(path, 'version: 1\nrules: []\n');
     const refused = await run('cost', '-f', path);

@@ -153,7 +153,7 @@ function onDemandOf({
   return onDemandBase === 0 ? onDemandWeight / (onDemandWeight + spotWeight) : undefined;
 }
 
-/** How often a schedule of EventBridge, whose last field is the year, happens in a month of a year. INVALID for what is none. */
+/** How often a schedule of EventBridge, whose last field is the year, happens in a month of a year. INVALID where it is no schedule. */
 function timesOfMonth(cron: string, file: string): number {
   const fields = cron.replaceAll('?', '*').split(' ').slice(0, -1).join(' ');
   let schedule: Cron;

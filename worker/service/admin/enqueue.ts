@@ -74,7 +74,7 @@ export interface ImageRequest extends Choices {
   /** A registry, or `s3://bucket/key`; ending in `/` the default template follows. */
   readonly to: string;
   readonly force?: boolean | undefined;
-  /** Large workers do it. INVALID where the deployment has none. */
+  /** Large workers do it. INVALID where the deployment does not have any. */
   readonly large?: boolean | undefined;
 }
 
