@@ -151,7 +151,7 @@ async function isAt(where: LocalRegistry, repository: string, { root }: MadeImag
 
 /** Deletes what an earlier page copied to the other account, so that pages do not depend on their order. */
 async function removeCopies(): Promise<void> {
-  const client = new ECR({ endpoint: otherEcr.url });
+  const client = new ECR({ endpoint: otherEcr.url, region: 'eu-west-1' });
   await client.deleteRepository({ repositoryName: 'product/app', force: true }).catch((error: unknown) => {
     if (!(error instanceof RepositoryNotFoundException)) throw error;
   });
