@@ -6,6 +6,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { DynamoDB } from '@aws-sdk/client-dynamodb';
+import { ECR, RepositoryNotFoundException } from '@aws-sdk/client-ecr';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
@@ -148,6 +149,15 @@ async function isAt(where: LocalRegistry, repository: string, { root }: MadeImag
   expect(digest).toBe(root.descriptor.digest);
 }
 
+/** Deletes what an earlier page copied to the other account, so that pages do not depend on their order. */
+async function removeCopies(): Promise<void> {
+  const client = new ECR({ endpoint: otherEcr.url, region: 'eu-west-1' });
+  await client.deleteRepository({ repositoryName: 'product/app', force: true }).catch((error: unknown) => {
+    if (!(error instanceof RepositoryNotFoundException)) throw error;
+  });
+  client.destroy();
+}
+
 /** A table in the format of aws-ecr-mirror, with one image. */
 async function tableOfMirrors(): Promise<string> {
   const client = new DynamoDB({ endpoint: dynamodb.endpoint });
@@ -181,6 +191,7 @@ test.each(Object.entries(PAGES))('docs/how-to/%s.md works as written', { timeout
   const { AWS_ACCESS_KEY_ID: id = '', AWS_SECRET_ACCESS_KEY: secret = '' } = environment;
   const profile = `[minio]\naws_access_key_id = ${id}\naws_secret_access_key = ${secret}\n`;
   await writeFile(join(folder, '.aws', 'credentials'), profile);
+  await removeCopies();
   await lab.push(image, ecr, 'product/app');
   const env = {
     ...environment,
