@@ -1,3 +1,5 @@
+import { quote } from '../util/text.ts';
+
 /** A private registry of Amazon ECR, as its host names it. */
 export interface EcrHost {
   readonly account: string;
@@ -14,6 +16,21 @@ export function ecrHost(host: string): EcrHost | undefined {
   const match = CLASSIC.exec(host) ?? DUAL_STACK.exec(host);
   const [, account, region] = match ?? [];
   return account === undefined || region === undefined ? undefined : { account, region };
+}
+
+/** Hosts that only Amazon ECR has, as far as their names show it. */
+const LIKE_ECR =
+  /^([^./]*)\.dkr[.-]ecr(?:-fips)?\..*(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)(?::[0-9]+)?$/;
+
+/** What is wrong with a host that looks like one of Amazon ECR and cannot be one; undefined for every other host. */
+export function ecrHostFault(host: string): string | undefined {
+  const account = ecrHost(host) === undefined ? LIKE_ECR.exec(host)?.[1] : undefined;
+  if (account === undefined) return undefined;
+  const why =
+    /^[0-9]+$/.test(account) && account.length !== 12
+      ? `its account has ${account.length} digits instead of 12`
+      : 'expected ACCOUNT.dkr.ecr.REGION.amazonaws.com, with the 12 digits of an account';
+  return `${quote(host)} is not a host of Amazon ECR: ${why}`;
 }
 
 /** The canonical name of a private ECR registry, which also answers at hosts for FIPS and dual stack; every other host is unchanged. */

@@ -7,6 +7,7 @@ import { quote } from '../util/text.ts';
 import { destinationsOf, parseTemplate } from './destinations.ts';
 import { drillFaults } from './drill-conflicts.ts';
 import type { Fault, Path } from './faults.ts';
+import { hostFaults } from './host-faults.ts';
 import { pruneFaults } from './prune-conflicts.ts';
 import { isCopyRule, isExpired, type CopyRule, type Rule, type TagSelection } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage, sampleTags } from './samples.ts';
@@ -43,6 +44,7 @@ const MAX_CONFLICTS = 50;
  *   matches what the other names, and there is a tag that both select
  * - archives below the prefix of a store
  * - a repository that one rule publishes to and another one writes, or publishes to
+ * - what `hostFaults` finds
  * - scratch repositories of drills that a rule would copy
  * - what `pruneFaults` finds
  *
@@ -61,7 +63,10 @@ export function checkConflicts(
     const { rule, path } = placed;
     return isCopyRule(rule) ? [copyingOf(rule, path)] : [];
   });
-  const faults = copying.flatMap((one) => [...tagFaults(one), ...ownFaults(one)]);
+  const faults = [
+    ...rules.flatMap((one) => [...hostFaults(one)]),
+    ...copying.flatMap((one) => [...tagFaults(one), ...ownFaults(one)]),
+  ];
   const conflicts: Fault[] = [];
   const living = rules.filter(({ rule }) => !isExpired(rule, nowMs));
   const livingCopying = copying.filter(({ rule }) => !isExpired(rule, nowMs));
@@ -122,10 +127,13 @@ function ownFaults(copying: Copying): readonly Fault[] {
     const text = template.transport === 's3' ? template.key : `${template.repository}:${template.tag ?? '{tag}'}`;
     if (elsewhere !== undefined && /\{(?:account|region)\}/.test(text))
       return fault(`${quote(to)}: ${elsewhere.registry} is not ECR and has no {account} and {region}`);
+    // what ends in "/" is followed by the default names
+    const isPlain = !to.includes('{') && (template.transport === 's3' || template.tag === undefined);
+    const orSlash = isPlain ? '"/" at its end, or ' : '';
     if (isManyRepositories && !text.includes('{repository}'))
-      return fault(`${quote(to)} is one place for more than one repository: expected {repository} in it`);
+      return fault(`${quote(to)} is one place for more than one repository: expected ${orSlash}{repository} in it`);
     if (!isOneTag(rule.tags) && !/\{(?:tag|digest)\}/.test(text))
-      return fault(`${quote(to)} is one place for more than one tag: expected {tag} in it`);
+      return fault(`${quote(to)} is one place for more than one tag: expected ${orSlash}{tag} in it`);
     const source = template.transport === 's3' ? undefined : ownSource(copying, to, template.registry);
     if (source !== undefined)
       return fault(`it may write ${quote(source)}, which is one of its own sources: expected another place`);

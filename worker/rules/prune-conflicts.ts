@@ -50,6 +50,10 @@ export function warnings(rules: readonly Rule[], nowMs: number): readonly string
   );
 }
 
+const REQUIRE_ARCHIVES = 'add "requireBackup" with the place of the archives';
+const ONLY_STORES =
+  '"requireBackup" does not look into stores: set "keepDays" to several runs of the backup, or let it write archives too, and require those';
+
 function warningsOf(prune: PruneRule, other: Rule, nowMs: number): readonly string[] {
   const at = prune.at.flatMap(areasAt);
   const name = `rule ${quote(prune.name)}`;
@@ -67,7 +71,7 @@ function warningsOf(prune: PruneRule, other: Rule, nowMs: number): readonly stri
   const found: string[] = [];
   if (other.kind === 'backup' && read !== undefined && prune.requireBackup === undefined)
     found.push(
-      `${name} deletes images of ${read.text} that ${by} backs up, also those that have no backup yet: add "requireBackup" with the place of the backups`,
+      `${name} deletes images of ${read.text} that ${by} backs up, also those that have no backup yet: ${other.to.length > 0 ? REQUIRE_ARCHIVES : ONLY_STORES}`,
     );
   if (written !== undefined)
     found.push(

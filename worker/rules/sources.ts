@@ -1,4 +1,4 @@
-import { ecrHost } from '../oci/ecr-host.ts';
+import { ecrHost, ecrHostFault } from '../oci/ecr-host.ts';
 import { formatRepository, parseReference, withoutSecrets } from '../oci/reference.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
@@ -64,6 +64,8 @@ export function parseSource(text: string): readonly SourcePattern[] {
   const whole = withoutTransport(text);
   const host = whole.replace(/\/$/, '');
   if (ecrHost(host) !== undefined) return [{ registry: host, pattern: '*', prefix: '' }];
+  const wrongHost = ecrHostFault(host);
+  if (wrongHost !== undefined) throw new Failure('INVALID', wrongHost);
   if (/^(?:localhost|[^/{}*:]*[.][^/{}*:]*)(?::[0-9]+)?$/.test(host) && host !== 'localhost')
     throw new Failure(
       'INVALID',

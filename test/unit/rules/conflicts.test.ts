@@ -22,6 +22,10 @@ function backup(words: Words, name = 'a'): Words {
   return { name, backup: { from: `${ECR}/app`, to: 's3://bucket', ...words }, schedule: '@daily' };
 }
 
+function prune(words: Words, name = 'a'): Words {
+  return { name, prune: words };
+}
+
 function faultsOf(...rules: readonly Words[]): readonly string[] {
   return checkConflicts(rules.map((rule, at) => ({ rule: parseRule(JSON.stringify(rule)), path: [at] }))).map(
     ({ path, message }) => `${path.join('.')}: ${message}`,
@@ -30,7 +34,7 @@ function faultsOf(...rules: readonly Words[]): readonly string[] {
 
 describe('two rules', () => {
   test('are refused when they write one tag, and the tag is named', () => {
-    const rules = [mirror({}), mirror({ from: 'docker.io/library/*', tags: ['v[1-3]'] }, 'b')];
+    const rules = [mirror({}), mirror({ from: 'docker.io/library/{alpine,node}', tags: ['v[1-3]'] }, 'b')];
     expect(faultsOf(...rules)).toEqual([
       `1.mirror.to.0: it may write "docker://${ECR}/library/alpine:v1" as rule "a" does: expected destinations that differ`,
     ]);
@@ -138,7 +142,40 @@ describe('a rule by itself', () => {
     [mirror({ from: ECR, to: `${ECR}/copy/{repository}` }), 'which is one of its own sources'],
     [mirror({ from: `${ECR}/app`, to: `${ECR}/app:{tag}-copy` }), 'which is one of its own sources'],
     [mirror({ from: 'x.io/{a,b}', to: 'y.io/c' }), 'one place for more than one repository'],
-    [mirror({ from: 'x.io/*', to: 'y.io/c' }), 'one place for more than one repository'],
+    [
+      mirror({ from: 'x.io/*', to: 'y.io/c' }),
+      'one place for more than one repository: expected "/" at its end, or {repository} in it',
+    ],
+    [
+      backup({ from: `${ECR}/*`, to: 's3://bucket/mine' }),
+      '"s3://bucket/mine" is one place for more than one repository: expected "/" at its end, or {repository} in it',
+    ],
+    [
+      backup({ from: `${ECR}/*`, to: 's3://bucket/{tag}.tar' }),
+      'one place for more than one repository: expected {repository} in it',
+    ],
+    [
+      mirror({ from: 'docker.io/library/*' }),
+      '"docker.io/library/*" is a pattern, and Docker Hub does not list its repositories: name each one',
+    ],
+    [
+      prune({ at: 'docker.io/library/*', keepLast: 5 }),
+      '"docker.io/library/*" is a pattern, and Docker Hub does not list its repositories: name each one',
+    ],
+    [
+      mirror({ to: '11111111111.dkr.ecr.us-east-1.amazonaws.com/{repository}' }),
+      '"11111111111.dkr.ecr.us-east-1.amazonaws.com" is not a host of Amazon ECR: its account has 11 digits instead of 12',
+    ],
+    [backup({ from: '11111111111.dkr.ecr.us-east-1.amazonaws.com/*' }), 'its account has 11 digits instead of 12'],
+    [prune({ at: '11111111111.dkr.ecr.us-east-1.amazonaws.com/*', keepLast: 5 }), 'its account has 11 digits'],
+    [
+      {
+        ...mirror({}),
+        mirror: undefined,
+        publish: { from: 's3://bucket/', to: 'x.dkr.ecr.us-east-1.amazonaws.com/a' },
+      },
+      'expected ACCOUNT.dkr.ecr.REGION.amazonaws.com',
+    ],
     [mirror({ from: 'x.io/a', to: 'y.io/c:d' }), 'one place for more than one tag'],
     [mirror({ from: `${DUAL_STACK}/*`, to: `${ECR}/copy/{repository}` }), 'which is one of its own sources'],
     [mirror({ from: ['x.io/*', `${ECR}/app`], to: `${ECR}/{repository}` }), 'which is one of its own sources'],

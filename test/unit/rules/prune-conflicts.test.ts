@@ -19,10 +19,22 @@ const PRUNE = (rule: string, name = 'clean'): string => `
 describe('rules that prune beside others', () => {
   test('warn where images without a backup may be deleted, unless one is required', () => {
     expect(warned(BACKUP() + PRUNE(`at: "${ECR}/*", keepLast: 5`))).toEqual([
-      `rule "clean" deletes images of ${ECR}/product/* that rule "nightly" backs up, also those that have no backup yet: add "requireBackup" with the place of the backups`,
+      `rule "clean" deletes images of ${ECR}/product/* that rule "nightly" backs up, also those that have no backup yet: add "requireBackup" with the place of the archives`,
     ]);
     expect(warned(BACKUP() + PRUNE(`at: "${ECR}/*", keepLast: 5, requireBackup: "s3://backups/"`))).toEqual([]);
     expect(warned(BACKUP() + PRUNE(`at: "${ECR}/testing/*", keepLast: 5`))).toEqual([]);
+  });
+
+  test('advise no requireBackup where the backups are in a store, which it does not look into', () => {
+    const intoStore = BACKUP().replace('s3://backups/', 'store:s3://backups/store/');
+    const both = BACKUP().replace('"s3://backups/"', '["store:s3://backups/store/", "s3://backups/archives/"]');
+    const pruning = PRUNE(`at: "${ECR}/*", keepLast: 5`);
+    expect(warned(intoStore + pruning)).toEqual([
+      expect.stringContaining('have no backup yet: "requireBackup" does not look into stores: set "keepDays"'),
+    ]);
+    expect(warned(both + pruning)).toEqual([
+      expect.stringContaining('add "requireBackup" with the place of the archives'),
+    ]);
   });
 
   test('warn of content that is written again, of the same hour, and of snapshots', () => {
