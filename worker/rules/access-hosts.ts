@@ -23,13 +23,3 @@ function roleAt(host: string, { assumeRole }: Access[string]): Pick<Access[strin
     ? {}
     : { assumeRole: assumeRole.replaceAll(ACCOUNT, account) };
 }
-
-/** A host that two of these names stand for; undefined where each stands for hosts of its own. INVALID as `expandBraces`. */
-export function hostNamedTwice(names: readonly string[]): string | undefined {
-  const hosts = new Set<string>();
-  for (const host of names.flatMap(expandBraces)) {
-    if (hosts.has(host)) return host;
-    hosts.add(host);
-  }
-  return undefined;
-}

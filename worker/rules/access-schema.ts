@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { isRecord } from '../util/record.ts';
-import { hostNamedTwice } from './access-hosts.ts';
 import type { Fault } from './faults.ts';
 import type { Access } from './rule.ts';
 import { mapping, refusal, textOf } from './schema-parts.ts';
@@ -55,30 +54,26 @@ export const StoredAccessSchema = mapping({ registries: AccessSchema.optional(),
 /** What is wrong with the access to each registry as a whole. The access to one is checked even where that to another cannot be read. */
 export function accessFaults(registries: unknown): readonly Fault[] {
   if (!isRecord(registries)) return [];
-  const names = Object.keys(registries);
-  const named = twiceIn(names);
-  if (named !== undefined) {
-    const path = ['registries', names.findLast((name) => expandBraces(name).includes(named)) ?? ''];
-    return [{ path, message: `it stands for ${named}, which another name stands for too` }];
-  }
+  const named = new Set<string>();
   return Object.entries(registries).flatMap(([name, given]) => {
+    // a name that cannot be read has a fault of its own
+    const hosts = refusal(() => expandBraces(name)) === undefined ? expandBraces(name) : [];
+    const again = hosts.find((one) => named.has(one));
+    for (const one of hosts) named.add(one);
     const access = RegistryAccessSchema.safeParse(given);
-    const message = access.success ? accessFault(name, access.data) : undefined;
-    return message === undefined ? [] : [{ path: ['registries', name], message }];
+    const messages = [
+      again === undefined ? undefined : `it stands for ${again}, which another name stands for too`,
+      access.success ? accessFault(hosts, access.data) : undefined,
+    ];
+    return messages.flatMap((message) => (message === undefined ? [] : [{ path: ['registries', name], message }]));
   });
 }
 
-/** As `hostNamedTwice`. Names that cannot be read have a fault of their own. */
-function twiceIn(names: readonly string[]): string | undefined {
-  return hostNamedTwice(names.filter((name) => refusal(() => expandBraces(name)) === undefined));
-}
-
-function accessFault(name: string, access: Access[string]): string | undefined {
+function accessFault(hosts: readonly string[], access: Access[string]): string | undefined {
   const { secret, assumeRole, externalId } = access;
   if (secret === undefined && assumeRole === undefined) return 'expected secret or assumeRole';
   if (secret !== undefined && assumeRole !== undefined)
     return 'secret and assumeRole exclude each other: expected one of them';
-  const hosts = refusal(() => expandBraces(name)) === undefined ? expandBraces(name) : [name];
   if (assumeRole !== undefined && hosts.some((one) => ecrHost(one) === undefined))
     return 'a role can be assumed for Amazon ECR only: expected secret';
   return externalId !== undefined && assumeRole === undefined ? 'externalId belongs to assumeRole' : undefined;

@@ -536,6 +536,20 @@ describe('registries', () => {
     ]);
   });
 
+  test('report a host that is named twice beside every other fault, also where another name cannot be read', () => {
+    const registries = {
+      'b.example': { secret: SECRET },
+      '{a,b}.example': { secret: SECRET },
+      'c.example': {},
+      '{d,e': { secret: SECRET },
+    };
+    expect(faultsOf(JSON.stringify({ version: 1, registries, rules: [] }))).toEqual([
+      expect.stringContaining('it stands for b.example, which another name stands for too'),
+      expect.stringContaining('registries["c.example"]: expected secret or assumeRole'),
+      expect.stringContaining('"{d,e": a brace is not closed'),
+    ]);
+  });
+
   test('report every fault at once', () => {
     const secret = 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x';
     const assumeRole = 'arn:aws:iam::111111111111:role/x';
