@@ -90,6 +90,17 @@ describe('a restored bucket', () => {
     expect(results.verdicts).toMatchObject([{ status: 'FAILED', message: expect.stringContaining('missing: ') }]);
   });
 
+  test('fails its test when every archive at its root is missing, also beside a store that is whole', async () => {
+    const session = await restored();
+    const from = await pushed('restored-lost/app', 1);
+    await backedUpToArchives(from, 's3://restored/', session);
+    await backedUpToStore(from, 'store:s3://restored/store/', session);
+    await rm(await archiveIn(session.folder));
+    const results = recorded();
+    await failureOf(judgeRestore(JOB, results, session.backends, { ...session.options, until: NEVER }), 'CORRUPT');
+    expect(results.verdicts).toMatchObject([{ status: 'FAILED', message: expect.stringContaining('missing: ') }]);
+  });
+
   test('fails its test when it is empty', async () => {
     const { backends, options } = await restored();
     const results = recorded();

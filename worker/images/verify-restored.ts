@@ -1,8 +1,8 @@
 import type { ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import { parsePlace } from '../oci/place.ts';
-import { isInSample, type Sample } from '../util/sample.ts';
 import { checkAborted } from '../util/abort.ts';
+import { isInSample, type Sample } from '../util/sample.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { verifyPlace } from './verify.ts';
 import type { PlaceResult } from './verify-result.ts';
@@ -24,19 +24,18 @@ const SNAPSHOT = /^(.*\/)?snapshots\/[^/]+\.json\.zst$/;
 const BLOB = /^(.*\/)?blobs\/[^/]+\/([0-9a-f]{64})$/;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const DAYS_IN_WEEK = 7;
-/** Enough names to find a slice that is not empty: a bucket may have millions. */
+/** Enough names to find a slice that is not empty; a bucket may have millions of names. */
 const MAX_NAMES = 10_000;
 
 /** What a bucket has, by its keys. */
 interface Held {
   /** The prefixes of stores. */
   readonly stores: Set<string>;
-  /** The prefixes of archives with snapshots. */
+  /** The prefixes of snapshots, of stores too. */
   readonly snapshots: Set<string>;
   /** The first names by which samples are chosen: keys of archives and digests of blobs. */
   readonly names: string[];
-  /** Whether there is an archive. */
-  archives: boolean;
+  hasArchives: boolean;
   bytes: number;
 }
 
@@ -57,16 +56,17 @@ export async function verifyRestored(
     const choices = depth === 'bytes' ? { depth, sample } : { depth };
     places.push(await verifyPlace({ place: parsePlace(text), ...choices }, backends, options));
   };
-  if (held.archives) await verify(`s3://${bucket}/`, 'bytes');
+  const ofArchives = [...held.snapshots].filter((prefix) => !held.stores.has(prefix));
+  // snapshots without any archive name those that are missing
+  if (held.hasArchives || ofArchives.includes('')) await verify(`s3://${bucket}/`, 'bytes');
   // the snapshots at the root were compared with the archives above
-  for (const prefix of held.snapshots)
-    if (prefix !== '' && !held.stores.has(prefix)) await verify(`s3://${bucket}/${prefix}`, 'tags');
+  for (const prefix of ofArchives) if (prefix !== '') await verify(`s3://${bucket}/${prefix}`, 'tags');
   for (const prefix of held.stores) await verify(`store:s3://${bucket}/${prefix}`, 'bytes');
   return { places };
 }
 
 async function look(store: ObjectStore, options: OperationOptions): Promise<Held> {
-  const held: Held = { stores: new Set(), snapshots: new Set(), names: [], archives: false, bytes: 0 };
+  const held: Held = { stores: new Set(), snapshots: new Set(), names: [], hasArchives: false, bytes: 0 };
   for await (const { key, size } of store.list('', options)) {
     if (key === STORE_DOCUMENT || key.endsWith(`/${STORE_DOCUMENT}`))
       held.stores.add(key.slice(0, -STORE_DOCUMENT.length));
@@ -75,7 +75,7 @@ async function look(store: ObjectStore, options: OperationOptions): Promise<Held
     const digest = BLOB.exec(key)?.[2];
     const isArchive = archiveKindOf(key) !== undefined;
     if (!isArchive && digest === undefined) continue;
-    held.archives ||= isArchive;
+    held.hasArchives ||= isArchive;
     if (held.names.length < MAX_NAMES) held.names.push(isArchive ? key : `sha256:${digest}`);
     held.bytes += size;
   }
