@@ -97,8 +97,8 @@ test('a large job that waits for its worker is not sent again while its message 
   expect(tagsIn(large)).toEqual(['of-100000']);
 });
 
-test('a dead letter of a large job is redriven to the queue of large workers', async () => {
-  const { bench, large, service } = await deployed();
+test('a dead letter of a large job is redriven to the queue of large workers, and starts one of them alone', async () => {
+  const { bench, large, service, started } = await deployed();
   await bench.pass({ service });
   const [failed] = await large.receive(1);
   await bench.deadLetters.send([{ body: failed?.body ?? '', reason: 'UNAVAILABLE' }]);
@@ -110,8 +110,10 @@ test('a dead letter of a large job is redriven to the queue of large workers', a
     count: async () => bench.deadLetters.count(),
     send: async (messages) => bench.deadLetters.send(messages),
   };
+  const before = started.length;
   expect(await redrive({}, { ...service, deadLetters }, {})).toMatchObject({ redriven: 1 });
   expect(tagsIn(large)).toEqual(['of-100000']);
+  expect(started.slice(before)).toEqual(['large workers']);
 });
 
 test('a request for large workers goes to their queue and starts one; without large workers it is refused', async () => {
@@ -174,25 +176,21 @@ describe('the command line', () => {
   const run = async (args: readonly string[], env = {}, stop?: AbortSignal): Promise<Ended> =>
     runCommand(args, { env: { ...environment, HOME: lab.folder, ...env }, ...(stop === undefined ? {} : { stop }) });
 
-  test(
-    'does a request for large workers by `worker --large`, while no other worker runs',
-    { timeout: 60_000 },
-    async () => {
-      const client = new SQSClient({ maxAttempts: 1 });
-      onTestFinished(() => client.destroy());
-      const { QueueUrl = '' } = await client.send(new CreateQueueCommand({ QueueName: 'large' }));
-      const env = { TRANSSHIP_LARGE_QUEUE_URL: QueueUrl };
-      const image = await makeImage({ seed: 3, tag: 'v1' });
-      await lab.push(image, registry, 'typed');
-      const stop = new AbortController();
-      const working = run(['worker', '--large'], env, stop.signal);
-      const [from, to] = [`docker://${registry.registryHost}/typed:v1`, `docker://${ecr.registryHost}/typed:v1`];
-      expect(await run(['enqueue', '--large', '--wait', from, to], env)).toMatchObject({ code: 0 });
-      await expectSameImage(image.content, lab.view(ecr, 'typed'), image.root);
-      stop.abort();
-      expect(await working).toMatchObject({ code: 0, stdout: expect.stringContaining(' jobs at once of large') });
-    },
-  );
+  test('does a request for large workers by `worker --large`, while no other worker runs', async () => {
+    const client = new SQSClient({ maxAttempts: 1 });
+    onTestFinished(() => client.destroy());
+    const { QueueUrl = '' } = await client.send(new CreateQueueCommand({ QueueName: 'large' }));
+    const env = { TRANSSHIP_LARGE_QUEUE_URL: QueueUrl };
+    const image = await makeImage({ seed: 3, tag: 'v1' });
+    await lab.push(image, registry, 'typed');
+    const stop = new AbortController();
+    const working = run(['worker', '--large'], env, stop.signal);
+    const [from, to] = [`docker://${registry.registryHost}/typed:v1`, `docker://${ecr.registryHost}/typed:v1`];
+    expect(await run(['enqueue', '--large', '--wait', from, to], env)).toMatchObject({ code: 0 });
+    await expectSameImage(image.content, lab.view(ecr, 'typed'), image.root);
+    stop.abort();
+    expect(await working).toMatchObject({ code: 0, stdout: expect.stringContaining(' jobs at once of large') });
+  });
 
   test.each([
     [['worker', '--large'], '`worker --large` needs TRANSSHIP_LARGE_QUEUE_URL'],
