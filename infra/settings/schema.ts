@@ -125,7 +125,7 @@ const worker = z
  */
 const largeJobs = z
   .strictObject({
-    /** Images of ECR above this size are large. The sizes of images in other registries are not known before they are copied. */
+    /** Images above this size are large. ECR lists sizes; that of another image is known when a worker has read its manifests. */
     aboveGiB: z.int().min(1).max(100_000).default(10),
     cpu: z.int().default(4096),
     memoryMiB: z.int().default(16_384),

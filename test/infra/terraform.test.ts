@@ -23,7 +23,7 @@ describe('the text of the module', () => {
     const known = [SERVICE_PARAMETERS, REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS].flatMap((group) =>
       Object.keys(group),
     );
-    // a VPC that is created has fixed addresses, and the planner runs every five minutes
+    // a VPC that is created has fixed addresses
     expect(known.filter((name) => !set.includes(name))).toEqual(['VpcCidr']);
     expect(set.filter((name) => !known.includes(name))).toEqual([]);
   });

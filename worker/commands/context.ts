@@ -108,7 +108,8 @@ export interface CommandContext {
   tableItems(table: string): AsyncIterable<Readonly<Record<string, ItemAttribute>>>;
   /**
    * Runs the jobs of the queue, `slots` at once (default: the setting in the environment), until the signal fires and the jobs under way were
-   * returned to the queue. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
+   * returned to the queue. `large`: the jobs of the queue of large jobs instead. Logs and metrics go to stdout. INVALID where the environment does
+   * not name the deployed system, or the queue.
    */
   runWorker(options: { readonly slots?: number | undefined; readonly large?: boolean | undefined }): Promise<void>;
   /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */

@@ -103,8 +103,9 @@ async function enqueue(
       'INVALID',
       'a rule has its own choice of images: --images-from, --tags, --semver, --latest and --map go with SRC DST',
     );
-  const isCopy = flags.referrers === false || flags.create === false || flags.large === true;
-  if (platforms !== undefined || force === true || isCopy || flags.includeArchived === true) {
+  const { create, includeArchived, large, referrers } = flags;
+  const hasChoice = force === true || large === true || includeArchived === true;
+  if (hasChoice || platforms !== undefined || referrers === false || create === false) {
     throw new Failure(
       'INVALID',
       'a rule has its own choices: --platform, --no-referrers, --no-create, --include-archived, --large and --force go with SRC DST',

@@ -167,7 +167,7 @@ function toSend({ result, bytesToSend }: ItemResult): number | undefined {
   return result?.bytesToSend ?? bytesToSend;
 }
 
-/** `31 copied, 5 unchanged, 0 failed`, and the faults that are of no single image. */
+/** `31 copied, 5 unchanged, 0 failed`, and the number of faults that concern no single image. */
 function describeOutcomes({ items, faults }: WithPruned): string {
   const count = (outcome: ItemResult['outcome']): number => items.filter((item) => item.outcome === outcome).length;
   const planned = count('planned');

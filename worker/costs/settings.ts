@@ -153,7 +153,10 @@ function onDemandOf({
   return onDemandBase === 0 ? onDemandWeight / (onDemandWeight + spotWeight) : undefined;
 }
 
-/** How often a schedule of EventBridge, whose last field is the year, happens in a month of a year. INVALID where it is no schedule. */
+/**
+ * How often a schedule of EventBridge, whose last field is the year, happens in a month of a year. One that happens more often than each hour counts
+ * as hourly, so that counting ends soon. INVALID where it is no schedule.
+ */
 function timesOfMonth(cron: string, file: string): number {
   const fields = cron.replaceAll('?', '*').split(' ').slice(0, -1).join(' ');
   let schedule: Cron;

@@ -158,9 +158,7 @@ function checkEmpty({ size, digest }: Extracted): void {
   throw new Failure(
     'CORRUPT',
     `${digest} is not the digest of an empty object, as the snapshot claims: it is not written`,
-    {
-      context: { side: 'source', digest },
-    },
+    { context: { side: 'source', digest } },
   );
 }
 

@@ -32,7 +32,7 @@ export function isListAmong(tag: string, listed: ListedTag, has: (subject: Diges
   return mayBeList(tag, listed) && (!isDigest(subject) || has(subject));
 }
 
-/** Not where it stands for no index. The tag of an image may be its own digest. */
+/** A list is an index, and its tag names another manifest: the tag of an image may be its own digest. */
 function mayBeList(tag: string, { digest, mediaType = '' }: ListedTag): boolean {
   return isIndexType(mediaType) && tag.replace('-', ':') !== digest;
 }

@@ -1,6 +1,5 @@
 // Where the Lambda that verifies restore tests begins. EventBridge calls it when AWS Backup has restored a bucket for a test.
-import { openRestoreResults } from '../vault/restore-results.ts';
-import type { RestoreVerdict } from '../vault/restore-results.ts';
+import { openRestoreResults, type RestoreVerdict } from '../vault/restore-results.ts';
 import { trustAuthorities } from './authorities.ts';
 import { judgeRestore, readRestoreJob } from './judge-restore.ts';
 import { readSettings } from './settings.ts';

@@ -24,9 +24,9 @@ export interface ConsumeOptions extends Abortable {
 
 /**
  * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon. With CONFLICT as the reason, the
- * delivery belongs to another consumer, and its outcome is not sent to the queue; with a reason for which `isTooOld` is true, the message reaches the end of
- * its twelve hours; otherwise the worker stops. What it throws is reported, and the message is redelivered after a delay that grows with its
- * deliveries, or at once where the worker stops.
+ * delivery belongs to another consumer, and its outcome is not sent to the queue; with a reason for which `isTooOld` is true, the message reaches
+ * the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message is redelivered after a delay that grows with
+ * its deliveries, or at once where the worker stops.
  */
 export type Handle = (delivery: Delivery, options: { readonly signal: AbortSignal }) => Promise<Outcome>;
 

@@ -28,8 +28,8 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
 };
 
 /**
- * Equal for messages that ask for the same work. `handovers` and `large` are left out, and so are members that this version does not know or the job does
- * not have, so planners and workers of two versions agree.
+ * Equal for messages that ask for the same work. `handovers` and `large` are left out, and so are members that this version does not know or the
+ * job does not have, so planners and workers of two versions agree.
  */
 export function fingerprintOf(job: Job): string {
   const members = new Map<string, unknown>(Object.entries(job));

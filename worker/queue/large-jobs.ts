@@ -1,5 +1,5 @@
 import { isRecord } from '../util/record.ts';
-import type { Queue } from './queue.ts';
+import type { Message, Queue } from './queue.ts';
 
 /**
  * A queue that sends large jobs to `large` and all other messages to `jobs`. It receives from `jobs`, and counts the messages there: large workers
@@ -10,17 +10,21 @@ export function routingLarge(jobs: Queue, large: Queue): Queue {
     name: jobs.name,
     receive: async (max, options) => jobs.receive(max, options),
     send: async (messages, options) => {
-      const { true: some = [], false: others = [] } = Object.groupBy(messages, ({ body }) => `${isLargeJob(body)}`);
+      const [forLarge, others] = [messages.filter(isLarge), messages.filter((message) => !isLarge(message))];
       if (others.length > 0) await jobs.send(others, options);
-      if (some.length > 0) await large.send(some, options);
+      if (forLarge.length > 0) await large.send(forLarge, options);
     },
     count: async (options) => jobs.count(options),
   };
 }
 
+function isLarge({ body }: Message): boolean {
+  return isLargeJob(body);
+}
+
 /** Whether the message is a job for large workers. */
 export function isLargeJob(body: string): boolean {
-  // most messages are not, and some are long
+  // parsing a long message takes time, and most do not have the member
   if (!body.includes('"large"')) return false;
   try {
     const message: unknown = JSON.parse(body);

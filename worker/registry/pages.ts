@@ -7,7 +7,7 @@ import type { Transport } from './transport/transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. Parsed, a page takes some thirty times its bytes. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
-/** Pages have a thousand entries each. A longer list is a registry that never ends it. */
+/** Pages have a thousand entries each. A list of more pages is taken for one without an end. */
 const MAX_PAGES = 10_000;
 /** The names of one list are held in memory, by their callers too. */
 const MAX_NAMES = 1_000_000;

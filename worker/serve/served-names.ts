@@ -34,8 +34,8 @@ export class ServedNames {
   }
 
   /**
-   * The repository that `name` stands for in a request: as it is listed; with its host in front; or, where one registry alone has it, without. `namespace`
-   * is the registry that containerd asks a mirror for, which then decides.
+   * The repository that `name` stands for in a request: as it is listed; with its host in front; or, where one registry alone has it, without.
+   * `namespace` is the registry that containerd asks a mirror for, which then decides.
    * https://github.com/containerd/containerd/blob/main/docs/hosts.md#registry-host-namespace
    */
   find(name: string, namespace?: string): ServedRepository | undefined {

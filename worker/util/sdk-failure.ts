@@ -34,7 +34,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   if (/^Region (?:is missing|not accepted)/.test(message))
     return new Failure('UNAUTHENTICATED', `${what}: there is no AWS region, or none that can be: set AWS_REGION`);
   const code = codeOfName(name) ?? codeOfRetryableStatus(status) ?? codeOfOther(name, status);
-  // AssumeRole has another one than the call itself
+  // a refused AssumeRole names another action than that of the call
   const missing = /not authorized to perform: ([\w-]+:\w+)/.exec(message)?.[1] ?? action;
   const hint =
     code === 'DENIED'

@@ -26,7 +26,7 @@ import { openUpload } from './upload.ts';
 const MIN_PART_BYTES = 1024 * 1024;
 const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;
-/** A list looks at so many files at once: one after the other, each would wait for the disk, or for the network, by itself. */
+/** Files that a list looks at at the same time. One after the other, each would wait for the disk, or for the network, by itself. */
 const STATS_AT_ONCE = 32;
 
 /**

@@ -38,8 +38,8 @@ const OPEN_TRIES = 10;
  * stay until they are finished, aborted or removed by hand.
  *
  * An exclusive upload holds its file alone (hold.ts): another one that begins meanwhile has a file of its own. Other uploads share a file without a
- * lock: they write the same bytes to the same places and append whole lines. An id is never used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone and the file
- * (inode) in place.
+ * lock: they write the same bytes to the same places and append whole lines. An id is never used twice, so a name always stands for the same file:
+ * the file can be put in place by its name, and the slower process finds the name gone and the file (inode) in place.
  */
 export async function openUpload(
   path: string,

@@ -21,9 +21,9 @@ export interface ScratchCounts {
 }
 
 /**
- * Deletes the scratch repositories of drills that are over, at the places that rules name for drills, or named within two weeks. It deletes only repositories that have the
- * name of a scratch repository and the mark of a drill that is over. A place that cannot be listed, or a repository that cannot be deleted, is
- * reported, and does not stop the others; where no rule names the place any more (`named`), as a warning. Safe to stop anywhere.
+ * Deletes the scratch repositories of drills that are over, at `places`. It deletes only repositories that have the name of a scratch repository and
+ * the mark of a drill that is over. A place that cannot be listed, or a repository that cannot be deleted, is reported, and does not stop the
+ * others: as a failure at the places that rules name now (`named`), otherwise as a warning. Safe to stop anywhere.
  */
 export async function cleanScratch(
   { places, named }: { readonly places: readonly string[]; readonly named: ReadonlySet<string> },

@@ -18,9 +18,10 @@ const RESTORING_SECONDS = 300;
 
 /**
  * Backs images of one registry up into a store, under a lease of the rule, the registry and the store, and records the snapshot. Images that
- * fail make the job fail when no other is being restored any more, with a failure that may pass where one of theirs may; the snapshot lists them, and the others are stored. The next
- * attempt sends what is missing. Where the job includes archived images, it waits for those that are being restored without holding a slot, and
- * each pass that stored images writes a snapshot. Throws what fails for the registry or the store as a whole. Idempotent: each time writes a snapshot of its own.
+ * fail make the job fail when no other is being restored any more, with a failure that may pass where one of theirs may; the snapshot lists them,
+ * and the others are stored. The next attempt sends what is missing. Where the job includes archived images, it waits for those that are being
+ * restored without holding a slot, and each pass that stored images writes a snapshot. Throws what fails for the registry or the store as a whole.
+ * Idempotent: each time writes a snapshot of its own.
  */
 export async function backUpIntoStore(
   job: BackupStoreJob,
