@@ -97,7 +97,7 @@ export class VaultStack extends Stack {
     vault.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
   }
 
-  /** AWS Backup restores the last copy to a bucket that it creates, and deletes when it was verified. */
+  /** AWS Backup restores the last copy to a bucket that it creates, and deletes after it was verified. */
   #addRestoreTest(
     { emails, logRetentionDays, prefix, vault: { plan } }: VaultStackProps,
     { cron, verify }: NonNullable<VaultSettings['restoreTest']>,
@@ -130,9 +130,8 @@ export class VaultStack extends Stack {
       ...(verify ? { validationWindowHours: VALIDATION_HOURS } : {}),
     });
     selection.addResourceDependency(test);
-    const topic = emails.length > 0 ? this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails, verify) : undefined;
+    const topic = emails.length > 0 ? this.#mailFailures(test.attrRestoreTestingPlanArn, emails, verify) : undefined;
     if (!verify) return;
-    if (topic !== undefined) admitAlarms(topic);
     new RestoreVerifier(this, 'RestoreVerifier', {
       prefix,
       plan: test.attrRestoreTestingPlanArn,
@@ -141,8 +140,11 @@ export class VaultStack extends Stack {
     });
   }
 
-  /** No metric counts them, so the mail is the event itself. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
-  #tellOfFailures(plan: string, emails: readonly string[], hasAlarm: boolean): Topic {
+  /**
+   * Mails each restore that failed. No metric counts them, so the mail is the event itself. `hasAlarm`: the topic takes an alarm too.
+   * https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html
+   */
+  #mailFailures(plan: string, emails: readonly string[], hasAlarm: boolean): Topic {
     const from = ['events.amazonaws.com' as const, ...(hasAlarm ? ['cloudwatch.amazonaws.com' as const] : [])];
     const topic = mailTopic(new Construct(this, 'Mail'), { emails, from });
     new Rule(this, 'RestoreTestsFailed', {
@@ -156,6 +158,7 @@ export class VaultStack extends Stack {
       // for EventBridge, the policy of a topic cannot have conditions: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
       targets: [new SnsTopic(topic)],
     });
+    if (hasAlarm) admitAlarms(topic);
     return topic;
   }
 

@@ -93,7 +93,7 @@ export class Storage extends Construct {
       // a failed first deployment deletes the bucket: otherwise the next one would find its name taken
       removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
-    tellEventBridge(bucket);
+    sendEventsToEventBridge(bucket);
     if (settings.replicateTo !== undefined) {
       const reason = 'Every object of the bucket is replicated, to one other bucket.';
       acknowledgeWildcard(bucket, bucket.arnForObjects('*'), reason);
@@ -155,7 +155,7 @@ function lifecycleOf({ storageClass, keepOldVersionsDays }: InfraSettings['bucke
 }
 
 /** AWS Backup and publish rules need the events. Sets the bucket's own property: `eventBridgeEnabled` would add a function and a role to the stack. */
-function tellEventBridge(bucket: Bucket): void {
+function sendEventsToEventBridge(bucket: Bucket): void {
   const { defaultChild } = bucket.node;
   if (!(defaultChild instanceof CfnBucket)) throw new Error('the bucket has no resource of CloudFormation');
   defaultChild.notificationConfiguration = { eventBridgeConfiguration: { eventBridgeEnabled: true } };
