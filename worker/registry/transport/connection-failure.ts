@@ -75,11 +75,20 @@ function refusedByProxy(
   return new Failure('DENIED', `${message}; ${how}`, { cause: error });
 }
 
-/** These come before the proxy is reached, so they are about the proxy itself. */
-const BEFORE_PROXY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ETIMEDOUT', 'CONNECT_TIMEOUT']);
+/** Codes of a lookup or a connection that failed. With a proxy only its own name is looked up, and only it is connected to. */
+const BEFORE_PROXY: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+]);
 
 /** The host that a sentence is about. */
 function hostFor({ host, proxy }: { readonly host: string; readonly proxy: string | undefined }, code: string): string {
   if (proxy === undefined) return host;
+  // its sentence is about a name
+  if (code === 'ENOTFOUND') return `${proxy} (the proxy to ${host})`;
   return BEFORE_PROXY.has(code) ? `the proxy ${proxy} (to ${host})` : `${host} (through the proxy ${proxy})`;
 }

@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
+import { connectionFailure } from '../../../../worker/registry/transport/connection-failure.ts';
 import { Origin } from '../../../../worker/registry/transport/origin.ts';
 import { Wire } from '../../../../worker/registry/transport/wire.ts';
 import { READ } from '../../../support/fake-layer.ts';
@@ -74,4 +75,15 @@ test('names a proxy that cannot be reached', async () => {
       code: 'UNAVAILABLE',
       message: expect.stringMatching(/: the proxy \S+ \(to \S+\) refused the connection/),
     });
+});
+
+test.each([
+  ['ENOTFOUND', 'there is no host proxy.example:3128 (the proxy to registry.example)'],
+  ['EAI_AGAIN', 'the name of the proxy proxy.example:3128 (to registry.example) could not be looked up'],
+  ['EHOSTUNREACH', 'there is no route to the proxy proxy.example:3128 (to registry.example)'],
+  ['UND_ERR_SOCKET', 'registry.example (through the proxy proxy.example:3128) closed the connection'],
+])('names the proxy as what failed only where its code %s shows it', (code, sentence) => {
+  const to = { host: 'registry.example', proxy: 'proxy.example:3128' };
+  const { message } = connectionFailure('read it', to, Object.assign(new Error('failed'), { code }));
+  expect(message).toBe(`read it: ${sentence}`);
 });
