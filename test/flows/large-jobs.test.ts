@@ -97,6 +97,18 @@ test('a large job that waits for its worker is not sent again while its message 
   expect(tagsIn(large)).toEqual(['of-100000']);
 });
 
+test('a large job waits its turn in the queue of all jobs where large workers were removed, and is sent there once', async () => {
+  const { bench, large, service } = await deployed();
+  await bench.pass({ service });
+  const [removed] = await large.receive(1);
+  await removed?.settle({ type: 'done' });
+  await bench.clock.advance(16 * MINUTE_MS);
+  expect(await bench.pass()).toMatchObject({ resent: 0 });
+  await bench.work();
+  expect(await bench.pass()).toMatchObject({ resent: 1 });
+  expect(tagsIn(bench.queue)).toEqual(['of-100000']);
+});
+
 test('a dead letter of a large job is redriven to the queue of large workers, and starts one of them alone', async () => {
   const { bench, large, service, started } = await deployed();
   await bench.pass({ service });

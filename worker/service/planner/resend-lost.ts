@@ -41,14 +41,10 @@ export async function resendLost(
   options: Abortable & { readonly clock: Clock },
 ): Promise<number> {
   const nowMs = options.clock.now();
-  const { queue, state } = service;
+  const { large, queue, state } = service;
   const { visible } = await countMessages(service, options);
   const beforeMs = (visible === 0 ? nowMs : Math.min(nowMs, reached)) - LOST_AFTER_MS;
-  // other jobs overtake large ones: only an empty queue shows that their messages are lost
-  const largeBeforeMs =
-    service.large === undefined || (await service.large.queue.count(options)).visible === 0
-      ? nowMs - LOST_AFTER_MS
-      : -Infinity;
+  const largeBeforeMs = large === undefined ? beforeMs : await lostBeforeMs(large, nowMs, options);
   let resent = 0;
   let lost: { readonly run: string; readonly id: string; readonly body: string; readonly changedAtMs: number }[] = [];
   const send = async (): Promise<void> => {
@@ -80,4 +76,13 @@ export async function resendLost(
   }
   await send();
   return resent;
+}
+
+/** The time before which large jobs count as lost. Other jobs overtake them, so only an empty queue shows that their messages are lost. */
+async function lostBeforeMs(
+  { queue }: NonNullable<Service['large']>,
+  nowMs: number,
+  options: Abortable,
+): Promise<number> {
+  return (await queue.count(options)).visible === 0 ? nowMs - LOST_AFTER_MS : -Infinity;
 }
