@@ -22,10 +22,10 @@ export async function* listState(
   const { snapshots } = await openBackups(place, backends, options);
   const { store, prefix, keys } = storeAndPrefix(place.root, backends);
   // a checkpoint is not signed: where snapshots are, all of them are read
-  const isCovered = place.kind === 'store' && keys?.trusted === undefined;
-  const covered: ReadStateOptions['covered'] = async (names) =>
+  const usesCheckpoint = place.kind === 'store' && keys?.trusted === undefined;
+  const findCovered: ReadStateOptions['findCovered'] = async (names) =>
     readCovered({ store, prefix }, names, { signal: options.signal });
-  const state = await readState(snapshots, { ...options, ...(isCovered ? { covered } : {}) });
+  const state = await readState(snapshots, { ...options, ...(usesCheckpoint ? { findCovered } : {}) });
   if (state.repositories.length === 0 && (place.kind === 'archives' || options.asOfMs !== undefined))
     throw noImageOfThatTime(place.text);
   yield* entriesIn(state, place, backends, options);

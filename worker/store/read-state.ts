@@ -24,7 +24,7 @@ export interface ReadStateOptions extends Abortable {
    * Finds out which registries the oldest snapshots have, so that none of these is read which adds nothing. It counts for the state of now, of all
    * registries. Absent: every snapshot is read.
    */
-  readonly covered?: ((names: readonly SnapshotName[]) => Promise<Covered | undefined>) | undefined;
+  readonly findCovered?: ((names: readonly SnapshotName[]) => Promise<Covered | undefined>) | undefined;
   /** Called for each snapshot that is read, also of other registries. */
   readonly onRead?: ((read: NamedSnapshot) => void) | undefined;
   /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
@@ -55,7 +55,7 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
   const names = await snapshots.list(options);
   const counted = names.filter(({ finishedAtMs }) => finishedAtMs <= (options.asOfMs ?? Infinity)).toReversed();
   const isOfAll = options.asOfMs === undefined && options.registry === undefined;
-  const covered = isOfAll ? await options.covered?.(names) : undefined;
+  const covered = isOfAll ? await options.findCovered?.(names) : undefined;
   const hosts = new Set(covered?.hosts);
   let left = counted.length;
   for await (const found of readSnapshots(snapshots, counted, options)) {

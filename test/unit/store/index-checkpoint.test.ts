@@ -53,9 +53,9 @@ class Pushed {
   /** The state as a list of the store reads it, after what it read. */
   async listed(): Promise<{ readonly state: State; readonly read: number }> {
     this.#read.length = 0;
-    const covered = async (names: readonly SnapshotName[]): ReturnType<typeof readCovered> =>
+    const findCovered = async (names: readonly SnapshotName[]): ReturnType<typeof readCovered> =>
       readCovered(this.#place, names, {});
-    const state = await readState(this.#snapshots, { covered });
+    const state = await readState(this.#snapshots, { findCovered });
     return { state, read: this.#read.filter((key) => key.startsWith('snapshots/')).length };
   }
 
