@@ -154,7 +154,7 @@ const bucket = z
     /** Days that replaced and deleted versions are kept. */
     keepOldVersionsDays: days.default(90),
     objectLock: z.strictObject({ mode: z.enum(['governance', 'compliance']), days }).optional(),
-    /** A bucket that exists, keeps versions and has a policy that admits this account: S3 copies there what is written from now on, and deletes nothing. */
+    /** S3 copies what is written from now on to this bucket, and deletes nothing there. It exists, keeps versions, and admits the role of the copies. */
     replicateTo: z
       .strictObject({
         name: bucketName,

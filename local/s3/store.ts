@@ -45,8 +45,8 @@ export class S3Store implements AsyncDisposable {
   }
 
   /**
-   * Opens the folder, and creates it if it does not exist. CONFLICT when another server has it; CORRUPT when its journal is not of this program. `onChange` is called
-   * for every change that is made from now on.
+   * Opens the folder, and creates it if it does not exist. CONFLICT when another server has it; CORRUPT when its journal is not of this program.
+   * `onChange` is called for every change that is made from now on.
    */
   static async open(dir: string, onChange?: OnChange): Promise<S3Store> {
     const folder = resolve(dir);

@@ -21,7 +21,7 @@ export type Compression = 'gzip' | 'zstd';
 export interface UnpackOptions {
   /** Called for each frame of zstd after the first, with the byte at which it begins. */
   readonly onNextFrame?: (offset: number) => void;
-  /** The largest window of zstd, which is kept in memory, as the logarithm of its bytes. Default: 27, as `zstd --long` writes. */
+  /** The largest window of zstd that is accepted, as the logarithm of its bytes: it is kept in memory. Default: 27, which `zstd --long` writes. */
   readonly windowLog?: number | undefined;
 }
 
