@@ -29,15 +29,15 @@ interface PruneFlags extends StorePruneFlags, Policy {
 }
 
 const COUNTS = [
-  ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
-  ['keep-last', 'keep the newest so many images; of a store, snapshots'],
-  ['keep-days', 'keep images that were pushed within so many days; of a store, snapshots'],
+  ['untagged-after-days', 'delete images without a tag that were pushed more than n days ago'],
+  ['keep-last', 'keep the newest n images; of a store, snapshots'],
+  ['keep-days', 'keep images that were pushed within n days; of a store, snapshots'],
   ['expire-after-days', 'delete what is older, whatever --keep-last and the other rules by time keep'],
-  ['keep-daily', 'keep the newest image, or snapshot, of each of the last so many days that have one'],
+  ['keep-daily', 'keep the newest image, or snapshot, of each of the last n days that have one'],
   ['keep-weekly', 'the same for weeks'],
   ['keep-monthly', 'the same for months'],
   ['keep-yearly', 'the same for years'],
-  ['not-pulled-for-days', 'keep images that were pulled within so many days (ECR)'],
+  ['not-pulled-for-days', 'keep images that were pulled within n days (ECR)'],
 ] as const;
 
 export function addPrune(program: Command, context: CommandContext): void {
@@ -67,10 +67,10 @@ export function addPrune(program: Command, context: CommandContext): void {
     )
     .option(
       '--grace-days <n>',
-      'of a store: delete what no snapshot needs when it is older than so many days (default: 7)',
+      'of a store: delete what no snapshot needs when it is older than n days (default: 7)',
       positive,
     )
-    .option('--max-deletes <n>', 'delete so many items at most (default: 1000)', positive)
+    .option('--max-deletes <n>', 'delete at most n items (default: 1000)', positive)
     .option('--allow-empty', 'delete also where a repository loses every image, or a store has no snapshot')
     .option(
       '--plan-out <file>',

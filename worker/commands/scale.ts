@@ -18,7 +18,7 @@ export function addScale(program: Command, context: CommandContext): void {
     .command('scale')
     .summary('show how many workers run, or start more now')
     .description(
-      'Without TASKS, shows how many tasks of the workers run and on which capacity. With TASKS, asks ECS for so many now, without waiting for scaling. From then on scaling changes the number as before: it follows the queue, and stops tasks only when they have no job. With --on-demand, all new tasks use on-demand capacity until you return with --capacity: for a restore in a disaster, when a Region may be short of Spot capacity.',
+      'Without TASKS, shows how many tasks of the workers run and on which capacity. With TASKS, asks ECS for that many now, without waiting for scaling. From then on scaling changes the number as before: it follows the queue, and stops tasks only when they have no job. With --on-demand, all new tasks use on-demand capacity until you return with --capacity: for a restore in a disaster, when a Region may be short of Spot capacity.',
     )
     .argument('[tasks]', 'how many tasks, 1 to 500', parseTasks)
     .option('--on-demand', 'start tasks on demand, and replace Spot tasks as they finish their jobs')

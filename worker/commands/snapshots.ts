@@ -65,7 +65,7 @@ function addList(snapshots: Command, context: CommandContext): void {
       'Lists the snapshots of a place from the oldest to the newest, and reads each of them. Exits 3 when one cannot be read or was changed. docs/snapshot-format.md explains what a snapshot is.',
     )
     .argument('<place>', PLACE)
-    .option('--latest <n>', 'only so many of the newest', (value) => {
+    .option('--latest <n>', 'only the newest n', (value) => {
       if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
       throw new InvalidArgumentError('expected a whole number above 0.');
     });
