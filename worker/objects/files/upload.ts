@@ -66,6 +66,8 @@ export async function openUpload(
         hold?.release();
         continue;
       }
+      // first: the check of what is stored may take minutes
+      await hold?.begin();
       const { size: before } = await handle.stat({ bigint: true });
       if (before !== BigInt(size)) await handle.truncate(size);
       for (const [number, crc] of stored) {
@@ -75,7 +77,6 @@ export async function openUpload(
           parts.done.set(number, crc);
       }
       const file = await handle.stat({ bigint: true });
-      await hold?.begin();
       return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed, hold });
     } catch (error) {
       hold?.release();

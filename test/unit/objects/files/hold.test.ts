@@ -1,0 +1,26 @@
+import { mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { journalOf, takeOver } from '../../../../worker/objects/files/hold.ts';
+
+test.skipIf(process.platform !== 'linux')(
+  'does not take over at once what another process has just taken over from one that has ended',
+  async () => {
+    const root = await mkdtemp(join(tmpdir(), 'transship-hold-'));
+    onTestFinished(async () => rm(root, { recursive: true }));
+    const [left, taken, again] = [1, 2, 3].map((id) => join(root, `.a.0123456789abcdef.${id}-1-z.partial`)) as [
+      string,
+      string,
+      string,
+    ];
+    const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+    const ended = `${boot} ${await readlink('/proc/self/ns/pid')} 4194999 1`;
+    await writeFile(left, '');
+    await writeFile(journalOf(left), `{}\nheld by ${ended}\n1 2`);
+    const noWait = { signal: AbortSignal.abort() };
+    expect(await takeOver(left, taken, noWait)).toBe(true);
+    // it would have to watch the file, as that of a process that is running
+    await expect(takeOver(taken, again, noWait)).rejects.toMatchObject({ code: 'ABORTED' });
+  },
+);
