@@ -147,7 +147,18 @@ async function isOfEndedProcess(partial: string): Promise<boolean> {
   const holder = /^held by (\S+ \S+) (\d+) (\d+)\n(?![^]*^held by )/mu.exec(journal ?? '');
   const [, machine, id, startedAt] = holder ?? [];
   if (machine === undefined || machine !== (await thisMachine())) return false;
-  return (await startOf(id ?? '')) !== startedAt;
+  const start = await startOf(id ?? '');
+  return start === undefined ? hasEnded(Number(id)) : startedAt !== '0' && start !== startedAt;
+}
+
+/** A /proc that is mounted with `hidepid` does not show the processes of other users. */
+function hasEnded(id: number): boolean {
+  try {
+    process.kill(id, 0);
+    return false;
+  } catch (error) {
+    return hasErrno(error, 'ESRCH');
+  }
 }
 
 /** This process, by names that no other process has or will have. */
