@@ -1,4 +1,4 @@
-import { appendFile, readFile, readlink, rename, stat, utimes } from 'node:fs/promises';
+import { appendFile, constants, open, readFile, readlink, rename, stat, utimes } from 'node:fs/promises';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { systemClock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
@@ -37,9 +37,10 @@ export class Hold {
     held.add(partial);
   }
 
-  /** Names this process in the journal, and touches it from now on. */
+  /** Names this process in the journal, and touches it from now on. UNAVAILABLE where another process has taken the file over. */
   async begin(): Promise<void> {
     await appendFile(journalOf(this.#partial), `held by ${await thisProcess()}\n`);
+    await this.check();
     void this.#beatUntilReleased();
   }
 
@@ -99,6 +100,7 @@ export async function takeOver(partial: string, to: string, options: Abortable):
   try {
     // others that look at it wait from now on
     await utimes(partial, nowS, nowS);
+    await nameThisProcess(journalOf(partial));
     await rename(partial, to);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false;
@@ -106,6 +108,14 @@ export async function takeOver(partial: string, to: string, options: Abortable):
   }
   await unlessErrno(rename(journalOf(partial), journalOf(to)), 'ENOENT');
   return true;
+}
+
+/** Until the journal names this process, it may name one that has ended, and then any process takes the file over at once. */
+async function nameThisProcess(journal: string): Promise<void> {
+  // without O_CREAT: a journal that is gone went with its file
+  await using handle = await unlessErrno(open(journal, constants.O_WRONLY | constants.O_APPEND), 'ENOENT');
+  // a crash may have torn the last line
+  await handle?.appendFile(`\nheld by ${await thisProcess()}\n`);
 }
 
 async function isFree(partial: string, options: Abortable): Promise<boolean> {
@@ -137,7 +147,18 @@ async function isOfEndedProcess(partial: string): Promise<boolean> {
   const holder = /^held by (\S+ \S+) (\d+) (\d+)\n(?![^]*^held by )/mu.exec(journal ?? '');
   const [, machine, id, startedAt] = holder ?? [];
   if (machine === undefined || machine !== (await thisMachine())) return false;
-  return (await startOf(id ?? '')) !== startedAt;
+  const start = await startOf(id ?? '');
+  return start === undefined ? hasEnded(Number(id)) : startedAt !== '0' && start !== startedAt;
+}
+
+/** A /proc that is mounted with `hidepid` does not show the processes of other users. */
+function hasEnded(id: number): boolean {
+  try {
+    process.kill(id, 0);
+    return false;
+  } catch (error) {
+    return hasErrno(error, 'ESRCH');
+  }
 }
 
 /** This process, by names that no other process has or will have. */
