@@ -130,7 +130,7 @@ export class VaultStack extends Stack {
       ...(verify ? { validationWindowHours: VALIDATION_HOURS } : {}),
     });
     selection.addResourceDependency(test);
-    const topic = emails.length > 0 ? this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails) : undefined;
+    const topic = emails.length > 0 ? this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails, verify) : undefined;
     if (!verify) return;
     if (topic !== undefined) admitAlarms(topic);
     new RestoreVerifier(this, 'RestoreVerifier', {
@@ -142,8 +142,8 @@ export class VaultStack extends Stack {
   }
 
   /** No metric counts them, so the mail is the event itself. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
-  #tellOfFailures(plan: string, emails: readonly string[]): Topic {
-    const from = ['events.amazonaws.com', 'cloudwatch.amazonaws.com'] as const;
+  #tellOfFailures(plan: string, emails: readonly string[], hasAlarm: boolean): Topic {
+    const from = ['events.amazonaws.com' as const, ...(hasAlarm ? ['cloudwatch.amazonaws.com' as const] : [])];
     const topic = mailTopic(new Construct(this, 'Mail'), { emails, from });
     new Rule(this, 'RestoreTestsFailed', {
       description: 'Restore tests of Transship archives that failed',

@@ -1,4 +1,4 @@
-import { CfnOutput, Stack } from 'aws-cdk-lib';
+import { Aws, CfnCondition, CfnOutput, Fn, Stack, Token } from 'aws-cdk-lib';
 import { Alarm, ComparisonOperator, type Dashboard } from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
@@ -76,7 +76,7 @@ export class Monitoring extends Construct {
     const { region } = stack;
     new CfnOutput(stack, 'Dashboard', {
       description: 'The dashboard',
-      value: `https://${region}.${consoleOf(region)}/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
+      value: `https://${region}.${consoleOf(stack)}/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
     });
     new CfnOutput(stack, 'LogsOfEvents', {
       description: 'Events of ECR about pushes, deletions and replication, and of AWS Backup about backups',
@@ -91,14 +91,18 @@ function otherAccounts({ account, registries }: InfraSettings): readonly string[
   return [...new Set(accounts.filter((other) => other !== account))];
 }
 
-/** The host of the console for a Region. */
-function consoleOf(region: string): string {
-  switch (partitionOf(region)) {
-    case 'aws-cn':
-      return 'console.amazonaws.cn';
-    case 'aws-us-gov':
-      return 'console.amazonaws-us-gov.com';
-    default:
-      return 'console.aws.amazon.com';
+/** Where the console is in partitions other than `aws`. */
+const CONSOLES = { 'aws-cn': 'console.amazonaws.cn', 'aws-us-gov': 'console.amazonaws-us-gov.com' } as const;
+const CONSOLE = 'console.aws.amazon.com';
+
+/** The host of the console for the Region of the stack. CloudFormation decides it where the template is for any Region. */
+function consoleOf(stack: Stack): string {
+  if (!Token.isUnresolved(stack.region)) {
+    const partition = partitionOf(stack.region);
+    return partition === 'aws-cn' || partition === 'aws-us-gov' ? CONSOLES[partition] : CONSOLE;
   }
+  const isIn = (id: string, partition: keyof typeof CONSOLES): string =>
+    new CfnCondition(stack, id, { expression: Fn.conditionEquals(Aws.PARTITION, partition) }).logicalId;
+  const otherwise = { 'Fn::If': [isIn('IsInUsGov', 'aws-us-gov'), CONSOLES['aws-us-gov'], CONSOLE] };
+  return Token.asString({ 'Fn::If': [isIn('IsInChina', 'aws-cn'), CONSOLES['aws-cn'], otherwise] });
 }

@@ -2,10 +2,12 @@ import {
   Aws,
   CfnCondition,
   CfnParameter,
+  CfnRule,
   Fn,
   Token,
   type CfnParameterProps,
   type ICfnConditionExpression,
+  type ICfnRuleConditionExpression,
   type Stack,
 } from 'aws-cdk-lib';
 
@@ -196,10 +198,12 @@ export const REPLICAS_PARAMETERS = {
 /** The values of a stack's parameters, in the forms that properties of resources take. */
 export class Values<Name extends string> {
   readonly #stack: Stack;
+  readonly #parameters: Parameters<Name>;
 
   /** Adds the parameters to the stack. */
   constructor(stack: Stack, parameters: Parameters<Name>) {
     this.#stack = stack;
+    this.#parameters = parameters;
     addParameters(stack, parameters);
   }
 
@@ -228,6 +232,32 @@ export class Values<Name extends string> {
   /** A condition that holds when the parameter is not empty. */
   given(id: string, name: Name): CfnCondition {
     return this.isNot(id, name, '');
+  }
+
+  /** Refuses a value of `name` without one of `needed`, before anything is created. A list is given when one of its members is not empty. */
+  needs(name: Name, needed: Name, sentence: string): void {
+    new CfnRule(this.#stack, `${name}Needs${needed}`, {
+      ruleCondition: this.#isGiven(name),
+      assertions: [{ assert: this.#isGiven(needed), assertDescription: sentence }],
+    });
+  }
+
+  /** Refuses the same value of both, before anything is created, unless `name` is empty. */
+  differ(name: Name, other: Name, sentence: string): void {
+    const assert = Fn.conditionNot(Fn.conditionEquals(textOf(name), textOf(other)));
+    new CfnRule(this.#stack, `${name}IsNot${other}`, {
+      ruleCondition: this.#isGiven(name),
+      assertions: [{ assert, assertDescription: sentence }],
+    });
+  }
+
+  /** Rules take neither conditions nor Fn::Join: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html */
+  #isGiven(name: Name): ICfnRuleConditionExpression {
+    const isEmpty =
+      this.#parameters[name].type === 'CommaDelimitedList'
+        ? Fn.conditionEachMemberEquals(Token.asList({ Ref: name }), '')
+        : Fn.conditionEquals(textOf(name), '');
+    return Fn.conditionNot(isEmpty);
   }
 
   /** A condition that holds when both hold. */

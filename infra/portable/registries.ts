@@ -60,6 +60,12 @@ export class PortableRegistriesStack extends Stack {
       },
     });
     replication.cfnOptions.condition = first;
+    values.needs(
+      'SecondaryRegion',
+      'DestinationRegion',
+      'SecondaryRegion is the second Region: set DestinationRegion first',
+    );
+    values.differ('SecondaryRegion', 'DestinationRegion', 'SecondaryRegion is another Region than DestinationRegion');
     replication.addPropertyOverride(
       'ReplicationConfiguration.Rules.0.Destinations.1',
       when(second, { RegistryId: Aws.ACCOUNT_ID, Region: values.ref('SecondaryRegion') }),

@@ -61,6 +61,8 @@ export class PortableServiceStack extends TransshipStack {
   #addNetwork(): void {
     const values = this.#values;
     const creates = values.is('CreatesNetwork', 'VpcId', '');
+    values.needs('VpcId', 'SubnetIds', 'VpcId needs SubnetIds: name the subnets of that VPC that tasks run in');
+    values.needs('SubnetIds', 'VpcId', 'SubnetIds needs VpcId: name the VPC of these subnets');
     const network = this.node.findChild('Network');
     for (const resource of below(network, CfnResource)) {
       if (!(resource instanceof CfnSecurityGroup)) resource.cfnOptions.condition = creates;
@@ -162,6 +164,8 @@ export class PortableServiceStack extends TransshipStack {
     const values = this.#values;
     const publishes = values.given('Publishes', 'PublishBucket');
     const some = values.given('HasPublishPrefix', 'PublishPrefix');
+    values.needs('PublishPrefix', 'PublishBucket', 'PublishPrefix needs PublishBucket: name the bucket of these keys');
+    values.needs('PublishRepository', 'PublishBucket', 'PublishRepository needs PublishBucket: name what is published');
     for (const rule of below(this.node.findChild('Queues'), CfnRule)) {
       // a name without a wildcard matches itself
       if (/Pushes/.test(rule.node.path))

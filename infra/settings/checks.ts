@@ -162,7 +162,18 @@ function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse
   );
 }
 
-function checkBucket({ bucket, vault }: InfraSettings, refuse: Refuse): void {
+function checkBucket({ bucket, encryption, vault }: InfraSettings, refuse: Refuse): void {
+  const { replicateTo } = bucket;
+  if (bucket.existing !== undefined && replicateTo !== undefined)
+    refuse(['bucket', 'replicateTo'], 'applies only to a bucket that is created: this one exists already');
+  if (replicateTo !== undefined && replicateTo.name === bucket.name)
+    refuse(['bucket', 'replicateTo', 'name'], 'it is the bucket of the archives: expected another one');
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-config-for-kms-objects.html
+  if (replicateTo !== undefined && encryption !== 'aws')
+    refuse(
+      ['bucket', 'replicateTo'],
+      'S3 does not replicate what a customer managed key encrypts without a key of the other bucket: set encryption: aws, or use a vault',
+    );
   if (bucket.existing !== undefined && bucket.objectLock !== undefined)
     refuse(['bucket', 'objectLock'], 'applies only to a bucket that is created: this one exists already');
   if (bucket.existing !== undefined && bucket.name !== undefined)

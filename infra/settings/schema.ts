@@ -154,6 +154,14 @@ const bucket = z
     /** Days that replaced and deleted versions are kept. */
     keepOldVersionsDays: days.default(90),
     objectLock: z.strictObject({ mode: z.enum(['governance', 'compliance']), days }).optional(),
+    /** A bucket that exists, keeps versions and has a policy that admits this account: S3 copies there what is written from now on, and deletes nothing. */
+    replicateTo: z
+      .strictObject({
+        name: bucketName,
+        /** Default: this account. */
+        account: accountId.optional(),
+      })
+      .optional(),
   })
   .prefault({});
 

@@ -82,6 +82,7 @@ resource "aws_cloudformation_stack" "transship" {
     WorkerArchitecture       = var.worker_architecture
     WorkerSize               = var.worker_size
     MaxTasks                 = tostring(var.max_tasks)
+    PlannerSchedule          = var.planner_schedule
     ReadRepositories         = local.read_repositories
     WriteRepositories        = var.write_repositories
     PublishBucket            = var.s3_bucket_name

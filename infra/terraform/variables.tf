@@ -86,6 +86,17 @@ variable "max_tasks" {
   default     = 4
 }
 
+variable "planner_schedule" {
+  description = "How often the planner looks at the schedules of the rules: rate(1 minute), or rate(5 minutes), 10 or 15."
+  type        = string
+  default     = "rate(5 minutes)"
+
+  validation {
+    condition     = can(regex("^rate\\((1 minute|(5|10|15) minutes)\\)$", var.planner_schedule))
+    error_message = "planner_schedule is rate(1 minute), rate(5 minutes), rate(10 minutes) or rate(15 minutes)."
+  }
+}
+
 variable "vpc_id" {
   description = "The VPC of the workers. Default: a VPC with public subnets is created."
   type        = string

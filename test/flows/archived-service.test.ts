@@ -22,6 +22,7 @@ import {
   testService,
   type TestService,
 } from '../support/test-service.ts';
+import { enqueueStore } from '../../worker/service/admin/enqueue.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 
 const lab = await openLab();
@@ -30,6 +31,9 @@ const { bucket } = lab.stack;
 
 interface Kept {
   readonly t: TestService;
+  /** What the rule backs up, and where. */
+  readonly from: string;
+  readonly to: string;
   readonly session: Session;
   /** Pushes an image, signed where it is an index. */
   push(tag: string, seed: number, platforms?: readonly string[]): Promise<void>;
@@ -58,7 +62,8 @@ async function kept(): Promise<Kept> {
     restoreSeconds: RESTORE_SECONDS,
   });
   const host = ecr.registryHost;
-  const words = `{ from: '${host}/team/*', to: 'store:s3://${bucket}/${region}/', includeArchived: true }`;
+  const [from, to] = [`${host}/team/*`, `store:s3://${bucket}/${region}/`];
+  const words = `{ from: '${from}', to: '${to}', includeArchived: true }`;
   const rule = hourlyRule(region, `backup: ${words}`);
   assert(rule.kind === 'backup');
   await t.state.rules.put({ name: region, document: formatRule(rule) }, 0);
@@ -69,6 +74,8 @@ async function kept(): Promise<Kept> {
     session.backends.registry(host, 'source').images?.('team/app') ?? assert.fail();
   return {
     t,
+    from,
+    to,
     session,
     push: async (tag, seed, platforms = ['linux/amd64']) => {
       const image = await makeImage({ seed, tag, platforms, layers: [300], signed: platforms.length > 1 });
@@ -228,4 +235,16 @@ test('an image that cannot be stored fails the job only when the archived ones a
   ]);
   expect([...(await k.statuses())].toSorted()).toEqual(['ACTIVE', 'ARCHIVED']);
   expect(await k.noted()).toBe(0);
+});
+
+test('a request includes archived images where it asks for them', async () => {
+  const k = await kept();
+  await k.push('old', 61);
+  await k.archiveAll();
+  const asked = { from: k.from, to: k.to, includeArchived: true };
+  const run = await enqueueStore(asked, k.t, { clock: k.t.clock });
+  await k.t.worker(k.session.backends).drain();
+  await expectEnded(k.t, run.id, { done: 1 });
+  expect(archivedIn(await k.newest())).toEqual([]);
+  expect(await k.statuses()).toEqual(new Set(['ARCHIVED']));
 });

@@ -228,7 +228,7 @@ describe('a rule with a store', () => {
     expect(there.length).toBeGreaterThan(0);
     expect(await k.snapshots()).toEqual([]);
     const sent: string[] = [];
-    await k.t.worker(writesSeen(k.session, (key) => sent.push(key))).drain();
+    await k.t.worker(writesSeen(k.session, (key) => void sent.push(key))).drain();
     await expectEnded(k.t, run.id, { done: 1 });
     const [snapshot, ...others] = await k.snapshots();
     expect(others).toEqual([]);

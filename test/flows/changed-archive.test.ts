@@ -127,5 +127,4 @@ test.each([
     expect(await t.status()).toMatchObject({ faulty: false, inFlight: [] });
     expect(await t.t.state.runs.list({ limit: 1 })).toMatchObject([{ unchanged: tags, jobs: { done: 0 } }]);
   },
-  30_000,
 );

@@ -53,6 +53,37 @@ describe('cost', () => {
     expect((await json('-f', file, ...assume)).monthly).toBeCloseTo(computeCosts(sizes).own);
   });
 
+  test('reads from the settings how often the planner passes, restore tests run, and workers run on demand', async () => {
+    const assumed = async (more: string): Promise<Printed['assumptions']> =>
+      (await json('-f', await settings(more))).assumptions;
+    expect(await assumed('')).toMatchObject({ passes: 8640, keys: 1, first: 1, tests: 4.3 });
+    expect(await assumed('planEveryMinutes: 15')).toMatchObject({ passes: 2880 });
+    expect(await assumed('encryption: create')).toMatchObject({ keys: 2 });
+    const key = 'arn:aws:kms:us-east-1:111111111111:key/0a000000-0000-4000-8000-000000000000';
+    expect(await assumed(`notifications: { key: '${key}' }`)).toMatchObject({ keys: 0 });
+    expect(await assumed('worker: { onDemandBase: 0 }')).toMatchObject({ first: 0 });
+    expect(await assumed('worker: { onDemandBase: 0, onDemandWeight: 1, spotWeight: 3 }')).toMatchObject({
+      first: 0.25,
+    });
+    expect(await assumed('worker: { onDemandBase: 4, maxTasks: 4 }')).toMatchObject({ first: 1 });
+    const tested = async (cron: string): Promise<number | undefined> =>
+      (await assumed(`vault: { restoreTest: { cron: '${cron}' } }`))['tests'];
+    expect(await tested('0 8 ? * SUN *')).toBeCloseTo(52 / 12);
+    expect(await tested('0 8 * * ? *')).toBeCloseTo(365 / 12);
+    expect(await tested('0 8 1 * ? *')).toBe(1);
+    expect(await tested('0 8 L 3,9 ? *')).toBeCloseTo(2 / 12);
+  });
+
+  test('refuses a rules file, and text that is no schedule, with a sentence', async () => {
+    const path = join(lab.folder, 'rules-for-cost.yaml');
+    await writeFile(path, 'version: 1\nrules: []\n');
+    const refused = await run('cost', '-f', path);
+    expect(refused).toMatchObject({ code: 2, stdout: '' });
+    expect(refused.stderr).toContain('it is a rules file, which has no price by itself: name the settings');
+    const odd = await run('cost', '-f', await settings("vault: { restoreTest: { cron: '0 8 * *' } }"));
+    expect(odd.stderr).toContain('"vault.restoreTest.cron": "0 8 * *" is not a schedule');
+  });
+
   test('counts what the settings add and save', async () => {
     const what = async (more: string): Promise<readonly string[]> =>
       (await json('-f', await settings(more))).lines.map((line) => line.what).slice(5);
@@ -93,9 +124,10 @@ vault: { restoreTest: {} }`;
     expect(saved).toBeLessThan(0);
     // 100 GiB of images, and 225 of old versions
     expect(kept).toBeCloseTo((2 * 325 + (75 * 125) / 30) * 0.05 + 75 * 0.02 + 2 + 0.0051);
-    expect(keptTest).toBeCloseTo(100 * (0.02 + 0.023 / 30) * 4.3);
+    // a test each Sunday, verified by a Lambda of 3 GiB within 15 minutes
+    expect(keptTest).toBeCloseTo((100 * (0.02 + 0.023 / 30) + 2700 * 0.000_013_333_4) * (52 / 12));
     expect(kept).toBeLessThan(whole);
-    expect(keptTest).toBeLessThan(wholeTest / 9);
+    expect(keptTest).toBeLessThan(wholeTest / 8.8);
     // after a month nothing that was pruned is gone: old versions are kept for three
     const [young = 0, ofYoung = 0] = await dollars(vault + prune, '--assume', 'months=1');
     expect(young).toBeCloseTo(0);
@@ -161,7 +193,7 @@ vault: { restoreTest: {} }`;
     const broken = join(lab.folder, 'broken.yaml');
     await writeFile(broken, 'rules: [');
     expect(await run('cost', '-f', broken)).toMatchObject({ code: 2 });
-    await writeFile(broken, 'rules: []');
+    await writeFile(broken, 'kind: Secret');
     expect(await run('cost', '-f', broken)).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('expected version: 1, as settings of a deployment have'),

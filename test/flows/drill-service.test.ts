@@ -79,6 +79,21 @@ describe('a rule whose runs are drills', () => {
     expect(s.events).toContainEqual(expect.objectContaining({ type: 'scratch-deleted' }));
   });
 
+  test('leaves nothing when its rule is removed before its Cleaner came', async () => {
+    const s = await service('removed');
+    const run = await s.pass();
+    await s.clean();
+    await s.worker.drain();
+    expect((await s.t.run(run.id)).jobs).toMatchObject({ done: 1 });
+    expect(await s.scratch()).toHaveLength(1);
+    await s.t.state.rules.remove('removed', 1);
+    expect(await s.clean()).toMatchObject({ scratch: { deleted: 1, failed: 0 } });
+    expect(await s.scratch()).toEqual([]);
+    // the place is forgotten in the end
+    await s.t.clock.advance(15 * 24 * HOUR_MS);
+    expect(await s.t.state.scratchPlaces.noteNamed([])).toEqual([]);
+  });
+
   test('keeps the scratch repository of another deployment, whose rule and scheduled time have the same names', async () => {
     const s = await service('twin');
     const run = await s.pass();

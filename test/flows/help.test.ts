@@ -37,6 +37,13 @@ describe('--help', () => {
     }
   });
 
+  test('shows a prune that deletes what the plan above it printed, and one of a store', async () => {
+    const lines = (await helpOf('prune')).split('\n').map((line) => line.trim());
+    const deleting = lines.find((line) => line.startsWith('transship prune') && line.endsWith(' --yes')) ?? '';
+    expect(lines).toContain(deleting.replace(/ --yes$/, ''));
+    expect(lines.some((line) => line.startsWith('transship prune store:'))).toBe(true);
+  });
+
   test('groups options that many commands share', async () => {
     const groups = [...(await helpOf('copy')).matchAll(/^([A-Z][\w ]*):$/gm)].map(([, heading]) => heading);
     expect(groups).toEqual([

@@ -1,4 +1,4 @@
-// Copies of large images: where planners, requests and dead letters send them, and who starts the workers that do them.
+// Copies of large images: to which queue planners, requests and dead letters send them, and which workers are started for them.
 import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { describeStatus } from '../../worker/commands/status.ts';

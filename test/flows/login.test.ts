@@ -52,6 +52,38 @@ describe('transship login', () => {
     },
   );
 
+  test('asks for the name and the password at a terminal, and does not show the password', async () => {
+    const registry = await registryOf('basic');
+    const { home } = await withHome();
+    const asked: object[] = [];
+    const ask = async (question: string, options: object = {}): Promise<string> => {
+      asked.push({ question, ...options });
+      return Promise.resolve(question.startsWith('User') ? ' ann ' : PASSWORD);
+    };
+    const login = async (...args: readonly string[]): Promise<Ended> =>
+      runCommand(['login', registry.registryHost, ...args], { env: { HOME: home }, ask });
+    expect(await login()).toMatchObject({ code: 0, stderr: '' });
+    const password = { question: 'Password or token: ', hidden: true };
+    expect(asked.splice(0)).toEqual([{ question: 'User name: ' }, password]);
+    expect(await login('-u', 'ann')).toMatchObject({ code: 0, stderr: '' });
+    expect(asked).toEqual([password]);
+    const file = await readFile(join(home, '.docker', 'config.json'), 'utf8');
+    expect(file).toContain(Buffer.from(`ann:${PASSWORD}`).toString('base64'));
+  });
+
+  test('reports without a terminal every flag that it needs, in one sentence', async () => {
+    const { run } = await withHome();
+    for (const [args, flags] of [
+      [[], '--username NAME and --password-stdin'],
+      [['-u', 'ann'], '--password-stdin'],
+      [['--password-stdin'], '--username NAME'],
+    ] as const)
+      expect(await run(['login', 'ghcr.io', ...args])).toMatchObject({
+        code: 2,
+        stderr: `transship: log in to ghcr.io: there is no terminal to ask at: pass ${flags}\n`,
+      });
+  });
+
   test('stores nothing that the registry refuses, and prints no password', async () => {
     const registry = await registryOf('bearer');
     const { home, run } = await withHome();
@@ -117,7 +149,6 @@ describe('transship login', () => {
     [['login', 'ghcr.io/team', '-u', 'a', '--password-stdin'], /is not the host of a registry/],
     [['login', 'ghcr.io', '-u', 'a:b', '--password-stdin'], /has no ":"/],
     [['login', 'ghcr.io', '-u', 'a', '--password-stdin'], /standard input is empty/],
-    [['login', 'ghcr.io', '-u', 'a'], /required option '--password-stdin' not specified/],
     [['login', 'ghcr.io', '-u', 'a', '--password-stdin'], /more than one line/, 'first\nsecond\n'],
   ])('refuses %j', async (args, message, stdin = '') => {
     const { run } = await withHome();

@@ -472,7 +472,7 @@ describe('a mirror that cannot be', () => {
     expect(describeFailure(failure)).toMatch(/^target: /);
     expect(describeFailure(failure)).toContain(`the credentials for ${guarded.registryHost} are wrong`);
     const none = await failureOf(lab.session().copy(to, at(ecr, 'never/app:v1')), 'UNAUTHENTICATED');
-    expect(describeFailure(none)).toContain(`docker login ${guarded.registryHost}`);
+    expect(describeFailure(none)).toContain(`transship login ${guarded.registryHost}`);
     expect(describeFailure(none)).toMatch(/^source: /);
   });
 

@@ -19,7 +19,7 @@ import { crashed, CrashPoints } from '../support/crash.ts';
 import { crashing } from '../support/faulty-objects.ts';
 import { makeImage, seededBytes } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf, type Session } from '../support/lab.ts';
-import { dyingTarget } from '../support/lives.ts';
+import { crashingTarget } from '../support/process-run.ts';
 import { clientOf } from '../support/local-s3.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { MemoryObjects } from '../support/memory-objects.ts';
@@ -122,18 +122,18 @@ describe('publish', () => {
     };
     const from = new MemoryObjects();
     await store(from, objects);
-    const life = async (memory: MemoryContent, points: CrashPoints): Promise<boolean> => {
-      const repository = (): Source & Target => withTarget(memory, dyingTarget(memory, points));
+    const publishUntil = async (memory: MemoryContent, points: CrashPoints): Promise<boolean> => {
+      const repository = (): Source & Target => withTarget(memory, crashingTarget(memory, points));
       return crashed(runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files'));
     };
     const whole = new MemoryContent();
     const points = new CrashPoints(Infinity);
-    await life(whole, points);
+    await publishUntil(whole, points);
     expect(points.count).toBeGreaterThan(20);
     for (let at = 1; at <= points.count; at++) {
       const killed = new MemoryContent();
-      expect(await life(killed, new CrashPoints(at)), `killed at ${at}`).toBe(true);
-      await life(killed, new CrashPoints(Infinity));
+      expect(await publishUntil(killed, new CrashPoints(at)), `killed at ${at}`).toBe(true);
+      await publishUntil(killed, new CrashPoints(Infinity));
       expect(await artifactsIn(killed), `killed at ${at}`).toEqual(await artifactsIn(whole));
       const into = new MemoryObjects();
       const session = ends({ bucket: () => into, repository: () => withTarget(killed, killed) });
@@ -359,15 +359,15 @@ describe('extract', () => {
     await store(from, { a: { bytes: text('a'), metadata: { m: '1' } }, 'b/empty': { bytes: text('') }, large });
     const repository = (): Source & Target => withTarget(memory, memory);
     await runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files');
-    const life = async (bucketNow: ObjectStore): Promise<boolean> =>
+    const extractUntil = async (bucketNow: ObjectStore): Promise<boolean> =>
       crashed(runExtract(ends({ bucket: () => bucketNow, repository }), 'host.example/files', 's3://bucket'));
     const whole = crashing(new MemoryObjects(), Infinity);
-    await life(whole.store);
+    await extractUntil(whole.store);
     expect(whole.writes()).toBeGreaterThan(5);
     for (let at = 1; at <= whole.writes(); at++) {
       const into = new MemoryObjects();
-      expect(await life(crashing(into, at).store), `killed at ${at}`).toBe(true);
-      expect(await life(into)).toBe(false);
+      expect(await extractUntil(crashing(into, at).store), `killed at ${at}`).toBe(true);
+      expect(await extractUntil(into)).toBe(false);
       expect(await treeIn(into), `killed at ${at}`).toEqual(await treeIn(from));
     }
   });

@@ -159,9 +159,10 @@ describe('the settings of a repository that does not exist', () => {
   test('are those of the archives, and a dry run lists them', async () => {
     const { repository, from } = await archived('created', { tagMutability: 'IMMUTABLE', scanOnPush: true });
     const to = `docker://${otherEcr.registryHost}`;
-    const lines = [`${repository}: created with tagMutability "IMMUTABLE", scanOnPush true`];
-    expect(await run({ from, to, dryRun: true })).toMatchObject({ notes: lines, faults: [] });
-    expect(await run({ from, to })).toMatchObject({ notes: lines, faults: [] });
+    const settings = 'created with tagMutability "IMMUTABLE", scanOnPush true';
+    const planned = await run({ from, to, dryRun: true });
+    expect(planned).toMatchObject({ notes: [`${repository}: would be ${settings}`], faults: [] });
+    expect(await run({ from, to })).toMatchObject({ notes: [`${repository}: ${settings}`], faults: [] });
     expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'IMMUTABLE', scanOnPush: true });
   });
 

@@ -1,7 +1,8 @@
 // What the Lambda of restore tests does with a bucket that AWS Backup restored: a folder stands in for the bucket.
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { verifyRestored } from '../../worker/images/verify-restored.ts';
 import { judgeRestore, readRestoreJob } from '../../worker/main/judge-restore.ts';
@@ -145,11 +146,11 @@ describe('a restored bucket', () => {
 
 test('the result of a restore job is what AWS Backup gets', async () => {
   const requests: { method: string; url: string; body: unknown }[] = [];
-  const server = createServer(async (request, response) => {
-    const body = JSON.parse(Buffer.concat(await request.toArray()).toString());
-    requests.push({ method: request.method ?? '', url: request.url ?? '', body });
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    requests.push({ method: request.method ?? '', url: request.url ?? '', body: await json(request) });
     response.writeHead(204).end();
-  });
+  };
+  const server = createServer((request, response) => void answer(request, response));
   process.env['AWS_ENDPOINT_URL_BACKUP'] = `http://${await listenForTest(server)}`;
   onTestFinished(() => void delete process.env['AWS_ENDPOINT_URL_BACKUP']);
   await openRestoreResults().put('job-1', { status: 'FAILED', message: 'x'.repeat(5000) });

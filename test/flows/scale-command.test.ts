@@ -75,7 +75,7 @@ test('redrive starts a worker when none runs and a dead letter is in the queue a
   // a receive that waits would wait for the clock of the test
   const receive: Queue['receive'] = async (most, o) => waiting.deadLetters.receive(most, { ...o, waitSeconds: 0 });
   const { name } = waiting.deadLetters;
-  const send: Queue['send'] = async (messages, o) => waiting.deadLetters.send(messages, o);
+  const send: Queue['send'] = async (sent, o) => waiting.deadLetters.send(sent, o);
   const count: Queue['count'] = async (o) => waiting.deadLetters.count(o);
   const service = { ...waiting, deadLetters: { name, receive, send, count } };
   expect(await redrive({}, service, options)).toMatchObject({ redriven: 0 });

@@ -257,6 +257,7 @@ describe('sync', () => {
     const denied = await run(sync);
     expect(denied.code).toBe(1);
     expect(denied.stdout).toMatch(/^fault: rule products: settings of docker:.*settled\/app: .*`settings: false`/m);
+    expect(denied.stdout).toMatch(/^0 copied, 1 unchanged, 0 failed, 1 fault, /m);
     await store.write(key, Buffer.from('{}'));
     expect((await run(sync)).code).toBe(0);
     expect((await store.stat(key)).etag).toBe(etag);
@@ -283,6 +284,10 @@ describe('sync', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'copies/here/app'), image.root);
     const again = await json(['sync', '-f', path]);
     expect(again).toMatchObject({ value: { items: [{ outcome: 'unchanged' }, { outcome: 'unchanged' }] } });
+    // a file has no memory, so its plan cannot count what is unchanged
+    const { stdout, stderr } = await run(['sync', '-f', path]);
+    expect(stdout).toMatch(/^0 copied, 2 unchanged, 0 failed, /m);
+    expect(stderr).toMatch(/^rule products: 1 job$/m);
   });
 
   test('reports each event with its image, rule and side as JSON', async () => {

@@ -212,9 +212,9 @@ describe('transship snapshots', () => {
   });
 
   test.each([
-    [['show', 'PLACE', 'ffffffff'], 1, /none of the 1 snapshots in .* has an id that begins with ffffffff/],
+    [['show', 'PLACE', 'ffffffff'], 1, /no snapshot in .* has an id that begins with ffffffff/],
     [['show', 'PLACE', 'newest'], 2, /"newest" is not a snapshot: expected "latest"/],
-    [['diff', 'PLACE', 'latest', 'ffff'], 1, /none of the 1 snapshots/],
+    [['diff', 'PLACE', 'latest', 'ffff'], 1, /no snapshot in /],
     [['list', 'registry.example'], 2, /"registry\.example" is a registry, which has no snapshots: name a store/],
     [['list', 'store:./missing-store'], 1, /there is no store at store:\.\/missing-store/],
     [

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { stepsOf } from '../../infra/service/worker.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { STOP_SECONDS } from '../../worker/util/stop.ts';
-import { findings, textOf, transship } from './templates.ts';
+import { findings, refused, textOf, transship } from './templates.ts';
 
 const known = new Map<string, { readonly stack: Stack; readonly template: Template }>();
 
@@ -96,6 +96,37 @@ describe('the bucket', () => {
       expect(JSON.stringify(templateOf().findResources('AWS::S3::Bucket'))).not.toContain('ObjectLock');
     },
   );
+
+  test.each([
+    ['this account', '', undefined],
+    ['another account', ", account: '222222222222'", { Owner: 'Destination' }],
+  ])('is replicated to a bucket of %s, without its deletions, where the settings name one', (_, more, transition) => {
+    const stack = transship(`bucket: { replicateTo: { name: copies-of-archives${more} } }`);
+    Template.fromStack(stack).hasResourceProperties('AWS::S3::Bucket', {
+      ReplicationConfiguration: {
+        Rules: [
+          {
+            Status: 'Enabled',
+            DeleteMarkerReplication: { Status: 'Disabled' },
+            Destination: {
+              Bucket: 'arn:aws:s3:::copies-of-archives',
+              ...(transition === undefined ? {} : { AccessControlTranslation: transition }),
+            },
+          },
+        ],
+      },
+    });
+    expect(findings(stack)).toEqual([]);
+    for (const [setting, why] of [
+      ['bucket: { existing: archives, replicateTo: { name: copies } }', 'applies only to a bucket that is created'],
+      ['bucket: { name: archives, replicateTo: { name: archives } }', 'it is the bucket of the archives'],
+      [
+        'encryption: create\nbucket: { replicateTo: { name: copies } }',
+        'S3 does not replicate what a customer managed key',
+      ],
+    ] as const)
+      expect(refused(setting).join()).toContain(why);
+  });
 
   test('is used unchanged when it exists already', () => {
     const template = templateOf('bucket: { existing: archives }');

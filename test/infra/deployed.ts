@@ -20,6 +20,15 @@ const resource = z.looseObject({
 });
 export const template = z.object({
   Parameters: z.record(z.string(), parameter),
+  Rules: z
+    .record(
+      z.string(),
+      z.strictObject({
+        RuleCondition: z.unknown(),
+        Assertions: z.array(z.strictObject({ Assert: z.unknown(), AssertDescription: z.string() })),
+      }),
+    )
+    .default({}),
   Conditions: z.record(z.string(), z.unknown()).default({}),
   Mappings: z.record(z.string(), z.record(z.string(), z.record(z.string(), z.unknown()))).default({}),
   Resources: z.record(z.string(), resource),
@@ -53,8 +62,12 @@ const PSEUDO: Readonly<Record<string, string>> = {
 };
 const NOTHING = Symbol('AWS::NoValue');
 
-/** The resources and outputs of the template with these values. Throws for a value that is refused, and for a reference to nothing. */
-export function deploy(document: Template, given: Readonly<Record<string, string>>): Deployed {
+/** The resources and outputs of the template with these values; `pseudo` replaces values of AWS. Throws for a value that is refused, and for a reference to nothing. */
+export function deploy(
+  document: Template,
+  given: Readonly<Record<string, string>>,
+  pseudo: Readonly<Record<string, string>> = {},
+): Deployed {
   const values = new Map<string, string>();
   for (const [name, declared] of Object.entries(document.Parameters)) {
     const value = given[name] ?? declared.Default;
@@ -78,7 +91,7 @@ export function deploy(document: Template, given: Readonly<Record<string, string
   };
   const ref = (name: string): unknown => {
     if (name === 'AWS::NoValue') return NOTHING;
-    const value = PSEUDO[name] ?? values.get(name);
+    const value = pseudo[name] ?? PSEUDO[name] ?? values.get(name);
     if (value === undefined) return refer(name, `<${name}>`);
     return document.Parameters[name]?.Type === 'CommaDelimitedList' ? (value === '' ? [] : value.split(',')) : value;
   };
@@ -106,6 +119,10 @@ export function deploy(document: Template, given: Readonly<Record<string, string
         return list()[0] !== true;
       case 'Fn::And':
         return list().every((one) => one === true);
+      case 'Fn::EachMemberEquals': {
+        const [members, value] = list();
+        return Array.isArray(members) && members.every((one) => one === value);
+      }
       case 'Fn::Join': {
         const [separator, parts] = list();
         return Array.isArray(parts) ? parts.join(String(separator)) : NOTHING;
@@ -147,6 +164,11 @@ export function deploy(document: Template, given: Readonly<Record<string, string
         .filter(([, value]) => value !== NOTHING),
     );
   }
+
+  for (const { Assertions, RuleCondition } of Object.values(document.Rules))
+    if (resolved(RuleCondition) === true)
+      for (const { Assert, AssertDescription } of Assertions)
+        if (resolved(Assert) !== true) throw new Error(AssertDescription);
 
   const resources = Object.entries(document.Resources)
     .filter(([id]) => exists(id))

@@ -1,6 +1,6 @@
 // Compares docs/deployment.md and docs/runbook.md with what exists: settings, outputs, commands and sums.
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Template } from 'aws-cdk-lib/assertions';
@@ -89,7 +89,7 @@ describe('settings', () => {
 
   test('in the examples of the text are accepted', () => {
     const examples = blocksOf(DEPLOYMENT, 'yaml settings');
-    expect(examples).toHaveLength(4);
+    expect(examples).toHaveLength(5);
     for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
   });
 });
@@ -285,11 +285,15 @@ describe('commands', () => {
     const target = mkdtempSync(join(tmpdir(), 'transship-synth-'));
     try {
       const lines = blocksOf(DEPLOYMENT, 'sh offline').flatMap((block) => block.trim().split('\n'));
+      // as the page has it: the settings file of the first deployment, which names no account
+      const [, , settings = ''] = /<<'(SETTINGS)'\n([^]*?)\n\1\n/.exec(DEPLOYMENT) ?? [];
+      writeFileSync(join(target, 'settings.yaml'), settings);
+      const env = { ...withoutAccount(), TRANSSHIP_INFRA: join(target, 'settings.yaml') };
       expect(lines).toContain('npm run synth');
       for (const line of lines) {
         // other tests may use dist/ at the same time
         const command = line === 'npm run synth' ? `${line} -- --output ${target}` : line;
-        const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8', env: withoutAccount() });
+        const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8', env });
         expect(status, `${line}\n${stderr}`).toBe(0);
       }
       expect(readFileSync(join(target, 'Transship.template.json'), 'utf8')).toContain('AWS::ECS::Service');
@@ -297,8 +301,8 @@ describe('commands', () => {
       const [planner = ''] = globSync(join(target, 'asset.*/index.mjs'));
       const load = `import(${JSON.stringify(planner)}).then(({ handler }) => console.log(typeof handler))`;
       const told = { TRANSSHIP_QUEUE_URL: 'https://sqs/1/jobs', TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs/1/dead' };
-      const env = { ...withoutAccount(), ...told, TRANSSHIP_TABLE: 'table', AWS_REGION: 'us-east-1' };
-      const loaded = spawnSync(process.execPath, ['-e', load], { cwd: target, encoding: 'utf8', env });
+      const planned = { ...withoutAccount(), ...told, TRANSSHIP_TABLE: 'table', AWS_REGION: 'us-east-1' };
+      const loaded = spawnSync(process.execPath, ['-e', load], { cwd: target, encoding: 'utf8', env: planned });
       expect(loaded).toMatchObject({ stdout: 'function\n', stderr: '' });
     } finally {
       rmSync(target, { recursive: true, force: true });
@@ -336,7 +340,9 @@ describe('policies in the text', () => {
         ),
       );
     const text = section(DEPLOYMENT, 'Across accounts').split('\n### ')[1] ?? '';
-    const [read = '', write = ''] = text.split('To write, add');
+    const [read = '', writes = ''] = text.split('To write, add');
+    const [write = '', archived = ''] = writes.split('For rules with `includeArchived`');
+    expect(actions(archived)).toEqual(CALLS['ecr.UpdateImageStorageClass']?.actions);
     expect(actions(read)).toEqual(called(false));
     expect(actions(write)).toEqual(called(true).filter((action) => !actions(read).includes(action)));
   });
@@ -365,7 +371,10 @@ describe('costs', () => {
     const withVault = `${smallest}vault: { account: '222222222222', region: eu-west-1, restoreTest: {} }\n`;
     const withLarge = `${smallest}largeJobs: {}\n`;
     for (const text of [smallest, withVault, withLarge, ...files, ...blocksOf(DEPLOYMENT, 'yaml settings')]) {
-      const { alarms, bucket, largeJobs, network, prune, vault, worker } = parseSettings(text, 'test.yaml');
+      const { alarms, bucket, largeJobs, network, planEveryMinutes, prune, vault, worker } = parseSettings(
+        text,
+        'test.yaml',
+      );
       const { assumptions, ...parts } = parseDeployedParts(text, 'test.yaml');
       expect(parts).toEqual({
         network: network.type,
@@ -387,6 +396,7 @@ describe('costs', () => {
           large_memory_gib: largeJobs.memoryMiB / 1024,
           large_disk_gib: largeJobs.diskGiB,
         });
+      expect(assumptions.passes).toBe((30 * 24 * 60) / planEveryMinutes);
       if (vault !== undefined)
         expect(assumptions).toMatchObject({
           backup_days: vault.plan.deleteAfterDays,

@@ -431,10 +431,10 @@ describe('the role that verifies restore tests', () => {
   test('may read the buckets of restore tests in its own account, record results and log, and nothing else', () => {
     const stack = stacksOf(exampleOf('vault')).get('TransshipVault');
     if (stack === undefined) throw new Error('no stack');
-    const [found] = [...statementsOf(Template.fromStack(stack))].filter(([id]) => id.startsWith('RestoreVerifierRole'));
-    const statements = found?.[1] ?? [];
+    const found = [...statementsOf(Template.fromStack(stack))].find(([id]) => id.startsWith('RestoreVerifierRole'));
+    const granted = found?.[1] ?? [];
     const bucket = 'arn:aws:s3:::awsbackup-restore-test-*';
-    expect(permissions(statements)).toEqual(
+    expect(permissions(granted)).toEqual(
       [
         'backup:PutRestoreValidationResult on *',
         'logs:CreateLogStream on <RestoreVerifierLogs.Arn>',
@@ -443,7 +443,7 @@ describe('the role that verifies restore tests', () => {
         `s3:ListBucket on ${bucket}`,
       ].toSorted(),
     );
-    for (const { Action, Condition } of statements)
+    for (const { Action, Condition } of granted)
       if (Action.some((action) => action.startsWith('s3:')))
         expect(Condition).toEqual({ StringEquals: { 'aws:ResourceAccount': stack.account } });
   });

@@ -32,7 +32,7 @@ describe('the setting largeJobs', () => {
     expect(Object(tasks.get('WorkersTask'))['ContainerDefinitions'][0]).not.toHaveProperty('Command');
   });
 
-  test('tells every process where large jobs go, by variables that the worker reads', () => {
+  test('gives every process the queue of large jobs, by variables that the worker reads', () => {
     const environment = new Map<string, string>(
       container.Environment.map(({ Name, Value }: Record<string, unknown>) => [Name, textOf(Value)]),
     );

@@ -91,4 +91,24 @@ describe.skipIf(!HAS_MOTO)('moto', async () => {
     };
     for (const type of IMPORTANT[id]) expect(made).toContain(type);
   });
+
+  test('deploys a StackSet of a template to several Regions', { timeout: 180_000 }, async () => {
+    const name = 'replicas-everywhere';
+    await call('CreateStackSet', {
+      StackSetName: name,
+      TemplateBody: JSON.stringify(portableTemplates().get('TransshipReplicas')),
+      'Parameters.member.1.ParameterKey': 'HomeRegion',
+      'Parameters.member.1.ParameterValue': 'eu-west-1',
+      'Capabilities.member.1': 'CAPABILITY_NAMED_IAM',
+    });
+    const regions = ['us-east-2', 'ap-south-1'];
+    await call('CreateStackInstances', {
+      StackSetName: name,
+      'Accounts.member.1': '123456789012',
+      ...Object.fromEntries(regions.map((region, i) => [`Regions.member.${i + 1}`, region])),
+    });
+    const instances = await call('ListStackInstances', { StackSetName: name });
+    for (const region of regions) expect(instances).toContain(`<Region>${region}</Region>`);
+    expect(instances.match(/<Status>\w+<\/Status>/g)).toEqual(regions.map(() => '<Status>CURRENT</Status>'));
+  });
 });

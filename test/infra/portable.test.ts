@@ -62,6 +62,59 @@ describe.each(PORTABLE)('%s', (id) => {
   });
 });
 
+test.each([
+  ['aws', 'eu-central-1', 'https://eu-central-1.console.aws.amazon.com/'],
+  ['aws-cn', 'cn-north-1', 'https://cn-north-1.console.amazonaws.cn/'],
+  ['aws-us-gov', 'us-gov-west-1', 'https://us-gov-west-1.console.amazonaws-us-gov.com/'],
+])('the output Dashboard has a URL of the console of the partition %s', (partition, region, start) => {
+  const pseudo = { 'AWS::Partition': partition, 'AWS::Region': region };
+  const { outputs } = deploy(templateOf('Transship'), NEEDED.Transship, pseudo);
+  expect(String(outputs.get('Dashboard')).startsWith(start)).toBe(true);
+});
+
+describe('parameters that belong together', () => {
+  const VPC = 'vpc-00000000';
+  const SUBNETS = 'subnet-00000000,subnet-11111111';
+
+  test.each([
+    ['Transship', { VpcId: VPC }, 'VpcId needs SubnetIds'],
+    ['Transship', { SubnetIds: SUBNETS }, 'SubnetIds needs VpcId'],
+    ['Transship', { PublishPrefix: 'documents/' }, 'PublishPrefix needs PublishBucket'],
+    ['Transship', { PublishRepository: 'documents' }, 'PublishRepository needs PublishBucket'],
+    ['TransshipRegistries', { SecondaryRegion: 'eu-west-1' }, 'set DestinationRegion first'],
+    [
+      'TransshipRegistries',
+      { DestinationRegion: 'eu-west-1', SecondaryRegion: 'eu-west-1' },
+      'SecondaryRegion is another Region',
+    ],
+  ] as const)('are refused by %s without each other, before anything is created: %j', (id, given, sentence) => {
+    expect(() => deployed(id, given)).toThrow(sentence);
+  });
+
+  test('are accepted together', () => {
+    deployed('Transship', { VpcId: VPC, SubnetIds: SUBNETS });
+    deployed('Transship', { PublishBucket: 'documents', PublishPrefix: 'a/', PublishRepository: 'documents' });
+    deployed('TransshipRegistries', { DestinationRegion: 'eu-west-1', SecondaryRegion: 'us-west-2' });
+  });
+
+  test('are compared by functions that rules have', () => {
+    // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-rules.html
+    const allowed = new Set([
+      'Ref',
+      'Fn::And',
+      'Fn::Contains',
+      'Fn::EachMemberEquals',
+      'Fn::Equals',
+      'Fn::Not',
+      'Fn::Or',
+    ]);
+    for (const id of PORTABLE) {
+      const functions = JSON.stringify(templateOf(id).Rules).match(/"(?:Ref|Fn::\w+|Condition)"/g) ?? [];
+      expect(functions.map((name) => name.slice(1, -1)).filter((name) => !allowed.has(name))).toEqual([]);
+    }
+  });
+});
+
 describe('what CloudFormation creates first', () => {
   const resources = z.record(
     z.string(),

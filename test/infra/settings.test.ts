@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { longestGapDays } from '../../infra/settings/cron.ts';
+import { findSettings } from '../../infra/settings/file.ts';
 import { parseSettings, readSettings, SettingsError } from '../../infra/settings/settings.ts';
 import { ACCOUNT, REGION, refused, settingsOf } from './templates.ts';
 
@@ -62,6 +63,30 @@ describe('the account and the Region', () => {
     expect(() => parseSettings('version: 1', 'a.yaml')).toThrow(
       /^a\.yaml: account: it is missing, and cdk has no AWS credentials to take it from: set it, or sign in to AWS and run cdk\na\.yaml: region: it is missing/,
     );
+  });
+
+  test('have stand-ins where nothing names them and templates are only shown, and never where they are deployed', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const notice = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    onTestFinished(() => notice.mockRestore());
+    const file = join(folder, 'a.yaml');
+    writeFileSync(file, 'version: 1\nregion: eu-central-1\n');
+    for (const [name, value] of [
+      ['TRANSSHIP_INFRA', file],
+      ['CDK_DEFAULT_ACCOUNT', ''],
+      ['CDK_DEFAULT_REGION', ''],
+    ] as const)
+      vi.stubEnv(name, value);
+    expect(() => findSettings('b.yaml')).toThrow(/: account: it is missing/);
+    expect(notice).not.toHaveBeenCalled();
+    expect(findSettings('b.yaml', HERE)).toMatchObject({ account: '222222222222', region: 'eu-central-1' });
+    expect(notice.mock.calls).toEqual([
+      [`${file} and credentials do not name both account and region: showing 222222222222, eu-central-1\n`],
+    ]);
+    writeFileSync(file, 'version: 1\nprefix: Tea\n');
+    expect(() => findSettings('b.yaml', HERE)).toThrow(/: prefix "Tea": expected/);
   });
 });
 

@@ -24,7 +24,7 @@ describe('the text of the module', () => {
       Object.keys(group),
     );
     // a VPC that is created has fixed addresses, and the planner runs every five minutes
-    expect(known.filter((name) => !set.includes(name))).toEqual(['PlannerSchedule', 'VpcCidr']);
+    expect(known.filter((name) => !set.includes(name))).toEqual(['VpcCidr']);
     expect(set.filter((name) => !known.includes(name))).toEqual([]);
   });
 

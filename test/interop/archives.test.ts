@@ -75,6 +75,19 @@ describe('an archive written by Transship', async () => {
     }
   });
 
+  test('with layers that are not compressed keeps its digest in skopeo with --preserve-digests only', async () => {
+    const archive = 'oci-archive:test/fixtures/archive-v1.tar';
+    const raw = async (from: string): Promise<string> => digestOf(await rawManifest(from, o));
+    const digest = await raw(archive);
+    const to = `docker://${restored.host}/not-compressed`;
+    await skopeo(['copy', '--all', archive, `${to}:changed`], o);
+    await skopeo(['copy', '--all', '--preserve-digests', archive, `${to}:kept`], o);
+    expect([await raw(`${to}:changed`), await raw(`${to}:kept`)]).toEqual([
+      expect.not.stringContaining(digest),
+      digest,
+    ]);
+  });
+
   test('is pushed by skopeo with the one platform that it is asked for', async () => {
     const to = `docker://${restored.host}/one-platform:v1`;
     await run(

@@ -12,15 +12,15 @@ import { collect } from '../support/chunks.ts';
 import { makeImage, type ImageRecipe } from '../support/images.ts';
 import { attempt, createWorkspace, succeeded, type Environment } from '../support/interop-process.ts';
 import { openLab } from '../support/lab.ts';
-import type { LifeOrder, StoreOrder } from '../support/life.ts';
-import type { Life } from '../support/lives.ts';
+import type { ProcessOrder, StoreOrder } from '../support/killed-process.ts';
+import type { ProcessRun } from '../support/process-run.ts';
 import { openS3 as startS3 } from '../support/local-s3.ts';
 import { expectNothingHalf, expectSameImage } from '../support/same-image.ts';
 
-/** Runs one life in a process of its own. */
-const LIFE = fileURLToPath(new URL('../support/life.ts', import.meta.url));
+/** The script of one process that may be killed. */
+const PROCESS = fileURLToPath(new URL('../support/killed-process.ts', import.meta.url));
 /** For two cores, which the servers share. */
-const LIVES_AT_ONCE = 3;
+const PROCESSES_AT_ONCE = 3;
 const MIN_PART_BYTES = 4096;
 
 // hundreds of processes: two minutes on two idle cores
@@ -41,20 +41,20 @@ const s3Environment = {
   AWS_ENDPOINT_URL_S3: s3.s3.endpoint,
 };
 
-/** Runs a life in a new process, until it has ended or is killed as ordered. Returns what is known of it. */
-async function live(order: LifeOrder, env: Environment = {}): Promise<Life> {
-  const ended = await attempt(process.execPath, [LIFE, JSON.stringify(order)], { env: { ...work.env, ...env } });
+/** Runs a new process, until it has ended or is killed as ordered. Returns what is known of it. */
+async function runProcess(order: ProcessOrder, env: Environment = {}): Promise<ProcessRun> {
+  const ended = await attempt(process.execPath, [PROCESS, JSON.stringify(order)], { env: { ...work.env, ...env } });
   const stdout = ended.signal === 'SIGKILL' ? ended.stdout : succeeded(ended);
-  const life = JSON.parse(stdout.toString()) as Life;
-  expect(life.died).toBe(ended.signal === 'SIGKILL');
-  return life;
+  const run = JSON.parse(stdout.toString()) as ProcessRun;
+  expect(run.wasKilled).toBe(ended.signal === 'SIGKILL');
+  return run;
 }
 
-/** Plays every crash point of a life that has so many, some of them at once. */
+/** Plays every crash point of a process that has so many, some of them at once. */
 async function atEvery(points: number, check: (at: number) => Promise<void>): Promise<void> {
   await forEachOf(
     Array.from({ length: points }, (_, i) => i + 1),
-    LIVES_AT_ONCE,
+    PROCESSES_AT_ONCE,
     check,
   );
 }
@@ -77,8 +77,8 @@ describe.each([
 ] as const)('a backup to %s', (_, partSize, recipe: ImageRecipe, makePlace) => {
   test('ends in the same bytes when its process is killed at every write and another process resumes it', async () => {
     const place = await makePlace();
-    const backup = (key: string, at?: number): Promise<Life> =>
-      live({ recipe, store: place.order, key, partSize, at }, s3Environment);
+    const backup = (key: string, at?: number): Promise<ProcessRun> =>
+      runProcess({ recipe, store: place.order, key, partSize, at }, s3Environment);
     const { points } = await backup('whole.tar');
     expect(points).toBeGreaterThan(100);
     const whole = await collect(await place.open().read('whole.tar'));
@@ -86,7 +86,7 @@ describe.each([
     await atEvery(points, async (at) => {
       const key = `killed-${at}.tar`;
       const first = await backup(key, at);
-      expect(first).toMatchObject({ died: true, points: at });
+      expect(first).toMatchObject({ wasKilled: true, points: at });
       mostInFlight = Math.max(mostInFlight, first.writesInFlight);
       const second = await backup(key);
       const sentTwice = first.bytesSent + second.bytesSent - whole.byteLength;
@@ -108,17 +108,17 @@ describe.each([
   test('shows nothing before its parts when its process is killed at every write, and another process completes it', async () => {
     const recipe = { ...more, layers: [20_000], sharedLayerBytes: 0 };
     const image = await makeImage(recipe);
-    const mirror = (repository: string, at?: number): Promise<Life> =>
-      live({ recipe, registry: where.registryHost, repository, at }, lab.stack.environment);
+    const mirror = (repository: string, at?: number): Promise<ProcessRun> =>
+      runProcess({ recipe, registry: where.registryHost, repository, at }, lab.stack.environment);
     const { points } = await mirror('whole');
     expect(points).toBeGreaterThan(least);
     const client = lab.client(where);
     await atEvery(points, async (at) => {
       const repository = `killed/at-${at}`;
-      expect(await mirror(repository, at)).toMatchObject({ died: true, points: at });
+      expect(await mirror(repository, at)).toMatchObject({ wasKilled: true, points: at });
       const view = client.repository(repository);
       await expectNothingHalf(image.content, view, image.root);
-      expect(await mirror(repository)).toMatchObject({ died: false });
+      expect(await mirror(repository)).toMatchObject({ wasKilled: false });
       await expectSameImage(image.content, view, image.root);
     });
   });

@@ -157,4 +157,17 @@ rules:
     });
     stack.ecr.faults.clear();
   });
+
+  test('is asked for a name and a password, and never shows the password', async () => {
+    await inTerminal(120, async (terminal) => {
+      await terminal.begin(`transship login ${stack.ecr.registryHost}`, /User name:$/);
+      await terminal.enter('ann', /Password or token:$/);
+      await terminal.type('hidden-word');
+      const ended = await terminal.press('Enter');
+      expect(ended).toMatch(/\nUser name: ann\nPassword or token:\s*\n(?:transship|logged|warning)/);
+      expect(ended).not.toContain('hidden');
+      await terminal.begin(`transship login ${stack.ecr.registryHost} -u ann`, /Password or token:$/);
+      expect(await terminal.press('C-c')).toContain('stopped by Ctrl-C');
+    });
+  });
 });

@@ -10,13 +10,11 @@ import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { openS3 } from '../../worker/objects/s3/store.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage, type ImageRecipe } from '../support/images.ts';
-import { backupLife } from '../support/lives.ts';
+import { runBackup } from '../support/process-run.ts';
 import { openS3 as startS3, type OpenS3 } from '../support/local-s3.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 // Every process here is simulated within this one. test/interop/crash.test.ts does the same with real processes.
-
-/** Hundreds of runs. */
 
 interface Place {
   /** A store as a new process opens it. */
@@ -28,14 +26,14 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
     test('killed at every write, once, and resumed by a new process, ends in the same bytes', async () => {
       const image = await makeImage(recipe);
       const place = await make();
-      const { points } = await backupLife(image, place.open(), 'whole.tar', { partSize });
+      const { points } = await runBackup(image, place.open(), 'whole.tar', { partSize });
       const whole = await collect(await place.open().read('whole.tar'));
       assert.ok(points > 100, `${points} points`);
       for (let at = 1; at <= points; at++) {
         const key = `killed-${at}.tar`;
-        const first = await backupLife(image, place.open(), key, { partSize, at });
-        assert.ok(first.died, `it was not killed at ${at}`);
-        const second = await backupLife(image, place.open(), key, { partSize });
+        const first = await runBackup(image, place.open(), key, { partSize, at });
+        assert.ok(first.wasKilled, `it was not killed at ${at}`);
+        const second = await runBackup(image, place.open(), key, { partSize });
         const twice = first.bytesSent + second.bytesSent - whole.byteLength;
         const allowed = first.bytesInFlight;
         assert.ok(twice <= allowed, `killed at ${at}: ${twice} bytes were sent twice, ${allowed} are allowed`);
@@ -47,21 +45,21 @@ function crashTests(name: string, partSize: number, recipe: ImageRecipe, make: (
     test('killed again and again, a little further each time, ends in the same bytes', async () => {
       const image = await makeImage(recipe);
       const place = await make();
-      await backupLife(image, place.open(), 'whole.tar', { partSize });
+      await runBackup(image, place.open(), 'whole.tar', { partSize });
       const whole = await collect(await place.open().read('whole.tar'));
-      let [sent, allowed, deaths] = [0, whole.byteLength, 0];
-      for (; ; deaths++) {
-        assert.ok(deaths < 1000, 'it never ends');
-        // far enough that each process stores something new: everything that is sent at once has begun, and some of it has ended
-        const life = await backupLife(image, place.open(), 'killed.tar', { partSize, at: 14 + (deaths % 5) });
-        sent += life.bytesSent;
-        if (!life.died) break;
-        allowed += life.bytesInFlight;
+      let [sent, allowed, kills] = [0, whole.byteLength, 0];
+      for (; ; kills++) {
+        assert.ok(kills < 1000, 'it never ends');
+        // far enough to store something new in each run: everything that is sent at once has begun, and some of it has ended
+        const run = await runBackup(image, place.open(), 'killed.tar', { partSize, at: 14 + (kills % 5) });
+        sent += run.bytesSent;
+        if (!run.wasKilled) break;
+        allowed += run.bytesInFlight;
       }
       const bytes = await collect(await place.open().read('killed.tar'));
       assert.ok(bytes.equals(whole));
-      assert.ok(deaths > 5, `${deaths} deaths`);
-      assert.ok(sent <= allowed, `${sent} bytes were sent for ${whole.byteLength}, ${deaths} deaths`);
+      assert.ok(kills > 5, `${kills} kills`);
+      assert.ok(sent <= allowed, `${sent} bytes were sent for ${whole.byteLength}, ${kills} kills`);
       await using restored = await openImage(place.open(), 'killed.tar');
       await expectSameImage(image.content, restored, image.root);
     });

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { Surroundings } from '../../worker/main/command-context.ts';
 import { execute } from '../../worker/main/program.ts';
 
 /** The output of a command, and its exit code. */
@@ -17,12 +18,14 @@ interface CommandOptions {
   readonly stdin?: string;
   /** Called with the output of the command to standard error, as it is written. */
   readonly onStderr?: (text: string) => void;
+  /** The person at the terminal. Default: there is no terminal to ask at. */
+  readonly ask?: Surroundings['ask'];
 }
 
 /** Runs a command of the program in this process, as in a shell without a terminal. */
 export async function runCommand(
   args: readonly string[],
-  { env, columns = 120, stop = new AbortController().signal, stdin, onStderr }: CommandOptions,
+  { env, columns = 120, stop = new AbortController().signal, stdin, onStderr, ask }: CommandOptions,
 ): Promise<Ended> {
   let [stdout, stderr] = ['', ''];
   const code = await execute({
@@ -38,6 +41,7 @@ export async function runCommand(
       columns,
     },
     stop,
+    ...(ask === undefined ? {} : { ask }),
     stdin: stdin === undefined ? undefined : Readable.from([Buffer.from(stdin)]),
   });
   return { code, stdout, stderr };

@@ -15,6 +15,10 @@ export interface Terminal extends AsyncDisposable {
   begin(command: string, shown: RegExp): Promise<string>;
   /** Waits until the screen shows something. Returns the screen. */
   until(shown: RegExp): Promise<string>;
+  /** Types a line, and waits until the screen shows something. */
+  enter(line: string, shown: RegExp): Promise<string>;
+  /** Types letters, without waiting for anything. */
+  type(letters: string): Promise<void>;
   resize(columns: number): Promise<void>;
   /** Presses keys by the names of tmux, such as `C-c`, and waits for the prompt. */
   press(key: string): Promise<string>;
@@ -84,6 +88,12 @@ export async function openTerminal({ columns, rows = 40, env, folder }: Terminal
       return until(shown);
     },
     until,
+    enter: async (line, shown) => {
+      await tmux('send-keys', '-l', line);
+      await tmux('send-keys', 'Enter');
+      return until(shown);
+    },
+    type: async (letters) => void (await tmux('send-keys', '-l', letters)),
     resize: async (width) => void (await tmux('resize-window', '-x', String(width), '-y', String(rows))),
     press: async (key) => {
       await tmux('send-keys', key);

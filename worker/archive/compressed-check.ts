@@ -30,7 +30,7 @@ export async function holdsPlanned(
   try {
     const end = compression === 'gzip' ? layout.headSize : layout.size;
     const nextFrames: number[] = [];
-    const tar = unpacked(bytesOf(packed), compression, (offset) => nextFrames.push(offset));
+    const tar = unpacked(bytesOf(packed), compression, { onNextFrame: (offset) => nextFrames.push(offset) });
     return (await isPlannedUpTo(end, tar, layout)) && (await isOneFrame(packed, nextFrames));
   } catch (error) {
     if (isFailure(error, 'CORRUPT')) return false;

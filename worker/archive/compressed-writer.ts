@@ -1,5 +1,5 @@
 import type { Transform } from 'node:stream';
-import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { bodyAt } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
 import { progressOf } from '../content/paced.ts';
@@ -17,7 +17,17 @@ import type { ArchiveLayout } from './plan.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
 export type Compression = 'gzip' | 'zstd';
-type OnNextFrame = (offset: number) => void;
+
+export interface UnpackOptions {
+  /** Called for each frame of zstd after the first, with the byte at which it begins. */
+  readonly onNextFrame?: (offset: number) => void;
+  /** The largest window of zstd, which is kept in memory, as the logarithm of its bytes. Default: 27, as `zstd --long` writes. */
+  readonly windowLog?: number | undefined;
+}
+
+/** The context of the failure of an archive with a larger window than was allowed. */
+export const NEEDS_WINDOW = 'needsWindow';
+const MAX_WINDOW_LOG = 27;
 
 /** A frame that unpacks to nothing. Node's compressor adds it where its input ended before the last of it was taken. */
 export const EMPTY_FRAME: Uint8Array = Buffer.from('28b52ffd2000010000', 'hex');
@@ -68,15 +78,21 @@ export function compressionFor(key: string): Compression {
 }
 
 /**
- * `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages call it `it`. `onNextFrame` is called for each frame of zstd
- * after the first, with the byte at which it begins.
+ * `body` unpacked, without a bound. CORRUPT when it is damaged or cut off, UNSUPPORTED for a larger window; messages call it `it`.
  */
-export async function* unpacked(body: Bytes, compression: Compression, onNextFrame?: OnNextFrame): Bytes {
+export async function* unpacked(body: Bytes, compression: Compression, options: UnpackOptions = {}): Bytes {
+  const { windowLog = MAX_WINDOW_LOG, onNextFrame } = options;
   try {
-    const plain = compression === 'zstd' ? unzstd(body, onNextFrame) : through(body, createGunzip());
+    const plain = compression === 'zstd' ? unzstd(body, { windowLog, onNextFrame }) : through(body, createGunzip());
     for await (const chunk of plain) yield chunk;
   } catch (error) {
     if (isFailure(error)) throw error;
+    if (error instanceof Error && 'code' in error && error.code === 'ZSTD_error_frameParameter_windowTooLarge')
+      throw new Failure(
+        'UNSUPPORTED',
+        `its zstd data needs a window of more than ${2 ** (windowLog - 20)} MiB in memory: compress it again without --long`,
+        { cause: error, context: { [NEEDS_WINDOW]: true } },
+      );
     throw new Failure('CORRUPT', `its ${compression} data is damaged or cut off`, { cause: error });
   }
 }
@@ -139,7 +155,10 @@ async function feed(body: Bytes, transform: Transform): Promise<void> {
 }
 
 /** Reads every frame. Node's decompressor ends with the first frame and does not report what follows it; pzstd and cat make files of many. */
-async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
+async function* unzstd(
+  body: Bytes,
+  { windowLog, onNextFrame }: { readonly windowLog: number; readonly onNextFrame: UnpackOptions['onNextFrame'] },
+): Bytes {
   const chunks = body[Symbol.asyncIterator]();
   const pull = async (): Promise<Uint8Array | undefined> => {
     const next = await chunks.next();
@@ -149,7 +168,7 @@ async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
   try {
     let current = await pull();
     do {
-      const frame = createZstdDecompress();
+      const frame = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: windowLog } });
       // where the current chunk begins in what the frame was given
       let start = 0;
       const rest = async function* (): Bytes {

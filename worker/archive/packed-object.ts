@@ -5,7 +5,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
 import { FIRST_READ_BYTES, HEADER_READ_BYTES } from './archive-files.ts';
-import { unpacked, type Compression } from './compressed-writer.ts';
+import { NEEDS_WINDOW, unpacked, type Compression } from './compressed-writer.ts';
 import { scanTar, type ReadAt } from './tar.ts';
 import { lookedAt, type UnpackLimit } from './unpack.ts';
 
@@ -33,24 +33,48 @@ export interface PackedObject extends Pick<ObjectStore, 'read'> {
 }
 
 /**
+ * The window of a pass that shares the memory with others, as the logarithm of its bytes: 8 MiB, as all levels of zstd have it but `--ultra`. An
+ * archive with a larger one, of `--long`, is read in passes that exclude all others.
+ */
+const SHARED_WINDOW_LOG = 23;
+
+/**
  * Reads a compressed tar without a disk and in little memory: each range is a pass over the object, from its first byte to the end of the range.
  * Opening it is one whole pass, which keeps the headers and what follows them. A read waits while as many passes as are allowed are under way.
  * CORRUPT where the compressed data is damaged or cut off; the limit's failure where it unpacks to more.
  */
 export async function openPacked(tar: PackedTar, options: Abortable): Promise<PackedObject> {
-  const { info, compression, limit } = tar;
-  const giveBack = await tar.passes.take(1, options);
+  try {
+    return await openWith({ ...tar, windowLog: SHARED_WINDOW_LOG }, options);
+  } catch (error) {
+    if (!isFailure(error) || error.context[NEEDS_WINDOW] !== true) throw error;
+    return openWith({ ...tar, windowLog: undefined }, options);
+  }
+}
+
+interface OpenedTar extends PackedTar {
+  /** Absent: the largest. */
+  readonly windowLog: number | undefined;
+}
+
+async function openWith(tar: OpenedTar, options: Abortable): Promise<PackedObject> {
+  const { info, compression, limit, windowLog } = tar;
+  const giveBack = await takePass(tar, options);
   try {
     const body = await tar.store.read(info.key, { signal: options.signal, ifMatch: info.etag });
-    const { size, kept } = await indexOf(lookedAt(unpacked(body, compression), limit));
+    const { size, kept } = await indexOf(lookedAt(unpacked(body, compression, { windowLog }), limit));
     return { info: { ...info, size }, read: async (_key, range) => rangeOf(tar, kept, { size, ...range }) };
   } finally {
     giveBack();
   }
 }
 
+async function takePass({ passes, windowLog }: OpenedTar, options: Abortable): Promise<() => void> {
+  return passes.take(windowLog === undefined ? passes.capacity : 1, options);
+}
+
 async function rangeOf(
-  tar: PackedTar,
+  tar: OpenedTar,
   kept: readonly Kept[],
   { offset = 0, size, length = size - offset, ifMatch, signal }: ReadOptions & { readonly size: number },
 ): Promise<Bytes> {
@@ -61,15 +85,16 @@ async function rangeOf(
 
 /** The bytes from `from` to `to`. It holds its place among the passes until its reader has the last of them. */
 async function* passTo(
-  { store, info, compression, passes }: PackedTar,
+  tar: OpenedTar,
   from: number,
   to: number,
   options: Pick<ReadOptions, 'ifMatch' | 'signal'>,
 ): Bytes {
-  const giveBack = await passes.take(1, options);
+  const { store, info, compression, windowLog } = tar;
+  const giveBack = await takePass(tar, options);
   try {
     let at = 0;
-    for await (const chunk of unpacked(await store.read(info.key, options), compression)) {
+    for await (const chunk of unpacked(await store.read(info.key, options), compression, { windowLog })) {
       const [start, end] = [Math.max(0, from - at), Math.min(chunk.byteLength, to - at)];
       if (start < end) yield chunk.subarray(start, end);
       at += chunk.byteLength;

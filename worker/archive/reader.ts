@@ -131,10 +131,7 @@ async function openUnpacked(
   const unpack = async (): Promise<ObjectInfo> => {
     nextFrames.length = 0;
     const body = await store.read(info.key, { signal: options.signal, ifMatch: info.etag });
-    const looked = lookedAt(
-      unpacked(body, compression, (offset) => nextFrames.push(offset)),
-      limit,
-    );
+    const looked = lookedAt(unpacked(body, compression, { onNextFrame: (offset) => nextFrames.push(offset) }), limit);
     return folderStore.stream('archive.tar', looked, { signal: options.signal });
   };
   const plain = await retry(`unpack ${name}`, unpack, options);

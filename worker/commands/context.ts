@@ -136,8 +136,8 @@ export interface CommandContext {
   readonly clock: Clock;
   readonly stdout: Screen;
   readonly stderr: Screen;
-  /** Asks the person at the terminal and returns the line that was typed; undefined without a terminal. */
-  readonly ask: ((question: string) => Promise<string>) | undefined;
+  /** Asks the person at the terminal and returns the line that was typed, which `hidden` does not show; undefined without a terminal. */
+  readonly ask: ((question: string, options?: { readonly hidden?: boolean }) => Promise<string>) | undefined;
   /** The version of this program. */
   readonly version: string;
   /** Sets the exit code 1. Thrown failures set their own code. */

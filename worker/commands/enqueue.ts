@@ -14,6 +14,7 @@ interface EnqueueFlags extends CommonFlags, ManyFlags {
   readonly referrers?: boolean;
   readonly force?: boolean;
   readonly create?: boolean;
+  readonly includeArchived?: boolean;
   readonly wait?: boolean;
   readonly large?: boolean;
 }
@@ -35,6 +36,10 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
     .option('--large', 'copy with the large workers, where the deployment has them')
+    .option(
+      '--include-archived',
+      "into a store: also images in ECR's archive storage class: each is restored, waited for, copied and archived again; ECR bills it for 90 days more",
+    )
     .option('--wait', 'until it has ended; exits 1 when a job failed, or when the run was given up after 24 hours');
   withManyFlags(command);
   withCommonFlags(command).action(async (first: string, second: string | undefined, flags: EnqueueFlags) => {
@@ -74,8 +79,11 @@ async function enqueue(
       if (flags.imagesFrom !== undefined || flags.map !== undefined)
         throw new Failure('INVALID', '--images-from and --map do not go with a backup into a store: name a pattern');
       const { storeSelection } = await import('./choose-images.ts');
-      return enqueueStore({ from: src, to: dst, ...choices, ...storeSelection(flags) }, service, options);
+      const archived = flags.includeArchived === true ? { includeArchived: true } : {};
+      return enqueueStore({ from: src, to: dst, ...choices, ...archived, ...storeSelection(flags) }, service, options);
     }
+    if (flags.includeArchived === true)
+      throw new Failure('INVALID', '--include-archived is for a backup into a store: name store:s3://bucket/prefix/');
     if (isMany(src, flags)) {
       const { chooseImages } = await import('./choose-images.ts');
       await using backends = context.connect({ report });
@@ -95,11 +103,11 @@ async function enqueue(
       'INVALID',
       'a rule has its own choice of images: --images-from, --tags, --semver, --latest and --map go with SRC DST',
     );
-  const { create, large, referrers } = flags;
-  if (platforms !== undefined || force === true || referrers === false || create === false || large === true) {
+  const isCopy = flags.referrers === false || flags.create === false || flags.large === true;
+  if (platforms !== undefined || force === true || isCopy || flags.includeArchived === true) {
     throw new Failure(
       'INVALID',
-      'a rule has its own choices: --platform, --no-referrers, --no-create, --force and --large go with SRC DST',
+      'a rule has its own choices: --platform, --no-referrers, --no-create, --include-archived, --large and --force go with SRC DST',
     );
   }
   return enqueueRule(src, service, options);

@@ -158,7 +158,7 @@ function serviceLine(event: ServiceEvent): string {
     case 'run-started':
       return `rule ${event.rule}: run ${event.run} started`;
     case 'run-planned':
-      return `rule ${event.rule}: ${counted(event.jobs, 'job')}, ${event.unchanged} unchanged${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
+      return `rule ${event.rule}: ${counted(event.jobs, 'job')}${event.unchanged > 0 || event.jobs === 0 ? `, ${event.unchanged} unchanged` : ''}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
       return `rule ${event.rule}: run ${event.run} ended, ${event.failed} failed`;
     default:

@@ -20,11 +20,11 @@ export function addLogin(program: Command, context: CommandContext): void {
     .command('login')
     .summary('store credentials for a registry, as docker login does')
     .description(
-      'Asks the registry whether it takes the credentials, then stores them where docker and podman find them too: in ~/.docker/config.json or the file that $REGISTRY_AUTH_FILE names, or with the credential helper that the file names. Asks no question: pass the name, and the password on standard input. ECR needs no login: it takes the credentials of the AWS SDK.',
+      'Asks the registry whether it takes the credentials, then stores them where docker and podman find them too: in ~/.docker/config.json or the file that $REGISTRY_AUTH_FILE names, or with the credential helper that the file names. Asks for what the flags leave out at a terminal, and does not show the password. ECR needs no login: it takes the credentials of the AWS SDK.',
     )
     .argument('<registry>', 'the host of a registry, such as ghcr.io; docker.io is Docker Hub')
-    .requiredOption('-u, --username <name>', 'the name of the user')
-    .requiredOption('--password-stdin', 'read the password or token from standard input')
+    .option('-u, --username <name>', 'the name of the user; required without a terminal to ask at')
+    .option('--password-stdin', 'read the password or token from standard input; required without a terminal to ask at')
     .option('--authfile <file>', AUTH_FILE)
     .addOption(
       new Option('--tls-verify <true|false>', 'false: accept any certificate of the registry').choices([
@@ -35,15 +35,8 @@ export function addLogin(program: Command, context: CommandContext): void {
     .option('--plain-http', 'use plain HTTP, without TLS');
   withCommonFlags(command).action(async (registry: string, flags: LoginFlags) => {
     const host = parseRegistryHost(registry);
-    const { username = '', authfile: authFile, tlsVerify, plainHttp } = flags;
-    if (username === '' || username.includes(':'))
-      throw new Failure('INVALID', 'the name of a user is not empty and has no ":"');
-    const text = await context.standardInput(MOST_PASSWORD_BYTES);
-    const password = text.replace(/\r?\n$/, '');
-    if (password === '') throw new Failure('INVALID', 'read the password: standard input is empty');
-    // no registry accepts a password of several lines: most often a whole file was piped by mistake
-    if (/[\r\n]/.test(password))
-      throw new Failure('INVALID', 'read the password: standard input has more than one line: pass the password alone');
+    const { authfile: authFile, tlsVerify, plainHttp } = flags;
+    const { username, password } = await credentialsFor(host, flags, context);
     const result = await context.login({
       host,
       username,
@@ -64,6 +57,37 @@ export function addLogin(program: Command, context: CommandContext): void {
         : `logged in to ${host} as ${username}: stored by docker-credential-${helper}`,
     );
   });
+}
+
+/** The name and the password: those of the flags, otherwise what the person at the terminal types. */
+async function credentialsFor(
+  host: string,
+  flags: LoginFlags,
+  context: CommandContext,
+): Promise<{ readonly username: string; readonly password: string }> {
+  const { ask } = context;
+  const missing = [
+    ...(flags.username === undefined ? ['--username NAME'] : []),
+    ...(flags.passwordStdin === true ? [] : ['--password-stdin']),
+  ];
+  if (ask === undefined && missing.length > 0)
+    throw new Failure('INVALID', `log in to ${host}: there is no terminal to ask at: pass ${missing.join(' and ')}`);
+  const username = flags.username ?? (await ask?.('User name: '))?.trim() ?? '';
+  if (username === '' || username.includes(':'))
+    throw new Failure('INVALID', 'the name of a user is not empty and has no ":"');
+  if (flags.passwordStdin === true) return { username, password: await pipedPassword(context) };
+  const password = (await ask?.('Password or token: ', { hidden: true })) ?? '';
+  if (password === '') throw new Failure('INVALID', `log in to ${host}: no password was given: type it`);
+  return { username, password };
+}
+
+async function pipedPassword(context: CommandContext): Promise<string> {
+  const password = (await context.standardInput(MOST_PASSWORD_BYTES)).replace(/\r?\n$/, '');
+  if (password === '') throw new Failure('INVALID', 'read the password: standard input is empty');
+  // no registry accepts a password of several lines: most often a whole file was piped by mistake
+  if (/[\r\n]/.test(password))
+    throw new Failure('INVALID', 'read the password: standard input has more than one line: pass the password alone');
+  return password;
 }
 
 export function addLogout(program: Command, context: CommandContext): void {

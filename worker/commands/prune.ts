@@ -30,10 +30,10 @@ interface PruneFlags extends StorePruneFlags, Policy {
 
 const COUNTS = [
   ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
-  ['keep-last', 'keep the newest so many images'],
-  ['keep-days', 'keep images that were pushed within so many days'],
+  ['keep-last', 'keep the newest so many images; of a store, snapshots'],
+  ['keep-days', 'keep images that were pushed within so many days; of a store, snapshots'],
   ['expire-after-days', 'delete what is older, whatever --keep-last and the other rules by time keep'],
-  ['keep-daily', 'keep the newest image of each of the last so many days that have one'],
+  ['keep-daily', 'keep the newest image, or snapshot, of each of the last so many days that have one'],
   ['keep-weekly', 'the same for weeks'],
   ['keep-monthly', 'the same for months'],
   ['keep-yearly', 'the same for years'],
@@ -45,7 +45,7 @@ export function addPrune(program: Command, context: CommandContext): void {
     .command('prune')
     .summary('delete old images, archives and snapshots by a policy')
     .description(
-      'Plans what goes and what stays, each with its reason, and prints the plan. Deletes nothing unless you pass --yes, or --plan with a plan that you reviewed. Without a flag that chooses images, everything stays. docs/prune.md explains the policy.',
+      'Plans what goes and what stays, each with its reason, and prints the plan. Deletes nothing unless you pass --yes, or --plan with a plan that you reviewed. Without a flag that chooses images, everything stays. For a store the policy counts snapshots, and then deletes the blobs that no snapshot needs; plan files are for registries and archives. docs/prune.md explains the policy.',
     )
     .argument(
       '[place...]',
@@ -72,7 +72,10 @@ export function addPrune(program: Command, context: CommandContext): void {
     )
     .option('--max-deletes <n>', 'delete so many items at most (default: 1000)', positive)
     .option('--allow-empty', 'delete also where a repository loses every image, or a store has no snapshot')
-    .option('--plan-out <file>', 'write the plan to a file, to review it and pass it to --plan')
+    .option(
+      '--plan-out <file>',
+      'write the plan for registries or archives to a file, to review it and pass it to --plan',
+    )
     .addOption(
       new Option(
         '--plan <file>',

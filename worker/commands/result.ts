@@ -11,7 +11,7 @@ import { inGroup } from './help.ts';
 import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import type { Look } from './look.ts';
 import { formatTable } from './table.ts';
-import { describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
+import { counted, describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
@@ -167,14 +167,15 @@ function toSend({ result, bytesToSend }: ItemResult): number | undefined {
   return result?.bytesToSend ?? bytesToSend;
 }
 
-/** `31 copied, 5 unchanged, 0 failed`. */
-function describeOutcomes(items: readonly ItemResult[]): string {
+/** `31 copied, 5 unchanged, 0 failed`, and the faults that are of no single image. */
+function describeOutcomes({ items, faults }: WithPruned): string {
   const count = (outcome: ItemResult['outcome']): number => items.filter((item) => item.outcome === outcome).length;
   const planned = count('planned');
   return [
     ...(planned > 0 ? [`${planned} planned`] : [`${count('copied')} copied`]),
     `${count('unchanged')} unchanged`,
     `${count('failed')} failed`,
+    ...(faults.length > 0 ? [counted(faults.length, 'fault')] : []),
   ].join(', ');
 }
 
@@ -249,7 +250,7 @@ function describeBatch(
   const linesFor = (look: Look): readonly string[] => [
     formatTable(heads, rows, look, { shorten: ['from', 'to'], drop: ['digest'] }),
     '',
-    `${describeOutcomes(run.items)}, ${describeBytes(sumOf(run.items), seconds)}`,
+    `${describeOutcomes(run)}, ${describeBytes(sumOf(run.items), seconds)}`,
     ...(run.snapshot === undefined ? [] : [`snapshot ${run.snapshot.id}`]),
     ...run.items.flatMap(({ from, result }) =>
       result === undefined || result.foreign.length === 0 ? [] : [`${incomplete(result.foreign.length)}: ${from}`],

@@ -48,6 +48,8 @@ export const ASSUMED = {
   zones: 2,
   endpoints: 4,
   nat: 1,
+  passes: 8640,
+  keys: 1,
   backup_days: 35,
   copy_days: 90,
   tests: 4.3,
@@ -78,10 +80,10 @@ export const FORMULAS = {
   archives: '(stored + replaced) * s3_gb',
   requests: '(copied * 128 + copies * 16) * s3_put / 1000',
   tasks: 'hours * (vcpu * vcpu_hour + memory_gib * gib_hour) * (first + (1 - first) * spot)',
-  planner: '(8640 * 2 + repositories * 0.5 * 30) * lambda_second',
-  table: '(copies * 10 + 8640 * rules) * writes / 1000000',
-  logs: '(0.1 + copies * 10 / 1000000 + 8640 * rules * 500 / 1000000000) * log_gb',
-  watching: 'metrics * metric + (40 + rules) * alarm_metric + dashboard + key',
+  planner: '(passes * 2 + repositories * 0.5 * 30) * lambda_second',
+  table: '(copies * 10 + passes * rules) * writes / 1000000',
+  logs: '(0.1 + copies * 10 / 1000000 + passes * rules * 500 / 1000000000) * log_gb',
+  watching: 'metrics * metric + (40 + rules) * alarm_metric + dashboard + keys * key',
   sum: 'archives + requests + tasks + planner + table + logs + watching',
   public: 'sum + hours * address_hour',
   closed: 'sum + 730 * endpoints * zones * endpoint_hour',
@@ -105,8 +107,8 @@ export const FORMULAS = {
   vault_steady:
     '(2 * (begun + left) + copied * (backup_days + copy_days) / 30) * backup_gb + copied * transfer_gb + 2 * key',
   vault_requests: '(copied * 128 + copies * 16) * s3_get / 1000 + copies * 2 * event / 1000000',
-  restore_test: 'stored * (restore_gb + s3_gb / 30) * tests',
-  restore_steady: 'begun * (restore_gb + s3_gb / 30) * tests',
+  restore_test: '(stored * (restore_gb + s3_gb / 30) + 2700 * lambda_second) * tests',
+  restore_steady: '(begun * (restore_gb + s3_gb / 30) + 2700 * lambda_second) * tests',
 } as const;
 
 export type CostName = keyof typeof FORMULAS;

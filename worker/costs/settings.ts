@@ -1,6 +1,8 @@
+import { Cron } from 'croner';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 import { quote } from '../util/text.ts';
 import type { Assumptions } from './model.ts';
 
@@ -29,7 +31,6 @@ const schema = z.looseObject({
       availabilityZones: list,
     })
     .prefault({ type: 'own' }),
-  worker: z.looseObject({ cpu: z.number().default(1024), memoryMiB: z.number().default(2048) }).prefault({}),
   largeJobs: z
     .looseObject({
       cpu: z.number().default(4096),
@@ -37,6 +38,19 @@ const schema = z.looseObject({
       diskGiB: z.number().default(200),
     })
     .optional(),
+  planEveryMinutes: z.number().positive().default(5),
+  encryption: z.string().default('aws'),
+  notifications: z.looseObject({ key: z.string().optional() }).prefault({}),
+  worker: z
+    .looseObject({
+      cpu: z.number().default(1024),
+      memoryMiB: z.number().default(2048),
+      maxTasks: z.number().default(4),
+      onDemandBase: z.number().default(1),
+      onDemandWeight: z.number().default(0),
+      spotWeight: z.number().default(1),
+    })
+    .prefault({}),
   bucket: z
     .looseObject({ storageClass: z.string().default('STANDARD'), keepOldVersionsDays: z.number().default(90) })
     .prefault({}),
@@ -48,7 +62,7 @@ const schema = z.looseObject({
       plan: z
         .looseObject({ deleteAfterDays: z.number().default(35), copyDeleteAfterDays: z.number().default(90) })
         .prefault({}),
-      restoreTest: z.unknown().optional(),
+      restoreTest: z.looseObject({ cron: z.string().default('0 8 ? * SUN *') }).optional(),
     })
     .optional(),
 });
@@ -56,6 +70,11 @@ const schema = z.looseObject({
 /** Interface endpoints that every network of its own has: ECR's two, SQS, logs. */
 const ENDPOINTS = 4;
 const DAYS_OF_MONTH = 30;
+const MINUTES_OF_MONTH = DAYS_OF_MONTH * 24 * 60;
+const DAYS_OF_YEAR = 365;
+const MONTHS_OF_YEAR = 12;
+/** A year without a leap day. */
+const YEAR = { from: new Date('2026-01-01T00:00:00Z'), to: new Date('2027-01-01T00:00:00Z') };
 
 /**
  * Reads what has a price from the settings of a deployment. `npm run synth` checks the rest of them. INVALID for what is not YAML, or does not have
@@ -65,12 +84,31 @@ export function parseDeployedParts(text: string, file: string): DeployedParts {
   const document = parseDocument(text);
   const [broken] = document.errors;
   if (broken !== undefined) throw new Failure('INVALID', `${file}: ${broken.message.split('\n')[0] ?? ''}`);
-  const read = schema.safeParse(document.toJS());
+  const value: unknown = document.toJS();
+  if (isRecord(value) && 'rules' in value)
+    throw new Failure(
+      'INVALID',
+      `${file}: it is a rules file, which has no price by itself: name the settings of the deployment, such as transship.infra.yaml`,
+    );
+  const read = schema.safeParse(value);
   if (!read.success) {
     const [issue] = read.error.issues;
     throw new Failure('INVALID', `${file}: ${quote(issue?.path.join('.') ?? '')}: ${issue?.message ?? ''}`);
   }
-  const { access, alarms, bucket, largeJobs, network, prune, vault, worker } = read.data;
+  const {
+    access,
+    alarms,
+    bucket,
+    encryption,
+    largeJobs,
+    network,
+    notifications,
+    planEveryMinutes,
+    prune,
+    vault,
+    worker,
+  } = read.data;
+  const first = onDemandOf(worker);
   return {
     network: network.type,
     // images of repositories are not archives
@@ -93,9 +131,44 @@ export function parseDeployedParts(text: string, file: string): DeployedParts {
       nat: network.natGateways,
       ...(network.availabilityZones.length === 0 ? {} : { zones: network.availabilityZones.length }),
       endpoints: ENDPOINTS + Math.min(1, access.roles.length) + Math.min(1, access.secrets.length),
+      passes: MINUTES_OF_MONTH / planEveryMinutes,
+      keys: (notifications.key === undefined ? 1 : 0) + (encryption === 'create' ? 1 : 0),
+      ...(first === undefined ? {} : { first }),
+      ...(vault?.restoreTest === undefined ? {} : { tests: timesOfMonth(vault.restoreTest.cron, file) }),
       ...(vault === undefined
         ? {}
         : { backup_days: vault.plan.deleteAfterDays, copy_days: vault.plan.copyDeleteAfterDays }),
     },
   };
+}
+
+/** The share of hours of tasks on demand, where the settings alone decide it; otherwise it depends on how many tasks run. */
+function onDemandOf({
+  maxTasks,
+  onDemandBase,
+  onDemandWeight,
+  spotWeight,
+}: z.infer<typeof schema>['worker']): number | undefined {
+  if (onDemandBase >= maxTasks || spotWeight === 0) return 1;
+  return onDemandBase === 0 ? onDemandWeight / (onDemandWeight + spotWeight) : undefined;
+}
+
+/** How often a schedule of EventBridge, whose last field is the year, happens in a month of a year. INVALID where it is no schedule. */
+function timesOfMonth(cron: string, file: string): number {
+  const fields = cron.replaceAll('?', '*').split(' ').slice(0, -1).join(' ');
+  let schedule: Cron;
+  try {
+    schedule = new Cron(fields, { paused: true, timezone: 'UTC', mode: '5-part' });
+  } catch (cause) {
+    const message = `${file}: "vault.restoreTest.cron": ${quote(cron)} is not a schedule: expected six fields, such as 0 8 ? * SUN *`;
+    throw new Failure('INVALID', message, { cause });
+  }
+  let times = 0;
+  for (
+    let at = schedule.nextRun(YEAR.from);
+    at !== null && at < YEAR.to && times < DAYS_OF_YEAR * 24;
+    at = schedule.nextRun(at)
+  )
+    times++;
+  return times / MONTHS_OF_YEAR;
 }

@@ -3,7 +3,8 @@ import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { formatLocation } from '../oci/location.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
-import { readState } from '../store/read-state.ts';
+import { readCovered } from '../store/index-checkpoint.ts';
+import { readState, type ReadStateOptions } from '../store/read-state.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import type { Backends } from './backends.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
@@ -19,7 +20,12 @@ export async function* listState(
   options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
   const { snapshots } = await openBackups(place, backends, options);
-  const state = await readState(snapshots, options);
+  const { store, prefix, keys } = storeAndPrefix(place.root, backends);
+  // a checkpoint is not signed: where snapshots are, all of them are read
+  const isCovered = place.kind === 'store' && keys?.trusted === undefined;
+  const covered: ReadStateOptions['covered'] = async (names) =>
+    readCovered({ store, prefix }, names, { signal: options.signal });
+  const state = await readState(snapshots, { ...options, ...(isCovered ? { covered } : {}) });
   if (state.repositories.length === 0 && (place.kind === 'archives' || options.asOfMs !== undefined))
     throw noImageOfThatTime(place.text);
   yield* entriesIn(state, place, backends, options);

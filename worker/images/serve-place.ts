@@ -28,7 +28,8 @@ export interface ServePlaceOptions extends OperationOptions {
 }
 
 /**
- * Passes over compressed archives at once. One takes a core while its client keeps up, and some MiB of memory; others wait, so a server of compressed
+ * Passes over compressed archives at once. One takes a core while its client keeps up, and some MiB of memory (128 where it was made by `zstd --long`,
+ * and then it excludes all others); others wait, so a server of compressed
  * archives is as slow as that, and no slower for what else it serves.
  */
 const PASSES_AT_ONCE = 4;

@@ -58,7 +58,8 @@ export async function writeSettingsTo(
 ): Promise<boolean> {
   if (!exists) {
     const members = Object.entries(settings).map(([name, value]) => `${name} ${escaped(JSON.stringify(value))}`);
-    note(options.report, `${repository}: created with ${members.length === 0 ? 'no settings' : members.join(', ')}`);
+    const created = dryRun ? 'would be created' : 'created';
+    note(options.report, `${repository}: ${created} with ${members.length === 0 ? 'no settings' : members.join(', ')}`);
     if (!dryRun) await registry.createRepository(repository, settings, options);
     return true;
   }

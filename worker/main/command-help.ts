@@ -73,7 +73,10 @@ const HELP: Readonly<Record<string, CommandHelp>> = {
   },
   login: {
     group: IMAGES,
-    examples: [['login ghcr.io -u ann --password-stdin < token', 'log in with a token in a file']],
+    examples: [
+      ['login ghcr.io', 'log in, and be asked for the name and the password'],
+      ['login ghcr.io -u ann --password-stdin < token', 'log in with a token in a file'],
+    ],
   },
   logout: { group: IMAGES, examples: [['logout ghcr.io', 'remove the credentials that a login stored']] },
   backup: {

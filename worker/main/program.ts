@@ -71,7 +71,10 @@ export async function runProgram(stop: AbortSignal, more: Commands = {}): Promis
       env,
       stdout: screen(process.stdout),
       stderr: screen(process.stderr),
-      ask: isatty(process.stdin.fd) && isatty(process.stderr.fd) ? (question) => ask(question, stop) : undefined,
+      ask:
+        isatty(process.stdin.fd) && isatty(process.stderr.fd)
+          ? (question, options) => ask(question, { ...options, signal: stop })
+          : undefined,
       stop,
       onLoaded: setEngineFlags,
     },
@@ -215,11 +218,20 @@ function hasColours(stream: NodeJS.WriteStream & { readonly fd: number }): boole
   return isatty(stream.fd) && stream.getColorDepth() > 1;
 }
 
-/** The line that a person types after the question. */
-async function ask(question: string, signal: AbortSignal): Promise<string> {
+/** The line that a person types after the question. `hidden`: the terminal does not show it. */
+async function ask(
+  question: string,
+  { hidden = false, signal }: { readonly hidden?: boolean; readonly signal: AbortSignal },
+): Promise<string> {
   const { createInterface } = await import('node:readline/promises');
+  const { Writable } = await import('node:stream');
   // messages go to standard error, so that the result can be redirected
-  using lines = createInterface({ input: process.stdin, output: process.stderr });
+  const output = hidden ? new Writable({ write: (_, __, done) => done() }) : process.stderr;
+  using lines = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 });
+  // readline writes what it shows, the question too
+  if (hidden) process.stderr.write(question);
+  using ending = new DisposableStack();
+  if (hidden) ending.defer(() => process.stderr.write('\n'));
   const stopped = new Promise<never>((_, reject) => {
     // the terminal is raw while a line is typed: Ctrl-C is a key, and no signal
     lines.once('SIGINT', () => reject(new Failure('ABORTED', 'stopped by Ctrl-C')));

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { redacted } from '../util/text.ts';
 import { isNameOf, storedNamesOf, type RunProgram } from './credentials.ts';
+import { lockFile } from './file-lock.ts';
 
 // https://github.com/docker/cli/blob/master/man/docker-config-json.5.md
 
@@ -117,10 +118,6 @@ async function readDocument(file: string): Promise<Document> {
   throw new Failure('INVALID', `read credentials: ${file} is not a JSON object: it stays as it is`);
 }
 
-/** A change takes milliseconds. A lock that is older was left by a process that crashed. */
-const LOCK_MS = 5000;
-const POLL_MS = 20;
-
 /** Replaces what a file has by what `change` makes of it, while no other process does so. */
 async function changeDocument(file: string, clock: Clock, change: (document: Document) => Document): Promise<void> {
   let unfinished: string | undefined;
@@ -128,7 +125,7 @@ async function changeDocument(file: string, clock: Clock, change: (document: Doc
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     // a link stays a link
     const target = await realpath(file).catch(() => file);
-    await using _lock = await lock(join(dirname(target), `.${basename(target)}.lock`), clock);
+    await using _lock = await lockFile(join(dirname(target), `.${basename(target)}.lock`), clock);
     const changed = change(await readDocument(file));
     unfinished = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
     {
@@ -142,24 +139,6 @@ async function changeDocument(file: string, clock: Clock, change: (document: Doc
     if (isFailure(cause)) throw cause;
     const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
     throw new Failure('DENIED', `write credentials: ${file} cannot be written${code}`, { cause });
-  }
-}
-
-/** Waits until no other process holds the lock at `path`, and holds it until it is disposed. */
-async function lock(path: string, clock: Clock): Promise<AsyncDisposable> {
-  for (;;) {
-    try {
-      await (await open(path, 'wx', 0o600)).close();
-      return { [Symbol.asyncDispose]: async () => rm(path, { force: true }) };
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-    }
-    const sinceMs = await stat(path).then(
-      ({ mtimeMs }) => mtimeMs,
-      () => undefined,
-    );
-    if (sinceMs !== undefined && clock.now() - sinceMs > LOCK_MS) await rm(path, { force: true });
-    else await clock.sleep(POLL_MS);
   }
 }
 

@@ -95,9 +95,9 @@ export class Manifests {
 
   /** Stores a manifest under its digest or a tag. */
   async put(reference: string, mediaType: string, bytes: Uint8Array, options: Abortable): Promise<HttpAnswer> {
-    const { pace } = this.#context;
+    const { pace, resolvedTags } = this.#context;
     const what = `push manifest ${this.#named(reference)}`;
-    const answer = await this.#context.transport.send(
+    const pushed = this.#context.transport.send(
       {
         what,
         operation: 'write-manifest',
@@ -111,6 +111,8 @@ export class Manifests {
       },
       options,
     );
+    // also when it fails: the registry may have moved the tag
+    const answer = await pushed.finally(() => resolvedTags.delete(this.#named(reference)));
     if (isTag(reference)) checkSaid(what, answer, digestOf(bytes));
     else checkSaid(what, answer, parseDigest(reference));
     return answer;

@@ -9,6 +9,7 @@ export interface StateStore {
   readonly destinations: Destinations;
   readonly rules: Rules;
   readonly runs: Runs;
+  readonly scratchPlaces: ScratchPlaces;
   /** A lease by name, for what is not a destination. As `Destinations.lock`. */
   lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** The first of these different names whose lease may be held at this moment, so that `lock` would not get it. One read for all names. */
@@ -75,6 +76,12 @@ export interface Letter {
   readonly job: string;
   /** When it was sent, in milliseconds since 1970. */
   readonly atMs: number;
+}
+
+/** Where drills restore to, `host/prefix`. */
+export interface ScratchPlaces {
+  /** Notes the places that rules name now. Returns them and those that rules named within two weeks, in order. */
+  noteNamed(named: readonly string[], options?: Abortable): Promise<readonly string[]>;
 }
 
 /** What was recorded of destinations, and the leases to write them. */

@@ -4,6 +4,7 @@ import { destinationsOver } from './destinations.ts';
 import { Leases } from './lease.ts';
 import { rulesOver } from './rules.ts';
 import { runsOver } from './runs.ts';
+import { scratchPlacesOver } from './scratch-places.ts';
 import type { StateStore } from './state.ts';
 import { keyOf, type Key, type Table } from './table.ts';
 
@@ -27,6 +28,7 @@ export function stateOver(table: Table, clock: Clock, options: StateOptions = {}
     destinations: destinationsOver(table, leases),
     rules: rulesOver(table, clock),
     runs: runsOver(table, clock, options.report),
+    scratchPlaces: scratchPlacesOver(table, clock),
     lock: async (name, ttlSeconds, taskOptions) => leases.take(lockKey(name), name, ttlSeconds, taskOptions),
     findLocked: async (names, taskOptions) => {
       const items = await table.getEach(names.map(lockKey), taskOptions);

@@ -8,7 +8,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { IndexFold, type CountedImages, type IndexState } from './index-fold.ts';
 import type { StorePlace } from './place.ts';
-import { readSnapshots } from './read-state.ts';
+import { readSnapshots, type Covered } from './read-state.ts';
 import type { SnapshotName, Snapshots } from './snapshots.ts';
 
 const compress = promisify(zstdCompress);
@@ -95,6 +95,18 @@ export async function readIndexState(
   return { state: recent.state(), checkpoint };
 }
 
+/** Undefined where there is no checkpoint of these snapshots, which are all that there are, from the oldest to the newest. */
+export async function readCovered(
+  place: Pick<StorePlace, 'store' | 'prefix'>,
+  names: readonly SnapshotName[],
+  options: Abortable,
+): Promise<Covered | undefined> {
+  if (isFew(names, MOST)) return undefined;
+  const known = await readCheckpoint(place, options);
+  if (known === undefined || known.keys !== keysOf(names.slice(0, known.snapshots))) return undefined;
+  return { snapshots: known.snapshots, hosts: [...known.images.keys()] };
+}
+
 /** Writes the checkpoint. One that is too large, or that the place refuses, is not written: it only saves reads. */
 export async function writeCheckpoint(
   { store, prefix }: StorePlace,
@@ -114,7 +126,10 @@ export async function writeCheckpoint(
 }
 
 /** Undefined where there is no checkpoint that can be read. */
-async function readCheckpoint({ store, prefix }: StorePlace, options: Abortable): Promise<IndexCheckpoint | undefined> {
+async function readCheckpoint(
+  { store, prefix }: Pick<StorePlace, 'store' | 'prefix'>,
+  options: Abortable,
+): Promise<IndexCheckpoint | undefined> {
   const body = await ifFound(store.read(`${prefix}${KEY}`, options));
   if (body === undefined) return undefined;
   const tooLong = new Failure('UNSUPPORTED', 'the checkpoint is too long');

@@ -3,6 +3,14 @@ import { isFailure, type Failure } from '../util/failure.ts';
 import { wholeFold, type State } from './state.ts';
 import type { NamedSnapshot, SnapshotName, Snapshots } from './snapshots.ts';
 
+/** What a checkpoint shows of the oldest snapshots, so that they need not be read to know it. */
+export interface Covered {
+  /** How many of the oldest snapshots. */
+  readonly snapshots: number;
+  /** The hosts of the registries that have images in them. */
+  readonly hosts: readonly string[];
+}
+
 export interface ReadStateOptions extends Abortable {
   /** The state of exactly this snapshot, as `Snapshots.read` finds it. Not together with `asOfMs`. */
   readonly snapshot?: string | undefined;
@@ -12,6 +20,11 @@ export interface ReadStateOptions extends Abortable {
   readonly registry?: string | undefined;
   /** Only these repositories of `registry` are needed: fewer snapshots are read, and other repositories may be missing. */
   readonly repositories?: readonly string[] | undefined;
+  /**
+   * Finds out which registries the oldest snapshots have, so that none of these is read which adds nothing. It counts for the state of now, of all
+   * registries. Absent: every snapshot is read.
+   */
+  readonly covered?: ((names: readonly SnapshotName[]) => Promise<Covered | undefined>) | undefined;
   /** Called for each snapshot that is read, also of other registries. */
   readonly onRead?: ((read: NamedSnapshot) => void) | undefined;
   /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
@@ -41,7 +54,12 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
   }
   const names = await snapshots.list(options);
   const counted = names.filter(({ finishedAtMs }) => finishedAtMs <= (options.asOfMs ?? Infinity)).toReversed();
+  const isOfAll = options.asOfMs === undefined && options.registry === undefined;
+  const covered = isOfAll ? await options.covered?.(names) : undefined;
+  const hosts = new Set(covered?.hosts);
+  let left = counted.length;
   for await (const found of readSnapshots(snapshots, counted, options)) {
+    left--;
     if (found.failure !== undefined) {
       if (found.failure.code === 'NOT_FOUND') continue;
       if (options.onBroken === undefined) throw found.failure;
@@ -53,6 +71,8 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
       fold.add(found);
       if (options.registry !== undefined && fold.isWhole(options.registry, options.repositories)) break;
     }
+    hosts.add(found.snapshot.registry.host);
+    if (covered !== undefined && left <= covered.snapshots && [...hosts].every((host) => fold.isWhole(host))) break;
   }
   return fold.state();
 }

@@ -180,7 +180,7 @@ class StoredSnapshots implements Snapshots {
         'NOT_FOUND',
         names.length === 0
           ? `there is no snapshot in ${place}: a backup writes one`
-          : `none of the ${names.length} snapshots in ${place} has an id that begins with ${which}`,
+          : `no snapshot in ${place} has an id that begins with ${which}: \`transship snapshots list\` prints their ids`,
       );
     const ids = new Set(matching.map(({ id }) => id));
     if (ids.size === 1) return found;

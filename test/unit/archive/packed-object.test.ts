@@ -1,6 +1,7 @@
 // A compressed tar that is read in passes, without a disk.
+import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { describe, expect, test } from 'vitest';
 import { openTar } from '../../../worker/archive/archive-files.ts';
@@ -102,5 +103,40 @@ describe.each([
     await first.return?.();
     await second;
     expect(passes.tryTake()).toBeDefined();
+  });
+});
+
+describe('a tar that is compressed with zstd --long', () => {
+  /** As a program writes it that does not know how long its input is: a frame with a size needs no larger window than that. */
+  const long = async (windowLog: number): Promise<Buffer> => {
+    const params = { [constants.ZSTD_c_windowLog]: windowLog, [constants.ZSTD_c_enableLongDistanceMatching]: 1 };
+    return buffer(Readable.from([TAR.subarray(0, 1000), TAR.subarray(1000)]).pipe(createZstdCompress({ params })));
+  };
+
+  test('is read in one pass at a time, since each takes 128 MiB', async () => {
+    const passes = new Limit(4);
+    const { packed } = await open(await long(27), 'zstd', { passes });
+    const reading = (await packed.read('', { offset: 0, length: 2 * LARGE }))[Symbol.asyncIterator]();
+    await reading.next();
+    expect(passes.tryTake()).toBeUndefined();
+    await reading.return?.();
+    expect((await collect(await packed.read('', { offset: 511, length: LARGE }))).byteLength).toBe(LARGE);
+    expect(passes.tryTake(4)).toBeDefined();
+  });
+
+  test('shares the passes where its window is small', async () => {
+    const passes = new Limit(2);
+    const { packed } = await open(await long(23), 'zstd', { passes });
+    const reading = (await packed.read('', { offset: 0, length: 2 * LARGE }))[Symbol.asyncIterator]();
+    await reading.next();
+    expect(passes.tryTake()).toBeDefined();
+    await reading.return?.();
+  });
+
+  test('is refused with what to do where its window is larger still', async () => {
+    await expect(open(await long(28), 'zstd')).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/more than 128 MiB in memory: compress it again without --long$/),
+    });
   });
 });

@@ -103,6 +103,19 @@ describe('resolve', () => {
     await app.resolve('v1', { answersSinceMs: clock.now() });
   });
 
+  test('returns what a tag stands for after a push moved it, although it was asked before', async () => {
+    const old = { status: 200, headers: { ...headers(), 'docker-content-digest': OTHER } };
+    const { app, clock } = await serving({
+      // the second is that of the push
+      'HEAD /v2/app/manifests/v1': [old, old, { status: 200, headers: headers() }],
+      'PUT /v2/app/manifests/v1': [{ status: 201 }],
+    });
+    const answersSinceMs = clock.now();
+    expect((await app.resolve('v1', { answersSinceMs })).digest).toBe(OTHER);
+    await app.tag('v1', IMAGE, () => chunked(MANIFEST, 100));
+    expect((await app.resolve('v1', { answersSinceMs })).digest).toBe(IMAGE.digest);
+  });
+
   test('costs one GET when the manifest will be read, and also a HEAD when it cannot be', async () => {
     const { server, app } = await serving({
       'GET /v2/app/manifests/v1': [manifestReply()],

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { ObjectStore } from '../../../worker/objects/objects.ts';
 import { holdsIndex, layoutIndexOf, writeLayoutIndex } from '../../../worker/store/layout-index.ts';
+import { readCovered } from '../../../worker/store/index-checkpoint.ts';
 import { readState } from '../../../worker/store/read-state.ts';
-import { openSnapshots } from '../../../worker/store/snapshots.ts';
+import type { State } from '../../../worker/store/state.ts';
+import { openSnapshots, type SnapshotName } from '../../../worker/store/snapshots.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import { makeSnapshot, snapshotImage } from '../../support/snapshots.ts';
 
@@ -34,6 +36,27 @@ class Pushed {
         }),
       );
     }
+  }
+
+  /** Writes a snapshot that lists a registry as a whole. */
+  async list(host?: string): Promise<void> {
+    const finishedAt = new Date(Date.UTC(2026, 0, 1) + this.#count++ * 60_000).toISOString();
+    await openSnapshots({ store: this.objects, prefix: '' }).write(
+      makeSnapshot({
+        finishedAt,
+        ...(host === undefined ? {} : { registry: { host } }),
+        repositories: { app: { complete: true, images: [snapshotImage(`image of ${host}`, ['listed'])] } },
+      }),
+    );
+  }
+
+  /** The state as a list of the store reads it, after what it read. */
+  async listed(): Promise<{ readonly state: State; readonly read: number }> {
+    this.#read.length = 0;
+    const covered = async (names: readonly SnapshotName[]): ReturnType<typeof readCovered> =>
+      readCovered(this.#place, names, {});
+    const state = await readState(this.#snapshots, { covered });
+    return { state, read: this.#read.filter((key) => key.startsWith('snapshots/')).length };
   }
 
   /** Updates index.json as a backup does. Returns how many snapshots were read for it. */
@@ -117,6 +140,35 @@ describe('a backup that ends', () => {
     await damage(store.objects);
     expect(await store.writeIndex()).toBe(100);
     expect(await store.writeIndex()).toBe(16);
+  });
+});
+
+describe('a list of a store', () => {
+  const whole = async (store: Pushed): Promise<State> => readState(openSnapshots({ store: store.objects, prefix: '' }));
+
+  test('does not read snapshots that a newer list of the whole registry makes superfluous', async () => {
+    const store = new Pushed();
+    await store.push(100);
+    await store.list();
+    await store.writeIndex();
+    await store.push(20);
+    const { state, read } = await store.listed();
+    expect(state).toEqual(await whole(store));
+    // those since the checkpoint, and some that are read ahead
+    expect(read).toBeLessThan(80);
+  });
+
+  test('has a registry that only an old snapshot lists', async () => {
+    const store = new Pushed();
+    await store.push(10);
+    await store.list('old.example');
+    await store.push(90);
+    await store.list();
+    await store.writeIndex();
+    await store.push(20);
+    const { state } = await store.listed();
+    expect(state.repositories.map(({ registry }) => registry.host)).toContain('old.example');
+    expect(state).toEqual(await whole(store));
   });
 });
 

@@ -215,11 +215,7 @@ describe('the snapshots of a place', () => {
   test.each([
     ['../etc', 'INVALID', /is not a snapshot: expected "latest", or at least the first 4 digits/],
     ['abc', 'INVALID', /at least the first 4 digits/],
-    [
-      'ffffffff',
-      'NOT_FOUND',
-      /none of the 1 snapshots in memory:\/\/p\/snapshots\/ has an id that begins with ffffffff/,
-    ],
+    ['ffffffff', 'NOT_FOUND', /no snapshot in memory:\/\/p\/snapshots\/ has an id that begins with ffffffff/],
   ])('do not contain one called %s', async (which, code, message) => {
     const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: 'p/' });
     await snapshots.write(goldenSnapshot());

@@ -145,7 +145,7 @@ async function thisProcess(): Promise<string> {
   return `${(await thisMachine()) ?? 'unknown unknown'} ${process.pid} ${(await startOf('self')) ?? 0}`;
 }
 
-/** Where process ids mean the same: since which start of the machine, and in which container. Undefined where no /proc tells. */
+/** Where process ids mean the same: since which start of the machine, and in which container. Undefined where there is no /proc. */
 async function thisMachine(): Promise<string | undefined> {
   const boot = await unlessSystemError(readFile('/proc/sys/kernel/random/boot_id', 'utf8'));
   const namespace = await unlessSystemError(readlink('/proc/self/ns/pid'));

@@ -26,6 +26,8 @@ import { openUpload } from './upload.ts';
 const MIN_PART_BYTES = 1024 * 1024;
 const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;
+/** A list looks at so many files at once: one after the other, each would wait for the disk, or for the network, by itself. */
+const STATS_AT_ONCE = 32;
 
 /**
  * The files below a folder as objects. The first write creates the folder. A file becomes visible whole: written beside its place, synced, then
@@ -88,11 +90,16 @@ class FileStore implements ObjectStore, DeletableStore {
   async *list(prefix: string, options: Abortable = {}): AsyncIterable<ObjectInfo> {
     const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
     if (folder !== '') this.#path(`${folder}x`);
-    for await (const key of this.#keys(folder, prefix, options)) {
-      // a file may be gone since it was listed
-      const info = await ifFound(this.stat(key, options));
+    const keys: string[] = [];
+    for await (const key of this.#keys(folder, prefix, options))
+      if (keys.push(key) === STATS_AT_ONCE) yield* this.#found(keys.splice(0), options);
+    yield* this.#found(keys, options);
+  }
+
+  /** What is there of `keys`, in their order: a file may be gone since it was listed. */
+  async *#found(keys: readonly string[], options: Abortable): AsyncIterable<ObjectInfo> {
+    for (const info of await Promise.all(keys.map(async (key) => ifFound(this.stat(key, options)))))
       if (info !== undefined) yield info;
-    }
   }
 
   async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {

@@ -74,7 +74,7 @@ export interface ImageRequest extends Choices {
   /** A registry, or `s3://bucket/key`; ending in `/` the default template follows. */
   readonly to: string;
   readonly force?: boolean | undefined;
-  /** Large workers do it. INVALID where the deployment has none. */
+  /** Large workers do it. INVALID where the deployment does not have any. */
   readonly large?: boolean | undefined;
 }
 
@@ -127,7 +127,8 @@ export async function enqueueImages(
  * `enqueueImage`.
  */
 export async function enqueueStore(
-  asked: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'> & Pick<BackupStoreJob, 'select'>,
+  asked: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'> &
+    Pick<BackupStoreJob, 'select' | 'includeArchived'>,
   service: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
@@ -136,12 +137,19 @@ export async function enqueueStore(
   const run = runId(options.clock);
   const from = [`docker://${registry}/${repository}`];
   const to = parseStore(asked.to);
-  const { platforms, referrers } = asked;
+  const { platforms, referrers, includeArchived } = asked;
   if (tag !== undefined && asked.select?.include !== undefined)
     throw new Failure('INVALID', `${quote(asked.from)} names tags already: leave out --tags`);
   const chosen = { ...asked.select, ...(tag === undefined ? {} : { include: [tag] }) };
   const select = Object.keys(chosen).length === 0 ? {} : { select: chosen };
-  const common = { version: 1, run, at: new Date(options.clock.now()).toISOString(), platforms, referrers } as const;
+  const common = {
+    version: 1,
+    run,
+    at: new Date(options.clock.now()).toISOString(),
+    platforms,
+    referrers,
+    includeArchived,
+  } as const;
   const id = jobId(run, 'backup-store', ...from, to);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
   const job = judgeRequest<BackupStoreJob>({ ...common, kind: 'backup-store', id, from, to, ...select }, targets);

@@ -46,7 +46,7 @@ export interface Status {
   /** Parts that could not be read, and why. What they would have shown is absent or empty. */
   readonly unanswered: readonly { readonly part: Part; readonly failure: Failure }[];
   readonly queue: QueueCount | undefined;
-  /** The queue of large workers. Absent: the deployment has none, or it is not known. */
+  /** The queue of large workers. Absent where the deployment does not have one, or it is not known. */
   readonly large?: QueueCount | undefined;
   /** How many there are, about. */
   readonly deadLetters: number | undefined;

@@ -112,10 +112,18 @@ class Pass {
   /** Deletes the scratch repositories of drills that are over. Failures are reported. */
   async cleanScratch(): Promise<void> {
     const { clock, untilMs } = this.#options;
-    if (!this.#rules.some((rule) => rule.kind === 'verify' && rule.restoreTo !== undefined)) return;
+    const named = new Set(this.#rules.flatMap((rule) => (rule.kind === 'verify' ? (rule.restoreTo ?? []) : [])));
+    // a rule that was removed may have left some
+    const places = await this.#state.scratchPlaces.noteNamed([...named], this.#options);
+    if (places.length === 0) return;
     const { deleted, failed, open } = await this.#backends.use(
       async (backends) =>
-        cleanScratch(this.#rules, this.#state, backends, { ...this.#options, clock, report: this.#report, untilMs }),
+        cleanScratch({ places, named }, this.#state, backends, {
+          ...this.#options,
+          clock,
+          report: this.#report,
+          untilMs,
+        }),
       this.#options,
     );
     this.#scratch.deleted += deleted;

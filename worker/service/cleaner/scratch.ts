@@ -2,11 +2,9 @@ import { deleteScratch } from '../../images/delete-scratch.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import type { OperationOptions } from '../../images/backends.ts';
 import { isScratchName, parseScratchPlace, scratchNames } from '../../oci/scratch.ts';
-import type { Rule } from '../../rules/rule.ts';
 import type { StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
 import { describeFailure, toFailure } from '../../util/failure.ts';
-import { compareStrings } from '../../util/text.ts';
 import { isDrillOver, parseDrillMark } from '../drill-mark.ts';
 import { LOCK_SECONDS } from './prune-place.ts';
 
@@ -23,23 +21,23 @@ export interface ScratchCounts {
 }
 
 /**
- * Deletes the scratch repositories of drills that are over, at the places that rules name for drills. It deletes only repositories that have the
+ * Deletes the scratch repositories of drills that are over, at the places that rules name for drills, or named within two weeks. It deletes only repositories that have the
  * name of a scratch repository and the mark of a drill that is over. A place that cannot be listed, or a repository that cannot be deleted, is
- * reported, and does not stop the others. Safe to stop anywhere.
+ * reported, and does not stop the others; where no rule names the place any more (`named`), as a warning. Safe to stop anywhere.
  */
 export async function cleanScratch(
-  rules: readonly Rule[],
+  { places, named }: { readonly places: readonly string[]; readonly named: ReadonlySet<string> },
   state: StateStore,
   backends: DeletingBackends,
   options: ScratchOptions,
 ): Promise<ScratchCounts> {
-  const places = new Set(rules.flatMap((rule) => (rule.kind === 'verify' ? (rule.restoreTo ?? []) : [])));
   const counts = { deleted: 0, failed: 0, open: false };
-  for (const text of [...places].sort(compareStrings)) {
+  for (const text of places) {
     await using lock = await state.lock(`scratch/${text}`, LOCK_SECONDS, options);
     // another Cleaner is already running there
     if (lock === undefined) continue;
-    const one = await cleanPlace(text, state, backends, { ...options, signal: anyOf(options.signal, lock.signal) });
+    const held = { ...options, signal: anyOf(options.signal, lock.signal) };
+    const one = await cleanPlace(text, named.has(text), state, backends, held);
     counts.deleted += one.deleted;
     counts.failed += one.failed;
     counts.open ||= one.open;
@@ -49,6 +47,7 @@ export async function cleanScratch(
 
 async function cleanPlace(
   text: string,
+  isNamed: boolean,
   state: StateStore,
   backends: DeletingBackends,
   options: ScratchOptions,
@@ -67,8 +66,15 @@ async function cleanPlace(
   const counts = { deleted: 0, failed: 0, open: false };
   const failing = (where: string, error: unknown): void => {
     checkAborted(options);
-    counts.failed++;
-    report?.({ type: 'prune-failed', place: where, code: toFailure(error).code, message: describeFailure(error) });
+    const message = describeFailure(error);
+    if (isNamed) {
+      counts.failed++;
+      report?.({ type: 'prune-failed', place: where, code: toFailure(error).code, message });
+    } else
+      report?.({
+        type: 'warning',
+        message: `${where} may have scratch repositories of a rule that was removed: ${message}`,
+      });
   };
   const names: string[] = [];
   try {

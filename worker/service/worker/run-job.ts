@@ -103,14 +103,9 @@ async function copyImage(
 ): Promise<Ended> {
   const ended = await copyToDestinations(job, destinations, backends, options);
   if (ended.state !== 'failed' || !ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'))) return ended;
-  switch (await sourceNow(job, backends, options)) {
-    case 'gone':
-      return { state: 'gone' };
-    case 'moved':
-      return { state: 'failed', failed: ended.failed.map(againWhereMissing) };
-    default:
-      return ended;
-  }
+  const now = await sourceNow(job, backends, options);
+  if (now === 'gone') return { state: 'gone' };
+  return now === 'moved' ? { state: 'failed', failed: ended.failed.map(againWhereMissing) } : ended;
 }
 
 /** What became of the image that a planner found at the source. An archived image is unchanged, and cannot be pulled. */

@@ -36,6 +36,28 @@ describe('a folder', () => {
   });
   afterEach(async () => rm(outer, { recursive: true }));
 
+  test('lists every file in order, also many and in several folders', async () => {
+    const keys = ['a', 'b/c', 'd'].flatMap((folder) => Array.from({ length: 50 }, (_, i) => `${folder}/${100 + i}`));
+    for (const key of keys) {
+      await mkdir(join(root, key, '..'), { recursive: true });
+      await writeFile(join(root, key), key);
+    }
+    expect((await Array.fromAsync(store.list(''))).map(({ key }) => key)).toEqual(keys);
+    const first = [];
+    for await (const { key } of store.list('b/')) if (first.push(key) === 40) break;
+    expect(first).toEqual(keys.slice(50, 90));
+  });
+
+  test('lists what is left when files are deleted while it lists', async () => {
+    for (let i = 100; i < 200; i++) await writeFile(join(root, String(i)), 'x');
+    const listed: string[] = [];
+    for await (const { key } of store.list('')) {
+      listed.push(key);
+      if (key === '100') for (let i = 150; i < 200; i++) await rm(join(root, String(i)));
+    }
+    expect(listed).toEqual(Array.from({ length: 50 }, (_, i) => String(100 + i)));
+  });
+
   const begin = async (key = 'a.tar', of = store): Promise<Upload> =>
     of.upload(key, content.byteLength, { fingerprint: 'f', partSize: 1000 });
   const sendMissing = async (upload: Upload): Promise<number[]> => {

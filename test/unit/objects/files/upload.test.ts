@@ -227,11 +227,11 @@ describe('an upload to a folder', () => {
       const journal = await toOtherProcess();
       let beats = 0;
       const beating = setInterval(() => utimesSync(journal, Date.now() / 1000, ++beats), 20);
-      const own = await beginAlone();
+      const alone = await beginAlone();
       clearInterval(beating);
-      expect(own.done.size).toBe(0);
-      await sendMissing(own);
-      await own.commit();
+      expect(alone.done.size).toBe(0);
+      await sendMissing(alone);
+      await alone.commit();
       expect(await readFile(join(root, 'a.tar'))).toEqual(content);
     });
 

@@ -349,7 +349,7 @@ describe('ChallengeAuthorizer', () => {
   test('distinguishes missing credentials from wrong ones', async () => {
     const nobody = authorizing(() => token('t')).authorizer;
     await nobody.header(PULL, {});
-    expect(nobody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('docker login registry.example');
+    expect(nobody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('transship login registry.example');
     const somebody = authorizing(() => ({ status: 200 }), { credentials: USER }).authorizer;
     await somebody.header(PULL, {});
     expect(somebody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('are wrong, or do not allow this');

@@ -1,13 +1,13 @@
-// One life in a process of its own, which is killed by SIGKILL at the ordered point, or runs to its end. Its argument is a LifeOrder as JSON;
-// it writes the Life as JSON to stdout at the end. The environment names S3 and the registries, as for the program.
+// A process that ends, or is killed by SIGKILL at the given point. Its argument is a ProcessOrder as JSON, and it writes a ProcessRun
+// as JSON to stdout at the end. The environment names S3 and the registries, as for the program.
 import { writeSync } from 'node:fs';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { makeImage, type ImageRecipe } from './images.ts';
-import { backupLife, mirrorLife, type Life } from './lives.ts';
+import { runBackup, runMirror, type ProcessRun } from './process-run.ts';
 
 export type StoreOrder = { readonly folder: string } | { readonly bucket: string; readonly minPartBytes: number };
 
-export type LifeOrder = { readonly recipe: ImageRecipe; readonly at?: number | undefined } & (
+export type ProcessOrder = { readonly recipe: ImageRecipe; readonly at?: number | undefined } & (
   | { readonly store: StoreOrder; readonly key: string; readonly partSize: number }
   | { readonly registry: string; readonly repository: string }
 );
@@ -17,16 +17,16 @@ async function openStore(order: StoreOrder): Promise<ObjectStore> {
   return (await import('../../worker/objects/s3/store.ts')).openS3(order);
 }
 
-function tell(life: Life): void {
-  writeSync(1, JSON.stringify(life));
+function print(run: ProcessRun): void {
+  writeSync(1, JSON.stringify(run));
 }
 
-function onDeath(life: Life): void {
-  tell(life);
+function onKill(run: ProcessRun): void {
+  print(run);
   process.kill(process.pid, 'SIGKILL');
 }
 
-const order = JSON.parse(process.argv[2] ?? '') as LifeOrder;
+const order = JSON.parse(process.argv[2] ?? '') as ProcessOrder;
 const image = await makeImage(order.recipe);
 const { at } = order;
 // each imports only what it needs: starting up is most of the cost of hundreds of processes
@@ -37,7 +37,7 @@ if ('registry' in order) {
   ]);
   await using backends = connect(readSettings(process.env), 'test', { report: () => undefined });
   const target = backends.registry(order.registry, 'target').repository(order.repository);
-  tell(await mirrorLife(image, target, { at, onDeath }));
+  print(await runMirror(image, target, { at, onKill }));
 } else {
-  tell(await backupLife(image, await openStore(order.store), order.key, { partSize: order.partSize, at, onDeath }));
+  print(await runBackup(image, await openStore(order.store), order.key, { partSize: order.partSize, at, onKill }));
 }

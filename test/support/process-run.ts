@@ -1,4 +1,4 @@
-// Runs of a process that may be killed at any write: runs that a test simulates, and the real processes that life.ts is run as.
+// Runs of a process that may be killed at any write: simulated in the process of a test, or real in killed-process.ts.
 import type { Target } from '../../worker/content/content.ts';
 import { manifestsFrom } from '../../worker/content/manifests-from.ts';
 import { walk } from '../../worker/content/graph.ts';
@@ -13,8 +13,8 @@ import { crashing } from './faulty-objects.ts';
 import type { MadeImage } from './images.ts';
 
 /** What is known of a run at its end. */
-export interface Life {
-  readonly died: boolean;
+export interface ProcessRun {
+  readonly wasKilled: boolean;
   /** Points at which it could have been killed; if it was killed, up to that point. */
   readonly points: number;
   /** How many bytes of the archive were passed to the store. */
@@ -26,35 +26,35 @@ export interface Life {
 
 const NOTHING_IN_FLIGHT = { writesInFlight: 0, bytesInFlight: 0 };
 
-interface Flying {
+interface InFlight {
   writes: number;
   bytes: number;
 }
 
-export interface LifeOptions {
+export interface ProcessRunOptions {
   /** The point at which it is killed, counted from 1. Default: never. */
   readonly at?: number | undefined;
   /** Called when it is killed. Unless that ends the process, the rest is simulated as if it had. */
-  readonly onDeath?: (life: Life) => void;
+  readonly onKill?: (run: ProcessRun) => void;
 }
 
 /** Backs `image` up as `transship backup` does, with its defaults except for the size of parts, or resumes an earlier run. */
-export async function backupLife(
+export async function runBackup(
   image: MadeImage,
   store: ObjectStore,
   key: string,
-  options: LifeOptions & { readonly partSize: number },
-): Promise<Life> {
-  const flying = { writes: 0, bytes: 0 };
-  let death: Life | undefined;
-  const dying = crashing(store, options.at ?? Infinity, () => {
-    const inFlight = { writesInFlight: flying.writes, bytesInFlight: flying.bytes };
-    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), ...inFlight };
-    options.onDeath?.(death);
+  options: ProcessRunOptions & { readonly partSize: number },
+): Promise<ProcessRun> {
+  const inFlight = { writes: 0, bytes: 0 };
+  let killed: ProcessRun | undefined;
+  const stopped = crashing(store, options.at ?? Infinity, () => {
+    const atKill = { writesInFlight: inFlight.writes, bytesInFlight: inFlight.bytes };
+    killed = { wasKilled: true, points: stopped.writes(), bytesSent: stopped.bytesSent(), ...atKill };
+    options.onKill?.(killed);
   });
-  const writing = writeArchive(image, inParts(dying.store, options.partSize, flying), key, { clock: systemClock });
+  const writing = writeArchive(image, inParts(stopped.store, options.partSize, inFlight), key, { clock: systemClock });
   await crashed(writing);
-  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), ...NOTHING_IN_FLIGHT };
+  return killed ?? { wasKilled: false, points: stopped.writes(), bytesSent: stopped.bytesSent(), ...NOTHING_IN_FLIGHT };
 }
 
 async function writeArchive(
@@ -70,21 +70,25 @@ async function writeArchive(
 }
 
 /** Mirrors `image` to `target`, or completes what an earlier run left. */
-export async function mirrorLife(image: MadeImage, target: Target, options: LifeOptions = {}): Promise<Life> {
-  let death: Life | undefined;
+export async function runMirror(
+  image: MadeImage,
+  target: Target,
+  options: ProcessRunOptions = {},
+): Promise<ProcessRun> {
+  let killed: ProcessRun | undefined;
   const points = new CrashPoints(options.at ?? Infinity, () => {
-    death = { died: true, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
-    options.onDeath?.(death);
+    killed = { wasKilled: true, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
+    options.onKill?.(killed);
   });
-  await crashed(copy(image.content, dyingTarget(target, points), [image.root], { strict: true }));
-  return death ?? { died: false, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
+  await crashed(copy(image.content, crashingTarget(target, points), [image.root], { strict: true }));
+  return killed ?? { wasKilled: false, points: points.count, bytesSent: 0, ...NOTHING_IN_FLIGHT };
 }
 
 /**
  * `target` as a process sees it that is killed at one of `points`. Each put and tag has several points: before it begins, when the first
  * bytes of each chunk were sent, and when it took effect but the caller does not know yet.
  */
-export function dyingTarget(target: Target, points: CrashPoints): Target {
+export function crashingTarget(target: Target, points: CrashPoints): Target {
   const write = async (
     open: Parameters<Target['put']>[1],
     work: (opener: Parameters<Target['put']>[1]) => Promise<void>,
@@ -111,16 +115,16 @@ export function dyingTarget(target: Target, points: CrashPoints): Target {
   };
 }
 
-/** The store with uploads in parts of this size; `flying` counts the writes that it has not answered. */
-function inParts(store: ObjectStore, partSize: number, flying: Flying): ObjectStore {
+/** The store with uploads in parts of this size; `inFlight` counts the writes that it has not answered. */
+function inParts(store: ObjectStore, partSize: number, inFlight: InFlight): ObjectStore {
   const counted = async (bytes: number, write: Promise<void>): Promise<void> => {
-    flying.writes++;
-    flying.bytes += bytes;
+    inFlight.writes++;
+    inFlight.bytes += bytes;
     try {
       await write;
     } finally {
-      flying.writes--;
-      flying.bytes -= bytes;
+      inFlight.writes--;
+      inFlight.bytes -= bytes;
     }
   };
   return {
@@ -158,5 +162,5 @@ function countedInPlace(file: InPlace, counted: (bytes: number, write: Promise<v
 
 /** Plain archives are read in place. */
 async function noTemporary(): Promise<never> {
-  throw new Error('a folder for now was asked for');
+  throw new Error('a temporary folder was requested');
 }
