@@ -10,8 +10,6 @@ const BEAT_MS = 500;
 /** A journal that is not touched for so long is of a process that crashed or was stopped. */
 const STALE_MS = 3000;
 const LOOK_MS = 100;
-/** A journal that is older than this needs no watching, even where the clocks of two machines differ by minutes. */
-const OLD_MS = 10 * 60 * 1000;
 
 /** The unfinished files that uploads of this process hold. */
 const held = new Set<string>();
@@ -28,7 +26,7 @@ export class Hold {
   readonly #path: string;
   readonly #partial: string;
   readonly #ended = new AbortController();
-  #seenMs = systemClock.now();
+  #seen = timesNow();
 
   /** Call it before the file has its name, so that no other upload of this process finds it free. */
   constructor(path: string, partial: string) {
@@ -46,8 +44,9 @@ export class Hold {
 
   /** Whether the file has to be looked at before the next write: not within a second of the last look. */
   get isDue(): boolean {
-    const sinceMs = systemClock.now() - this.#seenMs;
-    return sinceMs < 0 || sinceMs >= 2 * BEAT_MS;
+    const now = timesNow();
+    const since = now.map((ms, clock) => ms - (this.#seen[clock] ?? 0));
+    return since.some((ms) => ms < 0 || ms >= 2 * BEAT_MS);
   }
 
   /** UNAVAILABLE where another process has taken the file over. */
@@ -68,26 +67,43 @@ export class Hold {
 
   /** False where the file is another's. */
   async #beat(): Promise<boolean> {
-    const atMs = systemClock.now();
+    const seen = timesNow();
+    const nowS = systemClock.now() / 1000;
     try {
-      await utimes(journalOf(this.#partial), atMs / 1000, atMs / 1000);
+      await utimes(journalOf(this.#partial), nowS, nowS);
       await stat(this.#partial);
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return false;
       throw error;
     }
-    this.#seenMs = atMs;
+    this.#seen = seen;
     return true;
   }
 
   async #beatUntilReleased(): Promise<void> {
-    try {
-      do await systemClock.sleep(BEAT_MS, { signal: this.#ended.signal, background: true });
-      while (await this.#beat());
-    } catch {
-      // released, or a fault of the file system, which the next write reports
+    while (await this.#waitForBeat()) {
+      try {
+        if (!(await this.#beat())) return;
+      } catch {
+        // a fault of the file system: the next write reports it, or it has passed by the next beat
+      }
     }
   }
+
+  /** False once it is released. */
+  async #waitForBeat(): Promise<boolean> {
+    try {
+      await systemClock.sleep(BEAT_MS, { signal: this.#ended.signal, background: true });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** By two clocks, in milliseconds: the first jumps when it is set, and the second stands still while the machine sleeps. */
+function timesNow(): readonly number[] {
+  return [systemClock.now(), performance.now()];
 }
 
 /**
@@ -124,7 +140,6 @@ async function isFree(partial: string, options: Abortable): Promise<boolean> {
   const first = await touchedAt(partial);
   if (first === undefined) return false;
   if (await isOfEndedProcess(partial)) return true;
-  if (first.every((ms) => ms < systemClock.now() - OLD_MS)) return true;
   for (let waitedMs = 0; waitedMs < STALE_MS; waitedMs += LOOK_MS) {
     checkAborted(options);
     await systemClock.sleep(LOOK_MS, { signal: options.signal });
