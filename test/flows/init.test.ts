@@ -51,6 +51,14 @@ test.each([
   expect(await rulesIn(file)).toMatchObject(names.map((name) => ({ name })));
 });
 
+test('copies every registry that is named, and keeps none silently out', async () => {
+  const file = newFile();
+  const both = [`${ECR}/team/*`, 'docker.io/library/alpine'];
+  const flags = both.flatMap((from) => ['--registry', from]);
+  expect((await init([...flags, '--place', 'store:s3://example-backups/store/', '-f', file])).code).toBe(0);
+  expect(await rulesIn(file)).toMatchObject([{ name: 'backup', from: both }, { name: 'verify' }]);
+});
+
 test('suggests a prune that can be applied once it is no longer a comment', async () => {
   const file = newFile();
   await init(['--registry', ECR, '--place', 'store:s3://example-backups/store/', '-f', file]);
@@ -84,6 +92,11 @@ test.each([
   [
     ['--registry', ECR, '--place', 's3://example-backups/', '--schedule', '61 * * * *'],
     '--schedule: "61 * * * *" is not',
+  ],
+  [['--registry', ECR, '--place', 's3://one/', '--place', 's3://two/'], 'it is given twice: write one place'],
+  [
+    ['--registry', '11111111111.dkr.ecr.us-east-1.amazonaws.com', '--place', 's3://one/'],
+    'has 11 digits instead of 12',
   ],
   [['--registry', 'not a name', '--place', 's3://example-backups/'], 'one fault\n--registry: "not a name" is not'],
   [['--registry', ECR, '--place', 's3://not a bucket/'], 'one fault\n--place: "s3://not a bucket/" is not'],

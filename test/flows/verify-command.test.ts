@@ -50,7 +50,7 @@ describe('verify PLACE', () => {
     );
     expect(whole.code).toBe(0);
     const part = await run('verify', `store:${folder}`, '--deep', '--sample', '3/20', '-q');
-    expect(part.stdout).toMatch(/^partly whole .*slice 3 of 20/m);
+    expect(part.stdout).toMatch(/^partly whole .*, sample 3\/20, /m);
     await rm(join(folder, 'blobs'), { recursive: true });
     const lost = await run('verify', `store:${folder}`, '--json', '-q');
     expect(lost.code).toBe(3);

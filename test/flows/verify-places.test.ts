@@ -175,6 +175,18 @@ describe('verify of a store', () => {
     expect((await run(at)).findings).toMatchObject([{ kind: 'index', at: 'index.json' }]);
   });
 
+  test('says to copy index.json too where a later copy of a store brought only files that are new', async () => {
+    const { at, folder } = await stored('store-carried');
+    const file = join(folder, 'index.json');
+    const older = await readFile(file);
+    await lab.push(await small(3, 'v3'), ecr, 'store-carried/app');
+    await backedUpToStore(`${ecr.registryHost}/store-carried/*`, at, lab.session());
+    await writeFile(file, older);
+    expect((await run(at)).findings).toMatchObject([
+      { kind: 'index', message: expect.stringContaining('copy index.json too, with overwriting') },
+    ]);
+  });
+
   test('does not report an index.json that a running backup is about to write', async () => {
     const { at, folder } = await stored('store-busy');
     const { backends, options } = lab.session();

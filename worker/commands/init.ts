@@ -1,13 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import type { Fault } from '../rules/faults.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 
 interface InitFlags extends CommonFlags {
-  readonly registry?: string;
+  readonly registry?: readonly string[];
   readonly place?: string;
   readonly schedule?: string;
   readonly file: string;
@@ -21,8 +21,19 @@ export function addInit(program: Command, context: CommandContext): void {
     .description(
       'Writes a rules file with comments: a backup where the place is a store or s3://, otherwise a mirror. Asks for the registry and the place when they are not given and there is a terminal. Contacts no registry.',
     )
-    .option('--registry <from>', 'what is copied: a registry, a repository, or a pattern such as HOST/team/*')
-    .option('--place <to>', 'where it is copied to: store:s3://bucket/prefix/, s3://bucket/prefix/ or HOST/path')
+    .option(
+      '--registry <from>',
+      'what is copied: a registry, a repository, or a pattern such as HOST/team/*; may be given several times',
+      (given: string, before?: readonly string[]) => [...(before ?? []), given],
+    )
+    .option(
+      '--place <to>',
+      'where it is copied to: store:s3://bucket/prefix/, s3://bucket/prefix/ or HOST/path',
+      (given: string, before?: string) => {
+        if (before === undefined) return given;
+        throw new InvalidArgumentError('it is given twice: write one place, and add others to "to" in the file.');
+      },
+    )
     .option('--schedule <cron>', 'when, as cron in UTC (default: "0 2 * * *")')
     .option('-f, --file <file>', 'the file to write', 'rules.yaml')
     .option('--force', 'replace a file that exists');
@@ -30,7 +41,7 @@ export function addInit(program: Command, context: CommandContext): void {
     const { file } = flags;
     // before a question is asked, and again by the write
     if (flags.force !== true && existsSync(file)) throw exists(file);
-    const from = flags.registry ?? (await answer(context, '--registry', 'Registry, repository or pattern to copy: '));
+    const from = flags.registry ?? [await answer(context, '--registry', 'Registry, repository or pattern to copy: ')];
     const to =
       flags.place ?? (await answer(context, '--place', 'Place to copy it to (store:s3://…, s3://… or HOST): '));
     // reading rules takes a while to load

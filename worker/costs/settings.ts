@@ -81,20 +81,7 @@ const YEAR = { from: new Date('2026-01-01T00:00:00Z'), to: new Date('2027-01-01T
  * the form of settings.
  */
 export function parseDeployedParts(text: string, file: string): DeployedParts {
-  const document = parseDocument(text);
-  const [broken] = document.errors;
-  if (broken !== undefined) throw new Failure('INVALID', `${file}: ${broken.message.split('\n')[0] ?? ''}`);
-  const value: unknown = document.toJS();
-  if (isRecord(value) && 'rules' in value)
-    throw new Failure(
-      'INVALID',
-      `${file}: it is a rules file, which has no price by itself: name the settings of the deployment, such as transship.infra.yaml`,
-    );
-  const read = schema.safeParse(value);
-  if (!read.success) {
-    const [issue] = read.error.issues;
-    throw new Failure('INVALID', `${file}: ${quote(issue?.path.join('.') ?? '')}: ${issue?.message ?? ''}`);
-  }
+  const settings = readSettings(text, file);
   const {
     access,
     alarms,
@@ -107,7 +94,7 @@ export function parseDeployedParts(text: string, file: string): DeployedParts {
     prune,
     vault,
     worker,
-  } = read.data;
+  } = settings;
   const first = onDemandOf(worker);
   return {
     network: network.type,
@@ -140,6 +127,24 @@ export function parseDeployedParts(text: string, file: string): DeployedParts {
         : { backup_days: vault.plan.deleteAfterDays, copy_days: vault.plan.copyDeleteAfterDays }),
     },
   };
+}
+
+function readSettings(text: string, file: string): z.infer<typeof schema> {
+  const document = parseDocument(text);
+  const [broken] = document.errors;
+  if (broken !== undefined) throw new Failure('INVALID', `${file}: ${broken.message.split('\n')[0] ?? ''}`);
+  const value: unknown = document.toJS();
+  if (isRecord(value) && 'rules' in value)
+    throw new Failure(
+      'INVALID',
+      `${file}: it is a rules file, which has no price by itself: name the settings of the deployment, such as transship.infra.yaml`,
+    );
+  const read = schema.safeParse(value);
+  if (!read.success) {
+    const [issue] = read.error.issues;
+    throw new Failure('INVALID', `${file}: ${quote(issue?.path.join('.') ?? '')}: ${issue?.message ?? ''}`);
+  }
+  return read.data;
 }
 
 /** The share of hours of tasks on demand, where the settings alone decide it; otherwise it depends on how many tasks run. */

@@ -122,7 +122,7 @@ async function compareIndex(
   // the last process ended after the first look
   if (await holdsIndex(where, index, options)) return 'same';
   const message =
-    'it is not what the snapshots say: another program changed it, or a backup was stopped; the next backup writes it again';
+    'it is not what the snapshots say: a copy of the store left an older one there, another program changed it, or a backup was stopped: copy index.json too, with overwriting, or make a backup, which writes it again. Restores do not read it, other programs do';
   return { kind: 'index', at: `${where.prefix}index.json`, message };
 }
 

@@ -41,7 +41,7 @@ export async function login(
     });
     checked = await registry.check({ signal });
   }
-  const stored = await storeCredentials(file, host, { username, password }, { run, clock: systemClock });
+  const stored = await storeCredentials(file, host, { username, password }, { run, clock: systemClock, signal });
   const files = request.authFile === undefined ? settings.authFiles : [file];
   const used = await findCredentials({ files, run, clock: systemClock })(host, undefined, { signal });
   const isUsed = used !== undefined && 'username' in used && used.username === username && used.password === password;
@@ -57,7 +57,7 @@ export async function logout(
   const run = programsUntil(signal);
   const found: StoredAt[] = [];
   for (const file of authFile === undefined ? settings.authFiles : [authFile]) {
-    const stored = await forgetCredentials(file, host, { run, clock: systemClock });
+    const stored = await forgetCredentials(file, host, { run, clock: systemClock, signal });
     if (stored !== undefined) found.push(stored);
   }
   return found;

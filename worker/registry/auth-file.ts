@@ -2,16 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { mkdir, open, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { lockFile } from '../util/file-lock.ts';
 import { isRecord } from '../util/record.ts';
 import { redacted } from '../util/text.ts';
 import { isNameOf, storedNamesOf, type RunProgram } from './credentials.ts';
-import { lockFile } from './file-lock.ts';
 
 // https://github.com/docker/cli/blob/master/man/docker-config-json.5.md
 
-interface FileOptions {
+interface FileOptions extends Abortable {
   readonly run: RunProgram;
   readonly clock: Clock;
 }
@@ -34,12 +35,12 @@ export async function storeCredentials(
   file: string,
   host: string,
   { username, password }: { readonly username: string; readonly password: string },
-  { run, clock }: FileOptions,
+  { run, clock, signal }: FileOptions,
 ): Promise<StoredAt> {
   const [name = host] = storedNamesOf(host);
   const helper = helperFor(await readDocument(file), host);
   const store = async (entry: Document): Promise<void> =>
-    changeDocument(file, clock, (document) => {
+    changeDocument(file, clock, { signal }, (document) => {
       const auths = Object.entries(membersOf(document, 'auths')).filter(([key]) => !isNameOf(host, key));
       return { ...document, auths: { ...Object.fromEntries(auths), [name]: entry } };
     });
@@ -61,7 +62,7 @@ export async function storeCredentials(
 export async function forgetCredentials(
   file: string,
   host: string,
-  { run, clock }: FileOptions,
+  { run, clock, signal }: FileOptions,
 ): Promise<StoredAt | undefined> {
   const document = await readDocument(file);
   // the first files of docker have no "auths"
@@ -74,7 +75,7 @@ export async function forgetCredentials(
     for (const name of storedNamesOf(host))
       await ask(run, helper, 'erase', name, `remove the credentials for ${host}`, true);
   if (isListed)
-    await changeDocument(file, clock, (now) => {
+    await changeDocument(file, clock, { signal }, (now) => {
       const rest = Object.fromEntries(Object.entries(authsOf(now)).filter(([key]) => !isNameOf(host, key)));
       return isFlat ? rest : { ...now, auths: rest };
     });
@@ -119,13 +120,18 @@ async function readDocument(file: string): Promise<Document> {
 }
 
 /** Replaces what a file has by what `change` makes of it, while no other process does so. */
-async function changeDocument(file: string, clock: Clock, change: (document: Document) => Document): Promise<void> {
+async function changeDocument(
+  file: string,
+  clock: Clock,
+  options: Abortable,
+  change: (document: Document) => Document,
+): Promise<void> {
   let unfinished: string | undefined;
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     // a link stays a link
     const target = await realpath(file).catch(() => file);
-    await using _lock = await lockFile(join(dirname(target), `.${basename(target)}.lock`), clock);
+    await using _lock = await lockFile(join(dirname(target), `.${basename(target)}.lock`), clock, options);
     const changed = change(await readDocument(file));
     unfinished = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
     {

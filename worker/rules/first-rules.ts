@@ -3,8 +3,8 @@ import { stringify } from 'yaml';
 
 /** What a person answers before there is a rules file. */
 export interface FirstRulesRequest {
-  /** The registry, repository or pattern that is copied, as `from` in a rule. */
-  readonly from: string;
+  /** The registries, repositories or patterns that are copied, as `from` in a rule; one at least. */
+  readonly from: readonly string[];
   /** Where it is copied to: a store or `s3://` for a backup, a registry for a mirror. */
   readonly to: string;
   /** Cron with five fields, in UTC. Default: every night at 02:00. */
@@ -16,10 +16,10 @@ export interface FirstRulesRequest {
  * are: `parseConfig` decides whether they can be used.
  */
 export function firstRules({ from, to, schedule = '0 2 * * *' }: FirstRulesRequest): string {
-  const source = from.replace(/^docker:\/\//, '');
+  const sources = from.map((one) => one.replace(/^docker:\/\//, ''));
   const target = to.replace(/^docker:\/\//, '');
-  const isEcr = ecrHost(source.split('/')[0] ?? '') !== undefined;
-  const lines = isBackup(target) ? backupRule(source, target) : mirrorRule(source, target);
+  const isEcr = sources.some((source) => ecrHost(source.split('/')[0] ?? '') !== undefined);
+  const lines = isBackup(target) ? backupRule(sources, target) : mirrorRule(sources, target);
   return [
     ...HEAD,
     ...lines,
@@ -57,12 +57,12 @@ const TAGS = [
   '      # tags: { include: ["v*"], exclude: ["*-rc*"], latest: 20 }',
 ];
 
-function backupRule(source: string, target: string): readonly string[] {
+function backupRule(sources: readonly string[], target: string): readonly string[] {
   return [
     '  - name: backup',
     '    backup:',
     '      # a whole registry that lists its repositories, a repository, or a pattern such as HOST/team/*',
-    `      from: ${scalar(source)}`,
+    ...fromLines(sources),
     '      # store:s3://bucket/prefix/ keeps each layer once; s3://bucket/prefix/ keeps one tar for each image',
     `      to: ${scalar(target)}`,
     '      # a page about all backups, beside the snapshots',
@@ -71,18 +71,23 @@ function backupRule(source: string, target: string): readonly string[] {
   ];
 }
 
-function mirrorRule(source: string, target: string): readonly string[] {
+function mirrorRule(sources: readonly string[], target: string): readonly string[] {
   return [
     '  - name: mirror',
     '    mirror:',
     '      # a repository, or a pattern such as HOST/team/* of a registry that lists its repositories',
-    `      from: ${scalar(source)}`,
+    ...fromLines(sources),
     '      # {repository} stands for the name of the repository at the source',
     `      to: ${scalar(target.includes('{') ? target : `${target.replace(/\/+$/, '')}/{repository}`)}`,
     ...TAGS,
     '      # Without `platforms` every platform is copied. Fewer platforms give the index another digest:',
     '      # platforms: [linux/amd64, linux/arm64]',
   ];
+}
+
+function fromLines([only = '', ...others]: readonly string[]): readonly string[] {
+  if (others.length === 0) return [`      from: ${scalar(only)}`];
+  return ['      from:', ...[only, ...others].map((one) => `        - ${scalar(one)}`)];
 }
 
 /** A rule that reads the backup, and one that thins it out, which is a comment because it deletes. */

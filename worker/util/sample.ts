@@ -44,7 +44,7 @@ export function isInSample(sample: Sample | undefined, name: string): boolean {
   return createHash('sha256').update(name).digest().readUInt32BE(0) % sample.slices === sample.slice;
 }
 
-/** The words of a sample in results: `slice 3 of 20`. */
+/** A sample in results, as `parseSample` reads it: `sample 3/20`. The `slice` of JSON counts from 0. */
 export function describeSample({ slice, slices }: Sample): string {
-  return `slice ${slice + 1} of ${slices}`;
+  return `sample ${slice + 1}/${slices}`;
 }

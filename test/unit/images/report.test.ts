@@ -150,10 +150,10 @@ describe('the page of a report', () => {
   });
 
   test('shows verifications and drills with their findings', () => {
-    expect(page).toContain('restored to 111111111111.dkr.ecr.eu-central-1.amazonaws.com/scratch, slice');
+    expect(page).toContain('restored to 111111111111.dkr.ecr.eu-central-1.amazonaws.com/scratch, sample');
     expect(page).toContain('faulty: sha256:5f1e…: it has other bytes than its digest states');
     // the newest ten, and an older one with a finding
-    expect(page.match(/verified bytes, slice|restored to 1111/g)).toHaveLength(11);
+    expect(page.match(/verified bytes, sample|restored to 1111/g)).toHaveLength(11);
     expect(page).toContain('and 19 older');
     const none = reportPage({ ...sampleReport(), proofs: [], unreadProofs: 2 });
     expect(none).toContain('No record of one.');

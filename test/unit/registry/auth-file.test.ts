@@ -1,9 +1,10 @@
-import { chmod, mkdtemp, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { forgetCredentials, storeCredentials } from '../../../worker/registry/auth-file.ts';
-import { systemClock } from '../../../worker/util/clock.ts';
+import { systemClock, type Clock } from '../../../worker/util/clock.ts';
 import type { RunProgram } from '../../../worker/registry/credentials.ts';
 
 const ANN = { username: 'ann', password: 'pa:ss' };
@@ -42,15 +43,39 @@ test('keeps unknown members, narrows the mode, and replaces every spelling of th
   expect(await forgetCredentials(file, 'ghcr.io', { run: nothing, clock: systemClock })).toBeUndefined();
 });
 
-test('keeps every login of those that run at the same time, and takes over the lock of a crashed one', async () => {
+test('keeps every login of those that run at the same time', async () => {
   const place = await folder();
   const file = join(place, 'config.json');
-  await writeFile(join(place, '.config.json.lock'), '');
-  await utimes(join(place, '.config.json.lock'), 1, 1);
   const hosts = Array.from({ length: 10 }, (_, index) => `registry-${index}.example`);
   await Promise.all(hosts.map(async (host) => storeCredentials(file, host, ANN, { run: nothing, clock: systemClock })));
   expect(Object.keys(((await json(file)) as { auths: object }).auths).sort()).toEqual(hosts);
   expect(await readdir(place)).toEqual(['config.json']);
+});
+
+test('takes over the lock that a crashed login left', async () => {
+  const place = await folder();
+  await writeFile(join(place, '.config.json.lock'), '');
+  const impatient = { ...systemClock, sleep: async () => turn() };
+  await storeCredentials(join(place, 'config.json'), 'ghcr.io', ANN, { run: nothing, clock: impatient });
+  expect(await readdir(place)).toEqual(['config.json']);
+});
+
+test('stops a login that waits for the lock of another process', async () => {
+  const place = await folder();
+  await writeFile(join(place, '.config.json.lock'), '');
+  const stop = new AbortController();
+  const waiting: Clock = {
+    ...systemClock,
+    sleep: async (ms, options) => {
+      stop.abort();
+      return systemClock.sleep(ms, options);
+    },
+  };
+  const login = { run: nothing, clock: waiting, signal: stop.signal };
+  await expect(storeCredentials(join(place, 'config.json'), 'ghcr.io', ANN, login)).rejects.toMatchObject({
+    code: 'ABORTED',
+  });
+  expect(await readdir(place)).toEqual(['.config.json.lock']);
 });
 
 test('stores Docker Hub under the name that docker reads', async () => {

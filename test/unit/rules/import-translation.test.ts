@@ -174,6 +174,17 @@ test('an interval becomes the equal cron schedule, or the next shorter one, whic
     timeZone: 'Europe/Berlin',
   });
   expect(robfigSchedule('@every 30m').schedule).toEqual({ cron: '*/30 * * * *' });
+  expect(robfigSchedule('5 * * * *')).toEqual({ schedule: { cron: '5 * * * *' } });
   for (const wrong of ['0 0 30 2 *', '* * * * * *', 'hourly', 'TZ=Nowhere/X * * * * *', '@every 5d', ''])
     expect(() => robfigSchedule(wrong), wrong).toThrow();
+});
+
+test('a schedule by the clock of the machine is reported, because a rule reads it in UTC', () => {
+  for (const local of ['15 1 * * *', '0 */6 * * *', '0 * * * 1-5', '@daily'])
+    expect(robfigSchedule(local), local).toEqual({
+      schedule: { cron: local },
+      difference: expect.stringContaining('was read by the clock of the machine, and is in UTC here'),
+    });
+  for (const same of ['5 * * * *', '*/15 * ? * ?', '@hourly', '@every 30m', 'TZ=UTC 15 1 * * *'])
+    expect(robfigSchedule(same).difference, same).toBeUndefined();
 });

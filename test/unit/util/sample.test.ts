@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { runNumber } from '../../../worker/rules/schedule.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
-import { isInSample, parseSample, sampleOf } from '../../../worker/util/sample.ts';
+import { describeSample, isInSample, parseSample, sampleOf } from '../../../worker/util/sample.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -44,5 +44,11 @@ describe('a sample', () => {
     const startMs = Date.UTC(2026, 11, 6, 4, 30);
     const numbers = Array.from({ length: 20 }, (_, run) => runNumber(schedule, startMs + run * gapMs));
     for (const [index, number] of numbers.entries()) expect(number - (numbers[0] ?? 0)).toBe(index);
+  });
+
+  test('is written in results as the flag that reads the same part again', () => {
+    const sample = { slice: 8, slices: 20 };
+    expect(describeSample(sample)).toBe('sample 9/20');
+    expect(parseSample(describeSample(sample).replace('sample ', ''), 0)).toEqual(sample);
   });
 });

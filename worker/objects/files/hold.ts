@@ -1,4 +1,4 @@
-import { appendFile, readFile, readlink, rename, stat, utimes } from 'node:fs/promises';
+import { appendFile, constants, open, readFile, readlink, rename, stat, utimes } from 'node:fs/promises';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { systemClock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
@@ -10,8 +10,6 @@ const BEAT_MS = 500;
 /** A journal that is not touched for so long is of a process that crashed or was stopped. */
 const STALE_MS = 3000;
 const LOOK_MS = 100;
-/** A journal that is older than this needs no watching, even where the clocks of two machines differ by minutes. */
-const OLD_MS = 10 * 60 * 1000;
 
 /** The unfinished files that uploads of this process hold. */
 const held = new Set<string>();
@@ -28,7 +26,7 @@ export class Hold {
   readonly #path: string;
   readonly #partial: string;
   readonly #ended = new AbortController();
-  #seenMs = systemClock.now();
+  #seen = timesNow();
 
   /** Call it before the file has its name, so that no other upload of this process finds it free. */
   constructor(path: string, partial: string) {
@@ -37,16 +35,18 @@ export class Hold {
     held.add(partial);
   }
 
-  /** Names this process in the journal, and touches it from now on. */
+  /** Names this process in the journal, and touches it from now on. UNAVAILABLE where another process has taken the file over. */
   async begin(): Promise<void> {
     await appendFile(journalOf(this.#partial), `held by ${await thisProcess()}\n`);
+    await this.check();
     void this.#beatUntilReleased();
   }
 
   /** Whether the file has to be looked at before the next write: not within a second of the last look. */
   get isDue(): boolean {
-    const sinceMs = systemClock.now() - this.#seenMs;
-    return sinceMs < 0 || sinceMs >= 2 * BEAT_MS;
+    const now = timesNow();
+    const since = now.map((ms, clock) => ms - (this.#seen[clock] ?? 0));
+    return since.some((ms) => ms < 0 || ms >= 2 * BEAT_MS);
   }
 
   /** UNAVAILABLE where another process has taken the file over. */
@@ -67,26 +67,43 @@ export class Hold {
 
   /** False where the file is another's. */
   async #beat(): Promise<boolean> {
-    const atMs = systemClock.now();
+    const seen = timesNow();
+    const nowS = systemClock.now() / 1000;
     try {
-      await utimes(journalOf(this.#partial), atMs / 1000, atMs / 1000);
+      await utimes(journalOf(this.#partial), nowS, nowS);
       await stat(this.#partial);
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return false;
       throw error;
     }
-    this.#seenMs = atMs;
+    this.#seen = seen;
     return true;
   }
 
   async #beatUntilReleased(): Promise<void> {
-    try {
-      do await systemClock.sleep(BEAT_MS, { signal: this.#ended.signal, background: true });
-      while (await this.#beat());
-    } catch {
-      // released, or a fault of the file system, which the next write reports
+    while (await this.#waitForBeat()) {
+      try {
+        if (!(await this.#beat())) return;
+      } catch {
+        // a fault of the file system: the next write reports it, or it has passed by the next beat
+      }
     }
   }
+
+  /** False once it is released. */
+  async #waitForBeat(): Promise<boolean> {
+    try {
+      await systemClock.sleep(BEAT_MS, { signal: this.#ended.signal, background: true });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** By two clocks, in milliseconds: the first jumps when it is set, and the second stands still while the machine sleeps. */
+function timesNow(): readonly number[] {
+  return [systemClock.now(), performance.now()];
 }
 
 /**
@@ -99,6 +116,7 @@ export async function takeOver(partial: string, to: string, options: Abortable):
   try {
     // others that look at it wait from now on
     await utimes(partial, nowS, nowS);
+    await nameThisProcess(journalOf(partial));
     await rename(partial, to);
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false;
@@ -108,13 +126,20 @@ export async function takeOver(partial: string, to: string, options: Abortable):
   return true;
 }
 
+/** Until the journal names this process, it may name one that has ended, and then any process takes the file over at once. */
+async function nameThisProcess(journal: string): Promise<void> {
+  // without O_CREAT: a journal that is gone went with its file
+  await using handle = await unlessErrno(open(journal, constants.O_WRONLY | constants.O_APPEND), 'ENOENT');
+  // a crash may have torn the last line
+  await handle?.appendFile(`\nheld by ${await thisProcess()}\n`);
+}
+
 async function isFree(partial: string, options: Abortable): Promise<boolean> {
   if (held.has(partial)) return false;
   if (isOfThisProcess(partial)) return true;
   const first = await touchedAt(partial);
   if (first === undefined) return false;
   if (await isOfEndedProcess(partial)) return true;
-  if (first.every((ms) => ms < systemClock.now() - OLD_MS)) return true;
   for (let waitedMs = 0; waitedMs < STALE_MS; waitedMs += LOOK_MS) {
     checkAborted(options);
     await systemClock.sleep(LOOK_MS, { signal: options.signal });
@@ -137,7 +162,18 @@ async function isOfEndedProcess(partial: string): Promise<boolean> {
   const holder = /^held by (\S+ \S+) (\d+) (\d+)\n(?![^]*^held by )/mu.exec(journal ?? '');
   const [, machine, id, startedAt] = holder ?? [];
   if (machine === undefined || machine !== (await thisMachine())) return false;
-  return (await startOf(id ?? '')) !== startedAt;
+  const start = await startOf(id ?? '');
+  return start === undefined ? hasEnded(Number(id)) : startedAt !== '0' && start !== startedAt;
+}
+
+/** A /proc that is mounted with `hidepid` does not show the processes of other users. */
+function hasEnded(id: number): boolean {
+  try {
+    process.kill(id, 0);
+    return false;
+  } catch (error) {
+    return hasErrno(error, 'ESRCH');
+  }
 }
 
 /** This process, by names that no other process has or will have. */

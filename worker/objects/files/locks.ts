@@ -1,47 +1,12 @@
-import type { BigIntStats } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
 import type { Abortable } from '../../util/abort.ts';
 import { systemClock } from '../../util/clock.ts';
-import { unlessErrno, unlinkIfThere } from './errno.ts';
-import { isSame } from './identity.ts';
+import { lockFile } from '../../util/file-lock.ts';
 import { beside } from './own-files.ts';
-
-/** A lock is held for some milliseconds. One that is unchanged after this many looks was left by a crashed process. */
-const LOCK_LOOKS = 500;
-const LOCK_LOOK_MS = 10;
 
 /** Runs `work` while no other process runs work under the lock of the same path. */
 export async function locked(path: string, work: () => Promise<void>, options: Abortable | undefined): Promise<void> {
-  const lock = beside(path, 'lock');
-  const own = await takeLock(lock, options);
-  try {
-    await work();
-  } finally {
-    // a process that slept for long may have lost its lock: then the file is another's
-    if (isSame(await unlessErrno(stat(lock, { bigint: true }), 'ENOENT'), own)) await unlinkIfThere(lock);
-  }
-}
-
-async function takeLock(lock: string, options: Abortable | undefined): Promise<BigIntStats> {
-  let seen: BigIntStats | undefined;
-  for (let looks = 0; ; looks++) {
-    const handle = await unlessErrno(open(lock, 'wx'), 'EEXIST');
-    if (handle !== undefined) {
-      try {
-        return await handle.stat({ bigint: true });
-      } finally {
-        await handle.close();
-      }
-    }
-    const there = await unlessErrno(stat(lock, { bigint: true }), 'ENOENT');
-    if (there === undefined) continue;
-    if (seen?.mtimeNs !== there.mtimeNs || !isSame(seen, there)) {
-      seen = there;
-      looks = 0;
-    }
-    if (looks === LOCK_LOOKS) await unlinkIfThere(lock);
-    else await systemClock.sleep(LOCK_LOOK_MS, options);
-  }
+  await using _lock = await lockFile(beside(path, 'lock'), systemClock, options);
+  await work();
 }
 
 const waiting = new Map<string, Promise<void>>();

@@ -66,6 +66,8 @@ export async function openUpload(
         hold?.release();
         continue;
       }
+      // first: the check of what is stored may take minutes
+      await hold?.begin();
       const { size: before } = await handle.stat({ bigint: true });
       if (before !== BigInt(size)) await handle.truncate(size);
       for (const [number, crc] of stored) {
@@ -75,7 +77,6 @@ export async function openUpload(
           parts.done.set(number, crc);
       }
       const file = await handle.stat({ bigint: true });
-      await hold?.begin();
       return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent, isResumed, hold });
     } catch (error) {
       hold?.release();
@@ -132,12 +133,18 @@ async function findPartials(path: string, hash: string): Promise<readonly string
   const found: { readonly partial: string; readonly bytes: number }[] = [];
   for (const name of names) {
     const file = join(folder, name);
-    if (name.endsWith('.parts') && !names.has(name.replace(/parts$/u, 'partial'))) await unlinkIfThere(file);
+    if (name.endsWith('.parts') && !names.has(name.replace(/parts$/u, 'partial'))) await removeOrphan(file);
     if (!name.endsWith('.partial')) continue;
     const journal = await unlessErrno(stat(journalOf(file)), 'ENOENT');
     found.push({ partial: file, bytes: journal?.size ?? 0 });
   }
   return found.sort((a, b) => b.bytes - a.bytes).map(({ partial }) => partial);
+}
+
+/** Removes a journal without a file. A list that was read while files were renamed may lack the file. */
+async function removeOrphan(journal: string): Promise<void> {
+  const partial = await unlessErrno(stat(journal.replace(/parts$/u, 'partial')), 'ENOENT');
+  if (partial === undefined) await unlinkIfThere(journal);
 }
 
 /** Creates an empty file, and a name for it that is never used twice: it has this process, a counter, and the time by the file system's clock. */

@@ -1,4 +1,5 @@
 import { Failure } from '../../util/failure.ts';
+import { quote } from '../../util/text.ts';
 import { checkSchedule } from '../schedule.ts';
 import type { RuleSchedule } from './mapping.ts';
 
@@ -55,7 +56,10 @@ export function goSeconds(text: string): number {
   return seconds;
 }
 
-/** A schedule as https://pkg.go.dev/github.com/robfig/cron/v3 reads it. INVALID for others. */
+/** Cron that means the same by every clock: the zone moves neither hours nor days. */
+const ANY_CLOCK = /^(?:@hourly|\S+\s+[*?]\s+[*?]\s+\*\s+[*?])$/;
+
+/** A schedule as https://pkg.go.dev/github.com/robfig/cron/v3 reads it: without a zone, by the clock of the machine. INVALID for others. */
 export function robfigSchedule(text: string): Timed {
   const zone = /^(?:CRON_)?TZ=(\S+)\s+/.exec(text);
   const cron = text.slice(zone?.[0].length ?? 0).trim();
@@ -68,5 +72,7 @@ export function robfigSchedule(text: string): Timed {
   checkSchedule({ cron: schedule.cron, timeZone: schedule.timeZone ?? 'UTC' }, 0);
   if (!cron.startsWith('@') && cron.split(/\s+/).length !== 5)
     throw new Failure('INVALID', 'expected five fields, such as 0 2 * * *');
-  return { schedule };
+  if (zone !== null || ANY_CLOCK.test(cron)) return { schedule };
+  const difference = `${quote(text)} was read by the clock of the machine, and is in UTC here: for another zone write schedule: { cron: ${quote(schedule.cron)}, timeZone: Area/City }`;
+  return { schedule, difference };
 }

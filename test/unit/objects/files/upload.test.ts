@@ -13,13 +13,15 @@ import {
   utimes,
   writeFile,
 } from 'node:fs/promises';
-import { utimesSync } from 'node:fs';
+import { promises, utimesSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openFiles } from '../../../../worker/objects/files/store.ts';
 import type { ObjectStore, Upload } from '../../../../worker/objects/objects.ts';
+import { systemClock } from '../../../../worker/util/clock.ts';
 import { crashing } from '../../../support/faulty-objects.ts';
 import { seededBytes } from '../../../support/images.ts';
 
@@ -233,6 +235,53 @@ describe('an upload to a folder', () => {
       await sendMissing(alone);
       await alone.commit();
       expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+    });
+
+    test('is touched while what is stored in it is checked, so that no other process takes it over', async () => {
+      const first = await beginAlone();
+      await first.part(1, content.subarray(0, 1000));
+      first.release?.();
+      const sleep = vi.spyOn(systemClock, 'sleep');
+      onTestFinished(() => sleep.mockRestore());
+      const { signal } = new AbortController();
+      let touching = 0;
+      // the last look at the signal is made before the last stored part is read
+      Object.defineProperty(signal, 'aborted', {
+        get: () => {
+          touching = sleep.mock.calls.length;
+          return false;
+        },
+      });
+      const again = await store.upload('a.tar', content.byteLength, {
+        fingerprint: 'f',
+        partSize: 1000,
+        exclusive: true,
+        signal,
+      });
+      expect(again.done.size).toBe(1);
+      expect(touching).toBeGreaterThan(0);
+      await again.abort();
+    });
+
+    test('keeps its journal where a list of the folder lacks the file, which was renamed meanwhile', async () => {
+      const held = await beginAlone();
+      await held.part(1, content.subarray(0, 1000));
+      const journal = await own('.parts');
+      const { readdir: list } = promises;
+      promises.readdir = (async () => [basename(journal)]) as unknown as typeof list;
+      syncBuiltinESMExports();
+      let other: Upload;
+      try {
+        other = await beginAlone();
+      } finally {
+        promises.readdir = list;
+        syncBuiltinESMExports();
+      }
+      await other.abort();
+      await sendMissing(held);
+      await held.commit();
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+      await expect(stat(journal)).rejects.toThrow('ENOENT');
     });
 
     test('is not published by a process that another one has overtaken', async () => {
