@@ -1,4 +1,4 @@
-import { Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Validations } from 'aws-cdk-lib';
 import { AttributeType, Billing, TableEncryptionV2, TableV2, type ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import {
@@ -9,13 +9,12 @@ import {
   ObjectLockRetention,
   ObjectOwnership,
   StorageClass,
-  type BucketProps,
   type IBucket,
   type LifecycleRule,
 } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import type { InfraSettings } from '../settings/schema.ts';
-import { acknowledgeWildcard } from '../synth/wildcards.ts';
+import { Replication } from './replication.ts';
 
 export interface StorageProps {
   /** The start of the alias of a key that is created. */
@@ -68,7 +67,8 @@ export class Storage extends Construct {
   }
 
   #addBucket(settings: InfraSettings['bucket']): IBucket {
-    const { name, objectLock } = settings;
+    const { name, objectLock, replicateTo } = settings;
+    const replication = replicateTo === undefined ? undefined : new Replication(this, 'Replication', replicateTo);
     const bucket = new Bucket(this, 'Bucket', {
       ...(name === undefined ? {} : { bucketName: name }),
       ...(this.key === undefined
@@ -80,7 +80,7 @@ export class Storage extends Construct {
       enforceSSL: true,
       minimumTLSVersion: 1.2,
       lifecycleRules: [lifecycleOf(settings)],
-      ...this.#replicationOf(settings),
+      ...replication?.properties,
       ...(objectLock === undefined
         ? {}
         : {
@@ -94,36 +94,13 @@ export class Storage extends Construct {
       removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     sendEventsToEventBridge(bucket);
-    if (settings.replicateTo !== undefined) {
-      const reason = 'Every object of the bucket is replicated, to one other bucket.';
-      acknowledgeWildcard(bucket, bucket.arnForObjects('*'), reason);
-      acknowledgeWildcard(bucket, `arn:${Stack.of(this).partition}:s3:::${settings.replicateTo.name}/*`, reason);
-    }
+    replication?.grantFrom(bucket);
     Validations.of(bucket).acknowledge({
       id: 'AwsSolutions-S1',
       reason:
         'Data events of CloudTrail record reads and writes of archives, once for all buckets of an account. Access logs would need another bucket.',
     });
     return bucket;
-  }
-
-  /** Copies are owned by the account of the other bucket. Deletions are not replicated, so that copies outlive what is deleted here. */
-  #replicationOf({ replicateTo }: InfraSettings['bucket']): Pick<BucketProps, 'replicationRules'> {
-    if (replicateTo === undefined) return {};
-    const { name: bucketName, account = Stack.of(this).account } = replicateTo;
-    const isForeign = account !== Stack.of(this).account;
-    const destination = Bucket.fromBucketAttributes(this, 'Replica', { bucketName, account });
-    return {
-      replicationRules: [
-        {
-          id: 'archives',
-          destination,
-          priority: 1,
-          deleteMarkerReplication: false,
-          accessControlTransition: isForeign,
-        },
-      ],
-    };
   }
 
   #addTable(): ITableV2 {

@@ -116,6 +116,27 @@ describe('the bucket', () => {
         ],
       },
     });
+    const [policy] = Object.entries(Template.fromStack(stack).findResources('AWS::IAM::Policy')).filter(([id]) =>
+      id.startsWith('StorageReplicationRole'),
+    );
+    const statements = policy?.[1]['Properties'].PolicyDocument.Statement as readonly Record<string, unknown>[];
+    expect(statements.map((one) => [textOf(one['Resource']), one['Action']])).toEqual([
+      ['<StorageBucket.Arn>', ['s3:GetReplicationConfiguration', 's3:ListBucket']],
+      [
+        '<StorageBucket.Arn>/*',
+        ['s3:GetObjectVersionAcl', 's3:GetObjectVersionForReplication', 's3:GetObjectVersionTagging'],
+      ],
+      [
+        'arn:aws:s3:::copies-of-archives/*',
+        [
+          ...(transition === undefined ? [] : ['s3:ObjectOwnerOverrideToBucketOwner']),
+          's3:ReplicateObject',
+          's3:ReplicateTags',
+        ],
+      ],
+    ]);
+    for (const { Properties } of Object.values(Template.fromStack(stack).findResources('AWS::IAM::Role')))
+      expect(Properties.RoleName).not.toBe('CDKReplicationRole');
     expect(findings(stack)).toEqual([]);
     for (const [setting, why] of [
       ['bucket: { existing: archives, replicateTo: { name: copies } }', 'applies only to a bucket that is created'],
