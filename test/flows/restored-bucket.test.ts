@@ -7,6 +7,7 @@ import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { verifyRestored } from '../../worker/images/verify-restored.ts';
 import { judgeRestore, readRestoreJob } from '../../worker/main/judge-restore.ts';
 import { deadline } from '../../worker/util/deadline.ts';
+import type { Event } from '../../worker/util/events.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { openRestoreResults, type RestoreResults, type RestoreVerdict } from '../../worker/vault/restore-results.ts';
 import { backedUpToArchives, backedUpToStore } from '../support/backed-up.ts';
@@ -106,6 +107,15 @@ describe('a restored bucket', () => {
     const results = recorded();
     await failureOf(judgeRestore(JOB, results, backends, { ...options, until: NEVER }), 'CORRUPT');
     expect(results.verdicts).toEqual([{ status: 'FAILED', message: 'the bucket has no archive and no store' }]);
+  });
+
+  test('has its verdict in the log also when AWS Backup does not take it', async () => {
+    const { backends, options } = await restored();
+    const notes: string[] = [];
+    const report = (event: Event): void => void (event.type === 'note' && notes.push(event.message));
+    const put = async (): Promise<never> => Promise.reject(new Failure('INVALID', 'it has a result already'));
+    await failureOf(judgeRestore(JOB, { put }, backends, { ...options, report, until: NEVER }), 'INVALID');
+    expect(notes).toEqual(['restore job job-1: FAILED: the bucket has no archive and no store']);
   });
 
   test('fails its test when it cannot be read', async () => {

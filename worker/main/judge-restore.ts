@@ -28,9 +28,9 @@ export function readRestoreJob(event: unknown): RestoreJob {
 }
 
 /**
- * Verifies what a restore job restored, and records the verdict in AWS Backup. A bucket that could not be read has failed its test as well. Rejects
- * with CORRUPT after it recorded another verdict than SUCCESSFUL, so that the caller's count of errors is that of restores that did not prove
- * anything.
+ * Verifies what a restore job restored, reports the verdict, and records it in AWS Backup. A bucket that could not be read has failed its test as
+ * well. Rejects with CORRUPT after it recorded another verdict than SUCCESSFUL, so that the caller's count of errors is that of restores that did
+ * not prove anything.
  */
 export async function judgeRestore(
   job: RestoreJob,
@@ -39,6 +39,8 @@ export async function judgeRestore(
   { until, ...options }: OperationOptions & { readonly until: AbortSignal },
 ): Promise<RestoreVerdict> {
   const verdict = await verdictOf(job, backends, { ...options, signal: until });
+  // before it is recorded: the log has it where AWS Backup does not take it
+  options.report?.({ type: 'note', message: `restore job ${job.id}: ${verdict.status}: ${verdict.message}` });
   await results.put(job.id, verdict, { signal: options.signal });
   if (verdict.status === 'SUCCESSFUL') return verdict;
   throw new Failure('CORRUPT', `verify the restored bucket ${job.bucket}: ${verdict.status}: ${verdict.message}`);

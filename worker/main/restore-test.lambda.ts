@@ -37,9 +37,7 @@ export async function handler(event: unknown, context: LambdaContext): Promise<R
   await using backends = connect(settings, version, { report, create: false }, clock);
   try {
     const results = openRestoreResults({ proxies: settings.proxies });
-    const verdict = await judgeRestore(job, results, backends, { clock, report, until: end.signal });
-    report({ type: 'note', message: `restore job ${job.id}: ${verdict.status}: ${verdict.message}` });
-    return verdict;
+    return await judgeRestore(job, results, backends, { clock, report, until: end.signal });
   } finally {
     telemetry.flush();
   }
