@@ -112,7 +112,9 @@ describe('a restored bucket', () => {
   test('has its verdict in the log also when AWS Backup does not take it', async () => {
     const { backends, options } = await restored();
     const notes: string[] = [];
-    const report = (event: Event): void => void (event.type === 'note' && notes.push(event.message));
+    const report = (event: Event): void => {
+      if (event.type === 'note') notes.push(event.message);
+    };
     const put = async (): Promise<never> => Promise.reject(new Failure('INVALID', 'it has a result already'));
     await failureOf(judgeRestore(JOB, { put }, backends, { ...options, report, until: NEVER }), 'INVALID');
     expect(notes).toEqual(['restore job job-1: FAILED: the bucket has no archive and no store']);
