@@ -185,7 +185,7 @@ export class JobDelivery {
     const tooLarge = new AbortController();
     const report = (event: Event): void => {
       hasMoved ||= isProgress(event);
-      if (isAbove(event, this.#limit)) tooLarge.abort(new Failure('ABORTED', LARGE));
+      if (isAbove(event, this.#largeAboveBytes)) tooLarge.abort(new Failure('ABORTED', LARGE));
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
@@ -274,8 +274,8 @@ export class JobDelivery {
     return replace(message.body, 0, queue);
   }
 
-  /** The bytes above which the copy of an image is for large workers. They themselves copy whatever they get. */
-  get #limit(): number {
+  /** Infinity for a job that no large worker takes over, and for a large worker itself, which copies whatever it gets. */
+  get #largeAboveBytes(): number {
     const { kind, large } = this.#job;
     const isCopy = kind === 'mirror' || kind === 'backup' || kind === 'restore';
     return isCopy && large !== true ? (this.#context.service.large?.aboveBytes ?? Infinity) : Infinity;
@@ -326,9 +326,9 @@ function isProgress(event: Event): boolean {
 
 const LARGE = 'the image is large: a large worker copies it';
 
-/** Whether the event shows that an image has more bytes than `limit`. */
-function isAbove(event: Event, limit: number): boolean {
-  return event.type === 'planned' && event.bytes > limit;
+/** Whether the event shows that an image has more bytes than `aboveBytes`. */
+function isAbove(event: Event, aboveBytes: number): boolean {
+  return event.type === 'planned' && event.bytes > aboveBytes;
 }
 
 /** Why a job is not simply handed on to a new message: it might be handed on without end. */
