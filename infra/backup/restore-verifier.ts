@@ -19,6 +19,8 @@ export interface RestoreVerifierProps {
   readonly plan: string;
   /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
+  /** The URL of docs/runbook.md: the alarm links to its chapter. */
+  readonly runbook: string;
   /** Gets mail about verifications that did not succeed. @default no mail */
   readonly topic?: ITopic | undefined;
 }
@@ -32,7 +34,7 @@ const BUCKETS = 'awsbackup-restore-test-*';
 
 /** Verifies what each restore test restored, and records the result in AWS Backup. It may only read the buckets of restore tests. */
 export class RestoreVerifier extends Construct {
-  constructor(scope: Construct, id: string, { logRetention, plan, prefix, topic }: RestoreVerifierProps) {
+  constructor(scope: Construct, id: string, { logRetention, plan, prefix, runbook, topic }: RestoreVerifierProps) {
     super(scope, id);
     const { account, partition } = Stack.of(this);
     const logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
@@ -76,8 +78,7 @@ export class RestoreVerifier extends Construct {
     });
     const alarm = new Alarm(this, 'NotVerified', {
       alarmName: `${prefix}-restore-test-not-verified`,
-      alarmDescription:
-        'What a restore test restored is damaged, incomplete, or was not verified in time. Severity: high. What to do: docs/runbook.md#a-restore-test-that-failed',
+      alarmDescription: `What a restore test restored is damaged, incomplete, or was not verified in time. Severity: high. What to do: ${runbook}#a-restore-test-that-failed`,
       metric: verifier.metricErrors({ period: Duration.minutes(5) }),
       threshold: 1,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,

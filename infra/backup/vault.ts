@@ -32,6 +32,8 @@ export interface VaultStackProps extends StackProps {
   readonly emails: readonly string[];
   /** How long the function that verifies restore tests keeps its logs. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
+  /** The URL of docs/runbook.md, for the alarm of restore tests. */
+  readonly runbook: string;
 }
 
 /** The most days that a restore test looks back for a backup: https://docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing.html */
@@ -99,7 +101,7 @@ export class VaultStack extends Stack {
 
   /** AWS Backup restores the last copy to a bucket that it creates, and deletes after it was verified. */
   #addRestoreTest(
-    { emails, logRetentionDays, prefix, vault: { plan } }: VaultStackProps,
+    { emails, logRetentionDays, prefix, runbook, vault: { plan } }: VaultStackProps,
     { cron, verify }: NonNullable<VaultSettings['restoreTest']>,
     vault: IBackupVault,
     restoreRole: IRole,
@@ -136,6 +138,7 @@ export class VaultStack extends Stack {
       prefix,
       plan: test.attrRestoreTestingPlanArn,
       logRetention: logRetentionDays,
+      runbook,
       topic,
     });
   }

@@ -40,6 +40,7 @@ export function addStacks(app: App, settings: InfraSettings, options: StacksOpti
       vault,
       emails: settings.notifications.emails,
       logRetentionDays,
+      runbook: settings.alarms.runbook,
     });
   if (registries !== undefined) {
     const stack = new RegistriesStack(app, 'TransshipRegistries', {

@@ -26,6 +26,7 @@ function vaultStack(more = '', emails: readonly string[] = []): VaultStack {
     vault: vaultSettings(more),
     emails,
     logRetentionDays: 90,
+    runbook: 'https://example.com/runbook',
   });
 }
 
@@ -171,6 +172,7 @@ describe('the vault of the backup account', () => {
     for (const emails of [[], ['operators@example.com']])
       Template.fromStack(vaultStack(', restoreTest: {}', emails)).hasResourceProperties('AWS::CloudWatch::Alarm', {
         AlarmName: 'tea-ship-restore-test-not-verified',
+        AlarmDescription: Match.stringLikeRegexp('https://example.com/runbook#a-restore-test-that-failed$'),
         Namespace: 'AWS/Lambda',
         MetricName: 'Errors',
         Threshold: 1,
