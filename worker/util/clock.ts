@@ -34,3 +34,8 @@ export const systemClock: Clock = {
     }
   },
 };
+
+/** Milliseconds since this process began, by a clock that is never set. It stands still while the machine sleeps. */
+export function steadyMs(): number {
+  return performance.now();
+}

@@ -1,6 +1,6 @@
 import { appendFile, constants, open, readFile, readlink, rename, stat, utimes } from 'node:fs/promises';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { systemClock } from '../../util/clock.ts';
+import { steadyMs, systemClock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { hasErrno, unlessErrno } from './errno.ts';
 import { isOfThisProcess } from './own-files.ts';
@@ -103,7 +103,7 @@ export class Hold {
 
 /** By two clocks, in milliseconds: the first jumps when it is set, and the second stands still while the machine sleeps. */
 function timesNow(): readonly number[] {
-  return [systemClock.now(), performance.now()];
+  return [systemClock.now(), steadyMs()];
 }
 
 /**
