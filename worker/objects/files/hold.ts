@@ -81,7 +81,7 @@ export class Hold {
   }
 
   async #beatUntilReleased(): Promise<void> {
-    while (await this.#waitForBeat()) {
+    while (await this.#untilBeat()) {
       try {
         if (!(await this.#beat())) return;
       } catch {
@@ -91,7 +91,7 @@ export class Hold {
   }
 
   /** False once it is released. */
-  async #waitForBeat(): Promise<boolean> {
+  async #untilBeat(): Promise<boolean> {
     try {
       await systemClock.sleep(BEAT_MS, { signal: this.#ended.signal, background: true });
       return true;
