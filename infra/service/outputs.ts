@@ -9,7 +9,7 @@ export interface OutputsProps {
   readonly bucket: IBucket;
   /** The capacity of tasks, in the form that `transship scale --capacity` takes. */
   readonly capacity: string;
-  /** That of large workers. Undefined: there are none. */
+  /** That of large workers. Undefined: there are no large workers. */
   readonly largeCapacity: string | undefined;
   /** The repositories that the commands can use as examples. */
   readonly access: InfraSettings['access'];

@@ -175,7 +175,7 @@ describe('verify of a store', () => {
     expect((await run(at)).findings).toMatchObject([{ kind: 'index', at: 'index.json' }]);
   });
 
-  test('says to copy index.json too where a later copy of a store brought only files that are new', async () => {
+  test('advises to copy index.json too where a later copy of a store brought only files that are new', async () => {
     const { at, folder } = await stored('store-carried');
     const file = join(folder, 'index.json');
     const older = await readFile(file);

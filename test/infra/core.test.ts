@@ -116,7 +116,7 @@ describe('the bucket', () => {
         ],
       },
     });
-    const [policy] = Object.entries(Template.fromStack(stack).findResources('AWS::IAM::Policy')).filter(([id]) =>
+    const policy = Object.entries(Template.fromStack(stack).findResources('AWS::IAM::Policy')).find(([id]) =>
       id.startsWith('StorageReplicationRole'),
     );
     const statements = policy?.[1]['Properties'].PolicyDocument.Statement as readonly Record<string, unknown>[];
