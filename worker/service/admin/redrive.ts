@@ -1,4 +1,5 @@
 import type { Job } from '../../queue/job.ts';
+import { isLargeJob } from '../../queue/large-jobs.ts';
 import type { Delivery } from '../../queue/queue.ts';
 import type { StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
@@ -37,7 +38,7 @@ const WAIT_SECONDS = 1;
 
 /**
  * Puts dead letters back to the queue, and their jobs back to waiting: jobs, and pushes that could not be planned. What is neither stays
- * where it is. Starts a worker when none runs. Safe to repeat, and to stop: a message is in one of the queues at any time, for a moment in both.
+ * where it is. Starts a worker when none runs that takes them. Safe to repeat, and to stop: a message is in one of the queues at any time, for a moment in both.
  */
 export async function redrive(
   choice: RedriveChoice,
@@ -46,6 +47,7 @@ export async function redrive(
 ): Promise<RedriveResult> {
   const { state, queue, deadLetters } = service;
   const redriven = new Set<string>();
+  const takers = new Set<Pick<Service, 'tasks'>>();
   let [failedAgain, done, left] = [0, 0, 0];
   const take = async (delivery: Delivery): Promise<boolean> => {
     const job = jobIn(delivery.body);
@@ -64,12 +66,13 @@ export async function redrive(
       if (job !== undefined) await ifFound(state.runs.reviveJob(job.run, job.id, options));
       await queue.send([{ body: delivery.body }], options);
       redriven.add(key);
+      takers.add((isLargeJob(delivery.body) ? service.large : undefined) ?? service);
     }
     await delivery.settle({ type: 'done' });
     return true;
   };
   await eachDeadLetter(deadLetters, take, { ...options, waitSeconds: WAIT_SECONDS });
-  if (redriven.size > 0) await startTask(service, { ...options, clock: options.clock ?? systemClock });
+  for (const taker of takers) await startTask(taker, { ...options, clock: options.clock ?? systemClock });
   return { redriven: redriven.size, failedAgain, done, left };
 }
 
