@@ -57,8 +57,8 @@ export async function verifyRestored(
     const choices = depth === 'bytes' ? { depth, sample } : { depth };
     places.push(await verifyPlace({ place: parsePlace(text), ...choices }, backends, options));
   };
-  if (held.archives) await verify(`s3://${bucket}/`, 'bytes');
-  // the snapshots at the root were compared with the archives above
+  // snapshots at the root show what is missing, also where every archive is
+  if (held.archives || (held.snapshots.has('') && !held.stores.has(''))) await verify(`s3://${bucket}/`, 'bytes');
   for (const prefix of held.snapshots)
     if (prefix !== '' && !held.stores.has(prefix)) await verify(`s3://${bucket}/${prefix}`, 'tags');
   for (const prefix of held.stores) await verify(`store:s3://${bucket}/${prefix}`, 'bytes');
