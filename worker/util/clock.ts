@@ -8,6 +8,8 @@ export interface Clock {
   sleep(ms: number, options?: Abortable & { readonly background?: boolean }): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
+  /** Milliseconds since this thread began, by a clock that nobody sets. Absent: not known. */
+  steadyMs?(): number;
   /** Milliseconds that this thread has been idle since it began. Absent: not known. */
   idleMs?(): number;
 }
@@ -15,6 +17,7 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   random: () => Math.random(),
+  steadyMs: () => performance.now(),
   idleMs: () => performance.eventLoopUtilization().idle,
   sleep: async (ms, options) => {
     checkAborted(options);

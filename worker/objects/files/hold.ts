@@ -103,7 +103,7 @@ export class Hold {
 
 /** By two clocks, in milliseconds: the first jumps when it is set, and the second stands still while the machine sleeps. */
 function timesNow(): readonly number[] {
-  return [systemClock.now(), performance.now()];
+  return [systemClock.now(), systemClock.steadyMs?.() ?? 0];
 }
 
 /**
