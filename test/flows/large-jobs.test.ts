@@ -98,7 +98,7 @@ test('a large job that waits for its worker is not sent again while its message 
   expect(tagsIn(large)).toEqual(['of-100000']);
 });
 
-test('jobs that wait behind others are not sent again because a large worker is far ahead', async () => {
+test('jobs that wait in a long queue are not sent again because a large worker is far ahead', async () => {
   const { bench, large, service } = await deployed();
   await bench.pass({ service });
   await bench.clock.advance(20 * MINUTE_MS);

@@ -8,7 +8,7 @@ export interface Clock {
   sleep(ms: number, options?: Abortable & { readonly background?: boolean }): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
-  /** Milliseconds since this thread began, by a clock that nobody sets. Absent: not known. */
+  /** Milliseconds since this thread began, by a clock that is never set. Absent: not known. */
   steadyMs?(): number;
   /** Milliseconds that this thread has been idle since it began. Absent: not known. */
   idleMs?(): number;
