@@ -174,6 +174,12 @@ function checkBucket({ bucket, encryption, vault }: InfraSettings, refuse: Refus
       ['bucket', 'replicateTo'],
       'S3 does not replicate what a customer managed key encrypts without a key of the other bucket: set encryption: aws, or use a vault',
     );
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html#object-lock-managing-replication
+  if (replicateTo !== undefined && bucket.objectLock !== undefined)
+    refuse(
+      ['bucket', 'replicateTo'],
+      'S3 replicates a bucket with an object lock only to another one with an object lock, and with more permissions: leave out objectLock, or use a vault',
+    );
   if (bucket.existing !== undefined && bucket.objectLock !== undefined)
     refuse(['bucket', 'objectLock'], 'applies only to a bucket that is created: this one exists already');
   if (bucket.existing !== undefined && bucket.name !== undefined)

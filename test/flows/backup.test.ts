@@ -212,6 +212,8 @@ describe('a backup', () => {
     ['tar.zst', 'written over', () => Buffer.from('ten bytes!')],
     ['tar.zst', 'cut in half', (whole) => whole.subarray(0, whole.byteLength >> 1)],
     ['tar.zst', 'cut by a byte', (whole) => whole.subarray(0, -1)],
+    // the byte of the frame's window: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1.1.2
+    ['tar.zst', 'changed in the size of its window', (whole) => Uint8Array.from(whole).fill(0x90, 5, 6)],
   ] as const satisfies readonly (readonly [string, string, (whole: Buffer) => Uint8Array])[])(
     'as .%s that was %s, its metadata kept, is written again instead of unchanged',
     async (ending, how, damage) => {

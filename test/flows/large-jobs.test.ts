@@ -16,6 +16,7 @@ import { runCommand, type Ended } from '../support/command-line.ts';
 import { failureOf, openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import { MemoryQueue } from '../support/memory-queue.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { planner, type PlannerBench } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';
 import { expectEnded, mirrorJob, testService } from '../support/test-service.ts';
@@ -107,6 +108,35 @@ test('a large job waits its turn in the queue of all jobs where large workers we
   await bench.work();
   expect(await bench.pass()).toMatchObject({ resent: 1 });
   expect(tagsIn(bench.queue)).toEqual(['of-100000']);
+});
+
+test('jobs that wait in a long queue are not sent again because a large worker is far ahead', async () => {
+  const { bench, large, service } = await deployed();
+  await bench.pass({ service });
+  await bench.clock.advance(20 * MINUTE_MS);
+  const later = rule({ name: 'later', from: [`${HOME}/mixed-${repositories}`], to: [`${ABROAD}/later/{repository}`] });
+  await bench.apply(later);
+  await bench.pass({ service });
+  const begin = async (queue: MemoryQueue): Promise<void> => {
+    for (const delivery of await queue.receive(10)) {
+      const message = parseMessage(delivery.body);
+      if (message.type === 'job' && message.job.rule === 'later')
+        await service.state.runs.startJob(message.job.run, message.job.id);
+      else await delivery.settle({ type: 'again', seconds: 0 });
+    }
+  };
+  await begin(large);
+  expect(await bench.pass({ service })).toMatchObject({ resent: 0 });
+  // a message that was overtaken in its own queue is lost
+  await begin(bench.queue);
+  expect(await bench.pass({ service })).toMatchObject({ resent: 1 });
+});
+
+test('workers are started though the queue of large jobs does not answer', async () => {
+  const { bench, large, service, started } = await deployed();
+  large.count = async () => Promise.reject(new Failure('DENIED', 'count messages of large: the queue is gone'));
+  await bench.pass({ service });
+  expect(started).toEqual(['workers']);
 });
 
 test('a dead letter of a large job is redriven to the queue of large workers, and starts one of them alone', async () => {

@@ -118,6 +118,16 @@ describe('transship login', () => {
     expect(stderr).toBe(`warning: ${registry.registryHost} did not ask for credentials, and did not check them\n`);
   });
 
+  test('takes a key of Google, which has several lines, as a password', async () => {
+    const registry = await registryOf('none');
+    const { home, run } = await withHome();
+    const key = '{\n  "type": "service_account"\n}';
+    const args = ['login', registry.registryHost, '-u', '_json_key', '--password-stdin'];
+    expect(await run(args, `${key}\n`)).toMatchObject({ code: 0 });
+    const stored = await readFile(join(home, '.docker', 'config.json'), 'utf8');
+    expect(stored).toContain(Buffer.from(`_json_key:${key}`).toString('base64'));
+  });
+
   test('warns where another file has credentials that are used first', async () => {
     const registry = await registryOf('basic');
     const { home, run } = await withHome();

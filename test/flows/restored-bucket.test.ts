@@ -102,6 +102,17 @@ describe('a restored bucket', () => {
     expect(results.verdicts).toMatchObject([{ status: 'FAILED', message: expect.stringContaining('missing: ') }]);
   });
 
+  test('fails its test when a store has lost all of its snapshots', async () => {
+    const session = await restored();
+    await backedUpToStore(await pushed('restored-unknown/app', 1), 'store:s3://restored/store/', session);
+    await rm(join(session.folder, 'store', 'snapshots'), { recursive: true });
+    const results = recorded();
+    await failureOf(judgeRestore(JOB, results, session.backends, { ...session.options, until: NEVER }), 'CORRUPT');
+    expect(results.verdicts).toMatchObject([
+      { status: 'FAILED', message: expect.stringMatching(/^store:s3:\/\/restored\/store\/ has no snapshot; /) },
+    ]);
+  });
+
   test('fails its test when it is empty', async () => {
     const { backends, options } = await restored();
     const results = recorded();

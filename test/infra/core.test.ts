@@ -145,6 +145,10 @@ describe('the bucket', () => {
         'encryption: create\nbucket: { replicateTo: { name: copies } }',
         'S3 does not replicate what a customer managed key',
       ],
+      [
+        'bucket: { objectLock: { mode: governance, days: 14 }, replicateTo: { name: copies } }',
+        'S3 replicates a bucket with an object lock only to another one with an object lock',
+      ],
     ] as const)
       expect(refused(setting).join()).toContain(why);
   });

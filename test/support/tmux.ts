@@ -26,6 +26,8 @@ export interface Terminal extends AsyncDisposable {
   coloured(): Promise<string>;
 }
 
+let terminals = 0;
+
 interface TerminalOptions {
   readonly columns: number;
   readonly rows?: number;
@@ -36,7 +38,8 @@ interface TerminalOptions {
 
 /** Opens a terminal with a shell without settings of a user. */
 export async function openTerminal({ columns, rows = 40, env, folder }: TerminalOptions): Promise<Terminal> {
-  const socket = join(folder, `tmux-${columns}`);
+  // a name of its own: the server of an earlier terminal may still be ending at the same one
+  const socket = join(folder, `tmux-${++terminals}`);
   const tmux = async (...args: readonly string[]): Promise<string> =>
     (await execute('tmux', ['-S', socket, '-f', '/dev/null', ...args], { env })).stdout;
   const size = ['-x', String(columns), '-y', String(rows)];

@@ -75,17 +75,20 @@ async function credentialsFor(
   const username = flags.username ?? (await ask?.('User name: '))?.trim() ?? '';
   if (username === '' || username.includes(':'))
     throw new Failure('INVALID', 'the name of a user is not empty and has no ":"');
-  if (flags.passwordStdin === true) return { username, password: await pipedPassword(context) };
+  if (flags.passwordStdin === true) return { username, password: await pipedPassword(username, context) };
   const password = (await ask?.('Password or token: ', { hidden: true })) ?? '';
   if (password === '') throw new Failure('INVALID', `log in to ${host}: no password was given: type it`);
   return { username, password };
 }
 
-async function pipedPassword(context: CommandContext): Promise<string> {
+/** The user of Google's registries whose password is a file of JSON: https://cloud.google.com/artifact-registry/docs/docker/authentication#json-key */
+const JSON_KEY_USER = '_json_key';
+
+async function pipedPassword(username: string, context: CommandContext): Promise<string> {
   const password = (await context.standardInput(MOST_PASSWORD_BYTES)).replace(/\r?\n$/, '');
   if (password === '') throw new Failure('INVALID', 'read the password: standard input is empty');
-  // no registry accepts a password of several lines: most often a whole file was piped by mistake
-  if (/[\r\n]/.test(password))
+  // most often a whole file was piped by mistake
+  if (username !== JSON_KEY_USER && /[\r\n]/.test(password))
     throw new Failure('INVALID', 'read the password: standard input has more than one line: pass the password alone');
   return password;
 }

@@ -73,6 +73,10 @@ function verdictAbout({ places }: RestoredResult): RestoreVerdict {
     return `${place}: ${read}, ${counts('names', names)}${blobs === undefined ? '' : `, ${counts('blobs', blobs)}`}`;
   });
   const [first] = findings;
+  // of a store without snapshots nothing shows what is missing
+  const unknown = places.find(({ snapshots }) => snapshots?.of === 0);
+  if (first === undefined && unknown !== undefined)
+    return { status: 'FAILED', message: `${unknown.place} has no snapshot; ${looked.join('; ')}` };
   if (first === undefined) return { status: 'SUCCESSFUL', message: `no finding; ${looked.join('; ')}` };
   const { kind, at, message } = first;
   return {

@@ -1,6 +1,7 @@
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { cosignSubject, isDerivedTag, isReferrersTag, referrersTag } from '../oci/derived-tag.ts';
 import { isDigest, shortDigest } from '../oci/digest.ts';
+import { isIndexType, MEDIA_TYPE } from '../oci/manifest.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Inventory, Item } from './inventory.ts';
 
@@ -45,9 +46,11 @@ export function graphOf({ items, kind }: Inventory): readonly Node[] {
     const { subject } = node.item;
     if (subject !== undefined) connect(byDigest.get(subject), node, 'referrer');
     for (const tag of node.derivedTags) {
-      if (isReferrersTag(tag)) connect(byReferrersTag.get(tag), node, 'list of referrers');
-      else
+      if (!isReferrersTag(tag))
         connect(byDigest.get(cosignSubject(tag) ?? ''), node, COSIGN[tag.slice(tag.indexOf('.') + 1)] ?? 'signature');
+      // such a list is an index: any other manifest is an image that people gave this tag
+      else if (isIndexType(node.item.mediaType ?? MEDIA_TYPE.ociIndex))
+        connect(byReferrersTag.get(tag), node, 'list of referrers');
     }
   }
   for (const node of nodes) node.below.sort(byId);

@@ -40,7 +40,8 @@ export function stillWrites(rule: Rule, record: SyncRecord, dateMs: number): boo
   if (rule.kind === 'publish') return rule.from === record.source && `docker://${rule.to}` === record.group;
   const image = imageOf(record.source);
   if (image === undefined || !isCopyRule(rule)) return false;
-  if (!aloneSelector(rule.tags)(image)) return false;
+  // it was copied, so a tag that looks like that of a list of referrers named an image
+  if (!aloneSelector(rule.tags)({ ...image, namesImage: true })) return false;
   return sourcesOf(rule).some(
     ({ registry, pattern }) =>
       registryName(registry) === registryName(image.registry) &&

@@ -39,11 +39,13 @@ export function select<C extends Candidate>(
  * Returns whether a selection takes an image that is the only one of its repository and was pushed just now: `latest` and `maxAgeDays`, which
  * depend on other images and on time, hold for it as far as they can. INVALID for a selection that cannot be read.
  */
-export function aloneSelector(selection: TagSelection): (image: Partial<Pick<Candidate, 'tag'>>) => boolean {
+export function aloneSelector(
+  selection: TagSelection,
+): (image: Partial<Pick<Candidate, 'tag' | 'namesImage'>>) => boolean {
   const fits = tagFilter(selection);
   const needsVersion = selection.latest?.by === 'version';
-  return ({ tag }) =>
-    tag === undefined ? selection.untagged : fits(tag) && (!needsVersion || versionOf(tag) !== undefined);
+  return ({ tag, namesImage }) =>
+    tag === undefined ? selection.untagged : fits(tag, namesImage) && (!needsVersion || versionOf(tag) !== undefined);
 }
 
 /** Whether a tag passes the conditions that are about its name alone. */

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkAborted, type Abortable } from './abort.ts';
 import type { Clock } from './clock.ts';
@@ -80,11 +80,11 @@ async function lookAt(path: string): Promise<Look | undefined> {
     const names = (await readdir(path)).sort();
     return { what: names.join('/'), names };
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
-    if (codeOf(error) !== 'ENOTDIR') throw error;
+    // a link to nothing is there, too
+    if (codeOf(error) !== 'ENOTDIR' && codeOf(error) !== 'ENOENT') throw error;
   }
   try {
-    const { ino, mtimeNs } = await stat(path, { bigint: true });
+    const { ino, mtimeNs } = await lstat(path, { bigint: true });
     return { what: `${ino}/${mtimeNs}` };
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined;

@@ -1,6 +1,7 @@
 // The policies by example: a repository, a policy, and the fate of each item with its reason.
 import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
+import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { CALENDAR } from '../../../worker/retention/calendar.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
@@ -19,6 +20,7 @@ interface Shape {
   readonly held?: string;
   readonly bad?: string;
   readonly image?: string;
+  readonly mediaType?: string;
 }
 
 const OPTIONS: PlanOptions = { nowMs: NOW, places: ['registry.example/app'] };
@@ -39,7 +41,7 @@ function cosign(name: string): string {
 function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Inventory> = {}): Inventory {
   const kind = more.kind ?? 'images';
   const items = Object.entries(shapes).map(([name, shape]): Item => {
-    const { age = 100, pulled, subject, held, bad, image } = shape;
+    const { age = 100, pulled, subject, held, bad, image, mediaType } = shape;
     return {
       id: kind === 'images' ? id(name) : name,
       digest: kind === 'images' ? id(name) : undefined,
@@ -51,6 +53,7 @@ function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Invent
       held,
       bad,
       image,
+      mediaType,
     };
   });
   return { place: 'registry.example/app', repository: 'app', kind, untags: true, items, ...more };
@@ -256,6 +259,18 @@ describe('the parts of an image', () => {
       'keep v1: keepDays 30',
       `keep sig: about an image that is not here: ${cosign('x')}`,
     ]);
+  });
+
+  test('are not an image whose tag looks like that of a list of referrers', () => {
+    const tags = id('v1').replace(':', '-');
+    const shapes = { v1: {}, v2: { age: 1 } };
+    const going = (mediaType: string): readonly string[] =>
+      planned({ keepDays: 30 }, { ...shapes, list: { tags, mediaType } }).filter((line) => line.startsWith('delete'));
+    expect(going(MEDIA_TYPE.ociIndex)).toEqual([
+      'delete v1: older than 30 days',
+      'delete list: list of referrers of v1',
+    ]);
+    expect(going(MEDIA_TYPE.ociManifest)).toEqual(['delete v1: older than 30 days']);
   });
 });
 

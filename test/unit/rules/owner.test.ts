@@ -57,6 +57,13 @@ describe('a rule still writes a destination', () => {
       recordOf('docker://t.example/team/app:1.0'),
     ],
     [
+      'for an image whose tag looks like that of a list of referrers',
+      owner(),
+      recordOf(`docker://t.example/team/app:${DIGEST.replace(':', '-')}`, {
+        source: `docker://${ECR}/team/app:${DIGEST.replace(':', '-')}`,
+      }),
+    ],
+    [
       'for an image without a tag',
       owner({ tags: { ...TAGS, untagged: true } }),
       recordOf(`docker://t.example/team/app@${DIGEST}`, { source: `docker://${ECR}/team/app@${DIGEST}` }),

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -96,4 +96,12 @@ test('keeps the files of others in a folder that has the name of a lock', async 
     code: expect.stringMatching(/^(?:ENOTEMPTY|EEXIST)$/u) as string,
   });
   expect(await readdir(path)).toEqual(['x']);
+});
+
+test('takes over a lock that is a link to nothing, as every other that was left', async () => {
+  const path = await lockPath();
+  await symlink('nowhere', path);
+  const lock = await lockFile(path, impatient);
+  await lock[Symbol.asyncDispose]();
+  expect(await readdir(join(path, '..'))).toEqual([]);
 });

@@ -11,7 +11,7 @@ import type { BackendPool } from '../backend-pool.ts';
 import { dropDone } from '../dead-letters.ts';
 import { planScheduled } from './plan-scheduled.ts';
 import { onlyRetries } from './retries.ts';
-import { reachedMs, resendLost } from './resend-lost.ts';
+import { reachedByOthersMs, resendLost } from './resend-lost.ts';
 import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
 import { countMessages, type Service } from '../service.ts';
 import { startTask } from '../start-task.ts';
@@ -64,6 +64,7 @@ export async function runPass(
   await pass.guard(undefined, async () => pass.settleOthers());
   await pass.guard(undefined, async () => pass.resendLost());
   await pass.guard(undefined, async () => dropDone(service, options));
+  await pass.guard(undefined, async () => pass.startLargeWorker());
   await pass.guard(undefined, async () => pass.startWorker());
   return { rules: rules.length, ...pass.tally };
 }
@@ -156,7 +157,7 @@ class Pass {
   /** Sends waiting jobs again that a planner made known but crashed before it sent, and those whose messages the queue lost. */
   async resendLost(): Promise<void> {
     const worked = [...this.#seen.values()].filter(({ rule }) => rule === undefined || !this.#cleaned.has(rule));
-    const reached = reachedMs(worked);
+    const reached = await reachedByOthersMs(worked, this.#service, this.#options);
     const resent = await resendLost(this.#open.values(), reached, this.#service, this.#options);
     this.tally.resent = resent;
     if (resent > 0)
@@ -166,13 +167,17 @@ class Pass {
       });
   }
 
+  /** As `startWorker`, for large jobs. */
+  async startLargeWorker(): Promise<void> {
+    const { large } = this.#service;
+    if (large?.tasks === undefined) return;
+    if ((await large.queue.count(this.#options)).visible > 0) await startTask(large, this.#options);
+  }
+
   /** Jobs that wait need not wait for scaling, which sees them some minutes later. SQS may not count yet what this pass sent. */
   async startWorker(): Promise<void> {
     const { begun, resent } = this.tally;
-    const { large, tasks } = this.#service;
-    if (large?.tasks !== undefined && (await large.queue.count(this.#options)).visible > 0)
-      await startTask(large, this.#options);
-    if (tasks === undefined) return;
+    if (this.#service.tasks === undefined) return;
     const isSent = begun + resent > 0;
     if (isSent || (await countMessages(this.#service, this.#options)).visible > 0)
       await startTask(this.#service, this.#options);

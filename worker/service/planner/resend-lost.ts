@@ -30,8 +30,25 @@ export function reachedMs(runs: Iterable<Run>): number {
 }
 
 /**
+ * As `reachedMs`, of the workers that take jobs from the queue of small ones. Large workers have a queue of their own, and may be far ahead: where
+ * there are some, only jobs count that run and are not large.
+ */
+export async function reachedByOthersMs(
+  runs: Iterable<Run>,
+  { large, state }: Pick<Service, 'large' | 'state'>,
+  options: Abortable,
+): Promise<number> {
+  if (large === undefined) return reachedMs(runs);
+  const running = [...runs].filter(({ trigger, jobs }) => trigger !== 'request' && jobs.running > 0);
+  for (const { id, startedAtMs } of running.sort((a, b) => b.startedAtMs - a.startedAtMs))
+    for await (const { body } of state.runs.jobs(id, { signal: options.signal, state: 'running' }))
+      if (body !== undefined && !isLargeJob(body)) return startedAtMs;
+  return -Infinity;
+}
+
+/**
  * Sends the messages of jobs again that have waited 15 minutes longer than the queue explains: it has no message that can be received, or
- * workers began jobs that were sent 15 minutes later (`reached`, from `reachedMs`). Returns how many. If a message was not lost after all, a
+ * workers began jobs that were sent 15 minutes later (`reached`, from `reachedByOthersMs`). Returns how many. If a message was not lost after all, a
  * worker recognizes the duplicate by its job. A job is sent again once in 15 minutes at most, however many planners look.
  */
 export async function resendLost(
