@@ -27,6 +27,8 @@ import { ownService } from '../synth/own-service.ts';
 export interface NetworkProps {
   /** A VPC to create, or one that exists. */
   readonly network: InfraSettings['network'];
+  /** Whether workers reach AWS at FIPS endpoints. */
+  readonly fips: InfraSettings['fips'];
   /** Decides which further endpoints there are, and which buckets they admit. */
   readonly access: InfraSettings['access'];
   /** The bucket and the table that endpoints admit. */
@@ -78,7 +80,7 @@ export class Network extends Construct {
     const natGateways = isPublic ? 0 : network.natGateways;
     this.subnets = { subnetType: isPublic ? SubnetType.PUBLIC : privateType(natGateways) };
     this.#addGateways(vpc, props, isPublic || natGateways > 0);
-    if (!isPublic) this.#addInterfaces(vpc, props.access);
+    if (!isPublic) this.#addInterfaces(vpc, props);
   }
 
   #addVpc(
@@ -172,8 +174,11 @@ export class Network extends Construct {
   /**
    * Adds the services that workers reach without leaving the VPC. Manifests, and layers that are pushed to ECR, go through `ecr.dkr`: a GiB costs
    * about a fifth of its price through NAT. https://aws.amazon.com/privatelink/pricing/, https://aws.amazon.com/vpc/pricing/
+   *
+   * With FIPS, the endpoints of ECR and Logs are for Fargate, which pulls the worker's image and writes its log. CDK knows no FIPS endpoints of ECR and
+   * Secrets Manager for a VPC, so workers reach these through NAT.
    */
-  #addInterfaces(vpc: Vpc, access: InfraSettings['access']): void {
+  #addInterfaces(vpc: Vpc, { access, fips }: NetworkProps): void {
     const endpoints = new SecurityGroup(this, 'Endpoints', {
       vpc,
       description: 'Endpoints of AWS: workers in',
@@ -181,14 +186,17 @@ export class Network extends Construct {
     });
     endpoints.addIngressRule(this.securityGroup, Port.HTTPS, 'workers');
     this.#ready.add(endpoints);
-    const { ECR, ECR_DOCKER, SQS, CLOUDWATCH_LOGS, STS, SECRETS_MANAGER } = InterfaceVpcEndpointAwsService;
+    const { ECR, ECR_DOCKER, SQS, SQS_FIPS, CLOUDWATCH_LOGS, STS, STS_FIPS, SECRETS_MANAGER } =
+      InterfaceVpcEndpointAwsService;
+    // in GovCloud the ordinary endpoints of SQS and STS are the FIPS ones
+    const isApart = fips && !Stack.of(this).region.startsWith('us-gov-');
     const services = {
       EcrApi: ECR,
       EcrDocker: ECR_DOCKER,
-      Sqs: SQS,
+      Sqs: isApart ? SQS_FIPS : SQS,
       Logs: CLOUDWATCH_LOGS,
-      ...(access.roles.length === 0 ? {} : { Sts: STS }),
-      ...(access.secrets.length === 0 ? {} : { Secrets: SECRETS_MANAGER }),
+      ...(access.roles.length === 0 ? {} : { Sts: isApart ? STS_FIPS : STS }),
+      ...(access.secrets.length === 0 || fips ? {} : { Secrets: SECRETS_MANAGER }),
     };
     for (const [id, service] of Object.entries(services)) {
       const endpoint = vpc.addInterfaceEndpoint(id, {

@@ -11,6 +11,7 @@ import { Planner } from './planner.ts';
 import { Queues } from './queue.ts';
 import { encryptLogs } from '../synth/log-key.ts';
 import { sdkCalls } from '../synth/sdk-calls.ts';
+import { environmentOfFips } from '../settings/fips.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { accessOf, publishedFrom } from './publish-sources.ts';
 import { Storage } from './storage.ts';
@@ -61,8 +62,11 @@ export class TransshipStack extends Stack {
       TRANSSHIP_ALLOW: targetsOf(access, this.account, bucket.bucketName).join(','),
     };
     const planning = { TRANSSHIP_LOOK_EVERY_HOURS: String(settings.lookEveryHours) };
-    const network = new Network(this, 'Network', { network: settings.network, access, bucket, table, logRetention });
-    const ofEachSize = { prefix, network, reach, environment: { ...ofRequests, ...planning }, logRetention };
+    const { fips } = settings;
+    const ofSdk = environmentOfFips(settings);
+    const ofNetwork = { network: settings.network, fips, access, bucket, table, logRetention };
+    const network = new Network(this, 'Network', ofNetwork);
+    const ofEachSize = { prefix, network, reach, environment: { ...ofRequests, ...planning, ...ofSdk }, logRetention };
     const workers = new Workers(this, 'Workers', {
       ...ofEachSize,
       worker: settings.worker,
@@ -78,7 +82,13 @@ export class TransshipStack extends Stack {
       prefix,
       everyMinutes: settings.planEveryMinutes,
       reach: { ...reach, workers: services },
-      environment: { ...environment, ...planning, ...ofWorkers, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+      environment: {
+        ...environment,
+        ...planning,
+        ...ofWorkers,
+        ...ofSdk,
+        TRANSSHIP_LOG_LEVEL: settings.worker.logLevel,
+      },
       undelivered,
       logRetention,
     });
@@ -89,7 +99,11 @@ export class TransshipStack extends Stack {
             prefix,
             reach: { ...reach, access: settings.access, prune: settings.prune },
             // the Cleaner opens no queue
-            environment: { TRANSSHIP_TABLE: table.tableName, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+            environment: {
+              ...ofSdk,
+              TRANSSHIP_TABLE: table.tableName,
+              TRANSSHIP_LOG_LEVEL: settings.worker.logLevel,
+            },
             undelivered,
             logRetention,
           });

@@ -1,6 +1,7 @@
 import { partitionOf, regionOf } from './arn.ts';
 import { continuousCron, longestGapDays } from './cron.ts';
 import { ecrRegionOf, parseEcrImage } from './ecr-image.ts';
+import { checkFips } from './fips.ts';
 import { checkPrune, checkPublish } from './prune-checks.ts';
 import { checkRegistries } from './registries-checks.ts';
 import { refuseTooMany, type Refuse } from './refuse.ts';
@@ -10,6 +11,7 @@ import type { InfraSettings } from './schema.ts';
 export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkTags(settings, refuse);
   checkNetwork(settings, refuse);
+  checkFips(settings, refuse);
   checkWorker(settings, refuse);
   checkLargeJobs(settings, refuse);
   checkAccess(settings, refuse);

@@ -462,6 +462,8 @@ export const settingsSchema = z.strictObject({
     .default('transship'),
   tags: tagValues.default({}),
   network,
+  /** The processes reach AWS at FIPS endpoints, which only some Regions have: fips.ts. */
+  fips: z.boolean().default(false),
   worker,
   largeJobs,
   /** Minutes between two passes of the planner over the rules' schedules. */

@@ -19,7 +19,8 @@ locals {
   template_key = "templates/${filesha256("${local.templates}/Transship.yaml")}.yaml"
 
   asset_bucket      = var.asset_bucket != "" ? var.asset_bucket : aws_s3_bucket.assets[0].id
-  replica_regions   = var.create_repositories ? toset(compact([var.destination_region, var.secondary_region])) : toset([])
+  destinations      = var.enable_replication ? [var.destination_region, var.secondary_region] : ["", ""]
+  replica_regions   = var.create_repositories ? toset(compact(local.destinations)) : toset([])
   read_repositories = var.read_repositories != null ? var.read_repositories : "${var.repository_prefix}/*"
   # a prefix of keys ends in a slash
   s3_prefix = var.s3_prefix_filter == "" ? "" : "${trimsuffix(var.s3_prefix_filter, "/")}/"
@@ -94,6 +95,7 @@ resource "aws_cloudformation_stack" "transship" {
     LogRetentionDays         = tostring(var.log_retention_days)
     VpcId                    = var.vpc_id
     SubnetIds                = join(",", var.subnet_ids)
+    VpcCidr                  = var.vpc_cidr
     PublicAddresses          = var.assign_public_ip ? "ENABLED" : "DISABLED"
     EnableMonitoring         = tostring(var.enable_monitoring)
     NotificationEmail        = var.enable_sns_notifications ? var.notification_email : ""
@@ -155,8 +157,8 @@ resource "aws_cloudformation_stack" "registries" {
     TestingExpireAfterDays = tostring(var.testing_image_retention_days)
     UntaggedAfterDays      = tostring(var.untagged_image_retention_days)
     ScanOnPush             = tostring(var.enable_image_scanning)
-    DestinationRegion      = var.destination_region
-    SecondaryRegion        = var.secondary_region
+    DestinationRegion      = local.destinations[0]
+    SecondaryRegion        = local.destinations[1]
     PullPrincipalArn       = var.create_iam_roles ? var.pull_principal_arn : ""
     PushPrincipalArn       = var.create_iam_roles ? var.push_principal_arn : ""
   }

@@ -109,6 +109,12 @@ variable "subnet_ids" {
   default     = []
 }
 
+variable "vpc_cidr" {
+  description = "The addresses of the VPC that is created: a range of /16 to /24."
+  type        = string
+  default     = "10.64.0.0/20"
+}
+
 variable "assign_public_ip" {
   description = "Whether tasks in those subnets get public addresses: required where they have no NAT gateway."
   type        = bool
@@ -223,6 +229,12 @@ variable "untagged_image_retention_days" {
   description = "Days until an untagged image is deleted."
   type        = number
   default     = 1
+}
+
+variable "enable_replication" {
+  description = "Whether ECR replicates the repositories to destination_region and secondary_region, if these are given."
+  type        = bool
+  default     = true
 }
 
 variable "enable_image_scanning" {

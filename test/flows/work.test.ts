@@ -70,6 +70,17 @@ describe('a job', () => {
     expect(others).toEqual([]);
   });
 
+  test('with one repository of ECR under two hosts writes it once, instead of waiting for its own lease', async () => {
+    const t = testService();
+    const { from } = await pushed('work/aliases');
+    const to = at(ecr, 'work/aliases');
+    const run = await t.enqueue(mirrorJob(from, to.replace('.dkr.ecr.', '.dkr.ecr-fips.'), to));
+    const { outcome } = (await t.worker(lab.session().backends).next()) ?? {};
+    expect(outcome).toEqual({ type: 'done' });
+    await expectEnded(t, run, { done: 1 });
+    await expectFree(t, to);
+  });
+
   test('is skipped when its destinations are equal already', async () => {
     const t = testService();
     const { from } = await pushed('work/unchanged');

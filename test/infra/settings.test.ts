@@ -99,6 +99,7 @@ describe('the defaults', () => {
       prefix: 'transship',
       tags: {},
       network: { type: 'own', cidr: '10.64.0.0/20', natGateways: 1 },
+      fips: false,
       worker: {
         cpu: 1024,
         memoryMiB: 2048,

@@ -18,13 +18,12 @@ const HAS_TERRAFORM = spawnSync('terraform', ['version']).status === 0;
 const AWS_PROVIDER = '6.0.0';
 
 describe('the text of the module', () => {
-  test('sets every parameter of the templates that has a variable, and no others', () => {
+  test('sets every parameter of the templates, and no others', () => {
     const set = [...text.matchAll(/^ {4}([A-Z]\w+) +=/gm)].map(([, name = '']) => name);
     const known = [SERVICE_PARAMETERS, REGISTRIES_PARAMETERS, REPLICAS_PARAMETERS].flatMap((group) =>
       Object.keys(group),
     );
-    // a VPC that is created has fixed addresses
-    expect(known.filter((name) => !set.includes(name))).toEqual(['VpcCidr']);
+    expect(known.filter((name) => !set.includes(name))).toEqual([]);
     expect(set.filter((name) => !known.includes(name))).toEqual([]);
   });
 
@@ -80,6 +79,9 @@ describe('docs/migrating.md', () => {
       'AWS_REGION S3_BUCKET_NAME AWS_ACCOUNT_ID production_repository_uri testing_repository_uri',
       'replication_validation_commands cloudwatch_dashboard_name replication_failure_alarm_name',
       'lambda_cleanup_function_name',
+      // flags of other modules
+      'enable_replication enable_scanning enable_registry_scanning enable_lifecycle enable_lifecycle_policy enable_vault',
+      'scan_on_push create_lifecycle_policy create_registry_replication_configuration use_fips_endpoint',
     ].flatMap((line) => line.split(' '));
     const answered = new Set(named('there'));
     expect(THEIRS.filter((name) => !answered.has(name))).toEqual([]);
@@ -195,6 +197,15 @@ describe.skipIf(!HAS_TERRAFORM)('terraform', () => {
       ['backup', '0 * * * *'],
       ['publish', '0 * * * *'],
     ]);
+  });
+
+  test('replicates to no Region with enable_replication = false', () => {
+    const more = { enable_replication: 'false', create_repositories: 'true', destination_region: 'us-west-2' };
+    const commands = String(applied('objects.tfvars', 'alone.tfstate', more)['replication_validation_commands']);
+    expect(commands).not.toContain('us-west-2');
+    const state = readFileSync(join(root, 'alone.tfstate'), 'utf8');
+    expect(state).toContain('"DestinationRegion": ""');
+    expect(state).not.toContain('"name": "replicas"');
   });
 
   test('writes a schedule as rules have it, where a step begins at a number', () => {

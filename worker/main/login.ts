@@ -33,7 +33,7 @@ export async function login(
       credentials: async () => ({ username, password }),
       prefersCredentials: true,
       endpoints: settings.endpoints,
-      aws: { proxies: settings.proxies },
+      aws: { fips: settings.fips, proxies: settings.proxies },
       proxies: settings.proxies,
       certificates: { folders: settings.certificateFolders, verify: tlsVerify },
       plainHttp,

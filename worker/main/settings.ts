@@ -7,7 +7,7 @@ import { Failure, toFailure } from '../util/failure.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
-/** The settings in the environment. The AWS SDK reads its own variables, which are not repeated here. */
+/** The settings in the environment. The AWS SDK reads its own variables, of which only that of `fips` is repeated here. */
 export interface Settings {
   /** The addresses at which registries answer, by host. */
   readonly endpoints: ReadonlyMap<string, string>;
@@ -21,6 +21,8 @@ export interface Settings {
   readonly certificateFolders: readonly string[];
   /** The HTTP proxies, and the hosts that are reached without them. */
   readonly proxies: Proxies;
+  /** Whether AWS is reached at FIPS endpoints. The SDK reads the same variable, but does not know the hosts of registries. */
+  readonly fips: boolean;
   /** How buckets are reached, and how objects are stored in them. */
   readonly s3: BucketSettings;
   /** Blobs at once; absent: the default. */
@@ -74,6 +76,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     dockerConfigFile: docker === undefined ? undefined : join(docker, 'config.json'),
     certificateFolders: certificateFoldersOf(env),
     proxies: readProxies(env),
+    fips: readFlag(env, 'AWS_USE_FIPS_ENDPOINT') ?? false,
     s3: {
       pathStyle: readFlag(env, 'TRANSSHIP_S3_PATH_STYLE'),
       noConditions: readFlag(env, 'TRANSSHIP_S3_NO_CONDITIONS'),

@@ -65,7 +65,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
   const closed = new AbortController();
   opened.defer(() => closed.abort());
   const { report } = options;
-  const { proxies } = settings;
+  const { fips, proxies } = settings;
   const s3 = bucketSettings(settings.s3, options.s3);
   // both sides read the same files
   const reportOnce = onceEach(report);
@@ -91,7 +91,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
           credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
           prefersCredentials: isExplicit || access.secret !== undefined,
           endpoints: settings.endpoints,
-          aws: { assumeRole, externalId, proxies },
+          aws: { assumeRole, externalId, fips, proxies },
           proxies,
           certificates: { folders: settings.certificateFolders, verify: flags.tlsVerify },
           plainHttp: flags.plainHttp,

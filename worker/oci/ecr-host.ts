@@ -33,6 +33,14 @@ export function ecrHostFault(host: string): string | undefined {
   return `${quote(host)} is not a host of Amazon ECR: ${why}`;
 }
 
+/**
+ * The FIPS host of a private ECR registry; every other host is unchanged. Only some Regions have one:
+ * https://docs.aws.amazon.com/general/latest/gr/ecr.html
+ */
+export function fipsHost(host: string): string {
+  return ecrHost(host) === undefined ? host : host.replace(/\.(dkr[.-]ecr)\./, '.$1-fips.');
+}
+
 /** The canonical name of a private ECR registry, which also answers at hosts for FIPS and dual stack; every other host is unchanged. */
 export function canonicalHost(host: string): string {
   const ecr = ecrHost(host);

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
-import { ecrHost } from '../oci/ecr-host.ts';
+import { ecrHost, fipsHost } from '../oci/ecr-host.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Side } from '../util/failure.ts';
@@ -322,10 +322,13 @@ async function registrySettingsOf(settings: Readonly<Record<string, unknown>>): 
   return parseRegistrySettings(settings);
 }
 
-function baseUrlOf(host: string, { endpoints, plainHttp }: Pick<RegistryOptions, 'endpoints' | 'plainHttp'>): URL {
+function baseUrlOf(
+  host: string,
+  { aws, endpoints, plainHttp }: Pick<RegistryOptions, 'aws' | 'endpoints' | 'plainHttp'>,
+): URL {
   const mapped = endpoints?.get(host) ?? (host === DOCKER_HUB ? DOCKER_HUB_URL : undefined);
   if (mapped === undefined) {
-    const https = URL.parse(`https://${host}`);
+    const https = URL.parse(`https://${aws?.fips === true ? fipsHost(host) : host}`);
     if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
     return refusingMetadata(host, plainHttp === true ? new URL(`http://${host}`) : https);
   }

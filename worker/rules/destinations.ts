@@ -7,6 +7,7 @@ import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from '../oci/location.ts';
 import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
 import type { CopyRule } from './rule.ts';
+import { registryName } from './sources.ts';
 
 /** A destination of an image of a rule. */
 export interface Destination extends DestinationKey {
@@ -142,15 +143,15 @@ export function withNameOf(to: Location, from: Location): Location | undefined {
 }
 
 /**
- * What a destination is remembered by: of a registry its repository and the tag (or `@digest`), of S3 the folder of the key and its name.
- * INVALID for other places.
+ * What a destination is remembered by: of a registry its repository and the tag (or `@digest`), under whichever host of ECR it is named; of S3 the
+ * folder of the key and its name. INVALID for other places.
  */
 export function destinationKey(location: string): DestinationKey {
   const parsed = parseLocation(location);
   switch (parsed.transport) {
     case 'docker': {
       const { registry, repository, tag, digest } = parsed.reference;
-      return { group: `docker://${registry}/${repository}`, name: tag ?? `@${digest}` };
+      return { group: `docker://${registryName(registry)}/${repository}`, name: tag ?? `@${digest}` };
     }
     case 's3': {
       const slash = parsed.key.lastIndexOf('/');

@@ -4,7 +4,7 @@ import type { Reference } from '../oci/reference.ts';
 import type { SyncRecord } from '../state/state.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { choicesKey, destinationsOf } from './destinations.ts';
+import { choicesKey, destinationsOf, publishedAt } from './destinations.ts';
 import { isCopyRule, type CopyRule, type Rule } from './rule.ts';
 import { aloneSelector } from './select.ts';
 import { registryName, sourcesOf } from './sources.ts';
@@ -37,7 +37,7 @@ export function isForeign(written: Written, writer: Writer): boolean {
  * @param dateMs the moment that `{date}` stands for, in milliseconds since 1970
  */
 export function stillWrites(rule: Rule, record: SyncRecord, dateMs: number): boolean {
-  if (rule.kind === 'publish') return rule.from === record.source && `docker://${rule.to}` === record.group;
+  if (rule.kind === 'publish') return rule.from === record.source && publishedAt(rule.to).group === record.group;
   const image = imageOf(record.source);
   if (image === undefined || !isCopyRule(rule)) return false;
   // it was copied, so a tag that looks like that of a list of referrers named an image

@@ -95,6 +95,13 @@ test('a password in an invalid endpoint is not shown', () => {
   );
 });
 
+test('FIPS endpoints are used where the variable of the AWS SDK is true, and refused where it is neither true nor false', () => {
+  assert.equal(readSettings({}).fips, false);
+  assert.equal(readSettings({ AWS_USE_FIPS_ENDPOINT: 'false' }).fips, false);
+  assert.equal(readSettings({ AWS_USE_FIPS_ENDPOINT: 'true' }).fips, true);
+  assert.throws(() => readSettings({ AWS_USE_FIPS_ENDPOINT: '1' }), /AWS_USE_FIPS_ENDPOINT: "1" is neither true nor/);
+});
+
 test('the deployed system is taken from the environment, and absent without its variables', () => {
   assert.deepEqual(pick(readSettings({})), {
     queueUrl: undefined,

@@ -6,6 +6,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { BUCKET, openS3 } from '../../support/local-s3.ts';
+import { startProxy } from '../../support/proxy.ts';
 import { scriptedServer } from '../../support/scripted-server.ts';
 
 test('a command that needs the deployed system names every variable that is missing', () => {
@@ -50,6 +51,17 @@ describe('how a registry is reached', () => {
     await Array.fromAsync(backends.registry(registry.host, 'source').repository('app').tags());
     return registry.requests.at(-1)?.headers.authorization;
   }
+
+  test('is at the FIPS host of ECR where the AWS SDK uses FIPS endpoints', async () => {
+    const proxy = await startProxy({ to: '127.0.0.1:1', status: 403 });
+    onTestFinished(async () => proxy[Symbol.asyncDispose]());
+    const settings = readSettings({ AWS_USE_FIPS_ENDPOINT: 'true', HTTPS_PROXY: proxy.url.href });
+    const source = { credentials: 'AWS:token' };
+    await using backends = connect(settings, 'test', { report: () => undefined, source }, fakeClock());
+    const registry = backends.registry('111111111111.dkr.ecr.us-east-1.amazonaws.com', 'source');
+    await expect(registry.repository('app').resolve('v1')).rejects.toThrow('did not connect');
+    expect(proxy.lines[0]).toBe('CONNECT 111111111111.dkr.ecr-fips.us-east-1.amazonaws.com:443');
+  });
 
   test('uses the secret that the rules name for its host', async () => {
     expect(await seen({}, 1)).toBe(basic('rob', 'robs'));

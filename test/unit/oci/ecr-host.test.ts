@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { canonicalHost } from '../../../worker/oci/ecr-host.ts';
+import { canonicalHost, fipsHost } from '../../../worker/oci/ecr-host.ts';
 
 test.each([
   ['111111111111.dkr.ecr.eu-west-1.amazonaws.com', '111111111111.dkr.ecr.eu-west-1.amazonaws.com'],
@@ -9,4 +9,14 @@ test.each([
   ['registry.example:5000', 'registry.example:5000'],
 ])('the settings of a registry that is reached as %s are those of %s', (host, canonical) => {
   expect(canonicalHost(host)).toBe(canonical);
+});
+
+test.each([
+  ['111111111111.dkr.ecr.us-east-1.amazonaws.com', '111111111111.dkr.ecr-fips.us-east-1.amazonaws.com'],
+  ['111111111111.dkr.ecr-fips.us-east-1.amazonaws.com', '111111111111.dkr.ecr-fips.us-east-1.amazonaws.com'],
+  ['111111111111.dkr-ecr.us-west-2.on.aws', '111111111111.dkr-ecr-fips.us-west-2.on.aws'],
+  ['registry.example:5000', 'registry.example:5000'],
+  ['1111.dkr.ecr.example', '1111.dkr.ecr.example'],
+])('the FIPS host of %s is %s', (host, fips) => {
+  expect(fipsHost(host)).toBe(fips);
 });

@@ -103,6 +103,11 @@ describe('the key of a destination in the state', () => {
   test.each([
     ['docker://r.example/a/b:v1', 'docker://r.example/a/b', 'v1'],
     [`docker://r.example/a@${digest}`, 'docker://r.example/a', `@${digest}`],
+    [
+      'docker://111111111111.dkr.ecr-fips.us-east-1.amazonaws.com/a:v1',
+      'docker://111111111111.dkr.ecr.us-east-1.amazonaws.com/a',
+      'v1',
+    ],
     ['s3://bucket/a/b/v1.tar', 's3://bucket/a/b', 'v1.tar'],
     ['s3://bucket/v1.tar', 's3://bucket', 'v1.tar'],
     ['s3://bucket//v1.tar', 's3://bucket/', 'v1.tar'],

@@ -7,6 +7,7 @@ import type { SyncRecord } from '../../../worker/state/state.ts';
 import { rule } from '../../support/rules.ts';
 
 const ECR = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+const ECR_FIPS = '111111111111.dkr.ecr-fips.us-east-1.amazonaws.com';
 const ECR_DUAL_STACK = '111111111111.dkr-ecr.us-east-1.on.aws';
 const DIGEST = digestOf(Buffer.from('image'));
 const NEW_YEAR_MS = Date.UTC(2030, 0, 1);
@@ -50,6 +51,16 @@ describe('a rule still writes a destination', () => {
       'from a registry with another host name now',
       owner({ from: [`${ECR_DUAL_STACK}/team/app`] }),
       recordOf('docker://t.example/team/app:1.0'),
+    ],
+    [
+      'in a registry that it names by its FIPS host now',
+      owner({ to: [`${ECR_FIPS}/copies/{repository}`] }),
+      recordOf(`docker://${ECR}/copies/team/app:1.0`),
+    ],
+    [
+      'that it publishes to, and names by its FIPS host now',
+      { ...PUBLISHES, to: `${ECR_FIPS}/files` },
+      recordOf(`docker://${ECR}/files:latest`, { source: 's3://documents/x/' }),
     ],
     [
       'when latest and age may select it',

@@ -7,6 +7,8 @@ export interface AwsAccess {
   /** ARN of the role to assume; absent: as the AWS SDK finds credentials. */
   readonly assumeRole?: string | undefined;
   readonly externalId?: string | undefined;
+  /** Whether ECR is reached at its FIPS endpoints, under whichever host a registry is named. Default: only one that is named by its FIPS host. */
+  readonly fips?: boolean | undefined;
   /** Default: none. */
   readonly proxies?: Proxies | undefined;
 }

@@ -60,7 +60,7 @@ export class EcrClient {
         ...sdkRequests(this.#options.proxies),
         region,
         maxAttempts: 6,
-        useFipsEndpoint: /ecr-fips\./.test(host),
+        useFipsEndpoint: this.#options.fips === true || /ecr-fips\./.test(host),
         useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
         ...(await credentialsOf(this.#options, region)),
       }),

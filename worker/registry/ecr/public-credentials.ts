@@ -29,9 +29,10 @@ const REUSE_MS = 600_000;
 
 /**
  * Credentials for ECR Public from its own API, for sign-in by challenge. Where there are no AWS credentials, or they do not allow it, returns
- * those of `options.credentials`; without any the image is read anonymously.
+ * those of `options.credentials`; without any the image is read anonymously. With `fips` its API is not asked: no FIPS endpoint of it is documented.
  */
 export function ecrPublicCredentials(options: EcrPublicOptions): CredentialLookup {
+  if (options.fips === true) return options.credentials;
   const token = new SharedPromise<PublicToken>();
   return async (host, repository, taskOptions) => {
     const kept = token.get(async () => fetchPublicToken(options));

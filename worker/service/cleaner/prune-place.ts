@@ -46,7 +46,7 @@ export async function prunePlace(
   // an archive is written at once or not at all, and deleted only while it is as it was listed
   if (
     !place.startsWith('s3://') &&
-    (isWrittenNow(jobs) || (await state.destinations.isWritten(`docker://${place}`, held)))
+    (isWrittenNow(jobs) || (await state.destinations.isWritten(`docker://${placeName(place)}`, held)))
   )
     return { state: 'postponed', why: 'a copy is writing to it' };
   const read = async (): Promise<Inventory> =>

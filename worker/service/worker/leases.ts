@@ -1,4 +1,4 @@
-import { formatLocation, type Location } from '../../oci/location.ts';
+import type { Location } from '../../oci/location.ts';
 import type { DestinationKey, Lease, StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { compareStrings } from '../../util/text.ts';
@@ -60,6 +60,6 @@ export async function acquireLeases(
   };
 }
 
-function byName(a: JobDestination, b: JobDestination): number {
-  return compareStrings(formatLocation(a.location), formatLocation(b.location));
+function byName({ key: a }: JobDestination, { key: b }: JobDestination): number {
+  return compareStrings(a.group, b.group) || compareStrings(a.name, b.name);
 }

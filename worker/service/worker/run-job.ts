@@ -62,8 +62,9 @@ export async function destinationsOfJob(
   const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
     const location = await withName(serviceLocation(to, parseDestination), from, backends, options);
-    const text = formatLocation(location);
-    destinations.set(text, { key: destinationKey(text), location });
+    const key = destinationKey(formatLocation(location));
+    // a registry of ECR has several names
+    destinations.set(JSON.stringify(key), { key, location });
   }
   return [...destinations.values()];
 }

@@ -3,6 +3,7 @@ import { copy } from '../../../../worker/copy/copy.ts';
 import { blobsOf, walk } from '../../../../worker/content/graph.ts';
 import { digestOf } from '../../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../../worker/oci/manifest.ts';
+import { EcrClient } from '../../../../worker/registry/ecr/client.ts';
 import { parseRepositorySettings } from '../../../../worker/registry/ecr/repository-settings.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../../worker/registry/registry.ts';
 import type { EcrServerOptions } from '../../../../local/registry/registry.ts';
@@ -10,6 +11,7 @@ import type { Event } from '../../../../worker/util/events.ts';
 import { chunked, collect } from '../../../support/chunks.ts';
 import { fakeClock } from '../../../support/clock.ts';
 import { makeImage, seededBytes } from '../../../support/images.ts';
+import { startProxy } from '../../../support/proxy.ts';
 import { registryUnderTest, type RegistryUnderTest } from '../../../support/registries.ts';
 import { scriptedServer, type Script, type ScriptedServer, type Reply } from '../../../support/scripted-server.ts';
 
@@ -464,6 +466,44 @@ describe('the peculiarities of ECR', () => {
   });
 });
 
+describe('FIPS endpoints', () => {
+  const hostOf = (name: string): string => `111111111111.dkr.${name}.us-east-1.amazonaws.com`;
+
+  test.each([
+    ['ecr', undefined, false],
+    ['ecr', true, true],
+    ['ecr-fips', undefined, true],
+    ['ecr-fips', true, true],
+  ])('of the API are used for a registry named dkr.%s with fips %s: %s', async (name, fips, used) => {
+    const client = new EcrClient({ host: hostOf(name), ecr: { account: '111111111111', region: 'us-east-1' }, fips });
+    onTestFinished(async () => client.close());
+    expect(await client.call('look', 'ecr:None', {}, async ({ config }) => config.useFipsEndpoint())).toBe(used);
+  });
+
+  test.each([
+    ['ecr', undefined, 'ecr'],
+    ['ecr', true, 'ecr-fips'],
+    ['ecr-fips', undefined, 'ecr-fips'],
+  ])('of images are used for a registry named dkr.%s with fips %s: dkr.%s', async (name, fips, used) => {
+    const proxy = await startProxy({ to: '127.0.0.1:1', status: 403 });
+    onTestFinished(async () => proxy[Symbol.asyncDispose]());
+    const client = openRegistry(hostOf(name), {
+      side: 'source',
+      credentials: async () => ({ username: 'AWS', password: 'token' }),
+      prefersCredentials: true,
+      aws: { fips },
+      proxies: { http: undefined, https: proxy.url, except: [] },
+      version: 'test',
+      clock: fakeClock(),
+    });
+    onTestFinished(async () => client.close());
+    const resolving = client.repository('team/app').resolve('v1');
+    // messages name the registry as it was named
+    await expect(resolving).rejects.toThrow(`${hostOf(name)}/team/app:v1`);
+    expect(proxy.lines[0]).toBe(`CONNECT ${hostOf(used)}:443`);
+  });
+});
+
 describe('ECR Public', () => {
   const challenge = (url: string) => ({
     status: 401,
@@ -523,6 +563,23 @@ describe('ECR Public', () => {
       `Basic ${Buffer.from(`AWS:${password}`).toString('base64')}`,
     );
     expect(api.requests[0]?.headers['x-amz-target']).toBe('SpencerFrontendService.GetAuthorizationToken');
+  });
+
+  test('is read anonymously with FIPS endpoints, since none of its API is documented', async () => {
+    const api = await serving();
+    setEnvironment('AWS_ENDPOINT_URL_ECR_PUBLIC', api.url);
+    setEnvironment('AWS_ACCESS_KEY_ID', 'test');
+    setEnvironment('AWS_SECRET_ACCESS_KEY', 'test');
+    const server = await serving();
+    server.expect({
+      'HEAD /v2/alias/app/manifests/v1': [challenge(server.url), found],
+      [TOKEN]: [{ status: 200, body: '{"token":"t"}' }],
+    });
+    await open(server, { aws: { fips: true } })
+      .repository('alias/app')
+      .resolve('v1');
+    expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer t');
+    expect(api.requests).toEqual([]);
   });
 
   test('is read anonymously without AWS credentials', async () => {
