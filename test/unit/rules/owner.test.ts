@@ -58,7 +58,7 @@ describe('a rule still writes a destination', () => {
       recordOf(`docker://${ECR}/copies/team/app:1.0`),
     ],
     [
-      'that it publishes to, and names by its FIPS host now',
+      'in the repository for its artifacts, which it names by its FIPS host now',
       { ...PUBLISHES, to: `${ECR_FIPS}/files` },
       recordOf(`docker://${ECR}/files:latest`, { source: 's3://documents/x/' }),
     ],
