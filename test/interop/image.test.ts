@@ -98,7 +98,9 @@ test('has an SBOM and a provenance, which a copy keeps', async () => {
   const { devDependencies } = JSON.parse(readFileSync(join(CHECKOUT, 'package.json'), 'utf8')) as {
     readonly devDependencies: Readonly<Record<string, string>>;
   };
-  const imported = globSync('worker/**/*.ts', { cwd: CHECKOUT }).flatMap((file) =>
+  // the function that verifies restored buckets is not in the image
+  const files = globSync('worker/**/*.ts', { cwd: CHECKOUT, exclude: ['worker/vault/**'] });
+  const imported = files.flatMap((file) =>
     [...readFileSync(join(CHECKOUT, file), 'utf8').matchAll(/^import \S.* from '((?:@[^/']+\/)?[^./'][^/']*)/gm)].map(
       ([, name = '']) => name,
     ),
