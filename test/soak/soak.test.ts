@@ -298,14 +298,19 @@ test('whatever happens, makes every destination equal to its source, and leaves 
   expect(await leasesHeld()).toEqual([]);
   using client = disposable(clientOf(s3));
   const { Uploads = [] } = await client.client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+  // a worker whose clean-up was refused too often reports what it left
+  const reported = lines.flatMap(({ event, message }) =>
+    event === 'warning' && String(message).startsWith('unfinished uploads may remain') ? [String(message)] : [],
+  );
   const left = await Promise.all(
     Uploads.map(async ({ Key, Initiated }) => {
       const { LastModified } = await client.client.send(new HeadObjectCommand({ Bucket: bucket, Key }));
-      return { key: Key, isLate: Number(Initiated) > Number(LastModified) };
+      const isReported = reported.some((message) => message.includes(`/${Key}:`));
+      return { key: Key, isExpected: isReported || Number(Initiated) > Number(LastModified) };
     }),
   );
   // a request that hung until its worker was gone begins an upload after the object is complete: a lifecycle rule ends it
-  expect(left.filter(({ isLate }) => !isLate)).toEqual([]);
+  expect(left.filter(({ isExpected }) => !isExpected)).toEqual([]);
 
   say(`${jobs} jobs in ${all.length} runs; ${wanted.length} destinations are compared`);
   const { backends, options } = lab.session();
